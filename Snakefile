@@ -1,0 +1,18 @@
+"""From data to the comparison table. Choose another experiment by
+`snakemake --config experiment=experiments/NAME.yaml`, and put other values in place by `overlay=FILE`."""
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/teachers.smk"
+include: "workflow/rules/cache.smk"
+include: "workflow/rules/students.smk"
+include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/reporting.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.tabulate.output,
+        rules.draw_figures.output,
+        rules.track.output,

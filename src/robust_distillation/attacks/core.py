@@ -1,0 +1,80 @@
+"""The attack core: start, gradient, step, project. What is maximised is passed in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from robust_distillation.config import ThreatModel
+from robust_distillation.models.frozen import frozen
+
+TINY = 1e-12
+
+
+def maximise(
+    model: nn.Module,
+    x: Tensor,
+    objective: Callable[[Tensor], Tensor],
+    threat: ThreatModel,
+    *,
+    steps: int,
+    step_size: float,
+    start: str,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Projected gradient ascent (Madry et al., 2018): x' [B,C,H,W] in the ball around x and in [0,1].
+
+    objective: logits [B,K] at x' to values [B]. start: `zero`, `uniform` in the ball, or `gaussian` (0.001 N(0,1), as
+    TRADES and RSLAD start). step_size is in the units of the norm. The model's parameters, buffers and mode are as
+    before when this returns or raises.
+    """
+    x = x.detach()
+    with frozen(model):
+        adversarial = project(x, x + starting_noise(x, threat, start, generator), threat)
+        for _ in range(steps):
+            adversarial.requires_grad_(True)
+            with torch.enable_grad():
+                values = objective(model(adversarial)).sum()
+            [gradient] = torch.autograd.grad(values, [adversarial])
+            adversarial = project(x, adversarial.detach() + step_size * direction(gradient, threat), threat)
+    return adversarial
+
+
+def starting_noise(x: Tensor, threat: ThreatModel, start: str, generator: torch.Generator | None) -> Tensor:
+    """The noise [B,C,H,W] that is added to x first, drawn on the CPU so that it does not depend on the device."""
+    if start == "zero":
+        return torch.zeros_like(x)
+    if start == "gaussian":
+        return 0.001 * torch.randn(x.shape, generator=generator).to(x)
+    if threat.norm == "linf":
+        return threat.eps * (2 * torch.rand(x.shape, generator=generator).to(x) - 1)
+    # Uniform in the L2 ball: a uniform direction, and a radius whose n-th power is uniform.
+    noise = torch.randn(x.shape, generator=generator).to(x)
+    radius = torch.rand(len(x), generator=generator).to(x) ** (1 / x[0].numel())
+    return threat.eps * per_image(radius) * noise / per_image(l2_norm(noise))
+
+
+def direction(gradient: Tensor, threat: ThreatModel) -> Tensor:
+    """Steepest ascent of unit length in the threat model's norm."""
+    if threat.norm == "linf":
+        return gradient.sign()
+    return gradient / per_image(l2_norm(gradient))
+
+
+def project(x: Tensor, adversarial: Tensor, threat: ThreatModel) -> Tensor:
+    """The nearest image in the ball around x, then in [0,1]. (For L2 the second keeps the first: x itself is in [0,1].)"""
+    if threat.norm == "linf":
+        return adversarial.maximum(x - threat.eps).minimum(x + threat.eps).clamp(0, 1)
+    noise = adversarial - x
+    return (x + noise * (threat.eps / per_image(l2_norm(noise))).clamp(max=1)).clamp(0, 1)
+
+
+def l2_norm(x: Tensor) -> Tensor:
+    return x.flatten(1).norm(dim=1).clamp(min=TINY)
+
+
+def per_image(values: Tensor) -> Tensor:
+    """[B] to [B,1,1,1]."""
+    return values[:, None, None, None]

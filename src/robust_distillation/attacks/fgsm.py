@@ -1,0 +1,15 @@
+"""FGSM (Goodfellow et al., ICLR 2015): one step of eps on the cross-entropy, no random start."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from robust_distillation.attacks.core import maximise
+from robust_distillation.config import ThreatModel
+from robust_distillation.losses import cross_entropy
+
+
+def attack(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, seed: int) -> Tensor:
+    return maximise(
+        model, x, lambda logits: cross_entropy(logits, labels), threat, steps=1, step_size=threat.eps, start="zero"
+    )

@@ -1,0 +1,431 @@
+"""The commands: one per step. They read the experiment, call the step with resolved values, and write the record.
+
+Heavy imports lie inside the commands, so that `--help` is instant and each job imports only what it uses.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from robust_distillation.errors import UserError
+from robust_distillation.layout import Layout
+
+if TYPE_CHECKING:
+    import torch
+
+    from robust_distillation.config import Experiment, Run
+
+log = logging.getLogger("robust-distillation")
+
+
+class Group(click.Group):
+    """Turns a person's mistake into one message and exit code 2; a fault keeps its traceback and exit code 1."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except UserError as error:
+            click.echo(f"Error: {error}", err=True)
+            context.exit(2)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="robust-distillation")
+def main() -> None:
+    """Distils adversarial robustness from a large teacher into small students, and shows what came out.
+
+    `make reproduce` runs all of it in order; each command here is one step of an experiment.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    logging.getLogger("auto-attack").setLevel(logging.WARNING)
+
+
+def experiment_options(command: Callable) -> Callable:
+    command = click.option("--overlay", metavar="FILE", help="Values to put in place of the experiment's.")(command)
+    return click.option(
+        "--experiment", "path", metavar="FILE", default="params.yaml", show_default=True, help="The experiment file."
+    )(command)
+
+
+def example(text: str) -> Callable:
+    """Adds `Example: ...` at the end of a command's help."""
+
+    def with_example(command: Callable) -> Callable:
+        command.__doc__ = f"{command.__doc__}\n\nExample: robust-distillation {text}"
+        return command
+
+    return with_example
+
+
+@main.command()
+@experiment_options
+@example("plan --experiment experiments/fashion_mnist.yaml")
+def plan(path: str, overlay: str | None) -> None:
+    """Print what an experiment will do: its runs, its jobs and the size of its cache."""
+    from robust_distillation.config import load
+    from robust_distillation.reporting.plan import describe
+
+    click.echo(describe(load(path, overlay)))
+
+
+@main.command()
+@experiment_options
+@example("check --experiment params.yaml")
+def check(path: str, overlay: str | None) -> None:
+    """Check an experiment file, and that its data are here or may be fetched. Writes nothing."""
+    from robust_distillation import data
+    from robust_distillation.config import load
+
+    experiment = load(path, overlay)
+    data.registry.module(experiment.dataset.name).check(experiment.dataset.folder, experiment.dataset.download)
+    click.echo(f"{path}: experiment {experiment.name}, {len(experiment.runs)} students to train")
+
+
+@main.command("prepare-data")
+@experiment_options
+@example("prepare-data")
+def prepare_data(path: str, overlay: str | None) -> None:
+    """Fetch the dataset where it is missing, and write down what it is."""
+    from robust_distillation.config import load
+    from robust_distillation.files import write_json
+    from robust_distillation.provenance.record import Recorder
+    from robust_distillation.provenance.steps import data_code
+
+    experiment = load(path, overlay)
+    layout = Layout(experiment.name)
+    recorder = Recorder("prepare-data", experiment.data_settings(), data_code(experiment))
+    splits = {}
+    for split in experiment.info.sizes:
+        found = _split(experiment, split)
+        splits[split] = {"images": len(found), "sha256": found.digest()}
+    write_json(layout.data, {"name": experiment.dataset.name, "splits": splits})
+    recorder.write(layout.data.with_name("data.record.json"), [], [layout.data])
+
+
+@main.command("train-teacher")
+@click.argument("teacher")
+@experiment_options
+@example("train-teacher wide")
+def train_teacher(teacher: str, path: str, overlay: str | None) -> None:
+    """Train a teacher of the experiment."""
+    from robust_distillation.config import load
+    from robust_distillation.errors import unknown
+    from robust_distillation.provenance.record import Recorder
+    from robust_distillation.provenance.steps import teacher_code
+
+    experiment = load(path, overlay)
+    if teacher not in experiment.teachers:
+        raise UserError(unknown("teacher", teacher, experiment.teachers))
+    layout, settings = Layout(experiment.name), experiment.teacher_settings(teacher)
+    recorder = Recorder("train-teacher", settings, teacher_code(experiment, teacher))
+    chosen = experiment.teachers[teacher]
+    _train(
+        experiment, layout.teacher(teacher), settings, recorder, chosen.training, chosen.trained_by.settings,
+        role="teacher", inputs=[layout.data],
+    )  # fmt: skip
+
+
+@main.command("fill-cache")
+@click.argument("teacher")
+@click.argument("kind", type=click.Choice(["logits", "features"]))
+@experiment_options
+@example("fill-cache wide logits")
+def fill_cache(teacher: str, kind: str, path: str, overlay: str | None) -> None:
+    """Store a teacher's logits or features for every view of every training image."""
+    from robust_distillation.cache.fill import fill_cache
+    from robust_distillation.cache.store import description_of
+    from robust_distillation.config import load
+    from robust_distillation.errors import unknown
+    from robust_distillation.models.checkpoint import load_model
+    from robust_distillation.provenance.record import Recorder
+    from robust_distillation.provenance.steps import cache_code
+
+    experiment = load(path, overlay)
+    if teacher not in experiment.teachers:
+        raise UserError(unknown("teacher", teacher, experiment.teachers))
+    layout = Layout(experiment.name)
+    recorder = Recorder("fill-cache", experiment.cache_settings(teacher, kind), cache_code(experiment, teacher))
+    device = _device(experiment)
+    weights, output = _teacher_file(experiment, teacher), layout.cache(teacher, kind)
+    data, scheme = _split(experiment, "train"), _scheme(experiment)
+    fill_cache(output, _cache_key(experiment, teacher, kind), load_model(weights), data, scheme, kind, device)
+    recorder.write(output.with_name(f"{kind}.record.json"), [layout.data, weights], [output, description_of(output)])
+
+
+@main.command("train-student")
+@click.argument("run")
+@experiment_options
+@example("train-student wide/small/rslad/seed-0")
+def train_student(run: str, path: str, overlay: str | None) -> None:
+    """Train one student. RUN is TEACHER/STUDENT/METHOD/seed-N; TEACHER is none where the method needs none."""
+    from robust_distillation.config import load
+    from robust_distillation.provenance.record import Recorder
+    from robust_distillation.provenance.steps import student_code
+
+    experiment = load(path, overlay)
+    chosen = _run(experiment, run)
+    layout, settings = Layout(experiment.name), experiment.student_settings(chosen)
+    recorder = Recorder("train-student", settings, student_code(experiment, chosen))
+    method = experiment.methods[chosen.method]
+    inputs = [layout.data, *(layout.cache(chosen.teacher, kind) for kind in method.needs.cached)]
+    if method.needs.teacher_adversarial:
+        inputs.append(_teacher_file(experiment, chosen.teacher))
+    folder = layout.student(chosen.teacher, chosen.student, chosen.method, chosen.seed)
+    _train(
+        experiment, folder, settings, recorder, experiment.training, method.settings,
+        role="student", inputs=inputs, teacher=chosen.teacher,
+    )  # fmt: skip
+
+
+@main.command()
+@click.argument("model")
+@click.option("--shard", metavar="I-of-N", help="Only this share of the blocks.")
+@experiment_options
+@example("attack wide/small/rslad/seed-0")
+def attack(model: str, shard: str | None, path: str, overlay: str | None) -> None:
+    """Attack the checkpoints of a student (TEACHER/STUDENT/METHOD/seed-N) or of a teacher (its name)."""
+    from robust_distillation.config import load
+    from robust_distillation.evaluation import blocks
+    from robust_distillation.evaluation.attack import attack_run
+    from robust_distillation.evaluation.outcomes import write_outcomes
+    from robust_distillation.provenance.record import Recorder
+    from robust_distillation.provenance.steps import attack_code
+
+    experiment = load(path, overlay)
+    layout, evaluation = Layout(experiment.name), experiment.evaluation
+    folder, keys, architecture, checkpoints = _attacked(experiment, layout, model)
+    settings = experiment.attack_settings(list(checkpoints))
+    recorder = Recorder("attack", settings, attack_code(experiment, architecture))
+    todo = blocks.blocks(experiment.test_images, evaluation.block_size, evaluation.seed)
+    output = layout.shard(folder, shard) if shard else layout.outcomes(folder)
+    if shard:
+        number, of = _shard(shard)
+        todo = blocks.shard(todo, number, of)
+    device = _device(experiment)
+    outcomes = attack_run(
+        checkpoints, _split(experiment, "test"), todo, evaluation.attacks, experiment.threat_model, device,
+        on_block=lambda checkpoint, block: log.info(
+            "%s: attacked images %d to %d with seed %d", checkpoint, block.start, block.stop - 1, block.seed
+        ),
+    )  # fmt: skip
+    write_outcomes(output, outcomes.assign(**keys))
+    recorder.write(output.with_suffix(".json"), [layout.data, *checkpoints.values()], [output])
+
+
+@main.command("merge-outcomes")
+@click.argument("model")
+@experiment_options
+@example("merge-outcomes wide/small/rslad/seed-0")
+def merge_outcomes(model: str, path: str, overlay: str | None) -> None:
+    """Put the outcomes of a model's shards together."""
+    from robust_distillation.config import load
+    from robust_distillation.evaluation.outcomes import merge, write_outcomes
+    from robust_distillation.provenance.record import Recorder
+    from robust_distillation.provenance.steps import merge_code
+
+    experiment = load(path, overlay)
+    layout = Layout(experiment.name)
+    folder, *_ = _attacked(experiment, layout, model)
+    shards = [layout.shard(folder, f"{i}-of-{experiment.shards}") for i in range(1, experiment.shards + 1)]
+    recorder = Recorder("merge-outcomes", {"shards": experiment.shards}, merge_code())
+    write_outcomes(layout.outcomes(folder), merge(shards))
+    recorder.write(layout.attack_record(folder), shards, [layout.outcomes(folder)])
+
+
+@main.command()
+@experiment_options
+@example("tabulate")
+def tabulate(path: str, overlay: str | None) -> None:
+    """Make the comparison tables (CSV, Markdown, LaTeX) and the headline metrics from the outcomes."""
+    from robust_distillation.config import load
+    from robust_distillation.evaluation.outcomes import read_outcomes
+    from robust_distillation.files import write_json, write_text
+    from robust_distillation.reporting import tables
+
+    experiment = load(path, overlay)
+    layout, matrix = Layout(experiment.name), _matrix(experiment)
+    table = tables.tidy(read_outcomes(_outcome_files(experiment, layout)), matrix)
+    write_text(layout.tables / "main.csv", table.to_csv(index=False))
+    write_text(layout.tables / "main.md", tables.markdown(table, matrix))
+    write_text(layout.tables / "main.tex", tables.latex(table, matrix))
+    write_json(layout.metrics, tables.headline(table, matrix))
+
+
+@main.command("draw-figures")
+@experiment_options
+@example("draw-figures")
+def draw_figures(path: str, overlay: str | None) -> None:
+    """Draw training curves, clean against robust accuracy, and robustness by class."""
+    from robust_distillation.config import load
+    from robust_distillation.evaluation.outcomes import read_outcomes
+    from robust_distillation.reporting.curves import read_curves
+    from robust_distillation.reporting.figures import draw_all
+
+    experiment = load(path, overlay)
+    layout = Layout(experiment.name)
+    outcomes = read_outcomes(_outcome_files(experiment, layout))
+    curves = read_curves(experiment.runs, layout)
+    draw_all(outcomes, curves, _matrix(experiment), experiment.info.classes, layout.figures)
+
+
+@main.command()
+@experiment_options
+@example("track")
+def track(path: str, overlay: str | None) -> None:
+    """Import finished runs into MLflow; what is there already stays. MLFLOW_TRACKING_URI chooses another store."""
+    from robust_distillation.config import load
+    from robust_distillation.files import write_json
+    from robust_distillation.tracking.runs import import_runs
+
+    experiment = load(path, overlay)
+    layout = Layout(experiment.name)
+    write_json(layout.tracked, import_runs(experiment, layout))
+
+
+# What the commands share
+
+
+def _run(experiment: Experiment, text: str) -> Run:
+    known = {f"{r.teacher}/{r.student}/{r.method}/seed-{r.seed}": r for r in experiment.runs}
+    if text not in known:
+        from robust_distillation.errors import unknown
+
+        raise UserError(unknown(f"run of experiment {experiment.name}", text, known))
+    return known[text]
+
+
+def _attacked(experiment: Experiment, layout: Layout, model: str) -> tuple[Path, dict, dict, dict[str, Path]]:
+    """Folder, outcome keys, architecture and checkpoints of a student or, by its bare name, of a teacher."""
+    from robust_distillation.evaluation.outcomes import ITSELF
+
+    if model in experiment.teachers:
+        teacher = experiment.teachers[model]
+        folder, architecture, names = layout.teacher(model), teacher.architecture, [teacher.checkpoint]
+        keys = {"teacher": model, "student": ITSELF, "method": teacher.trained_by.kind, "seed": teacher.seed}
+    else:
+        run = _run(experiment, model)
+        folder = layout.student(run.teacher, run.student, run.method, run.seed)
+        architecture, names = experiment.students[run.student], experiment.evaluation.checkpoints
+        keys = {"teacher": run.teacher, "student": run.student, "method": run.method, "seed": run.seed}
+    return folder, keys, architecture, {name: folder / f"{name}.safetensors" for name in names}
+
+
+def _shard(text: str) -> tuple[int, int]:
+    number, _, of = text.partition("-of-")
+    if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise UserError(f"--shard {text!r}: give it as I-of-N with I from 1 to N, e.g. 2-of-3")
+    return int(number), int(of)
+
+
+def _outcome_files(experiment: Experiment, layout: Layout) -> list[Path]:
+    folders = [layout.teacher(name) for name in experiment.teachers]
+    folders += [layout.student(run.teacher, run.student, run.method, run.seed) for run in experiment.runs]
+    return [layout.outcomes(folder) for folder in folders]
+
+
+def _matrix(experiment: Experiment) -> Any:
+    from robust_distillation.reporting.tables import Matrix
+
+    return Matrix(**experiment.matrix())
+
+
+def _device(experiment: Experiment) -> torch.device:
+    """The device that the params name, after making torch repeat itself: fixed threads, deterministic kernels."""
+    import torch
+
+    torch.set_num_threads(experiment.compute.threads)
+    torch.use_deterministic_algorithms(True)
+    name = experiment.compute.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name != "cpu" and not torch.cuda.is_available():
+        raise UserError(f"compute.device: {name} is asked for, but torch sees no GPU here")
+    return torch.device(name)
+
+
+def _split(experiment: Experiment, split: str) -> Any:
+    from robust_distillation.data.dataset import load
+
+    settings = experiment.dataset
+    return load(settings.name, split, settings.folder).first(getattr(settings.limit, split))
+
+
+def _scheme(experiment: Experiment) -> Any:
+    from robust_distillation.data.views import ViewScheme
+
+    return ViewScheme(experiment.dataset.padding, experiment.info.flips)
+
+
+def _teacher_file(experiment: Experiment, teacher: str) -> Path:
+    return Layout(experiment.name).teacher(teacher) / f"{experiment.teachers[teacher].checkpoint}.safetensors"
+
+
+def _cache_key(experiment: Experiment, teacher: str, kind: str) -> dict[str, Any]:
+    from robust_distillation.cache.store import cache_key
+    from robust_distillation.files import read_json, sha256
+
+    digest = read_json(Layout(experiment.name).data)["splits"]["train"]["sha256"]
+    return cache_key(sha256(_teacher_file(experiment, teacher)), digest, _scheme(experiment), kind)
+
+
+def _train(
+    experiment: Experiment,
+    folder: Path,
+    settings: dict[str, Any],
+    recorder: Any,
+    training: Any,
+    method: Any,
+    *,
+    role: str,
+    inputs: list[Path],
+    teacher: str | None = None,
+) -> None:
+    """Trains a teacher or a student and writes its four files into `folder`."""
+    from robust_distillation.files import read_json, sha256
+    from robust_distillation.training.run import train_to_files
+
+    device = _device(experiment)
+    data, validation = _split(experiment, "train"), _split(experiment, "validation")
+    digest = read_json(Layout(experiment.name).data)["splits"]["train"]["sha256"]
+    if data.digest() != digest:
+        raise UserError(f"{Layout(experiment.name).data}: the training images changed since. Remove it and start again")
+    source, served = _teaching(experiment, teacher, method.needs, device) if teacher else (None, {})
+    hashes = {"training images": digest, **{str(path): sha256(path) for path in inputs}}
+    outputs = train_to_files(
+        folder, settings, training, method, experiment.threat_model, data, validation, _scheme(experiment), device,
+        description={"role": role, "teacher": teacher, "hashes": hashes},
+        teacher=source,
+        teacher_features=source.features.width if method.needs.teacher_features else 0,
+    )  # fmt: skip
+    recorder.write(folder / "record.json", inputs, outputs, teacher_served_from=served)
+
+
+def _teaching(experiment: Experiment, teacher: str, needs: Any, device: torch.device) -> tuple[Any, dict[str, str]]:
+    """The source of the teacher's answers, and for the record where each kind comes from."""
+    from robust_distillation.cache.store import CachedTeacher, CachedValues
+
+    if not needs.teacher:
+        return None, {}
+    layout = Layout(experiment.name)
+    served = {f"{kind} on clean views": "cache" for kind in needs.cached}
+    values = {
+        kind: CachedValues(layout.cache(teacher, kind), _cache_key(experiment, teacher, kind)) for kind in needs.cached
+    }
+    live = None
+    if needs.teacher_adversarial:
+        from robust_distillation.models.checkpoint import load_model
+        from robust_distillation.teachers.live import LiveTeacher
+
+        live = LiveTeacher(load_model(_teacher_file(experiment, teacher)).to(device))
+        served["logits on adversarial images"] = "live teacher"
+    return CachedTeacher(**values, live=live), served
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Augmentation as an integer: each random crop of the padded image, mirrored or not, is one numbered view."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robust_distillation.randomness import generator
+
+
+@dataclass(frozen=True)
+class ViewScheme:
+    """The views of zero padding `padding`, a crop back to the image's size, and a flip where `flips`.
+
+    View v is flip * side^2 + dy * side + dx, where side = 2 * padding + 1 and (dy, dx) is the corner of the crop in
+    the padded image: the pixels of torchvision's RandomCrop(size, padding) and RandomHorizontalFlip.
+    """
+
+    padding: int
+    flips: bool
+
+    @property
+    def side(self) -> int:
+        return 2 * self.padding + 1
+
+    def __len__(self) -> int:
+        return self.side**2 * (2 if self.flips else 1)
+
+    @property
+    def identity(self) -> int:
+        """The view that is the image itself."""
+        return self.padding * self.side + self.padding
+
+    def apply(self, images: Tensor, views: Tensor) -> Tensor:
+        """Images [B,C,H,W] of any type and views int64 [B] to the views [B,C,H,W]."""
+        flip, corner = views // self.side**2, views % self.side**2
+        dy, dx = corner // self.side, corner % self.side
+        height, width = images.shape[-2:]
+        padded = torch.nn.functional.pad(images, [self.padding] * 4)
+        rows = dy[:, None] + torch.arange(height)
+        columns = torch.arange(width).expand(len(views), -1)
+        columns = dx[:, None] + torch.where(flip[:, None] == 1, width - 1 - columns, columns)
+        batch = torch.arange(len(views))[:, None, None]
+        # An index on both sides of the channel axis moves that axis to the end.
+        return padded[batch, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+
+    def epoch(self, seed: int, epoch: int, samples: int) -> Tensor:
+        """The view int64 [samples] of each training image in an epoch: a pure function of its arguments."""
+        return torch.randint(len(self), (samples,), generator=generator(seed, "views", epoch))
+
+
+def epoch_order(seed: int, epoch: int, samples: int) -> Tensor:
+    """The order int64 [samples] in which an epoch visits the training images."""
+    return torch.randperm(samples, generator=generator(seed, "order", epoch))

@@ -1,0 +1,1 @@
+"""Attacking finished models: blocks, outcomes, statistics."""

@@ -1,0 +1,57 @@
+"""Where everything lies under results/EXPERIMENT. The rules and the commands both ask here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths of one experiment; the arguments may be Snakemake wildcards."""
+
+    experiment: str
+
+    @property
+    def root(self) -> Path:
+        return Path("results") / self.experiment
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data.json"
+
+    def teacher(self, teacher: str) -> Path:
+        return self.root / "teachers" / teacher
+
+    def student(self, teacher: str, student: str, method: str, seed: str | int) -> Path:
+        return self.root / "students" / teacher / student / method / f"seed-{seed}"
+
+    def cache(self, teacher: str, kind: str) -> Path:
+        return self.root / "cache" / teacher / f"{kind}.npy"
+
+    def outcomes(self, trained: Path) -> Path:
+        """The outcomes of the model in the folder `trained`."""
+        return self.root / "outcomes" / trained.relative_to(self.root).with_name(f"{trained.name}.parquet")
+
+    def shard(self, trained: Path, shard: str) -> Path:
+        return self.root / "outcomes" / trained.relative_to(self.root) / f"{shard}.parquet"
+
+    def attack_record(self, trained: Path) -> Path:
+        return self.outcomes(trained).with_suffix(".json")
+
+    @property
+    def tables(self) -> Path:
+        return self.root / "tables"
+
+    @property
+    def figures(self) -> Path:
+        return self.root / "figures"
+
+    @property
+    def metrics(self) -> Path:
+        """The headline numbers, for `dvc metrics`."""
+        return self.root / "metrics.json"
+
+    @property
+    def tracked(self) -> Path:
+        return self.root / "mlflow.json"

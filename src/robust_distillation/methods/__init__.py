@@ -1,0 +1,22 @@
+"""The methods: one file each, named as in the params. `methods.get("rslad")` is the class."""
+
+from __future__ import annotations
+
+from robust_distillation.methods.contract import Batch, Method, Needs, Sizes, Term
+from robust_distillation.registry import Registry
+
+__all__ = ["Batch", "Method", "Needs", "Sizes", "Term", "get", "names", "registry"]
+
+registry = Registry("method", __name__, besides=("contract", "contrast"))
+names = registry.names
+
+
+def get(name: str) -> type[Method]:
+    """The class of the method `name`. Raises UserError for a name that is not registered."""
+    module = registry.module(name)
+    [method] = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__
+    ]
+    return method

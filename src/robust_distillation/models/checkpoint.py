@@ -1,0 +1,71 @@
+"""Checkpoints: safetensors that carry all that is needed to use them. No file of ours can run code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from robust_distillation.errors import UserError
+from robust_distillation.files import canonical, replacing
+from robust_distillation.models import registry
+
+KEY = "robust_distillation"
+# One metadata key holding sorted JSON: several keys would be written in random order.
+
+
+def save_checkpoint(path: str | Path, state: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
+    """The same state and metadata give the same bytes."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    with replacing(path) as temporary:
+        temporary.write_bytes(save(tensors, {KEY: canonical(metadata)}))
+
+
+def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The tensors and the metadata. Raises UserError for a file that is missing, broken, or not ours."""
+    if not Path(path).is_file():
+        raise UserError(f"checkpoint {path}: no such file")
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as opened:
+            metadata = json.loads((opened.metadata() or {}).get(KEY, "null"))
+            state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise UserError(f"checkpoint {path}: not a whole safetensors file ({error})") from error
+    if not isinstance(metadata, dict):
+        raise UserError(f"checkpoint {path}: has no {KEY!r} metadata, so it was not written by this program")
+    return state, metadata
+
+
+def weights_digest(state: dict[str, torch.Tensor]) -> str:
+    """sha256 of names, types, shapes and values: equal for equal weights, whatever the metadata says."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
+def build_model(architecture: dict[str, Any], shape: tuple[int, int, int], classes: int, seed: int = 0) -> nn.Module:
+    """A fresh model of `{"name": ..., **arguments}`, initialised from `seed`; the global generator is left as it was."""
+    arguments = {name: value for name, value in architecture.items() if name != "name"}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return registry.module(architecture["name"]).build(tuple(shape), classes, **arguments)
+
+
+def load_model(path: str | Path) -> nn.Module:
+    """The model of a checkpoint in eval mode: input [N,C,H,W] in [0,1], output logits [N,K]."""
+    state, metadata = read_checkpoint(path)
+    try:
+        dataset = metadata["dataset"]
+        model = build_model(metadata["architecture"], dataset["shape"], len(dataset["classes"]))
+        model.load_state_dict(state)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise UserError(f"checkpoint {path}: its weights do not fit its own description ({error})") from error
+    return model.eval()

@@ -1,0 +1,1 @@
+"""What made an artefact: code fingerprints and records."""

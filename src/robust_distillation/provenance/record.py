@@ -1,0 +1,73 @@
+"""The record beside an artefact: what it was made of, by what code, where and when. No computing step reads one."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from robust_distillation.files import sha256, write_json
+
+PACKAGES = ("robust-distillation", "torch", "torchvision", "numpy", "pandas", "pyautoattack", "safetensors", "scikit-learn")
+
+
+class Recorder:
+    """Starts the clock; `write` leaves the record once the step has made its files."""
+
+    def __init__(self, step: str, settings: dict[str, Any], code: str):
+        self.step, self.settings, self.code = step, settings, code
+        self.started = datetime.now(UTC)
+
+    def write(self, path: str | Path, inputs: Iterable[str | Path], outputs: Iterable[str | Path], **more: Any) -> None:
+        ended = datetime.now(UTC)
+        record = {
+            "step": self.step,
+            "settings": self.settings,
+            "code": self.code,
+            "inputs": {str(file): sha256(file) for file in inputs},
+            "outputs": {str(file): sha256(file) for file in outputs},
+            "git": _git(),
+            "versions": {"python": platform.python_version(), **_versions()},
+            "hardware": _hardware(),
+            "time": {
+                "started": self.started.isoformat(timespec="seconds"),
+                "ended": ended.isoformat(timespec="seconds"),
+                "seconds": round((ended - self.started).total_seconds(), 3),
+            },
+            **more,
+        }
+        write_json(path, record)
+
+
+def _git() -> dict[str, Any] | None:
+    """The commit that is checked out and whether tracked files differ from it; None outside a repository."""
+    try:
+        commit, status = (
+            subprocess.run(["git", *command], capture_output=True, text=True, check=True).stdout.strip()
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return {"commit": commit, "dirty": bool(status)}
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _hardware() -> dict[str, Any]:
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"machine": platform.machine(), "cpu": torch.backends.cpu.get_cpu_capability(), "cores": os.cpu_count(), "gpu": gpu}

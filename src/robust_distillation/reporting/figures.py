@@ -1,0 +1,116 @@
+"""The figures, each as PNG for screens and PDF for papers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402 (the backend comes first)
+from matplotlib.figure import Figure  # noqa: E402
+
+from robust_distillation.evaluation.outcomes import ITSELF  # noqa: E402
+from robust_distillation.evaluation.statistics import accuracies  # noqa: E402
+from robust_distillation.files import replacing  # noqa: E402
+from robust_distillation.reporting.tables import NO_TEACHER, Matrix, metric_title  # noqa: E402
+
+STYLE = {
+    "figure.dpi": 150, "savefig.bbox": "tight", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.grid": True, "grid.alpha": 0.25, "legend.frameon": False,
+}  # fmt: skip
+
+
+def colours(methods: list[str]) -> dict[str, tuple]:
+    """One colour per method, the same in every figure."""
+    return {method: plt.get_cmap("tab10" if len(methods) <= 10 else "tab20")(i) for i, method in enumerate(methods)}
+
+
+def training_curves(curves: pd.DataFrame, matrix: Matrix, teacher: str, student: str) -> Figure:
+    """Validation accuracy by epoch, mean over seeds with the range shaded.
+
+    curves: columns teacher, student, method, seed, epoch, validation_clean, validation_apgd (fractions).
+    """
+    shown = curves[curves["student"].eq(student) & curves["teacher"].isin([teacher, NO_TEACHER])]
+    figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.2), sharex=True)
+    titles = {"validation_clean": "Clean", "validation_apgd": "Under APGD-CE"}
+    for axis, (column, title) in zip(axes, titles.items(), strict=True):
+        for method, colour in colours(matrix.methods).items():
+            epochs = 100 * shown[shown["method"].eq(method)].dropna(subset=[column]).set_index("epoch")[column]
+            if epochs.empty:
+                continue
+            by_epoch = epochs.groupby("epoch")
+            axis.plot(by_epoch.mean(), color=colour, label=method, linewidth=1.4, marker="o", markersize=2.5)
+            axis.fill_between(by_epoch.min().index, by_epoch.min(), by_epoch.max(), color=colour, alpha=0.15, linewidth=0)
+        axis.set(title=f"{title}, validation split", xlabel="epoch", ylabel="accuracy (%)", ylim=(0, 100))
+    axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.suptitle(f"Training curves: student {student}, teacher {teacher}")
+    return figure
+
+
+def trade_off(outcomes: pd.DataFrame, matrix: Matrix, teacher: str, student: str) -> Figure:
+    """Clean against robust accuracy on the test images: a small dot per seed, a large one for their mean."""
+    metric, checkpoint = matrix.metrics[-1], matrix.checkpoints[0]
+    wide = accuracies(outcomes[outcomes["checkpoint"].eq(checkpoint)])
+    wide = wide.pivot(index=["teacher", "student", "method", "seed"], columns="metric", values="value").reset_index()
+    figure, axis = plt.subplots(figsize=(5.6, 3.8))
+    own = wide[wide["student"].eq(student) & wide["teacher"].isin([teacher, NO_TEACHER])]
+    for method, colour in colours(matrix.methods).items():
+        points = own[own["method"].eq(method)]
+        if points.empty:
+            continue
+        axis.scatter(points["clean"], points[metric], s=14, color=colour, alpha=0.5, linewidths=0)
+        axis.scatter(points["clean"].mean(), points[metric].mean(), s=70, color=colour, label=method, edgecolors="white")
+    itself = wide[wide["student"].eq(ITSELF) & wide["teacher"].eq(teacher)]
+    axis.scatter(itself["clean"], itself[metric], s=110, color="black", marker="*", label="teacher")
+    axis.set(xlabel="clean accuracy (%)", ylabel=f"{metric_title(metric)} accuracy (%)")
+    axis.set_title(f"Clean against robust accuracy ({checkpoint}): student {student}, teacher {teacher}", fontsize=9)
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def per_class(outcomes: pd.DataFrame, matrix: Matrix, classes: tuple[str, ...], teacher: str, student: str) -> Figure:
+    """Robust accuracy of each class, mean over seeds: a method a row, a class a column, the worst class last."""
+    metric, checkpoint = matrix.metrics[-1], matrix.checkpoints[0]
+    shown = outcomes[outcomes["checkpoint"].eq(checkpoint) & outcomes["student"].isin([student, ITSELF])]
+    shown = shown[shown["teacher"].isin([teacher, NO_TEACHER])]
+    names = shown["method"].where(shown["student"].ne(ITSELF), "teacher")
+    means = 100 * shown.groupby([names, "label"])[metric].mean().unstack().reindex(columns=range(len(classes)))
+    means = means.reindex([name for name in ["teacher", *matrix.methods] if name in means.index])
+    means["worst"] = means.min(axis=1)
+    figure, axis = plt.subplots(figsize=(1.8 + 0.55 * means.shape[1], 0.9 + 0.34 * len(means)))
+    image = axis.imshow(means.to_numpy(), vmin=0, vmax=100, cmap="viridis", aspect="auto")
+    for (row, column), value in np.ndenumerate(means.to_numpy()):
+        if not np.isnan(value):
+            axis.text(column, row, f"{value:.0f}", ha="center", va="center", color="black" if value > 55 else "white")
+    long = max(map(len, classes)) > 3
+    axis.set_xticks(range(means.shape[1]), [*classes, "worst"], rotation=45 if long else 0, ha="right" if long else "center")
+    axis.set_yticks(range(len(means)), means.index)
+    axis.axvline(len(classes) - 0.5, color="white", linewidth=3)
+    axis.grid(False)
+    axis.set_title(f"{metric_title(metric)} accuracy by class (%): student {student}, teacher {teacher}", fontsize=9)
+    figure.colorbar(image, ax=axis, fraction=0.03, pad=0.02)
+    return figure
+
+
+def save(figure: Figure, stem: Path) -> None:
+    """Both files, without the time of day in them."""
+    for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None, "Creator": None, "Producer": None})):
+        with replacing(stem.with_suffix(suffix)) as temporary:
+            figure.savefig(temporary, metadata=metadata)
+    plt.close(figure)
+
+
+def draw_all(
+    outcomes: pd.DataFrame, curves: pd.DataFrame, matrix: Matrix, classes: tuple[str, ...], folder: Path
+) -> None:
+    """FOLDER/TEACHER/STUDENT/{training,trade-off,per-class}.{png,pdf}."""
+    with plt.rc_context(STYLE):
+        for teacher in matrix.teachers or [NO_TEACHER]:
+            for student in matrix.students:
+                stem = folder / teacher / student
+                save(training_curves(curves, matrix, teacher, student), stem / "training")
+                save(trade_off(outcomes, matrix, teacher, student), stem / "trade-off")
+                save(per_class(outcomes, matrix, classes, teacher, student), stem / "per-class")

@@ -1,0 +1,1 @@
+"""The teacher that a student learns from while it trains."""

@@ -1,0 +1,183 @@
+"""The training loop: epochs of views, the inner maximisation, the method's terms, one SGD step."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from robust_distillation.attacks.apgd import held_against_apgd
+from robust_distillation.attacks.core import maximise
+from robust_distillation.config import ThreatModel, Training
+from robust_distillation.data.dataset import Dataset
+from robust_distillation.data.views import ViewScheme, epoch_order
+from robust_distillation.methods import Batch, Method, Sizes
+from robust_distillation.models.frozen import frozen
+from robust_distillation.models.output import Output, output
+from robust_distillation.randomness import derived_seed, generator
+from robust_distillation.training.reduction import reduce
+
+log = logging.getLogger(__name__)
+
+
+class Teacher(Protocol):
+    """Where T(x) and T(x') come from: see teachers.live and cache.store."""
+
+    def clean(self, x: Tensor, index: Tensor, views: Tensor) -> Output: ...
+
+    def __call__(self, x: Tensor) -> Output: ...
+
+
+@dataclass
+class Trainer:
+    """All that one training step depends on. `step` may be called for any batch, in any order."""
+
+    model: nn.Module
+    method: Method
+    settings: Training
+    threat_model: ThreatModel
+    seed: int
+    state: nn.Module | None = None
+    teacher: Teacher | None = None
+    optimizer: torch.optim.SGD = field(init=False)
+
+    def __post_init__(self) -> None:
+        parameters = list(self.model.parameters()) + (list(self.state.parameters()) if self.state else [])
+        self.optimizer = torch.optim.SGD(
+            parameters,
+            lr=self.settings.learning_rate,
+            momentum=self.settings.momentum,
+            weight_decay=self.settings.weight_decay,
+        )
+
+    def step(
+        self, x: Tensor, labels: Tensor, index: Tensor, views: Tensor, epoch: int, step: int
+    ) -> dict[str, Tensor]:
+        """One update on views x [B,C,H,W] in [0,1]; returns detached scalars: the loss and each term's mean."""
+        passes = self.passes(x, labels, index, views, epoch, step)
+        batch = Batch(labels, index, generator=generator(self.seed, "method", epoch, step), **passes)
+        terms = self.method.loss_terms(batch, self.state)
+        loss, means = reduce(terms, self.model.classifier.out_features, self.settings.kl_scale)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return {"loss": loss.detach(), **means}
+
+    def passes(
+        self, x: Tensor, labels: Tensor, index: Tensor, views: Tensor, epoch: int, step: int
+    ) -> dict[str, Output]:
+        """The forward passes that the method needs. As in RSLAD's code the adversarial batch goes through the student
+        before the clean one, each with its own batch statistics."""
+        needs, found = self.method.needs, {}
+        if needs.teacher_logits or needs.teacher_features:
+            found["teacher"] = self.teacher.clean(x, index, views)
+        if needs.reference:
+            with frozen(self.model), torch.no_grad():
+                found["reference"] = output(self.model, x)
+        if needs.adversarial:
+            given = Batch(labels, index, **found)
+            inner = self.settings.inner_attack
+            adversarial = maximise(
+                self.model,
+                x,
+                lambda logits: self.method.inner_objective(logits, given),
+                self.threat_model,
+                steps=inner.steps,
+                step_size=inner.step_size,
+                start=inner.start,
+                generator=generator(self.seed, "attack", epoch, step),
+            )
+            found["adversarial"] = output(self.model, adversarial)
+            if needs.teacher_adversarial:
+                found["teacher_adversarial"] = self.teacher(adversarial)
+        if needs.clean:
+            found["clean"] = output(self.model, x)
+        return found
+
+
+@dataclass
+class Trained:
+    """What a training leaves: the weights of both checkpoints, their epochs, and one line of metrics per epoch."""
+
+    best: dict[str, Tensor]
+    best_epoch: int
+    last: dict[str, Tensor]
+    last_epoch: int
+    metrics: list[dict[str, Any]]
+
+
+def method_state(method: Method, data: Dataset, model: nn.Module, teacher_features: int, seed: int) -> nn.Module | None:
+    sizes = Sizes(len(data), len(data.info.classes), data.labels, model.classifier.in_features, teacher_features)
+    return method.build_state(sizes, generator(seed, "state"))
+
+
+def learning_rate(settings: Training, epoch: int) -> float:
+    """In the epoch with this number, counted from 1: multiplied by `factor` after each milestone."""
+    return settings.learning_rate * settings.factor ** sum(milestone < epoch for milestone in settings.milestones)
+
+
+def batches(
+    data: Dataset, scheme: ViewScheme, settings: Training, seed: int, epoch: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """x, labels, index, views of each step of an epoch."""
+    views = scheme.epoch(seed, epoch, len(data))
+    for index in epoch_order(seed, epoch, len(data)).split(settings.batch_size):
+        x = data.views(scheme, index, views[index]).to(device)
+        yield x, data.labels[index].to(device), index, views[index]
+
+
+def train(
+    trainer: Trainer,
+    data: Dataset,
+    validation: Dataset,
+    scheme: ViewScheme,
+    device: torch.device,
+    on_epoch: Callable[[dict[str, Any]], None] = lambda line: None,
+) -> Trained:
+    """Trains for all epochs and chooses `best` on the validation split; the test split is never seen here."""
+    settings, model = trainer.settings, trainer.model
+    best, best_epoch, best_score = None, 0, (-1.0, -1.0)
+    metrics = []
+    for epoch in range(1, settings.epochs + 1):
+        rate = learning_rate(settings, epoch)
+        for group in trainer.optimizer.param_groups:
+            group["lr"] = rate
+        model.train()
+        sums: dict[str, Tensor] = {}
+        steps = 0
+        for step, batch in enumerate(batches(data, scheme, settings, trainer.seed, epoch, device)):
+            for name, value in trainer.step(*batch, epoch, step).items():
+                sums[name] = sums.get(name, 0) + value
+            steps += 1
+        line = {"epoch": epoch, "learning_rate": rate, **{name: float(value) / steps for name, value in sums.items()}}
+        if not torch.isfinite(torch.tensor(line["loss"])):
+            raise FloatingPointError(f"the loss is {line['loss']} in epoch {epoch}: lower training.learning_rate")
+        if epoch % settings.selection.every == 0 or epoch == settings.epochs:
+            clean, robust = validate(trainer, validation, device)
+            line |= {"validation_clean": clean, "validation_apgd": robust}
+            if (robust, clean) > best_score:
+                best, best_epoch, best_score = _copy(model), epoch, (robust, clean)
+        metrics.append(line)
+        on_epoch(line)
+    return Trained(best, best_epoch, _copy(model), settings.epochs, metrics)
+
+
+def validate(trainer: Trainer, validation: Dataset, device: torch.device) -> tuple[float, float]:
+    """Accuracy on the validation split, clean and under the short APGD-CE, the same one at every epoch."""
+    clean, held = held_against_apgd(
+        trainer.model,
+        validation.floats().to(device),
+        validation.labels.to(device),
+        trainer.threat_model,
+        trainer.settings.selection.steps,
+        derived_seed(trainer.seed, "selection") % 2**32,
+    )
+    return clean.float().mean().item(), held.float().mean().item()
+
+
+def _copy(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

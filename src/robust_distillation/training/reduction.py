@@ -1,0 +1,27 @@
+"""From named per-sample loss terms to the one number that is minimised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import Tensor
+
+from robust_distillation.methods import Term
+
+
+def reduce(terms: Iterable[Term], classes: int, kl_scale: str) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss, and each term's batch mean before weighting (detached, for the curves).
+
+    kl_scale `sum`: a divergence is summed over the classes, as its definition says. `mean`: it is averaged over them too
+    (torch.mean over batch and classes), as in the published code of RSLAD and ARD; it then weighs 1/classes as much
+    against the other terms and against the weight decay.
+    """
+    means: dict[str, Tensor] = {}
+    loss: Tensor | float = 0.0
+    for term in terms:
+        mean = term.values.mean()
+        if term.divergence and kl_scale == "mean":
+            mean = mean / classes
+        means[term.name] = mean.detach()
+        loss = loss + term.weight * mean
+    return loss, means

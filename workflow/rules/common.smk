@@ -1,0 +1,45 @@
+"""The experiment, its layout, and what all rules share."""
+
+from snakemake.exceptions import WorkflowError
+
+from robust_distillation.config import NO_TEACHER, Run, load
+from robust_distillation.errors import UserError
+from robust_distillation.files import canonical
+from robust_distillation.layout import Layout
+from robust_distillation.provenance import steps
+
+try:
+    experiment = load(config.get("experiment", "params.yaml"), config.get("overlay"))
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+layout = Layout(experiment.name)
+TEACHER = layout.teacher("{teacher}")
+STUDENT = layout.student("{teacher}", "{student}", "{method}", "{seed}")
+
+
+wildcard_constraints:
+    teacher="[^/]+",
+    student="[^/]+",
+    method="[^/]+",
+    seed=r"\d+",
+    kind="logits|features",
+    shard=r"\d+-of-\d+",
+
+
+# Before the first job of a real run (never of a dry run): are the data here, or may they be fetched?
+onstart:
+    shell("robust-distillation check {experiment.arguments}")
+
+
+def run_of(wildcards):
+    return Run(wildcards.teacher, wildcards.student, wildcards.method, int(wildcards.seed))
+
+
+def teacher_weights(teacher):
+    """The checkpoint of a teacher that students learn from."""
+    return layout.teacher(teacher) / f"{experiment.teachers[teacher].checkpoint}.safetensors"
+
+
+def log_of(*parts):
+    return str(layout.root.joinpath("logs", *parts)) + ".log"

@@ -1,0 +1,17 @@
+rule train_teacher:
+    input:
+        layout.data,
+    output:
+        best=TEACHER / "best.safetensors",
+        last=TEACHER / "last.safetensors",
+        metrics=TEACHER / "metrics.jsonl",
+        record=TEACHER / "record.json",
+    params:
+        settings=lambda w: canonical(experiment.teacher_settings(w.teacher)),
+        code=lambda w: steps.teacher_code(experiment, w.teacher),
+    log:
+        log_of("train-teacher", "{teacher}"),
+    threads: experiment.compute.threads
+    priority: 100  # everything that is distilled waits for it
+    shell:
+        "robust-distillation train-teacher {wildcards.teacher} {experiment.arguments} > {log} 2>&1"
