@@ -340,12 +340,14 @@ def _device(experiment: Experiment) -> torch.device:
     import torch
 
     torch.set_num_threads(experiment.compute.threads)
-    torch.use_deterministic_algorithms(True)
     name = experiment.compute.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name != "cpu" and not torch.cuda.is_available():
         raise UserError(f"compute.device: {name} is asked for, but torch sees no GPU here")
+    if name != "cpu" or experiment.compute.threads > 1:
+        # One CPU thread repeats itself anyway, and this call costs 2 s of imports.
+        torch.use_deterministic_algorithms(True)
     return torch.device(name)
 
 

@@ -383,11 +383,15 @@ def _wording(found: Any, model: type[BaseModel], path: tuple) -> str:
     if kind == "string_pattern_mismatch":
         if path[-1] == "device":
             return f"unknown device {given!r}. Allowed: auto, cpu, cuda, cuda:N"
-        return f"{given!r} cannot be a name: use letters, digits, '.', '_' and '-', first a letter or a digit, at most 64"
+        return (
+            f"{given!r} cannot be a name: use letters, digits, '.', '_' and '-', first a letter or a digit, at most 64"
+        )
     if kind == "too_short":
         return "is empty: give at least one"
     message = found["msg"][0].lower() + found["msg"][1:]
-    shown = repr(given) if not isinstance(given, dict | list) else f"a {'mapping' if isinstance(given, dict) else 'list'}"
+    shown = (
+        repr(given) if not isinstance(given, dict | list) else f"a {'mapping' if isinstance(given, dict) else 'list'}"
+    )
     return f"{message.replace('dictionary', 'mapping')}, found {shown}"
 
 
@@ -396,7 +400,9 @@ def _fields(model: Any, path: tuple) -> list[str]:
     for part in path:
         if isinstance(part, str) and isinstance(model, type) and part in model.model_fields:
             annotation = model.model_fields[part].annotation
-            model = next((a for a in (annotation, *getattr(annotation, "__args__", ())) if hasattr(a, "model_fields")), model)
+            model = next(
+                (a for a in (annotation, *getattr(annotation, "__args__", ())) if hasattr(a, "model_fields")), model
+            )
     return list(model.model_fields)
 
 
@@ -413,7 +419,9 @@ def _resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | Non
     for name, entry in file.students.items():
         entry = dict(entry or {})
         students[name] = _architecture(entry, entry.pop("architecture", name), ("students", name), problems)
-    named = {name: _method(dict(entry or {}), name, ("methods", name), problems) for name, entry in file.methods.items()}
+    named = {
+        name: _method(dict(entry or {}), name, ("methods", name), problems) for name, entry in file.methods.items()
+    }
 
     _check_data(file, problems)
     _check_evaluation(file.evaluation, problems)
@@ -424,7 +432,12 @@ def _resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | Non
     if not file.teachers:
         needing = [name for name, method in named.items() if method and method.needs.teacher]
         problems.extend(f"methods.{name}: needs a teacher, but no teacher is given under teachers" for name in needing)
-    groups = {"teacher": {*file.teachers, NO_TEACHER}, "student": file.students, "method": file.methods, "seed": file.seeds}
+    groups = {
+        "teacher": {*file.teachers, NO_TEACHER},
+        "student": file.students,
+        "method": file.methods,
+        "seed": file.seeds,
+    }
     for i, rule in enumerate(file.exclude):
         given = rule.model_dump(exclude_none=True)
         if not given:
@@ -451,9 +464,7 @@ def _training(budget: dict, where: tuple, problems: list[str]) -> Training | Non
     return training
 
 
-def _teacher(
-    name: str, entry: dict, budget: dict, training: Training | None, problems: list[str]
-) -> Teacher | None:
+def _teacher(name: str, entry: dict, budget: dict, training: Training | None, problems: list[str]) -> Teacher | None:
     where, before = ("teachers", name), len(problems)
     keys = list(_TeacherFile.model_fields)
     architecture = {key: value for key, value in entry.items() if key not in keys}
@@ -488,7 +499,9 @@ def _method(entry: dict, default: str, where: tuple, problems: list[str]) -> Nam
     return None if settings is None else NamedMethod(kind, settings)
 
 
-def _architecture(given: dict, name: Any, where: tuple, problems: list[str], besides: tuple | list = ()) -> dict[str, Any]:
+def _architecture(
+    given: dict, name: Any, where: tuple, problems: list[str], besides: tuple | list = ()
+) -> dict[str, Any]:
     """`{"name": ..., **all arguments}`; each argument must have the type that `build` declares, numbers be positive."""
     try:
         if not isinstance(name, str):

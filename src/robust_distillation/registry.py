@@ -30,7 +30,9 @@ class Registry:
         found = {name: f"{self.package}.{name}" for name in own}
         for entry in entry_points(group=self.package):
             if entry.name in found:
-                raise UserError(f"{self.what} {entry.name!r} is registered twice: by {entry.value} and by {found[entry.name]}")
+                raise UserError(
+                    f"{self.what} {entry.name!r} is registered twice: by {entry.value} and by {found[entry.name]}"
+                )
             found[entry.name] = entry.value
         return dict(sorted(found.items()))
 

@@ -19,7 +19,14 @@ def held_against_apgd(
     """Booleans [N] twice: right on x, and right both on x and after `steps` steps of APGD on the cross-entropy."""
     with frozen(model):
         apgd = APGDAttack(
-            model, n_iter=steps, n_restarts=1, norm=NORMS[threat.norm], eps=threat.eps, seed=seed, loss="ce", device=x.device
+            model,
+            n_iter=steps,
+            n_restarts=1,
+            norm=NORMS[threat.norm],
+            eps=threat.eps,
+            seed=seed,
+            loss="ce",
+            device=x.device,
         )
         with torch.no_grad():
             clean = model(x).argmax(1) == labels

@@ -34,7 +34,9 @@ def write_cache(path: str | Path, key: dict[str, Any], shape: tuple[int, int, in
         for batch in batches:
             values = batch.cpu().numpy()
             if array is None:
-                array = np.lib.format.open_memmap(temporary, mode="w+", dtype=values.dtype, shape=(images * views, width))
+                array = np.lib.format.open_memmap(
+                    temporary, mode="w+", dtype=values.dtype, shape=(images * views, width)
+                )
             array[row : row + len(values)] = values
             row += len(values)
         if row != images * views:
@@ -53,7 +55,9 @@ class CachedValues:
             self.description = read_json(description_of(path))
             rows = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise UserError(f"cache {path}: cannot be read ({error}). Remove it; the next start fills it again") from error
+            raise UserError(
+                f"cache {path}: cannot be read ({error}). Remove it; the next start fills it again"
+            ) from error
         if self.description.get("key") != key:
             differing = sorted(k for k in key if self.description.get("key", {}).get(k) != key[k])
             raise UserError(
@@ -61,7 +65,9 @@ class CachedValues:
             )
         self.images, self.views, self.width = self.description["shape"]
         if rows.shape != (self.images * self.views, self.width):
-            raise UserError(f"cache {path}: holds {rows.shape}, not what it says. Remove it; the next start fills it again")
+            raise UserError(
+                f"cache {path}: holds {rows.shape}, not what it says. Remove it; the next start fills it again"
+            )
         self.rows = rows
 
     def __call__(self, index: Tensor, views: Tensor) -> Tensor:

@@ -19,7 +19,10 @@ class Block:
 def blocks(images: int, size: int, seed: int) -> list[Block]:
     """The first `images` images cut into blocks of `size`; the last may be smaller."""
     starts = range(0, images, size)
-    return [Block(i, start, min(start + size, images), derived_seed(seed, "block", i) % 2**31) for i, start in enumerate(starts)]
+    return [
+        Block(i, start, min(start + size, images), derived_seed(seed, "block", i) % 2**31)
+        for i, start in enumerate(starts)
+    ]
 
 
 def shard(all_blocks: list[Block], number: int, of: int) -> list[Block]:

@@ -32,7 +32,9 @@ def read_outcomes(paths: Iterable[str | Path]) -> pd.DataFrame:
         try:
             frames.append(pd.read_parquet(path))
         except (OSError, pa.ArrowInvalid) as error:
-            raise UserError(f"outcomes {path}: cannot be read ({error}). Remove it; the next start attacks again") from error
+            raise UserError(
+                f"outcomes {path}: cannot be read ({error}). Remove it; the next start attacks again"
+            ) from error
     return pd.concat(frames, ignore_index=True)
 
 

@@ -41,7 +41,9 @@ class MemoryContrast(nn.Module):
         self.register_buffer("by_class", sizes.labels.argsort(stable=True))
         counts = sizes.labels.bincount(minlength=sizes.classes)
         if int((counts > 0).sum()) < 2:
-            raise ValueError("contrast needs training images of at least two classes: negatives come from other classes")
+            raise ValueError(
+                "contrast needs training images of at least two classes: negatives come from other classes"
+            )
         self.register_buffer("class_start", counts.cumsum(0) - counts)
         self.register_buffer("class_count", counts)
 

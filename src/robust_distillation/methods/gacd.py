@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from robust_distillation.methods.contract import Batch, Method, Needs, Sizes, Term
 from robust_distillation.losses import cross_entropy, true_class_probability
+from robust_distillation.methods.contract import Batch, Method, Needs, Sizes, Term
 
 
 class GACD(Method):

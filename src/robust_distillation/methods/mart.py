@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from robust_distillation.methods.contract import Batch, Method, Needs, Term
 from robust_distillation.losses import cross_entropy, kl_divergence, true_class_probability
+from robust_distillation.methods.contract import Batch, Method, Needs, Term
 
 
 class MART(Method):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from robust_distillation.methods.contract import Batch, Method, Needs, Term
 from robust_distillation.losses import cross_entropy
+from robust_distillation.methods.contract import Batch, Method, Needs, Term
 
 
 class Natural(Method):

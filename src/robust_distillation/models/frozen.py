@@ -24,4 +24,3 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
             module.training = mode
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
-

@@ -52,5 +52,7 @@ class WideResNet(nn.Module):
 
 def build(shape: tuple[int, int, int], classes: int, *, depth: int = 34, width: int = 10) -> WideResNet:
     if depth < 10 or (depth - 4) % 6:
-        raise UserError(f"wide_resnet: depth {depth} is not 6n + 4 with n of at least 1. Allowed: 10, 16, 22, 28, 34, ...")
+        raise UserError(
+            f"wide_resnet: depth {depth} is not 6n + 4 with n of at least 1. Allowed: 10, 16, 22, 28, 34, ..."
+        )
     return WideResNet(shape[0], classes, depth, width)

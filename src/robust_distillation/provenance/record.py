@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -13,7 +14,16 @@ from typing import Any
 
 from robust_distillation.files import sha256, write_json
 
-PACKAGES = ("robust-distillation", "torch", "torchvision", "numpy", "pandas", "pyautoattack", "safetensors", "scikit-learn")
+PACKAGES = (
+    "robust-distillation",
+    "torch",
+    "torchvision",
+    "numpy",
+    "pandas",
+    "pyautoattack",
+    "safetensors",
+    "scikit-learn",
+)
 
 
 class Recorder:
@@ -67,7 +77,16 @@ def _versions() -> dict[str, str]:
 
 
 def _hardware() -> dict[str, Any]:
-    import torch
+    torch = sys.modules.get("torch")  # a step that computed nothing with it has no GPU to tell of
+    gpu = torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None
+    return {"machine": platform.machine(), "cpu": _processor(), "cores": os.cpu_count(), "gpu": gpu}
 
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {"machine": platform.machine(), "cpu": torch.backends.cpu.get_cpu_capability(), "cores": os.cpu_count(), "gpu": gpu}
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402 (the backend comes first)
-from matplotlib.figure import Figure  # noqa: E402
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
-from robust_distillation.evaluation.outcomes import ITSELF  # noqa: E402
-from robust_distillation.evaluation.statistics import accuracies  # noqa: E402
-from robust_distillation.files import replacing  # noqa: E402
-from robust_distillation.reporting.tables import NO_TEACHER, Matrix, metric_title  # noqa: E402
+from robust_distillation.evaluation.outcomes import ITSELF
+from robust_distillation.evaluation.statistics import accuracies
+from robust_distillation.files import replacing
+from robust_distillation.reporting.tables import NO_TEACHER, Matrix, metric_title
 
 STYLE = {
     "figure.dpi": 150, "savefig.bbox": "tight", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
@@ -43,7 +43,9 @@ def training_curves(curves: pd.DataFrame, matrix: Matrix, teacher: str, student:
                 continue
             by_epoch = epochs.groupby("epoch")
             axis.plot(by_epoch.mean(), color=colour, label=method, linewidth=1.4, marker="o", markersize=2.5)
-            axis.fill_between(by_epoch.min().index, by_epoch.min(), by_epoch.max(), color=colour, alpha=0.15, linewidth=0)
+            axis.fill_between(
+                by_epoch.min().index, by_epoch.min(), by_epoch.max(), color=colour, alpha=0.15, linewidth=0
+            )
         axis.set(title=f"{title}, validation split", xlabel="epoch", ylabel="accuracy (%)", ylim=(0, 100))
     axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     figure.suptitle(f"Training curves: student {student}, teacher {teacher}")
@@ -62,7 +64,9 @@ def trade_off(outcomes: pd.DataFrame, matrix: Matrix, teacher: str, student: str
         if points.empty:
             continue
         axis.scatter(points["clean"], points[metric], s=14, color=colour, alpha=0.5, linewidths=0)
-        axis.scatter(points["clean"].mean(), points[metric].mean(), s=70, color=colour, label=method, edgecolors="white")
+        axis.scatter(
+            points["clean"].mean(), points[metric].mean(), s=70, color=colour, label=method, edgecolors="white"
+        )
     itself = wide[wide["student"].eq(ITSELF) & wide["teacher"].eq(teacher)]
     axis.scatter(itself["clean"], itself[metric], s=110, color="black", marker="*", label="teacher")
     axis.set(xlabel="clean accuracy (%)", ylabel=f"{metric_title(metric)} accuracy (%)")
@@ -86,7 +90,9 @@ def per_class(outcomes: pd.DataFrame, matrix: Matrix, classes: tuple[str, ...], 
         if not np.isnan(value):
             axis.text(column, row, f"{value:.0f}", ha="center", va="center", color="black" if value > 55 else "white")
     long = max(map(len, classes)) > 3
-    axis.set_xticks(range(means.shape[1]), [*classes, "worst"], rotation=45 if long else 0, ha="right" if long else "center")
+    axis.set_xticks(
+        range(means.shape[1]), [*classes, "worst"], rotation=45 if long else 0, ha="right" if long else "center"
+    )
     axis.set_yticks(range(len(means)), means.index)
     axis.axvline(len(classes) - 0.5, color="white", linewidth=3)
     axis.grid(False)
@@ -97,7 +103,10 @@ def per_class(outcomes: pd.DataFrame, matrix: Matrix, classes: tuple[str, ...], 
 
 def save(figure: Figure, stem: Path) -> None:
     """Both files, without the time of day in them."""
-    for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None, "Creator": None, "Producer": None})):
+    for suffix, metadata in (
+        (".png", {"Software": None}),
+        (".pdf", {"CreationDate": None, "Creator": None, "Producer": None}),
+    ):
         with replacing(stem.with_suffix(suffix)) as temporary:
             figure.savefig(temporary, metadata=metadata)
     plt.close(figure)

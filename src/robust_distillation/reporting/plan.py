@@ -13,7 +13,9 @@ def describe(experiment: Experiment) -> str:
     threat, evaluation = experiment.threat_model, experiment.evaluation
     views = (2 * experiment.dataset.padding + 1) ** 2 * (2 if experiment.info.flips else 1)
     trained = Counter(run.method for run in experiment.runs)
-    rows = [(name, experiment.methods[name].kind, _teaching(experiment, name), trained[name]) for name in experiment.methods]
+    rows = [
+        (name, experiment.methods[name].kind, _teaching(experiment, name), trained[name]) for name in experiment.methods
+    ]
     models = len(experiment.runs) + len(experiment.teachers)
     per_model = experiment.shards + (experiment.shards > 1)
     jobs = {

@@ -63,7 +63,7 @@ def blocks(table: pd.DataFrame, matrix: Matrix) -> list[tuple[str, str, pd.DataF
             wide = rows.pivot_table("cell", "method", ["checkpoint", "metric"], aggfunc="first", sort=False)
             methods = [name for name in [rows["method"].iloc[0], *matrix.methods] if name in wide.index]
             columns = [(c, m) for c in matrix.checkpoints for m in matrix.metrics if (c, m) in wide.columns]
-            found.append((teacher, student, wide.loc[list(dict.fromkeys(methods)), columns]))
+            found.append((teacher, student, wide.loc[list(dict.fromkeys(methods)), columns].fillna("")))
     return found
 
 
@@ -78,10 +78,11 @@ def _cell(mean: float, sd: float) -> str:
 def caption(table: pd.DataFrame, matrix: Matrix) -> str:
     students = table[table["student"] != ITSELF]
     seeds, images = students["n_seeds"], students["n_images"].iloc[0]
-    count = f"{seeds.max()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
+    few, many = seeds.min(), seeds.max()
+    spread = "one seed" if many == 1 else f"mean ± sd over {many if few == many else f'{few} to {many}'} seeds"
     return (
         f"{matrix.experiment}: accuracy in percent on {images} test images, {matrix.threat}, {matrix.protocol} protocol; "
-        f"mean ± sd over {count} seeds. best: chosen on the validation split; last: after the last epoch."
+        f"{spread}. best: chosen on the validation split; last: after the last epoch."
     )
 
 
@@ -89,12 +90,9 @@ def markdown(table: pd.DataFrame, matrix: Matrix) -> str:
     parts = [caption(table, matrix)]
     for teacher, student, wide in blocks(table, matrix):
         flat = wide.set_axis([f"{metric_title(m)} ({c})" for c, m in wide.columns], axis=1)
-        parts.append(f"**Student {student}, teacher {teacher}**\n\n{flat.to_markdown(stralign='right', colalign=_aligned(flat))}")
+        shown = flat.to_markdown(colalign=["left", *["right"] * len(flat.columns)], disable_numparse=True)
+        parts.append(f"**Student {student}, teacher {teacher}**\n\n{shown}")
     return "\n\n".join(parts) + "\n"
-
-
-def _aligned(flat: pd.DataFrame) -> list[str]:
-    return ["left", *["right"] * len(flat.columns)]
 
 
 def metric_title(metric: str) -> str:
@@ -113,7 +111,9 @@ def latex(table: pd.DataFrame, matrix: Matrix) -> str:
                 hrules=True,
                 multicol_align="c",
                 column_format="l" + "r" * len(named.columns),
-                caption=_escaped(f"{caption(table, matrix)} Student {student}, teacher {teacher}.").replace("±", r"$\pm$"),
+                caption=_escaped(f"{caption(table, matrix)} Student {student}, teacher {teacher}.").replace(
+                    "±", r"$\pm$"
+                ),
                 position="t",
             )
         )
@@ -130,5 +130,7 @@ def headline(table: pd.DataFrame, matrix: Matrix) -> dict:
     shown = table[table["checkpoint"].eq(matrix.checkpoints[0]) & table["metric"].isin(["clean", matrix.metrics[-1]])]
     for row in shown.itertuples():
         student = "itself" if row.student == ITSELF else row.student
-        found.setdefault(row.teacher, {}).setdefault(student, {}).setdefault(row.method, {})[row.metric] = round(row.mean, 2)
+        found.setdefault(row.teacher, {}).setdefault(student, {}).setdefault(row.method, {})[row.metric] = round(
+            row.mean, 2
+        )
     return found

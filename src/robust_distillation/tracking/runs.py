@@ -39,7 +39,9 @@ class Finished:
     tags: dict[str, str] = field(default_factory=dict)
 
     def content(self) -> str:
-        return digest({"record": self.record, "files": {str(path): sha256(path) for path in self.files + self.artifacts}})
+        return digest(
+            {"record": self.record, "files": {str(path): sha256(path) for path in self.files + self.artifacts}}
+        )
 
 
 def finished_runs(experiment: Experiment, layout: Layout) -> Iterator[Finished]:

@@ -54,9 +54,7 @@ class Trainer:
             weight_decay=self.settings.weight_decay,
         )
 
-    def step(
-        self, x: Tensor, labels: Tensor, index: Tensor, views: Tensor, epoch: int, step: int
-    ) -> dict[str, Tensor]:
+    def step(self, x: Tensor, labels: Tensor, index: Tensor, views: Tensor, epoch: int, step: int) -> dict[str, Tensor]:
         """One update on views x [B,C,H,W] in [0,1]; returns detached scalars: the loss and each term's mean."""
         passes = self.passes(x, labels, index, views, epoch, step)
         batch = Batch(labels, index, generator=generator(self.seed, "method", epoch, step), **passes)

@@ -43,9 +43,7 @@ def train_to_files(
     model = build_model(settings["architecture"], info.shape, len(info.classes), derived_seed(seed, "model")).to(device)
     state = method_state(method, data, model, teacher_features, seed)
     trainer = Trainer(model, method, training, threat, seed, state and state.to(device), teacher)
-    trained = train(
-        trainer, data, validation, scheme, device, on_epoch=lambda line: log.info("%s", json.dumps(line))
-    )
+    trained = train(trainer, data, validation, scheme, device, on_epoch=lambda line: log.info("%s", json.dumps(line)))
     metadata = {
         **settings,
         "dataset": {**settings["dataset"], "shape": list(info.shape), "classes": list(info.classes)},
