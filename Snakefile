@@ -1,6 +1,7 @@
 """From data to the comparison table. Choose another experiment by
 `snakemake --config experiment=experiments/NAME.yaml`, and put other values in place by `overlay=FILE`."""
 
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/teachers.smk"

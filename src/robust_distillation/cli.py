@@ -76,14 +76,29 @@ def plan(path: str, overlay: str | None) -> None:
 
 @main.command()
 @experiment_options
+@example("reproduce --experiment experiments/fashion_mnist.yaml")
+def reproduce(path: str, overlay: str | None) -> None:
+    """Run an experiment through Snakemake, from nothing to the table; what is done already stays.
+
+    Ends by printing the table and where to look next.
+    """
+    from robust_distillation.config import load
+    from robust_distillation.reporting.reproduce import run_workflow
+
+    experiment = load(path, overlay)
+    _check_data(experiment)
+    sys.exit(run_workflow(experiment, path, overlay))
+
+
+@main.command()
+@experiment_options
 @example("check --experiment params.yaml")
 def check(path: str, overlay: str | None) -> None:
     """Check an experiment file, and that its data are here or may be fetched. Writes nothing."""
-    from robust_distillation import data
     from robust_distillation.config import load
 
     experiment = load(path, overlay)
-    data.registry.module(experiment.dataset.name).check(experiment.dataset.folder, experiment.dataset.download)
+    _check_data(experiment)
     click.echo(f"{path}: experiment {experiment.name}, {len(experiment.runs)} students to train")
 
 
@@ -289,6 +304,12 @@ def track(path: str, overlay: str | None) -> None:
 
 
 # What the commands share
+
+
+def _check_data(experiment: Experiment) -> None:
+    from robust_distillation import data
+
+    data.registry.module(experiment.dataset.name).check(experiment.dataset.folder, experiment.dataset.download)
 
 
 def _run(experiment: Experiment, text: str) -> Run:

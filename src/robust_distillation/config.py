@@ -511,13 +511,16 @@ def _architecture(
         problems.append(f"{_path(where)}: {error}")
         return {}
     for key, value in given.items():
-        if key not in known:
-            problems.append(f"{_path((*where, key))}: {unknown('key', key, [*known, 'architecture', *besides])}")
-        elif type(value).__name__ != known[key][0]:
-            problems.append(f"{_path((*where, key))}: input should be of type {known[key][0]}, found {value!r}")
-        elif not isinstance(value, bool) and isinstance(value, int | float) and value <= 0:
-            problems.append(f"{_path((*where, key))}: input should be greater than 0, found {value!r}")
-    return {"name": name, **{key: given.get(key, default) for key, (_, default) in known.items()}}
+        here, argument = _path((*where, key)), known.get(key)
+        if argument is None:
+            problems.append(f"{here}: {unknown('key', key, [*known, 'architecture', *besides])}")
+        elif type(value).__name__ != argument.type:
+            problems.append(f"{here}: input should be of type {argument.type}, found {value!r}")
+        elif argument.choices and value not in argument.choices:
+            problems.append(f"{here}: input should be one of {', '.join(map(str, argument.choices))}, found {value!r}")
+        elif argument.type in ("int", "float") and value <= 0:
+            problems.append(f"{here}: input should be greater than 0, found {value!r}")
+    return {"name": name, **{key: given.get(key, argument.default) for key, argument in known.items()}}
 
 
 def _check_data(file: _File, problems: list[str]) -> None:

@@ -55,3 +55,8 @@ class Layout:
     @property
     def tracked(self) -> Path:
         return self.root / "mlflow.json"
+
+    @property
+    def report(self) -> Path:
+        """Snakemake's own report."""
+        return self.root / "snakemake-report.html"

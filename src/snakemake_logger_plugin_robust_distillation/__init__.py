@@ -41,7 +41,7 @@ class Progress:
         return self.total - sum(self.waiting.values())
 
     def left(self, now: float) -> float:
-        """Seconds still, from the mean time of each rule's ended jobs; a rule not seen yet counts as the mean of all."""
+        """Seconds still, from the mean time of each rule's ended jobs; a rule not seen yet counts as the mean."""
         every = mean(second for seconds in self.seconds.values() for second in seconds)
         usual = {rule: mean(self.seconds[rule]) if self.seconds[rule] else every for rule in self.waiting}
         work = sum(count * usual[rule] for rule, count in self.waiting.items())

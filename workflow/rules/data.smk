@@ -1,10 +1,10 @@
 rule prepare_data:
     output:
         layout.data,
+    log:
+        log_of("prepare-data"),
     params:
         settings=canonical(experiment.data_settings()),
         code=steps.data_code(experiment),
-    log:
-        log_of("prepare-data"),
     shell:
         "robust-distillation prepare-data {experiment.arguments} > {log} 2>&1"

@@ -26,16 +26,16 @@ rule attack:
     output:
         outcomes=layout.shard(TRAINED, "{shard}") if SHARDED else layout.outcomes(TRAINED),
         record=layout.shard(TRAINED, "{shard}").with_suffix(".json") if SHARDED else layout.attack_record(TRAINED),
+    log:
+        log_of("attack", "{trained}", *(["{shard}"] if SHARDED else [])),
+    wildcard_constraints:
+        trained="(teachers/[^/]+|students/[^/]+/[^/]+/[^/]+/seed-[0-9]+)",
+    threads: experiment.compute.threads
     params:
         settings=lambda w: canonical(experiment.attack_settings(list(attacked(w)[1]))),
         code=lambda w: steps.attack_code(experiment, attacked(w)[0]),
         model=model_of,
         shard="--shard {shard}" if SHARDED else "",
-    wildcard_constraints:
-        trained="(teachers/[^/]+|students/[^/]+/[^/]+/[^/]+/seed-[0-9]+)",
-    log:
-        log_of("attack", "{trained}", *(["{shard}"] if SHARDED else [])),
-    threads: experiment.compute.threads
     shell:
         "robust-distillation attack {params.model} {params.shard} {experiment.arguments} > {log} 2>&1"
 
@@ -48,12 +48,12 @@ if SHARDED:
         output:
             outcomes=layout.outcomes(TRAINED),
             record=layout.attack_record(TRAINED),
+        log:
+            log_of("merge-outcomes", "{trained}"),
+        wildcard_constraints:
+            trained="(teachers/[^/]+|students/[^/]+/[^/]+/[^/]+/seed-[0-9]+)",
         params:
             code=steps.merge_code(),
             model=model_of,
-        wildcard_constraints:
-            trained="(teachers/[^/]+|students/[^/]+/[^/]+/[^/]+/seed-[0-9]+)",
-        log:
-            log_of("merge-outcomes", "{trained}"),
         shell:
             "robust-distillation merge-outcomes {params.model} {experiment.arguments} > {log} 2>&1"

@@ -22,11 +22,11 @@ rule tabulate:
         md=layout.tables / "main.md",
         tex=layout.tables / "main.tex",
         metrics=layout.metrics,
+    log:
+        log_of("tabulate"),
     params:
         settings=canonical(experiment.matrix()),
         code=steps.table_code(),
-    log:
-        log_of("tabulate"),
     shell:
         "robust-distillation tabulate {experiment.arguments} > {log} 2>&1"
 
@@ -38,11 +38,11 @@ rule draw_figures:
     output:
         png=report(of_panels(".png"), caption="../report/figure.rst", category="Figures"),
         pdf=of_panels(".pdf"),
+    log:
+        log_of("draw-figures"),
     params:
         settings=canonical(experiment.matrix()),
         code=steps.figure_code(),
-    log:
-        log_of("draw-figures"),
     shell:
         "robust-distillation draw-figures {experiment.arguments} > {log} 2>&1"
 
@@ -56,9 +56,9 @@ rule track:
         figures=rules.draw_figures.output,
     output:
         layout.tracked,
-    params:
-        code=steps.tracking_code(),
     log:
         log_of("track"),
+    params:
+        code=steps.tracking_code(),
     shell:
         "robust-distillation track {experiment.arguments} > {log} 2>&1"

@@ -21,12 +21,12 @@ rule train_student:
         last=STUDENT / "last.safetensors",
         metrics=STUDENT / "metrics.jsonl",
         record=STUDENT / "record.json",
+    log:
+        log_of("train-student", "{teacher}", "{student}", "{method}", "seed-{seed}"),
+    threads: experiment.compute.threads
     params:
         settings=lambda w: canonical(experiment.student_settings(run_of(w))),
         code=lambda w: steps.student_code(experiment, run_of(w)),
         run="{teacher}/{student}/{method}/seed-{seed}",
-    log:
-        log_of("train-student", "{teacher}", "{student}", "{method}", "seed-{seed}"),
-    threads: experiment.compute.threads
     shell:
         "robust-distillation train-student {params.run} {experiment.arguments} > {log} 2>&1"

@@ -6,12 +6,12 @@ rule train_teacher:
         last=TEACHER / "last.safetensors",
         metrics=TEACHER / "metrics.jsonl",
         record=TEACHER / "record.json",
+    log:
+        log_of("train-teacher", "{teacher}"),
+    priority: 100  # everything that is distilled waits for it
+    threads: experiment.compute.threads
     params:
         settings=lambda w: canonical(experiment.teacher_settings(w.teacher)),
         code=lambda w: steps.teacher_code(experiment, w.teacher),
-    log:
-        log_of("train-teacher", "{teacher}"),
-    threads: experiment.compute.threads
-    priority: 100  # everything that is distilled waits for it
     shell:
         "robust-distillation train-teacher {wildcards.teacher} {experiment.arguments} > {log} 2>&1"

@@ -64,7 +64,7 @@ def direction(gradient: Tensor, threat: ThreatModel) -> Tensor:
 
 
 def project(x: Tensor, adversarial: Tensor, threat: ThreatModel) -> Tensor:
-    """The nearest image in the ball around x, then in [0,1]. (For L2 the second keeps the first: x itself is in [0,1].)"""
+    """The nearest image in the ball around x, then in [0,1]: x is in it too, so the second keeps the first."""
     if threat.norm == "linf":
         return adversarial.maximum(x - threat.eps).minimum(x + threat.eps).clamp(0, 1)
     noise = adversarial - x

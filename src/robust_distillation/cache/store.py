@@ -16,7 +16,7 @@ from robust_distillation.models.output import Output
 
 
 def cache_key(teacher: str, data: str, scheme: ViewScheme, kind: str) -> dict[str, Any]:
-    """What a cached value depends on: the teacher's weights (and, in its description, preprocessing), the data, the views."""
+    """What a cached value depends on: the teacher's file (weights and preprocessing), the data, the views."""
     return {"teacher": teacher, "data": data, "padding": scheme.padding, "flips": scheme.flips, "kind": kind}
 
 

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: 1,797 real images of 8x8 pixels with 17 grey levels, part of the package itself."""
+"""scikit-learn's handwritten digits: 1,797 real images of 8x8 pixels with 17 grey levels, part of the package."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def attack_run(
     device: torch.device,
     on_block: Callable[[str, Block], None] = lambda checkpoint, block: None,
 ) -> pd.DataFrame:
-    """The outcomes of all `checkpoints` (`best`, `last` to file), which are attacked once where their weights are equal."""
+    """The outcomes of all `checkpoints` (name to file), attacked once where their weights are equal."""
     found: dict[str, pd.DataFrame] = {}
     frames = []
     for checkpoint, path in checkpoints.items():

@@ -52,7 +52,7 @@ def weights_digest(state: dict[str, torch.Tensor]) -> str:
 
 
 def build_model(architecture: dict[str, Any], shape: tuple[int, int, int], classes: int, seed: int = 0) -> nn.Module:
-    """A fresh model of `{"name": ..., **arguments}`, initialised from `seed`; the global generator is left as it was."""
+    """A fresh model of `{"name": ..., **arguments}`, initialised from `seed`; the global generator stays as it was."""
     arguments = {name: value for name, value in architecture.items() if name != "name"}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -3,9 +3,9 @@ WRN-depth-width with pre-activation blocks, depth = 6n + 4."""
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from typing import Literal
 
-from robust_distillation.errors import UserError
+from torch import Tensor, nn
 
 
 class Block(nn.Module):
@@ -50,9 +50,11 @@ class WideResNet(nn.Module):
         return self.classifier(self.features(x))
 
 
-def build(shape: tuple[int, int, int], classes: int, *, depth: int = 34, width: int = 10) -> WideResNet:
-    if depth < 10 or (depth - 4) % 6:
-        raise UserError(
-            f"wide_resnet: depth {depth} is not 6n + 4 with n of at least 1. Allowed: 10, 16, 22, 28, 34, ..."
-        )
+def build(
+    shape: tuple[int, int, int],
+    classes: int,
+    *,
+    depth: Literal[10, 16, 22, 28, 34, 40, 46, 52, 58, 64, 70] = 34,
+    width: int = 10,
+) -> WideResNet:
     return WideResNet(shape[0], classes, depth, width)

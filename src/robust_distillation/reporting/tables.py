@@ -81,8 +81,8 @@ def caption(table: pd.DataFrame, matrix: Matrix) -> str:
     few, many = seeds.min(), seeds.max()
     spread = "one seed" if many == 1 else f"mean ± sd over {many if few == many else f'{few} to {many}'} seeds"
     return (
-        f"{matrix.experiment}: accuracy in percent on {images} test images, {matrix.threat}, {matrix.protocol} protocol; "
-        f"{spread}. best: chosen on the validation split; last: after the last epoch."
+        f"{matrix.experiment}: accuracy in percent on {images} test images, {matrix.threat}, "
+        f"{matrix.protocol} protocol; {spread}. best: chosen on the validation split; last: after the last epoch."
     )
 
 

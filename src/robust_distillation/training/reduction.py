@@ -12,8 +12,8 @@ from robust_distillation.methods import Term
 def reduce(terms: Iterable[Term], classes: int, kl_scale: str) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss, and each term's batch mean before weighting (detached, for the curves).
 
-    kl_scale `sum`: a divergence is summed over the classes, as its definition says. `mean`: it is averaged over them too
-    (torch.mean over batch and classes), as in the published code of RSLAD and ARD; it then weighs 1/classes as much
+    kl_scale `sum`: a divergence is summed over the classes, as its definition says. `mean`: it is averaged over them,
+    too (torch.mean over batch and classes), as in the published code of RSLAD and ARD; it then weighs 1/classes as much
     against the other terms and against the weight decay.
     """
     means: dict[str, Tensor] = {}

@@ -1,0 +1,56 @@
+# Everything runs in .venv, made here from the pins of requirements.txt. EXPERIMENT and OVERLAY choose what is run.
+EXPERIMENT ?= params.yaml
+OVERLAY ?=
+PYTHON ?= python3
+PORT ?= 5000
+
+BIN := .venv/bin
+READY := .venv/.ready
+OPTIONS := --experiment $(EXPERIMENT) $(if $(OVERLAY),--overlay $(OVERLAY))
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export MLFLOW_DISABLE_TELEMETRY := true
+export DVC_NO_ANALYTICS := 1
+
+.PHONY: help setup reproduce test lint ui lock clean
+help:
+	@echo "make reproduce   from nothing to the comparison table [EXPERIMENT=experiments/NAME.yaml] [OVERLAY=FILE]"
+	@echo "make test        the tests"
+	@echo "make lint        linter and formatters"
+	@echo "make ui          MLflow on 127.0.0.1:$(PORT)"
+	@echo "make lock        pin again what is installed in .venv"
+	@echo "make clean       remove .venv; results stay"
+
+setup: $(READY)
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.11 ..."; exit 2; }
+	@echo "Setting up .venv (once; downloads several GB, most of it torch)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+reproduce: setup
+	@robust-distillation reproduce $(OPTIONS)
+
+test: setup
+	@python -m pytest -n 2 --dist loadfile -m "not services"
+
+lint: setup
+	@ruff check . && ruff format --check . && snakefmt --check --line-length 120 Snakefile workflow
+
+ui: setup
+	@robust-distillation track $(OPTIONS)
+	@echo "MLflow: http://127.0.0.1:$(PORT) (stop with Ctrl-C)"
+	@mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1 --port $(PORT)
+
+# torch pins its own CUDA packages, by platform; so they are left to it.
+lock: setup
+	@python -m pip freeze --exclude-editable | grep -viE '^(nvidia|cuda|triton)' > requirements.txt
+	@{ echo "# The pins of requirements.txt, for conda: conda env create -f environment.yml"; \
+	   echo "name: robust-distillation"; echo "channels: [conda-forge]"; echo "dependencies:"; \
+	   echo "  - python=3.11"; echo "  - pip"; echo "  - pip:"; sed 's/^/      - /' requirements.txt; } > environment.yml
+
+clean:
+	@rm -rf .venv

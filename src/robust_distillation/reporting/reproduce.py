@@ -1,0 +1,40 @@
+"""The whole experiment in one go: Snakemake, its report, the table on the screen, and where to look next."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from robust_distillation.config import Experiment
+from robust_distillation.layout import Layout
+
+
+def run_workflow(experiment: Experiment, path: str, overlay: str | None) -> int:
+    """Exit code 0 if everything is made, Snakemake's own otherwise. Run in the checkout's top folder."""
+    chosen = [f"experiment={path}"] + ([f"overlay={overlay}"] if overlay else [])
+    command = [sys.executable, "-m", "snakemake", "--config", *chosen]
+    # The rules call `robust-distillation`: the one that belongs to this Python comes first.
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    status = subprocess.run([*command, "--logger", "robust-distillation"], env=environment).returncode
+    if status:
+        print("Not everything was made; what failed is named above. What is done stays: start again to go on.")
+        return status
+    layout = Layout(experiment.name)
+    if not _newer(layout.report, [*layout.tables.iterdir(), *layout.figures.rglob("*.png")]):
+        reporting = [*command, "--report", str(layout.report)]
+        subprocess.run(reporting, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    options = f" EXPERIMENT={path}" if path != "params.yaml" else ""
+    options += f" OVERLAY={overlay}" if overlay else ""
+    print(f"\n{(layout.tables / 'main.md').read_text(encoding='utf-8')}")
+    print("Where to look next")
+    print(f"  {layout.tables}/           the table as CSV, Markdown and LaTeX")
+    print(f"  {layout.figures}/          training curves, clean against robust accuracy, robustness by class")
+    print(f"  {layout.report}   which job made what, with code and times")
+    print(f"  make ui{options}   every run's curves and settings in MLflow")
+    return 0
+
+
+def _newer(file: Path, than: list[Path]) -> bool:
+    return file.is_file() and all(file.stat().st_mtime >= other.stat().st_mtime for other in than)
