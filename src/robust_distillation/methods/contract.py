@@ -85,7 +85,7 @@ class Method(BaseModel):
         raise TypeError(f"{type(self).__name__} trains on clean images: it has no inner objective")
 
     def build_state(self, sizes: Sizes, generator: torch.Generator) -> torch.nn.Module | None:
-        """The method's own state, trained and saved with the student; None for most."""
+        """The method's own state, trained with the student and left behind when it is done; None for most."""
         return None
 
     @abstractmethod

@@ -12,10 +12,11 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from robust_distillation.config import NO_TEACHER
 from robust_distillation.evaluation.outcomes import ITSELF
 from robust_distillation.evaluation.statistics import accuracies
 from robust_distillation.files import replacing
-from robust_distillation.reporting.tables import NO_TEACHER, Matrix, metric_title
+from robust_distillation.reporting.tables import Matrix, metric_title
 
 STYLE = {
     "figure.dpi": 150, "savefig.bbox": "tight", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
@@ -34,7 +35,7 @@ def training_curves(curves: pd.DataFrame, matrix: Matrix, teacher: str, student:
     curves: columns teacher, student, method, seed, epoch, validation_clean, validation_apgd (fractions).
     """
     shown = curves[curves["student"].eq(student) & curves["teacher"].isin([teacher, NO_TEACHER])]
-    figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.2), sharex=True)
+    figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.2), sharex=True, layout="constrained")
     titles = {"validation_clean": "Clean", "validation_apgd": "Under APGD-CE"}
     for axis, (column, title) in zip(axes, titles.items(), strict=True):
         for method, colour in colours(matrix.methods).items():
@@ -46,32 +47,42 @@ def training_curves(curves: pd.DataFrame, matrix: Matrix, teacher: str, student:
             axis.fill_between(
                 by_epoch.min().index, by_epoch.min(), by_epoch.max(), color=colour, alpha=0.15, linewidth=0
             )
-        axis.set(title=f"{title}, validation split", xlabel="epoch", ylabel="accuracy (%)", ylim=(0, 100))
+        axis.set(xlabel="epoch", ylabel="validation accuracy (%)", ylim=(0, 100))
+        axis.set_title(title, fontsize=9)
+        axis.xaxis.get_major_locator().set_params(integer=True)
     axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.suptitle(f"Training curves: student {student}, teacher {teacher}")
+    figure.suptitle(f"Training curves: student {student}, teacher {teacher}", fontsize=10)
     return figure
 
 
 def trade_off(outcomes: pd.DataFrame, matrix: Matrix, teacher: str, student: str) -> Figure:
-    """Clean against robust accuracy on the test images: a small dot per seed, a large one for their mean."""
+    """Clean against robust accuracy on the test images: a small dot per seed, a large one for their mean. On the left
+    all, on the right the students that keep at least half of the best one's robust accuracy."""
     metric, checkpoint = matrix.metrics[-1], matrix.checkpoints[0]
     wide = accuracies(outcomes[outcomes["checkpoint"].eq(checkpoint)])
     wide = wide.pivot(index=["teacher", "student", "method", "seed"], columns="metric", values="value").reset_index()
-    figure, axis = plt.subplots(figsize=(5.6, 3.8))
     own = wide[wide["student"].eq(student) & wide["teacher"].isin([teacher, NO_TEACHER])]
-    for method, colour in colours(matrix.methods).items():
-        points = own[own["method"].eq(method)]
-        if points.empty:
-            continue
-        axis.scatter(points["clean"], points[metric], s=14, color=colour, alpha=0.5, linewidths=0)
-        axis.scatter(
-            points["clean"].mean(), points[metric].mean(), s=70, color=colour, label=method, edgecolors="white"
-        )
     itself = wide[wide["student"].eq(ITSELF) & wide["teacher"].eq(teacher)]
-    axis.scatter(itself["clean"], itself[metric], s=110, color="black", marker="*", label="teacher")
-    axis.set(xlabel="clean accuracy (%)", ylabel=f"{metric_title(metric)} accuracy (%)")
-    axis.set_title(f"Clean against robust accuracy ({checkpoint}): student {student}, teacher {teacher}", fontsize=9)
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.4), layout="constrained")
+    for axis in axes:
+        for method, colour in colours(matrix.methods).items():
+            points = own[own["method"].eq(method)]
+            if points.empty:
+                continue
+            axis.scatter(points["clean"], points[metric], s=16, color=colour, alpha=0.5, linewidths=0)
+            means = points["clean"].mean(), points[metric].mean()
+            axis.scatter(*means, s=70, color=colour, label=method, edgecolors="white", zorder=3)
+        axis.scatter(itself["clean"], itself[metric], s=110, color="black", marker="*", label="teacher")
+        axis.set(xlabel="clean accuracy (%)", ylabel=f"{metric_title(metric)} accuracy (%)")
+    means = own.groupby("method")[metric].transform("mean")
+    near = own[means >= means.max() / 2]
+    axes[1].set_xlim(near["clean"].min() - 1, near["clean"].max() + 1)
+    axes[1].set_ylim(near[metric].min() - 1, near[metric].max() + 1)
+    axes[0].set_title("all", fontsize=9)
+    axes[1].set_title("the robust students, closer", fontsize=9)
+    axes[1].legend(*axes[0].get_legend_handles_labels(), loc="center left", bbox_to_anchor=(1, 0.5))
+    title = f"Clean against robust accuracy ({checkpoint}): student {student}, teacher {teacher}"
+    figure.suptitle(title, fontsize=10)
     return figure
 
 

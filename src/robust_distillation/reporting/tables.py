@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from robust_distillation.config import NO_TEACHER
 from robust_distillation.evaluation.outcomes import ITSELF
 from robust_distillation.evaluation.statistics import summary
 
-NO_TEACHER = "none"
 COLUMNS = [
     "teacher", "student", "method", "protocol", "checkpoint", "metric",
     "n_seeds", "n_images", "mean", "sd", "ci_low", "ci_high", "published",

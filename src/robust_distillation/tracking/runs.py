@@ -17,7 +17,7 @@ import pandas as pd
 from robust_distillation.config import Experiment
 from robust_distillation.evaluation.outcomes import read_outcomes
 from robust_distillation.evaluation.statistics import accuracies
-from robust_distillation.files import digest, read_json, sha256
+from robust_distillation.files import digest, read_json, read_json_lines, sha256
 from robust_distillation.layout import Layout
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -33,7 +33,7 @@ class Finished:
     name: str
     record: dict[str, Any]
     files: list[Path]
-    curves: pd.DataFrame
+    curves: list[dict[str, Any]]
     results: dict[str, float] = field(default_factory=dict)
     artifacts: list[Path] = field(default_factory=list)
     tags: dict[str, str] = field(default_factory=dict)
@@ -57,7 +57,7 @@ def finished_runs(experiment: Experiment, layout: Layout) -> Iterator[Finished]:
             name,
             record,
             [folder / "metrics.jsonl", outcomes],
-            pd.read_json(folder / "metrics.jsonl", lines=True),
+            read_json_lines(folder / "metrics.jsonl"),
             {f"test_{row.checkpoint}_{row.metric}": row.value for row in found.itertuples()},
             tags={"git_commit": (record["git"] or {}).get("commit", ""), "code": record["code"]},
         )
@@ -77,7 +77,7 @@ def import_runs(experiment: Experiment, layout: Layout) -> dict[str, str]:
     place = found.experiment_id if found else client.create_experiment(experiment.name, artifact_location=location)
 
     shown = sorted(path for folder in (layout.tables, layout.figures) for path in folder.rglob("*") if path.is_file())
-    summary = Finished("summary", {"settings": {}, "time": {}}, [layout.metrics], pd.DataFrame(), artifacts=shown)
+    summary = Finished("summary", {"settings": {}, "time": {}}, [layout.metrics], [], artifacts=shown)
     ids = {"summary": _import(client, place, summary, layout, parent=None)}
     for finished in finished_runs(experiment, layout):
         ids[finished.name] = _import(client, place, finished, layout, parent=ids["summary"])
@@ -89,11 +89,9 @@ def _import(client: Any, place: str, finished: Finished, layout: Layout, parent:
 
     content = finished.content()
     for old in client.search_runs([place], f"tags.run = '{finished.name}'"):
-        complete = old.data.tags.get("content") == content
-        if complete and old.data.tags.get("mlflow.parentRunId") == parent:
-            return old.info.run_id
-        if complete:
-            client.set_tag(old.info.run_id, "mlflow.parentRunId", parent)
+        if old.data.tags.get("content") == content:
+            if parent:
+                client.set_tag(old.info.run_id, "mlflow.parentRunId", parent)
             return old.info.run_id
         client.delete_run(old.info.run_id)
 
@@ -102,9 +100,9 @@ def _import(client: Any, place: str, finished: Finished, layout: Layout, parent:
     run = client.create_run(place, start_time=start, tags=tags, run_name=finished.name).info.run_id
     metrics = [
         Metric(key, float(value), start, int(line["epoch"]))
-        for line in finished.curves.to_dict("records")
+        for line in finished.curves
         for key, value in line.items()
-        if key != "epoch" and pd.notna(value)
+        if key != "epoch"
     ]
     metrics += [Metric(key, float(value), start, 0) for key, value in finished.results.items()]
     for first in range(0, len(metrics), METRICS_PER_CALL):

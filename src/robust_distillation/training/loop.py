@@ -55,8 +55,12 @@ class Trainer:
         )
 
     def step(self, x: Tensor, labels: Tensor, index: Tensor, views: Tensor, epoch: int, step: int) -> dict[str, Tensor]:
-        """One update on views x [B,C,H,W] in [0,1]; returns detached scalars: the loss and each term's mean."""
+        """One update on views x [B,C,H,W] in [0,1], returning detached scalars: the loss and each term's mean.
+
+        x and labels lie on the model's device; index and views [B], which ask data and cache, on the CPU.
+        """
         passes = self.passes(x, labels, index, views, epoch, step)
+        index = index.to(labels.device)
         batch = Batch(labels, index, generator=generator(self.seed, "method", epoch, step), **passes)
         terms = self.method.loss_terms(batch, self.state)
         loss, means = reduce(terms, self.model.classifier.out_features, self.settings.kl_scale)

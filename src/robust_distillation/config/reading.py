@@ -1,309 +1,19 @@
-"""The experiment file as types, and the run matrix that follows from it. Nothing else reads a params file.
-
-`load("params.yaml")` returns an Experiment or raises one UserError that names every mistake: the field's path, what was
-given, what is allowed, the nearest spelling. No torch is imported and nothing is written.
-"""
+"""Reads an experiment file, or names every mistake in it: the field's path, what was given, what is allowed, the
+nearest spelling. No torch is imported and nothing is written."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from robust_distillation import attacks, data, methods, models
+from robust_distillation.config.experiment import NO_TEACHER, Experiment, NamedMethod, Teacher
+from robust_distillation.config.schema import Evaluation, ExperimentFile, TeacherEntry, Training
 from robust_distillation.errors import UserError, unknown
-
-NO_TEACHER = "none"
-Checkpoint = Literal["best", "last"]
-
-
-def _fraction(value: Any) -> Any:
-    """8/255 as a number, the way the field writes it."""
-    match = re.fullmatch(r"\s*(\d+)\s*/\s*([1-9]\d*)\s*", value) if isinstance(value, str) else None
-    return int(match[1]) / int(match[2]) if match else value
-
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]  # stands in paths
-Distance = Annotated[float, BeforeValidator(_fraction), Field(gt=0)]
-Positive = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-
-
-class Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Limit(Settings):
-    """Use only the first images of a split."""
-
-    train: Positive | None = None
-    validation: Positive | None = None
-    test: Positive | None = None
-
-
-class DatasetSettings(Settings):
-    name: str
-    padding: int = Field(0, ge=0, le=16, description="zero padding of the random crops; 0 switches them off")
-    limit: Limit = Limit()
-    folder: str = Field("data", description="where datasets that are files on disk lie")
-    download: bool = Field(True, description="fetch files that are missing")
-
-
-class ThreatModel(Settings):
-    """Images within `eps` of x in `norm`, and in [0,1]."""
-
-    norm: Literal["linf", "l2"] = "linf"
-    eps: Distance
-
-
-class InnerAttack(Settings):
-    """The inner maximisation of training."""
-
-    steps: Positive = 10
-    step_size: Distance
-    start: Literal["uniform", "gaussian", "zero"] = "uniform"
-
-
-class Selection(Settings):
-    """How `best` is chosen on the validation split: accuracy under a short APGD-CE, ties by clean accuracy."""
-
-    steps: Positive = 10
-    every: Positive = Field(1, description="epochs between two looks; the last epoch is always looked at")
-
-
-class Training(Settings):
-    """The budget, the same for every method."""
-
-    epochs: Positive
-    batch_size: Positive
-    learning_rate: float = Field(gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(0.0, ge=0)
-    milestones: list[Positive] = Field([], description="epochs after which the learning rate is multiplied by `factor`")
-    factor: float = Field(0.1, gt=0, le=1)
-    kl_scale: Literal["sum", "mean"] = Field(
-        "sum", description="divergences summed over the classes, or their mean as in the code of RSLAD and ARD"
-    )
-    inner_attack: InnerAttack
-    selection: Selection = Selection()
-
-
-class Compute(Settings):
-    """What moves the bits but not the experiment."""
-
-    precision: Literal["exact"] = "exact"
-    threads: Positive = Field(1, description="torch threads of each job; more cores run more jobs")
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-
-
-class Evaluation(Settings):
-    images: Positive | None = Field(None, description="the first images of the test split; all where left out")
-    attacks: list[str] = Field(min_length=1)
-    checkpoints: list[Checkpoint] = Field(["best", "last"], min_length=1)
-    block_size: Positive = Field(100, description="images attacked together under one seed")
-    seed: Seed = 0
-    jobs: Positive = Field(1, description="jobs that share the blocks of one run")
-
-
-class Exclusion(Settings):
-    """Runs to leave out: those that match every name given."""
-
-    teacher: str | None = None
-    student: str | None = None
-    method: str | None = None
-    seed: int | None = None
-
-
-class _TeacherFile(Settings):
-    """What a teacher's entry may hold besides its architecture's arguments."""
-
-    trained_by: dict[str, Any]
-    seed: Seed = 0
-    checkpoint: Checkpoint = "best"
-    training: dict[str, Any] = Field({}, description="what differs from the budget of the students")
-
-
-class _File(Settings):
-    name: Name
-    protocol: Literal["controlled"]
-    dataset: DatasetSettings
-    threat_model: ThreatModel
-    training: dict[str, Any]
-    compute: Compute = Compute()
-    evaluation: Evaluation
-    seeds: list[Seed] = Field(min_length=1)
-    teachers: dict[Name, dict[str, Any] | None] = {}
-    students: dict[Name, dict[str, Any] | None] = Field(min_length=1)
-    methods: dict[Name, dict[str, Any] | None] = Field(min_length=1)
-    exclude: list[Exclusion] = []
-
-
-@dataclass(frozen=True)
-class NamedMethod:
-    """A method with its settings, under the name that stands in paths."""
-
-    kind: str
-    settings: methods.Method
-
-    @property
-    def needs(self) -> methods.Needs:
-        return self.settings.needs
-
-    def resolved(self) -> dict[str, Any]:
-        return {"name": self.kind, **self.settings.model_dump()}
-
-
-@dataclass(frozen=True)
-class Teacher:
-    architecture: dict[str, Any]
-    trained_by: NamedMethod
-    seed: int
-    checkpoint: str
-    training: Training
-
-
-@dataclass(frozen=True, order=True)
-class Run:
-    """One student training."""
-
-    teacher: str
-    student: str
-    method: str
-    seed: int
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """One params file, resolved: every default is filled in, every name exists."""
-
-    file: _File
-    training: Training
-    teachers: dict[str, Teacher]
-    students: dict[str, dict[str, Any]]
-    methods: dict[str, NamedMethod]
-    arguments: str  # the command line options that load this experiment again
-
-    @property
-    def name(self) -> str:
-        return self.file.name
-
-    @property
-    def dataset(self) -> DatasetSettings:
-        return self.file.dataset
-
-    @property
-    def threat_model(self) -> ThreatModel:
-        return self.file.threat_model
-
-    @property
-    def evaluation(self) -> Evaluation:
-        return self.file.evaluation
-
-    @property
-    def compute(self) -> Compute:
-        return self.file.compute
-
-    @property
-    def info(self) -> data.DatasetInfo:
-        return data.info(self.dataset.name)
-
-    def size(self, split: str) -> int:
-        """How many images of a split the experiment uses."""
-        limit = getattr(self.dataset.limit, split)
-        return self.info.sizes[split] if limit is None else limit
-
-    @property
-    def test_images(self) -> int:
-        return self.evaluation.images or self.size("test")
-
-    @property
-    def shards(self) -> int:
-        """Jobs that share a run's blocks: never more than there are blocks."""
-        return min(self.evaluation.jobs, -(-self.test_images // self.evaluation.block_size))
-
-    @cached_property
-    def runs(self) -> tuple[Run, ...]:
-        """Teachers x students x methods x seeds less the exclusions; methods without a teacher run once."""
-        return tuple(run for run in self._matrix() if not any(_matches(rule, run) for rule in self.file.exclude))
-
-    def _matrix(self) -> Iterator[Run]:
-        for method, named in self.methods.items():
-            for teacher in self.teachers if named.needs.teacher else (NO_TEACHER,):
-                for student in self.students:
-                    for seed in self.file.seeds:
-                        yield Run(teacher, student, method, seed)
-
-    @property
-    def caches(self) -> tuple[tuple[str, str], ...]:
-        """(teacher, kind) of each cache that some run reads."""
-        return tuple(sorted({(r.teacher, kind) for r in self.runs for kind in self.methods[r.method].needs.cached}))
-
-    # What each step depends on besides its input files, as JSON values: a rule's params, a record's settings.
-
-    def _data(self) -> dict[str, Any]:
-        limit = self.dataset.limit.model_dump()
-        return {"name": self.dataset.name, "padding": self.dataset.padding, "flips": self.info.flips, "limit": limit}
-
-    def _trained(self, training: Training, architecture: dict, method: NamedMethod, seed: int) -> dict[str, Any]:
-        return {
-            "protocol": self.file.protocol,
-            "dataset": self._data(),
-            "threat_model": self.threat_model.model_dump(),
-            "training": training.model_dump(),
-            "compute": self.compute.model_dump(),
-            "architecture": architecture,
-            "method": method.resolved(),
-            "seed": seed,
-        }
-
-    def data_settings(self) -> dict[str, Any]:
-        return {"name": self.dataset.name, "limit": self.dataset.limit.model_dump()}
-
-    def teacher_settings(self, name: str) -> dict[str, Any]:
-        teacher = self.teachers[name]
-        return self._trained(teacher.training, teacher.architecture, teacher.trained_by, teacher.seed)
-
-    def cache_settings(self, teacher: str, kind: str) -> dict[str, Any]:
-        return {"kind": kind, "dataset": self._data(), "compute": self.compute.model_dump()}
-
-    def student_settings(self, run: Run) -> dict[str, Any]:
-        return self._trained(self.training, self.students[run.student], self.methods[run.method], run.seed)
-
-    def attack_settings(self, checkpoints: list[str] | None = None) -> dict[str, Any]:
-        evaluation = self.evaluation.model_dump(exclude={"jobs"})
-        if checkpoints is not None:
-            evaluation["checkpoints"] = checkpoints
-        return {
-            "dataset": self._data(),
-            "threat_model": self.threat_model.model_dump(),
-            "compute": self.compute.model_dump(),
-            "evaluation": {**evaluation, "images": self.test_images},
-        }
-
-    def matrix(self) -> dict[str, Any]:
-        """What a table needs to know to head it and to order its rows."""
-        return {
-            "experiment": self.name,
-            "protocol": self.file.protocol,
-            "threat": f"{self.threat_model.norm} eps {self.threat_model.eps:.4g}",
-            "teachers": list(self.teachers),
-            "students": list(self.students),
-            "methods": list(self.methods),
-            "checkpoints": self.evaluation.checkpoints,
-            "metrics": ["clean", *self.evaluation.attacks],
-        }
-
-
-def _matches(rule: Exclusion, run: Run) -> bool:
-    return all(getattr(run, key) == value for key, value in rule.model_dump(exclude_none=True).items())
-
-
-# Reading
 
 
 def load(path: str | Path, overlay: str | Path | None = None) -> Experiment:
@@ -407,7 +117,7 @@ def _fields(model: Any, path: tuple) -> list[str]:
 
 
 def _resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None:
-    file = _parse(_File, raw, (), problems)
+    file = _parse(ExperimentFile, raw, (), problems)
     if file is None:
         return None
 
@@ -466,9 +176,9 @@ def _training(budget: dict, where: tuple, problems: list[str]) -> Training | Non
 
 def _teacher(name: str, entry: dict, budget: dict, training: Training | None, problems: list[str]) -> Teacher | None:
     where, before = ("teachers", name), len(problems)
-    keys = list(_TeacherFile.model_fields)
+    keys = list(TeacherEntry.model_fields)
     architecture = {key: value for key, value in entry.items() if key not in keys}
-    own = _parse(_TeacherFile, {key: value for key, value in entry.items() if key in keys}, where, problems)
+    own = _parse(TeacherEntry, {key: value for key, value in entry.items() if key in keys}, where, problems)
     architecture = _architecture(architecture, architecture.pop("architecture", name), where, problems, besides=keys)
     if own is None:
         return None
@@ -523,7 +233,7 @@ def _architecture(
     return {"name": name, **{key: given.get(key, argument.default) for key, argument in known.items()}}
 
 
-def _check_data(file: _File, problems: list[str]) -> None:
+def _check_data(file: ExperimentFile, problems: list[str]) -> None:
     if file.dataset.name not in data.names():
         problems.append(f"dataset.name: {unknown('dataset', file.dataset.name, data.names())}")
         return

@@ -1,0 +1,103 @@
+"""What the tests share: a small model and data, and a tiny experiment that was really run once."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+WORKFLOW = ["Snakefile", "workflow", "profiles", "src", "params.yaml", "experiments"]
+TINY = """
+name: tiny
+dataset: {limit: {train: 96, validation: 40}}
+seeds: [0]
+training: {epochs: 3, milestones: [2], batch_size: 32, inner_attack: {steps: 2}, selection: {steps: 2, every: 1}}
+teachers: {wide: {width: 8, training: {epochs: 3, milestones: [2]}}}
+students: {small: {width: 4}}
+methods: {sat: ~, trades: ~, mart: ~, ard: ~, iad: ~, gacd: {negatives: 16, dimension: 8}}
+evaluation: {images: 24, attacks: [fgsm, pgd20], block_size: 10}
+"""  # leaves natural, rslad and gacd: no teacher, cached logits, cached features
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+def environment(tree: Path) -> dict[str, str]:
+    """The package of `tree`, and the commands of the Python that runs the tests."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PYTHONPATH": str(tree / "src"), "PATH": path}
+
+
+def snakemake(tree: Path, *arguments: str, overlay: str | None = "tiny.yaml") -> subprocess.CompletedProcess:
+    chosen = ["--config", "experiment=params.yaml", *([f"overlay={overlay}"] if overlay else [])]
+    command = [sys.executable, "-m", "snakemake", *arguments, *chosen]
+    return subprocess.run(command, cwd=tree, env=environment(tree), capture_output=True, text=True, timeout=600)
+
+
+def planned(tree: Path, overlay: str = "tiny.yaml") -> set[str]:
+    """The jobs that `snakemake -n` would run: the rule, and the values of its wildcards joined by slashes."""
+    result = snakemake(tree, "-n", overlay=overlay)
+    assert result.returncode == 0, result.stdout + result.stderr
+    jobs, rule = set(), None
+    for line in [*(result.stdout + result.stderr).splitlines(), "rule end:"]:
+        if found := re.fullmatch(r"(?:rule|localrule) (\w+):", line):
+            if rule:
+                jobs.add(rule)
+            rule = found[1]
+        elif rule and (found := re.fullmatch(r"\s+wildcards: (.*)", line)):
+            rule += " " + "/".join(pair.partition("=")[2] for pair in found[1].split(", "))
+    return jobs - {"all"}
+
+
+def fresh_tree(folder: Path) -> Path:
+    """A copy of what a run needs, with the tiny overlay."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in WORKFLOW:
+        source = REPOSITORY / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        else:
+            shutil.copy(source, folder / name)
+    (folder / "tiny.yaml").write_text(TINY)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Path:
+    """A tree in which the tiny experiment was run to its end on two cores. Do not change it: see `tree`."""
+    folder = fresh_tree(tmp_path_factory.mktemp("finished") / "tree")
+    result = snakemake(folder, "--cores", "2")
+    assert result.returncode == 0, result.stdout + result.stderr
+    return folder
+
+
+@pytest.fixture
+def tree(finished, tmp_path) -> Path:
+    """A copy of the finished tree to edit."""
+    return Path(shutil.copytree(finished, tmp_path / "tree"))
+
+
+def fashion_mnist_files(folder: Path) -> Path:
+    """Fashion-MNIST's four files in torchvision's place and format; the first two pixels tell an image's number."""
+    for part, count in (("train", 60000), ("t10k", 10000)):
+        labels = np.arange(count) % 10
+        images = np.zeros((count, 28, 28), dtype=np.uint8)
+        images[:, 0, 0], images[:, 0, 1] = np.arange(count) // 256, np.arange(count) % 256
+        images[:, 2:, 2:] += (20 * labels).astype(np.uint8)[:, None, None]
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+            path = folder / f"FashionMNIST/raw/{part}-{kind}-ubyte"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+            path.write_bytes(header + array.astype(np.uint8).tobytes())
+    return folder

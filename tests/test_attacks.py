@@ -1,0 +1,154 @@
+"""The attack core and the named attacks, on models where the answer is known."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from robust_distillation import attacks
+from robust_distillation.attacks.apgd import held_against_apgd
+from robust_distillation.attacks.core import l2_norm, maximise, project, starting_noise
+from robust_distillation.config import ThreatModel
+from robust_distillation.losses import cross_entropy
+from robust_distillation.models.checkpoint import build_model
+from robust_distillation.models.frozen import frozen
+from robust_distillation.randomness import generator
+
+LINF, L2 = ThreatModel(norm="linf", eps=0.1), ThreatModel(norm="l2", eps=0.25)
+BOTH = pytest.mark.parametrize("threat", [LINF, L2], ids=["linf", "l2"])
+
+
+class TwoOfTen(nn.Module):
+    """Ten classes of which two compete, linearly: the distance of an image from the boundary is known.
+
+    The margin of class 0 over class 1 is w.x + b. It can be pushed by eps * ||w||_1 in the Linf ball and by
+    eps * ||w||_2 in the L2 ball, as long as no pixel meets 0 or 1.
+    """
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(1, 8, 8))
+
+    def forward(self, x):
+        margin = (x * self.weight).sum((1, 2, 3)) - 0.5 * self.weight.sum()
+        others = torch.full((len(x), 8), -100.0)
+        return torch.cat([torch.stack([margin / 2, -margin / 2], 1), others], 1)
+
+
+def known_images(model: TwoOfTen, threat: ThreatModel):
+    """Grey images at margins around what the threat model can push, their labels, and whether each must hold."""
+    w = model.weight.detach()
+    reach = threat.eps * (w.abs().sum() if threat.norm == "linf" else w.norm())
+    margins = reach * torch.tensor([0.2, 0.9, 0.98, 1.02, 1.1, 1.5, -0.5, -1.5])
+    x = 0.5 + margins[:, None, None, None] * w / w.norm() ** 2
+    assert 0.1 < x.min() < x.max() < 0.9
+    labels = torch.zeros(8, dtype=torch.long)  # the last two are misclassified to begin with
+    return x, labels, margins > reach
+
+
+@BOTH
+@pytest.mark.parametrize("name", attacks.names())
+def test_outcome_is_the_known_one(name, threat):
+    model = TwoOfTen().eval()
+    x, labels, must_hold = known_images(model, threat)
+    adversarial = attacks.registry.module(name).attack(model, x, labels, threat, seed=3)
+    held = (model(x).argmax(1) == labels) & (model(adversarial).argmax(1) == labels)
+    assert held.tolist() == must_hold.tolist()
+    distance = (adversarial - x).flatten(1)
+    distance = distance.abs().amax(1) if threat.norm == "linf" else distance.norm(dim=1)
+    assert distance.max() <= threat.eps + 1e-5
+    assert adversarial.min() >= 0
+    assert adversarial.max() <= 1
+
+
+@BOTH
+def test_selection_attack_finds_the_known_outcome(threat):
+    model = TwoOfTen().eval()
+    x, labels, must_hold = known_images(model, threat)
+    clean, held = held_against_apgd(model, x, labels, threat, steps=20, seed=0)
+    assert clean.tolist() == [True] * 6 + [False] * 2
+    assert held.tolist() == must_hold.tolist()
+
+
+@BOTH
+@pytest.mark.parametrize("start", ["zero", "uniform", "gaussian"])
+def test_maximise_raises_the_objective_inside_the_ball(threat, start):
+    model = build_model({"name": "convnet", "width": 4}, (1, 8, 8), 10).train()
+    x = torch.rand(16, 1, 8, 8, generator=generator(0, "x"))
+    labels = torch.arange(16) % 10
+
+    def objective(logits):
+        return cross_entropy(logits, labels)
+
+    step = threat.eps / 4
+    found = maximise(model, x, objective, threat, steps=10, step_size=step, start=start, generator=generator(0, "a"))
+    with frozen(model), torch.no_grad():
+        assert (objective(model(found)) > objective(model(x))).all()
+    assert (
+        (found - x).flatten(1).abs().amax(1) if threat.norm == "linf" else l2_norm(found - x)
+    ).max() < threat.eps + 1e-6
+    assert found.min() >= 0
+    assert found.max() <= 1
+    assert not found.requires_grad
+
+
+def test_linf_step_by_step_against_plain_arithmetic():
+    """Two steps on a linear objective, where every intermediate value can be written down."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False))
+    model[1].weight.data = torch.tensor([[1.0, -1.0], [0.0, 0.0]])
+    x = torch.tensor([0.05, 0.5]).reshape(1, 1, 1, 2)
+    found = maximise(model, x, lambda logits: -logits[:, 0], LINF, steps=2, step_size=0.08, start="zero")
+    # -logits[0] = x1 - x0: the first pixel falls to 0 (clamped), the second rises by 0.08 and then to the ball's edge.
+    assert torch.allclose(found.flatten(), torch.tensor([0.0, 0.6]))
+
+
+@BOTH
+def test_starting_noise_is_in_the_ball_and_repeats(threat):
+    x = torch.full((2000, 1, 4, 4), 0.5)
+    first, second = (starting_noise(x, threat, "uniform", generator(1, "noise")) for _ in range(2))
+    assert torch.equal(first, second)
+    if threat.norm == "linf":
+        assert first.abs().max() <= threat.eps
+        assert first.std() == pytest.approx(threat.eps / 3**0.5, rel=0.02)
+    else:
+        radius = l2_norm(first)
+        assert radius.max() <= threat.eps + 1e-6
+        # Uniform in a ball of dimension 16: P(radius < r) = (r / eps)^16.
+        assert (radius < 0.95 * threat.eps).float().mean() == pytest.approx(0.95**16, abs=0.04)
+
+
+@BOTH
+def test_projection_returns_points_of_the_ball_unchanged(threat):
+    x = torch.rand(8, 1, 4, 4, generator=generator(0, "x"))
+    inside = project(x, x + starting_noise(x, threat, "uniform", generator(0, "n")), threat)
+    assert torch.allclose(project(x, inside, threat), inside, atol=1e-7)
+    assert torch.equal(project(x, x, threat), x)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_model_is_put_back_whatever_happens(fails):
+    model = build_model({"name": "convnet", "width": 4}, (1, 8, 8), 10).train()
+    model.stem[1].eval()
+    model.classifier.weight.requires_grad_(False)
+    modes = [module.training for module in model.modules()]
+    flags = [parameter.requires_grad for parameter in model.parameters()]
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+
+    def objective(logits):
+        assert not any(parameter.requires_grad for parameter in model.parameters())
+        assert not any(module.training for module in model.modules())
+        if fails:
+            raise RuntimeError("in the middle of an attack")
+        return logits.sum(1)
+
+    x = torch.rand(2, 1, 8, 8)
+    if fails:
+        with pytest.raises(RuntimeError, match="middle"):
+            maximise(model, x, objective, LINF, steps=1, step_size=0.1, start="zero")
+    else:
+        maximise(model, x, objective, LINF, steps=1, step_size=0.1, start="zero")
+    assert [module.training for module in model.modules()] == modes
+    assert [parameter.requires_grad for parameter in model.parameters()] == flags
+    assert all(torch.equal(buffer, buffers[name]) for name, buffer in model.named_buffers())

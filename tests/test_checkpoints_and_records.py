@@ -1,0 +1,183 @@
+"""Checkpoints, fingerprints, records, MLflow: what stands beside a number."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+
+import pytest
+import torch
+from conftest import REPOSITORY
+
+from robust_distillation import config, load_model, methods, models
+from robust_distillation.errors import UserError
+from robust_distillation.files import read_json, replacing, sha256
+from robust_distillation.layout import Layout
+from robust_distillation.models.checkpoint import build_model, read_checkpoint, save_checkpoint
+from robust_distillation.provenance.fingerprint import closure, fingerprint
+from robust_distillation.tracking.runs import import_runs
+
+
+def small(name: str) -> dict:
+    """The smallest model of an architecture."""
+    given = {key: min(argument.choices or (2,)) for key, argument in models.arguments(name).items()}
+    return {"name": name, **given}
+
+
+@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize(("shape", "classes"), [((1, 8, 8), 10), ((3, 32, 32), 7)])
+def test_every_architecture_maps_images_to_logits_through_its_features(name, shape, classes, tmp_path):
+    architecture = small(name)
+    model = build_model(architecture, shape, classes, seed=3).eval()
+    x = torch.rand(2, *shape)
+    features = model.features(x)
+    assert features.shape == (2, model.classifier.in_features)
+    assert torch.equal(model(x), model.classifier(features))
+    assert model(x).shape == (2, classes)
+    about = {"architecture": architecture, "dataset": {"shape": list(shape), "classes": list(range(classes))}}
+    save_checkpoint(tmp_path / "model.safetensors", model.state_dict(), about)
+    assert torch.equal(load_model(tmp_path / "model.safetensors")(x), model(x))
+    again, other = (build_model(architecture, shape, classes, seed) for seed in (3, 4))
+    assert torch.equal(again.classifier.weight, model.classifier.weight)
+    assert not torch.equal(other.classifier.weight, model.classifier.weight)
+
+
+def test_wide_resnet_has_the_published_number_of_parameters():
+    model = build_model({"name": "wide_resnet", "depth": 34, "width": 10}, (3, 32, 32), 10)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 46_160_474
+
+
+def test_checkpoint_of_a_run_describes_itself(finished):
+    path = finished / "results/tiny/students/wide/small/rslad/seed-0/best.safetensors"
+    _, about = read_checkpoint(path)
+    assert about["architecture"] == {"name": "convnet", "width": 4, "stages": 2, "depth": 2}
+    assert about["method"] == {"name": "rslad", "alpha": 5 / 6}
+    assert about["threat_model"] == {"norm": "linf", "eps": 0.15}
+    assert (about["protocol"], about["seed"], about["checkpoint"], about["role"]) == (
+        "controlled",
+        0,
+        "best",
+        "student",
+    )
+    assert about["dataset"]["name"] == "digits"
+    assert about["hashes"]["results/tiny/cache/wide/logits.npy"] == sha256(
+        finished / "results/tiny/cache/wide/logits.npy"
+    )
+    model = load_model(path)
+    assert not model.training
+    assert model(torch.rand(3, 1, 8, 8)).shape == (3, 10)
+
+
+def test_foreign_and_broken_checkpoints_are_refused(tmp_path, finished):
+    good = finished / "results/tiny/teachers/wide/best.safetensors"
+    path = tmp_path / "model.safetensors"
+    with pytest.raises(UserError, match="no such file"):
+        load_model(path)
+    path.write_bytes(good.read_bytes()[:-100])
+    with pytest.raises(UserError, match="not a whole safetensors file"):
+        load_model(path)
+    path.write_bytes(pickle.dumps({"weights": [1, 2, 3]}))
+    with pytest.raises(UserError, match="not a whole safetensors file"):
+        load_model(path)
+    state, about = read_checkpoint(good)
+    save_checkpoint(path, state, {**about, "architecture": {"name": "convnet", "width": 5}})
+    with pytest.raises(UserError, match="do not fit its own description"):
+        load_model(path)
+
+
+def test_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+
+    with pytest.raises(KeyboardInterrupt), replacing(path) as temporary:  # noqa: PT012
+        temporary.write_text("ne")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_record_tells_what_was_used(finished):
+    record = read_json(finished / "results/tiny/students/wide/small/gacd/seed-0/record.json")
+    assert record["teacher_served_from"] == {"logits on clean views": "cache", "features on clean views": "cache"}
+    assert record["settings"]["method"]["negatives"] == 16
+    for group in ("inputs", "outputs"):
+        assert record[group]
+        assert all(sha256(finished / path) == digest for path, digest in record[group].items())
+    assert record["versions"]["torch"].startswith("2.14.1")
+    assert record["time"]["seconds"] > 0
+    alone = read_json(finished / "results/tiny/students/none/small/natural/seed-0/record.json")
+    assert alone["teacher_served_from"] == {}
+
+
+def test_fingerprint_follows_imports_and_stops_at_registries(tmp_path, monkeypatch):
+    reached = closure(["robust_distillation.training.run"])
+    assert {
+        "robust_distillation.attacks.core",
+        "robust_distillation.randomness",
+        "robust_distillation.losses",
+    } <= reached | {"robust_distillation.losses"}
+    assert "robust_distillation.attacks.apgd" in reached
+    assert "robust_distillation.methods" in reached
+    named = {methods.registry.module_name(name) for name in methods.names()}
+    assert not reached & (named | {"robust_distillation.config", "robust_distillation.cli", "robust_distillation"})
+    # Imports inside functions count: gacd reaches its memory bank only so.
+    assert "robust_distillation.methods.contrast" in closure(["robust_distillation.methods.gacd"])
+
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/__init__.py").write_text("")
+    (tmp_path / "outside/parts.py").write_text("VALUE = 1\n")
+    texts = {
+        "plain": "from outside.parts import VALUE\ndef f(x):\n    return x + VALUE\n",
+        "documented": '"""About."""\nfrom .parts import VALUE  # why\n\n\ndef f(x):\n    """Adds."""\n    return (x + VALUE)\n',
+        "changed": "from outside.parts import VALUE\ndef f(x):\n    return x - VALUE\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / f"outside/{name}.py").write_text(text)
+    assert closure(["outside.documented"]) == {"outside", "outside.documented", "outside.parts"}
+    found = {name: fingerprint([f"outside.{name}"]) for name in texts}
+    assert len(set(found.values())) == 3  # the module's name is part of it, and relative imports are another tree
+
+
+def test_import_into_mlflow_twice_changes_nothing_and_completes_what_was_cut_off(finished, tmp_path, monkeypatch):
+    shutil.copytree(finished / "results", tmp_path / "results")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    from mlflow import MlflowClient
+
+    (tmp_path / "tiny.yaml").write_text((finished / "tiny.yaml").read_text())
+    experiment = config.load(REPOSITORY / "params.yaml", tmp_path / "tiny.yaml")
+    layout = Layout("tiny")
+    first = import_runs(experiment, layout)
+    assert set(first) == {
+        "summary", "teacher/wide", "none/small/natural/seed-0", "wide/small/rslad/seed-0", "wide/small/gacd/seed-0",
+    }  # fmt: skip
+    client = MlflowClient()
+    place = [client.get_experiment_by_name("tiny").experiment_id]
+
+    def state():
+        runs = client.search_runs(place)
+        return sorted((run.info.run_id, len(run.data.metrics), len(run.data.params), run.info.status) for run in runs)
+
+    before = state()
+    assert import_runs(experiment, layout) == first
+    assert state() == before
+
+    run = client.get_run(first["wide/small/rslad/seed-0"])
+    lines = (layout.student("wide", "small", "rslad", 0) / "metrics.jsonl").read_text().splitlines()
+    curve = client.get_metric_history(run.info.run_id, "validation_apgd")
+    assert [(point.step, point.value) for point in curve] == [
+        (line["epoch"], line["validation_apgd"]) for line in map(json.loads, lines)
+    ]
+    assert run.data.params["method.alpha"] == str(5 / 6)
+    assert run.data.tags["mlflow.parentRunId"] == first["summary"]
+    assert "test_best_pgd20" in run.data.metrics
+    figures = client.list_artifacts(first["summary"], "figures/wide/small")
+    assert {item.path.rpartition("/")[2] for item in figures} >= {"training.png", "per-class.pdf"}
+
+    client.set_tag(run.info.run_id, "content", "cut off before this was written")
+    second = import_runs(experiment, layout)
+    assert second["wide/small/rslad/seed-0"] != run.info.run_id
+    assert {name for name in first if first[name] != second[name]} == {"wide/small/rslad/seed-0"}
+    assert len(state()) == len(before)

@@ -1,0 +1,230 @@
+"""Blocks, outcomes, statistics and tables; and that a third party finds what we stored."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+from conftest import TINY, fresh_tree
+from pyautoattack import AutoAttack
+
+from robust_distillation import load_dataset, load_model
+from robust_distillation.cli import main
+from robust_distillation.config import ThreatModel
+from robust_distillation.data.dataset import load
+from robust_distillation.errors import UserError
+from robust_distillation.evaluation.attack import attack_run
+from robust_distillation.evaluation.blocks import blocks, shard
+from robust_distillation.evaluation.outcomes import ITSELF, merge, read_outcomes, write_outcomes
+from robust_distillation.evaluation.statistics import accuracies, summary
+from robust_distillation.files import sha256
+from robust_distillation.models.checkpoint import build_model, save_checkpoint
+from robust_distillation.reporting import tables
+
+
+def test_blocks_cover_the_images_once_and_seeds_differ():
+    cut = blocks(25, 10, seed=0)
+    assert [(block.start, block.stop) for block in cut] == [(0, 10), (10, 20), (20, 25)]
+    assert len({block.seed for block in cut}) == 3
+    assert cut == blocks(25, 10, seed=0)
+    assert blocks(35, 10, seed=0)[:2] == cut[:2]  # more images leave the first blocks as they are
+    assert blocks(25, 10, seed=1)[0].seed != cut[0].seed
+    for jobs in (1, 2, 3):
+        shares = [shard(cut, i, jobs) for i in range(1, jobs + 1)]
+        assert sorted((block for share in shares for block in share), key=lambda block: block.number) == cut
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A student trained naturally for a moment: attacks break some images and not others."""
+    model = build_model({"name": "convnet", "width": 4}, (1, 8, 8), 10, 1)
+    images, labels = load_dataset("digits", "train")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.3, momentum=0.9)
+    torch.manual_seed(0)
+    for _ in range(60):
+        noisy = (images + 0.2 * torch.randn_like(images)).clamp(0, 1)
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(noisy), labels).backward()
+        optimizer.step()
+    path = tmp_path_factory.mktemp("student") / "best.safetensors"
+    info = load("digits", "test").info
+    about = {"shape": list(info.shape), "classes": list(info.classes)}
+    save_checkpoint(path, model.state_dict(), {"architecture": {"name": "convnet", "width": 4}, "dataset": about})
+    return path
+
+
+def test_third_party_finds_the_stored_outcomes(checkpoint, tmp_path):
+    """pyautoattack called directly on a recorded block with its recorded seed: the same verdict for every image; with
+    another seed at most 2 % differ."""
+    threat, data = ThreatModel(eps=0.1), load("digits", "test")
+    paths = {"best": checkpoint}
+    outcomes = attack_run(paths, data, blocks(120, 60, 0), ["autoattack"], threat, torch.device("cpu"))
+    keys = {"teacher": "none", "student": "small", "method": "natural", "seed": 0}
+    write_outcomes(tmp_path / "outcomes.parquet", outcomes.assign(**keys))
+
+    stored = pd.read_parquet(tmp_path / "outcomes.parquet")
+    model, (images, labels) = load_model(checkpoint), load_dataset("digits", "test")
+    differing = 0
+    for _, block in stored.groupby("block"):
+        index, seed = torch.tensor(block["index"].to_numpy()), int(block["attack_seed"].iloc[0])
+        x, y = images[index], labels[index]
+        for own, chosen in ((True, seed), (False, seed + 1)):
+            attack = AutoAttack(model, norm="Linf", eps=0.1, seed=chosen)
+            adversarial, _ = attack.run_standard_evaluation(x, y, batch_size=len(x))
+            held = ((model(x).argmax(1) == y) & (model(adversarial).argmax(1) == y)).numpy()
+            if own:
+                assert held.tolist() == block["autoattack"].tolist()
+            else:
+                differing += int((held != block["autoattack"]).sum())
+    assert 0.1 < stored["autoattack"].mean() < 0.9
+    assert differing <= 0.02 * len(stored)
+
+
+def test_outcomes_do_not_depend_on_the_number_of_jobs(tmp_path, monkeypatch, checkpoint):
+    """The commands that the rules call, with one job and with three, on blocks of ten: the same bytes."""
+    found = {}
+    for jobs in (1, 3):
+        tree = fresh_tree(tmp_path / str(jobs))
+        text = TINY.replace("block_size: 10", f"block_size: 10, jobs: {jobs}").replace("pgd20]", "pgd20, autoattack]")
+        (tree / "tiny.yaml").write_text(text)
+        monkeypatch.chdir(tree)
+        folder = tree / "results/tiny/students/none/small/natural/seed-0"
+        folder.mkdir(parents=True)
+        for name in ("best", "last"):
+            (folder / f"{name}.safetensors").write_bytes(checkpoint.read_bytes())
+        for command in (
+            ["prepare-data"],
+            *(
+                ["attack", "none/small/natural/seed-0", *(["--shard", f"{i}-of-3"] if jobs == 3 else [])]
+                for i in range(1, jobs + 1)
+            ),
+            *([["merge-outcomes", "none/small/natural/seed-0"]] if jobs == 3 else []),
+        ):
+            result = CliRunner().invoke(main, [*command, "--overlay", "tiny.yaml"])
+            assert result.exit_code == 0, result.output
+        found[jobs] = tree / "results/tiny/outcomes/students/none/small/natural/seed-0.parquet"
+    assert sha256(found[1]) == sha256(found[3])
+    outcomes = read_outcomes([found[3]])
+    assert len(outcomes) == 2 * 24
+    assert outcomes["block"].nunique() == 3
+
+
+def frame(held: dict[tuple, list[bool]]) -> pd.DataFrame:
+    """Outcomes of (teacher, student, method, seed, checkpoint) to whether each image held; every prediction right."""
+    names = ["teacher", "student", "method", "seed", "checkpoint"]
+    parts = []
+    for keys, values in held.items():
+        n = len(values)
+        columns = {"index": range(n), "label": 0, "prediction": 0, "block": 0, "attack_seed": 7, "pgd20": values}
+        parts.append(pd.DataFrame(columns).assign(**dict(zip(names, keys, strict=True))))
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_shards_that_miss_or_repeat_images_are_refused(tmp_path):
+    whole = frame({("t", "s", "m", 0, "best"): [True] * 6})
+    write_outcomes(tmp_path / "1.parquet", whole[whole["index"] < 3])
+    write_outcomes(tmp_path / "2.parquet", whole[whole["index"] >= 3])
+    assert len(merge([tmp_path / "1.parquet", tmp_path / "2.parquet"])) == 6
+    with pytest.raises(UserError, match="misses images or has some twice"):
+        merge([tmp_path / "2.parquet"])
+    with pytest.raises(UserError, match="misses images or has some twice"):
+        merge([tmp_path / "1.parquet", tmp_path / "1.parquet", tmp_path / "2.parquet"])
+    (tmp_path / "2.parquet").write_bytes((tmp_path / "2.parquet").read_bytes()[:-20])
+    with pytest.raises(UserError, match=r"2\.parquet: cannot be read"):
+        merge([tmp_path / "1.parquet", tmp_path / "2.parquet"])
+
+
+def test_summary_against_hand_computed_numbers():
+    """Accuracies 50, 75 and 100 %: mean 75, sd 25, and t(0.975, 2) = 4.3027 for the interval."""
+    values = ([True, True, False, False], [True, True, True, False], [True] * 4)
+    outcomes = frame({("t", "s", "m", seed, "best"): held for seed, held in enumerate(values)})
+    rows = summary(outcomes).set_index("metric")
+    row = rows.loc["pgd20"]
+    assert (row["n_seeds"], row["n_images"], row["mean"], row["sd"]) == (3, 4, 75, 25)
+    half = 4.302652729911275 * 25 / math.sqrt(3)
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx((75 - half, 75 + half))
+    assert rows.loc["clean", "mean"] == 100
+    one = summary(outcomes[outcomes["seed"] == 0]).set_index("metric").loc["pgd20"]
+    assert one["mean"] == 50
+    assert np.isnan([one["sd"], one["ci_low"], one["ci_high"]]).all()
+
+
+def test_interval_covers_the_true_mean_as_often_as_it_says():
+    random = np.random.default_rng(0)
+    covered = 0
+    for _ in range(400):
+        truth, runs = 50, {}
+        for seed in range(3):
+            held = np.arange(1000) < 10 * random.normal(truth, 2)
+            runs["t", "s", "m", seed, "best"] = held.tolist()
+        row = summary(frame(runs)).set_index("metric").loc["pgd20"]
+        covered += row["ci_low"] <= truth <= row["ci_high"]
+    assert 0.92 <= covered / 400 <= 0.98
+
+
+MATRIX = tables.Matrix(
+    "exp", "controlled", "linf eps 0.1", ["big"], ["small"], ["sat", "rslad"], ["best", "last"], ["clean", "pgd20"]
+)
+
+
+def example_outcomes() -> pd.DataFrame:
+    runs = {("big", ITSELF, "trades", 0, "best"): [True, True, True, False]}
+    for teacher, method, held in (
+        ("none", "sat", [True, False, False, False]),
+        ("big", "rslad", [True, True, False, False]),
+    ):
+        for seed in (0, 1):
+            for name in ("best", "last"):
+                runs[teacher, "small", method, seed, name] = held
+    return frame(runs)
+
+
+def test_tidy_table_has_one_row_per_number():
+    table = tables.tidy(example_outcomes().sample(frac=1, random_state=0), MATRIX)
+    assert list(table.columns) == tables.COLUMNS
+    keys = ["teacher", "student", "method", "checkpoint", "metric"]
+    assert not table[keys].duplicated().any()
+    assert len(table) == 2 + 2 * 2 * 2
+    found = table.set_index(keys)["mean"]
+    assert found["big", "-", "trades", "best", "pgd20"] == 75
+    assert found["none", "small", "sat", "last", "pgd20"] == 25
+    assert found["big", "small", "rslad", "best", "pgd20"] == 50
+    assert set(table["n_images"]) == {4}
+    assert table["published"].isna().all()
+
+
+def test_tables_for_people_join_runs_without_a_teacher():
+    table = tables.tidy(example_outcomes(), MATRIX)
+    shown = tables.markdown(table, MATRIX)
+    assert (
+        "exp: accuracy in percent on 4 test images, linf eps 0.1, controlled protocol; mean ± sd over 2 seeds" in shown
+    )
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in shown.splitlines() if line.startswith("| ")
+    ]
+    assert lines[0] == ["method", "Clean (best)", "PGD-20 (best)", "Clean (last)", "PGD-20 (last)"]
+    assert lines[1] == ["teacher (trades)", "100.00", "75.00", "", ""]
+    assert lines[2][:3] == ["sat", "100.00 ± 0.00", "25.00 ± 0.00"]
+    assert lines[3][:3] == ["rslad", "100.00 ± 0.00", "50.00 ± 0.00"]
+    tex = tables.latex(table, MATRIX)
+    assert r"rslad & 100.00 $\pm$ 0.00 & 50.00 $\pm$ 0.00" in tex
+    assert tex.count(r"\begin{table}") == tex.count(r"\end{table}") == 1
+    assert r"accuracy in percent" in tex
+
+
+def test_headline_is_the_first_checkpoint_under_the_strongest_attack():
+    found = tables.headline(tables.tidy(example_outcomes(), MATRIX), MATRIX)
+    assert found["big"]["small"]["rslad"] == {"clean": 100.0, "pgd20": 50.0}
+    assert found["none"]["small"]["sat"] == {"clean": 100.0, "pgd20": 25.0}
+
+
+def test_accuracy_counts_an_image_only_if_right_before_and_after():
+    outcomes = frame({("t", "s", "m", 0, "best"): [True, True, False, False]})
+    outcomes["prediction"] = [0, 0, 0, 1]
+    found = accuracies(outcomes).set_index("metric")["value"]
+    assert found["clean"] == 75
+    assert found["pgd20"] == 50

@@ -1,0 +1,210 @@
+"""The training step: inner maximisations, cache against live teacher, determinism."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from robust_distillation import methods
+from robust_distillation.attacks.core import maximise
+from robust_distillation.cache.fill import fill_cache
+from robust_distillation.cache.store import CachedTeacher, CachedValues, cache_key
+from robust_distillation.config import ThreatModel, Training
+from robust_distillation.data.dataset import load
+from robust_distillation.data.views import ViewScheme
+from robust_distillation.errors import UserError
+from robust_distillation.methods import Batch
+from robust_distillation.models.checkpoint import build_model, weights_digest
+from robust_distillation.models.frozen import frozen
+from robust_distillation.models.output import output
+from robust_distillation.randomness import generator
+from robust_distillation.teachers.live import LiveTeacher
+from robust_distillation.training.loop import Trainer, batches, learning_rate, method_state, train
+
+CPU = torch.device("cpu")
+THREAT = ThreatModel(eps=0.15)
+SCHEME = ViewScheme(1, False)
+SETTINGS = Training.model_validate(
+    {
+        "epochs": 3,
+        "batch_size": 32,
+        "learning_rate": 0.05,
+        "weight_decay": 5e-4,
+        "milestones": [2],
+        "inner_attack": {"steps": 3, "step_size": 0.05},
+        "selection": {"steps": 2},
+    }
+)
+OPTIONS = {"gacd": {"negatives": 16, "dimension": 8}}
+ADVERSARIAL = [name for name in methods.names() if methods.get(name).needs.adversarial]
+DISTILLED = [name for name in methods.names() if methods.get(name).needs.teacher]
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load("digits", "train").first(160)
+
+
+def network(width: int, seed: int, dtype=torch.float32):
+    return build_model({"name": "convnet", "width": width}, (1, 8, 8), 10, seed).to(dtype)
+
+
+def trainer_of(name: str, data, teacher=None, dtype=torch.float32, seed: int = 0) -> Trainer:
+    method = methods.get(name)(**OPTIONS.get(name, {}))
+    model = network(4, 1, dtype)
+    width = 16 if method.needs.teacher_features else 0
+    state = method_state(method, data, model, width, seed)
+    return Trainer(model, method, SETTINGS, THREAT, seed, state and state.to(dtype), teacher)
+
+
+@pytest.mark.parametrize("name", ADVERSARIAL)
+def test_inner_maximisation_raises_its_objective_in_the_ball(name, data):
+    """On a half-trained student, so that the loss surface is that of training."""
+    teacher = LiveTeacher(network(8, 2).eval())
+    trainer = trainer_of(name, data, teacher)
+    for step, (x, labels, index, views) in enumerate(batches(data, SCHEME, SETTINGS, 0, 1, CPU)):
+        trainer.step(x, labels, index, views, 1, step)
+    with frozen(trainer.model), torch.no_grad():
+        given = Batch(labels, index, reference=output(trainer.model, x), teacher=teacher.clean(x, index, views))
+
+    def objective(logits):
+        return trainer.method.inner_objective(logits, given)
+
+    def attacked(steps):
+        noise = generator(0, "attack")
+        options = {"steps": steps, "step_size": 0.04, "start": "uniform", "generator": noise}
+        return maximise(trainer.model, x, objective, THREAT, **options)
+
+    begun, found = attacked(0), attacked(10)
+    assert (found - x).abs().max() <= THREAT.eps + 1e-6
+    assert found.min() >= 0
+    assert found.max() <= 1
+    with frozen(trainer.model), torch.no_grad():
+        end = objective(trainer.model(found))
+        assert (end > objective(trainer.model(begun))).all()
+        assert (end > objective(trainer.model(x))).all()
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_training_lowers_the_loss(name, data):
+    trainer = trainer_of(name, data, LiveTeacher(network(8, 2).eval()))
+    fixed = next(iter(batches(data, SCHEME, SETTINGS, 0, 1, CPU)))
+    trainer.model.train()
+    losses = [float(trainer.step(*fixed, 1, 0)["loss"]) for _ in range(12)]
+    assert losses[-1] < losses[0]
+
+
+@pytest.fixture(scope="module")
+def caches(data, tmp_path_factory):
+    """A float64 teacher and the cache of all that methods ask of it."""
+    teacher = network(8, 2, torch.float64).eval()
+    folder, values = tmp_path_factory.mktemp("cache"), {}
+    for kind in ("logits", "features"):
+        key = cache_key("teacher", data.digest(), SCHEME, kind)
+        fill_cache(folder / f"{kind}.npy", key, teacher, data, SCHEME, kind)
+        values[kind] = CachedValues(folder / f"{kind}.npy", key)
+    return teacher, values
+
+
+@pytest.mark.parametrize("name", DISTILLED)
+def test_five_steps_from_the_cache_equal_five_with_the_live_teacher(name, data, caches):
+    model, values = caches
+    live = LiveTeacher(model)
+    ends = []
+    for teacher in (live, CachedTeacher(**values, live=live)):
+        trainer = trainer_of(name, data, teacher, torch.float64)
+        trainer.model.train()
+        for step, (x, *rest) in enumerate(batches(data, SCHEME, SETTINGS, 0, 1, CPU)):
+            trainer.step(x.double(), *rest, 1, step)
+        assert step == 4
+        ends.append({**trainer.model.state_dict(), **(trainer.state.state_dict() if trainer.state else {})})
+    start = trainer_of(name, data, live, torch.float64).model.state_dict()
+    assert (ends[0]["classifier.weight"] - start["classifier.weight"]).abs().max() > 1e-3  # it did learn
+    for key, tensor in ends[0].items():
+        assert torch.allclose(tensor.double(), ends[1][key].double(), rtol=0, atol=1e-9), key
+
+
+def test_cache_equals_the_teacher_on_the_augmented_image(data, tmp_path):
+    """Single images through the teacher against what one pass in large batches stored."""
+    teacher = network(8, 2).eval()
+    expected = {}
+    for kind in ("logits", "features"):
+        key = cache_key("teacher", data.digest(), SCHEME, kind)
+        fill_cache(tmp_path / f"{kind}.npy", key, teacher, data, SCHEME, kind)
+        expected[kind] = CachedValues(tmp_path / f"{kind}.npy", key)
+    index = torch.randint(len(data), (200,), generator=generator(0, "index"))
+    views = torch.randint(len(SCHEME), (200,), generator=generator(0, "view"))
+    stored = {kind: values(index, views) for kind, values in expected.items()}
+    for i in range(200):
+        x = data.views(SCHEME, index[i : i + 1], views[i : i + 1])
+        with torch.no_grad():
+            live = output(teacher, x)
+        assert torch.allclose(stored["logits"][i], live.logits[0], rtol=0, atol=1e-5)
+        assert torch.allclose(stored["features"][i], live.features[0], rtol=0, atol=1e-5)
+        assert stored["logits"][i].argmax() == live.logits[0].argmax()
+    assert stored["logits"].dtype == torch.float32
+
+
+def test_cache_of_something_else_is_refused(data, tmp_path):
+    key = cache_key("teacher", data.digest(), SCHEME, "logits")
+    fill_cache(tmp_path / "logits.npy", key, network(8, 2), data, SCHEME, "logits")
+    for other in ({**key, "teacher": "another"}, {**key, "data": "another"}, {**key, "padding": 2}):
+        with pytest.raises(UserError, match="belongs to another"):
+            CachedValues(tmp_path / "logits.npy", other)
+    whole = (tmp_path / "logits.npy").read_bytes()
+    (tmp_path / "logits.npy").write_bytes(whole[:-40])
+    with pytest.raises(UserError, match="cannot be read"):
+        CachedValues(tmp_path / "logits.npy", key)
+
+
+def test_cache_is_mapped_not_read(data, tmp_path):
+    key = cache_key("teacher", data.digest(), SCHEME, "logits")
+    fill_cache(tmp_path / "logits.npy", key, network(8, 2), data, SCHEME, "logits")
+    values = CachedValues(tmp_path / "logits.npy", key)
+    assert values.rows.base is not None
+    assert type(values.rows).__name__ == "memmap"
+    assert not values.rows.flags.writeable
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_same_seed_same_weights_and_another_seed_others(name, data):
+    def run(seed):
+        torch.manual_seed(torch.seed() % 1000)  # no hidden state: the global generator must not matter
+        teacher = LiveTeacher(network(8, 2).eval())
+        trained = train(trainer_of(name, data, teacher, seed=seed), data, data.first(40), SCHEME, CPU)
+        return weights_digest(trained.best), weights_digest(trained.last), trained.metrics
+
+    assert run(0) == run(0)
+    assert run(0)[1] != run(1)[1]
+
+
+def test_best_is_the_highest_validation_accuracy_under_attack(data):
+    trained = train(trainer_of("sat", data), data, load("digits", "validation").first(60), SCHEME, CPU)
+    scores = [(line["validation_apgd"], line["validation_clean"]) for line in trained.metrics]
+    assert trained.best_epoch == 1 + scores.index(max(scores))
+    assert [line["learning_rate"] for line in trained.metrics] == pytest.approx([0.05, 0.05, 0.005])
+
+
+def test_learning_rate_falls_after_each_milestone():
+    settings = SETTINGS.model_copy(update={"epochs": 300, "milestones": [215, 260, 285], "learning_rate": 0.1})
+    rates = {epoch: learning_rate(settings, epoch) for epoch in (1, 215, 216, 260, 261, 285, 286, 300)}
+    expected = {1: 0.1, 215: 0.1, 216: 0.01, 260: 0.01, 261: 1e-3, 285: 1e-3, 286: 1e-4, 300: 1e-4}
+    assert rates == pytest.approx(expected)
+
+
+def test_training_leaves_the_teacher_alone(data):
+    teacher = network(8, 2).train()
+    before = copy.deepcopy(teacher.state_dict())
+    trainer = trainer_of("iad", data, LiveTeacher(teacher))
+    trainer.step(*next(iter(batches(data, SCHEME, SETTINGS, 0, 1, CPU))), 1, 0)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in teacher.state_dict().items())
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+def test_diverging_training_says_so(data):
+    trainer = trainer_of("sat", data)
+    trainer.model.classifier.weight.data.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match=r"the loss is nan in epoch 1: lower training\.learning_rate"):
+        train(trainer, data, data.first(40), SCHEME, CPU)

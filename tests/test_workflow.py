@@ -1,0 +1,168 @@
+"""What runs again, and what does not, asked of `snakemake -n` on a tiny experiment that was really run."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from conftest import TINY, environment, fashion_mnist_files, fresh_tree, planned, snakemake
+
+ENDS = {"tabulate", "draw_figures", "track"}  # what follows from any new outcome
+
+
+def replace(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+
+
+def student(teacher: str, method: str, seed: int = 0) -> set[str]:
+    run = f"{teacher}/small/{method}/seed-{seed}"
+    return {f"train_student {teacher}/small/{method}/{seed}", f"attack students/{run}"}
+
+
+def test_finished_run_has_nothing_to_do(finished):
+    assert planned(finished) == set()
+
+
+def test_new_file_times_run_nothing(tree):
+    for file in tree.rglob("*"):
+        if file.is_file() and ".snakemake" not in file.parts:
+            file.touch()
+    assert planned(tree) == set()
+
+
+def test_comments_docstrings_and_layout_run_nothing(tree):
+    edited = 0
+    for file in (tree / "src").rglob("*.py"):
+        text = file.read_text()
+        if docstring := ast.get_docstring(ast.parse(text), clean=False):
+            text = text.replace(docstring, docstring + " And more.", 1)
+        file.write_text(text.replace("\n\n\n", "\n# A new comment.\n\n\n\n") + "\n# The last word.\n")
+        edited += 1
+    for file in [tree / "Snakefile", *(tree / "workflow").rglob("*.smk"), tree / "params.yaml", tree / "tiny.yaml"]:
+        file.write_text(file.read_text() + "\n# A new comment.\n")
+    assert edited > 40
+    assert planned(tree) == set()
+
+
+def test_edit_of_one_method_runs_its_students_and_what_follows(tree):
+    replace(tree / "src/robust_distillation/methods/rslad.py", "1 - self.alpha", "2 - self.alpha")
+    assert planned(tree) == student("wide", "rslad") | ENDS
+
+
+def test_edit_of_the_teachers_method_runs_all_that_learns_from_it(tree):
+    replace(tree / "src/robust_distillation/methods/trades.py", "divergence=True", "divergence=False")
+    caches = {"fill_cache wide/logits", "fill_cache wide/features"}
+    distilled = student("wide", "rslad") | student("wide", "gacd")
+    assert planned(tree) == {"train_teacher wide", "attack teachers/wide"} | caches | distilled | ENDS
+
+
+def test_edit_of_the_memory_bank_runs_gacd_alone(tree):
+    replace(tree / "src/robust_distillation/methods/contrast.py", "tiny = 1e-7", "tiny = 1e-6")
+    assert planned(tree) == student("wide", "gacd") | ENDS
+
+
+def test_edit_of_an_attack_runs_attacks_and_no_training(tree):
+    replace(tree / "src/robust_distillation/attacks/pgd20.py", "steps=20", "steps=21")
+    jobs = planned(tree)
+    assert jobs >= ENDS
+    assert {job.split()[0] for job in jobs - ENDS} == {"attack"}
+    assert len(jobs - ENDS) == 4
+
+
+def test_edit_of_the_figures_runs_the_figures(tree):
+    replace(tree / "src/robust_distillation/reporting/figures.py", 'label="teacher"', 'label="the teacher"')
+    assert planned(tree) == {"draw_figures", "track"}
+
+
+def test_new_seed_runs_only_its_jobs(tree):
+    replace(tree / "tiny.yaml", "seeds: [0]", "seeds: [0, 1]")
+    new = student("none", "natural", 1) | student("wide", "rslad", 1) | student("wide", "gacd", 1)
+    assert planned(tree) == new | ENDS
+
+
+def test_new_method_runs_only_its_jobs(tree):
+    replace(tree / "tiny.yaml", "methods: {sat: ~, ", "methods: {")
+    assert planned(tree) == student("none", "sat") | ENDS
+
+
+def test_new_settings_of_a_method_run_beside_the_old(tree):
+    replace(tree / "tiny.yaml", "methods: {", "methods: {rslad-half: {method: rslad, alpha: 0.5}, ")
+    assert planned(tree) == student("wide", "rslad-half") | ENDS
+
+
+def test_changed_value_runs_what_uses_it(tree):
+    replace(tree / "tiny.yaml", "negatives: 16", "negatives: 17")
+    assert planned(tree) == student("wide", "gacd") | ENDS
+
+
+def test_dry_run_from_nothing_lists_the_whole_matrix(tmp_path):
+    tree = fresh_tree(tmp_path / "tree")
+    methods = ("natural", "rslad", "gacd")
+    runs = set().union(*(student("none" if method == "natural" else "wide", method) for method in methods))
+    teacher = {"prepare_data", "train_teacher wide", "attack teachers/wide"}
+    caches = {"fill_cache wide/logits", "fill_cache wide/features"}
+    assert planned(tree) == runs | teacher | caches | ENDS
+    assert not (tree / "results").exists()
+
+
+def test_sharded_attacks_are_planned_and_merged(tmp_path):
+    tree = fresh_tree(tmp_path / "tree")
+    (tree / "tiny.yaml").write_text(TINY.replace("block_size: 10", "block_size: 10, jobs: 3"))
+    jobs = planned(tree)
+    assert {f"attack teachers/wide/{i}-of-3" for i in (1, 2, 3)} | {"merge_outcomes teachers/wide"} <= jobs
+    assert sum(job.startswith("attack ") for job in jobs) == 12
+
+
+def test_same_bytes_again_on_one_core(finished, tmp_path):
+    again = fresh_tree(tmp_path / "again")
+    result = snakemake(again, "--cores", "1", "results/tiny/tables/main.csv")
+    assert result.returncode == 0, result.stdout + result.stderr
+    compared = 0
+    for file in (again / "results").rglob("*"):
+        if file.suffix in {".safetensors", ".npy", ".parquet", ".csv", ".md", ".tex", ".jsonl"}:
+            assert file.read_bytes() == (finished / file.relative_to(again)).read_bytes(), file
+            compared += 1
+    assert compared == 2 * 4 + 4 + 2 + 4 + 3  # checkpoints, curves, caches, outcomes, tables
+
+
+def test_another_experiment_runs_by_the_same_command(tmp_path):
+    """experiments/fashion_mnist.yaml on files in torchvision's format, made small."""
+    tree = fresh_tree(tmp_path / "tree")
+    fashion_mnist_files(tree / "images")
+    (tree / "small.yaml").write_text("""
+name: fashion-small
+dataset: {folder: images, limit: {train: 64, validation: 32}}
+seeds: [0]
+training: {epochs: 1, milestones: [], inner_attack: {steps: 1}}
+teachers: ~
+students: {small: {width: 2}}
+methods: {natural: ~, trades: ~, ard: ~, rslad: ~, gacd: ~}
+evaluation: {images: 16, attacks: [fgsm], checkpoints: [last]}
+""")
+    command = [sys.executable, "-m", "robust_distillation.cli", "reproduce"]
+    command += ["--experiment", "experiments/fashion_mnist.yaml", "--overlay", "small.yaml"]
+    options = {"cwd": tree, "env": environment(tree), "capture_output": True, "text": True}
+    result = subprocess.run(command, **options)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "fashion-small: accuracy in percent on 16 test images" in result.stdout
+    assert "about" in result.stderr  # how long still
+    assert (tree / "results/fashion-small/snakemake-report.html").stat().st_size > 100_000
+    started = time.perf_counter()
+    again = subprocess.run(command, **options)
+    print(f"second time: {time.perf_counter() - started:.1f} s")
+    assert again.returncode == 0
+    assert "Nothing to be done" in again.stderr
+    assert result.stdout.endswith(again.stdout)
+
+
+def test_bad_params_stop_before_any_job(tree):
+    replace(tree / "tiny.yaml", "name: tiny", "name: other\nsedes: [1]")
+    result = snakemake(tree, "--cores", "1")
+    assert result.returncode == 1
+    assert "unknown key 'sedes'. Did you mean 'seeds'?" in result.stdout + result.stderr
+    assert not (tree / "results/other").exists()
