@@ -127,6 +127,14 @@ def merged_laughs(levels: int = 9) -> str:
     return "\n".join(lines) + "\n"
 
 
+def shared_budget(file: Path) -> None:
+    """A teacher's budget that holds itself, and is the students' too."""
+    raw = parsed()
+    raw["teachers"]["wide"]["training"], raw["training"] = "FIRST", "SECOND"
+    budget = "&budget {epochs: 20, more: *budget}"
+    file.write_text(dumped(raw).replace("FIRST", budget).replace("SECOND", "*budget"), encoding="utf-8")
+
+
 @dataclass(frozen=True)
 class Case:
     """`needles` must all be in the message; of a tuple, at least one."""
@@ -188,13 +196,13 @@ UNKNOWN_KEYS = [
 
 WRONG_TYPES = [
     case("text-for-int", put("training", "epochs", "20"), "training.epochs:", "integer", "'20'"),
-    case("bool-for-int", put("training", "epochs", True), "training.epochs:", "integer", "True"),
+    case("bool-for-int", put("training", "epochs", True), "training.epochs:", "integer", "true"),
     case("float-for-int", put("training", "epochs", 20.5), "training.epochs:", "integer", "20.5"),
     case("whole-float-for-int", put("training", "batch_size", 64.0), "training.batch_size:", "integer", "64.0"),
     case("sexagesimal", plant("training", "epochs", "1:30"), "training.epochs:", "integer", "'1:30'"),
     case("list-for-int", put("evaluation", "jobs", [1]), "evaluation.jobs:", "integer", "a list"),
     case("text-for-float", put("training", "learning_rate", "fast"), "training.learning_rate:", "number", "'fast'"),
-    case("bool-for-float", put("threat_model", "eps", True), "threat_model.eps:", "number", "True"),
+    case("bool-for-float", put("threat_model", "eps", True), "threat_model.eps:", "number", "true"),
     case("text-for-bool", put("dataset", "download", "no"), "dataset.download:", "boolean", "'no'"),
     case("list-for-mapping", put("training", [1]), "training:", "mapping", "a list"),
     case("list-for-section", put("evaluation", ["fgsm"]), "evaluation:", "mapping", "a list"),
@@ -218,7 +226,7 @@ WRONG_TYPES = [
     case("null-value", put("threat_model", "eps", None), "threat_model.eps:", "number"),
     case("null-list", put("seeds", None), "seeds:", "list"),
     case("width-text", put("students", "small", "width", "8"), "students.small.width:", "int", "'8'"),
-    case("width-bool", put("teachers", "wide", "width", True), "teachers.wide.width:", "int", "True"),
+    case("width-bool", put("teachers", "wide", "width", True), "teachers.wide.width:", "int", "true"),
     case("width-null", put("students", "small", "width", None), "students.small.width:", "int"),
     case("depth-float", put("students", "small", "depth", 2.0), "students.small.depth:", "int", "2.0"),
     case("alpha-text", put("methods", "rslad", {"alpha": "x"}), "methods.rslad.alpha:", "number", "'x'"),
@@ -250,11 +258,11 @@ IMPOSSIBLE_VALUES = [
     case("teacher-inf", put("teachers", "wide", "trained_by", "beta", float("inf")), "wide.trained_by.beta:", "finite"),
     case("negatives", put("methods", "gacd", {"negatives": 0}), "methods.gacd.negatives:", "equal to 1", "found 0"),
     case("no-seeds", put("seeds", []), "seeds: is empty: give at least one"),
-    case("seeds-repeated", put("seeds", [0, 1, 1]), "seeds:", "[0, 1, 1]", "twice"),
+    case("seeds-repeated", put("seeds", [0, 1, 1]), "seeds:", "1 is named twice", "twice"),
     case("seed-negative", put("seeds", [0, -1]), "seeds[1]:", "equal to 0", "-1"),
     case("seed-huge", put("seeds", [2**31]), "seeds[0]:", "less than", "2147483648"),
     case("seed-text", put("seeds", ["0"]), "seeds[0]:", "integer", "'0'"),
-    case("seed-bool", put("seeds", [True]), "seeds[0]:", "integer", "True"),
+    case("seed-bool", put("seeds", [True]), "seeds[0]:", "integer", "true"),
     case("teacher-seed", put("teachers", "wide", "seed", -1), "teachers.wide.seed:", "equal to 0", "-1"),
     case("epochs-zero", put("training", "epochs", 0), "training.epochs:", "equal to 1", "found 0"),
     case("batch-size-zero", put("training", "batch_size", 0), "training.batch_size:", "equal to 1", "found 0"),
@@ -299,11 +307,82 @@ IMPOSSIBLE_VALUES = [
         "start", put("training", "inner_attack", "start", "unifrom"), "inner_attack.start:", "Did you mean 'uniform'?"
     ),
     case("timestamp", plant("training", "factor", "2001-12-14t99:59:43"), "not valid YAML", ("hour", "time", "date")),
-    case("huge-int", plant("training", "epochs", "9" * 5000), "5000 digits"),
+    case("huge-int", plant("training", "epochs", "9" * 5000), ("not valid YAML", "training.epochs:")),
     case("huge-fraction-text", put("threat_model", "eps", "9" * 5000 + "/3"), "threat_model.eps:"),
 ]
 
 UNKNOWN_NAMES = [
+    case("method", put("methods", "rslat", {}), "methods.rslat:", "unknown method", "Did you mean 'rslad'?", "gacd"),
+    case("method-given", put("methods", "x", {"method": "rslat"}), "methods.x.method:", "Did you mean 'rslad'?"),
+    case("method-number", put("methods", "x", {"method": 3}), "methods.x", "unknown method 3", "Allowed: ard"),
+    case("method-upper-case", rename("methods", "rslad", to="RSLAD"), "methods.RSLAD:", "Did you mean 'rslad'?"),
+    case("method-shared-module", put("methods", "contrast", {}), "methods.contrast: unknown method", "Allowed: ard"),
+    case(
+        "architecture",
+        put("students", "small", "architecture", "convnt"),
+        "students.small.architecture:",
+        "Did you mean 'convnet'?",
+        "wide_resnet",
+    ),
+    case("architecture-list", put("students", "small", "architecture", ["convnet"]), "students.small", "architecture"),
+    case("architecture-null", put("students", "small", "architecture", None), "students.small", "architecture"),
+    case("architecture-missing", drop("students", "small", "architecture"), "students.small", "unknown architecture"),
+    case("student-null", put("students", "small", None), "students.small", "unknown architecture", "convnet"),
+    case("teacher-null", put("teachers", "wide", None), "wide.trained_by: is missing", "architecture", lines=2),
+    case("dataset", put("dataset", "name", "digit"), "dataset.name:", "Did you mean 'digits'?", "fashion_mnist"),
+    case("dataset-unlike", put("dataset", "name", "cifar"), "dataset.name:", "'cifar'", "Allowed: digits"),
+    case("dataset-published-name", put("dataset", "name", "FashionMNIST"), "Did you mean 'fashion_mnist'?"),
+    case("attack", put("evaluation", "attacks", ["fgsm", "autoatack"]), "attacks[1]:", "Did you mean 'autoattack'?"),
+    case("attack-upper-case", put("evaluation", "attacks", ["PGD20"]), "attacks[0]:", "Did you mean 'pgd20'?"),
+    case("attack-shared-module", put("evaluation", "attacks", ["core"]), "attacks[0]: unknown attack 'core'"),
+    case("checkpoint", put("evaluation", "checkpoints", ["bset"]), "checkpoints[0]:", "Did you mean 'best'?", "last"),
+    case("teacher-checkpoint", put("teachers", "wide", "checkpoint", "bset"), "wide.checkpoint:", "mean 'best'?"),
+    case("no-checkpoints", put("evaluation", "checkpoints", []), "evaluation.checkpoints: is empty"),
+    case("no-attacks", put("evaluation", "attacks", []), "evaluation.attacks: is empty"),
+    case("no-students", put("students", {}), "students: is empty"),
+    case("no-methods", put("methods", {}), "methods: is empty"),
+    case(
+        "checkpoints-repeated", put("evaluation", "checkpoints", ["best", "best"]), "evaluation.checkpoints:", "twice"
+    ),
+    case("attacks-repeated", put("evaluation", "attacks", ["fgsm", "fgsm"]), "evaluation.attacks:", "twice"),
+    case("teacher-none", put("teachers", "none", TRADES), "teachers.none:", "no teacher", "choose another"),
+    case("no-teacher", put("teachers", {}), "methods.rslad: needs a teacher", "methods.ard", lines=4),
+    case("teachers-left-out", drop("teachers"), "methods.iad: needs a teacher", "methods.gacd", lines=4),
+    case(
+        "teacher-distilled",
+        put("teachers", "wide", "trained_by", {"method": "rslad"}),
+        "teachers.wide.trained_by.method:",
+        "'rslad' needs a teacher itself",
+    ),
+    case(
+        "trained-by-unknown",
+        put("teachers", "wide", "trained_by", {"method": "trads"}),
+        "teachers.wide.trained_by.method:",
+        "Did you mean 'trades'?",
+    ),
+    case("no-trained-by", drop("teachers", "wide", "trained_by"), "teachers.wide.trained_by: is missing"),
+    case("no-trained-by-method", drop("teachers", "wide", "trained_by", "method"), "trained_by.method: is missing"),
+    case("exclude-method", put("exclude", [{"method": "rslat"}]), "exclude[0].method:", "Did you mean 'rslad'?"),
+    case(
+        "exclude-teacher", put("exclude", [{"teacher": "wid"}]), "exclude[0].teacher:", "Did you mean 'wide'?", "none"
+    ),
+    case("exclude-student", put("exclude", [{"student": "smal"}]), "exclude[0].student:", "Did you mean 'small'?"),
+    case("exclude-seed", put("exclude", [{"seed": 1}, {"seed": 9}]), "exclude[1].seed:", "seed 9", "Allowed: 0, 1, 2"),
+    case("exclude-all", put("exclude", [{"student": "small"}]), "exclude: leaves no run"),
+    case("exclude-empty", put("exclude", [{}]), "exclude[0]: matches every run", "Give a teacher, student"),
+    case("exclude-mapping", put("exclude", {"method": "ard"}), "exclude:", "list", "a mapping"),
+]
+
+MISSING_KEYS = [
+    case(f"no-{'-'.join(path)}", drop(*path), f"{'.'.join(path)}: is missing")
+    for path in [
+        *[(key,) for key in ("name", "protocol", "dataset", "threat_model", "seeds", "training", "students")],
+        *[("methods",), ("evaluation",), ("dataset", "name"), ("threat_model", "eps"), ("evaluation", "attacks")],
+        *[("training", "epochs"), ("training", "batch_size"), ("training", "inner_attack", "step_size")],
+    ]
+] + [case("epochs-null", put("teachers", "wide", "training", {"epochs": None}), "teachers.wide.training.epochs:")]
+
+NAMES = [
     case("method", put("methods", "rslat", {}), "methods.rslat:", "unknown method", "Did you mean 'rslad'?", "gacd"),
     case("method-given", put("methods", "x", {"method": "rslat"}), "methods.x.method:", "Did you mean 'rslad'?"),
     case("method-number", put("methods", "x", {"method": 3}), "methods.x", "unknown method 3", "Allowed: ard"),
@@ -397,6 +476,7 @@ NAMES = [
     case("teacher-shell", put("teachers", "$(id)", TRADES), "teachers.$(id): '$(id)'", BAD_NAME),
     case("name-with-newline", put("methods", "a\nb", {"method": "sat"}), "methods.", r"'a\nb'", BAD_NAME),
     case("key-with-newline", put("a\nb", 1), r"unknown key 'a\nb'"),
+    case("key-with-escape", put("\x1b[31m", 1), r"unknown key '\x1b[31m'"),
     case("very-long", put("name", "a" * 100_000), "name:", "at most 64"),
     case("very-long-dataset", put("dataset", "name", "a" * 100_000), "dataset.name: unknown dataset", "Allowed:"),
 ]
@@ -407,19 +487,19 @@ FILES = [
     case("empty", whole(""), FILE, "empty"),
     case("comments-only", whole("# nothing\n"), FILE, "empty"),
     case("list", whole("- 1\n- 2\n"), FILE, "mapping of settings", "list"),
-    case("text", whole("digits\n"), FILE, "mapping of settings", ("str", "text")),
+    case("text", whole("digits\n"), FILE, "mapping of settings", "found 'digits'"),
     case("binary", whole(bytes(range(256))), FILE, "not UTF-8 text"),
     case("utf-16", whole(VALID.encode("utf-16")), FILE, "not UTF-8 text"),
     case("latin-1", whole(f"# Andr\u00e9\n{VALID}".encode("latin-1")), FILE, "not UTF-8 text"),
     case("zero-byte", whole(VALID + "\0"), FILE, "not valid YAML"),
-    case("syntax", prepend("dataset: {name: digits\n"), FILE, "line 3", "not valid YAML"),
+    case("syntax", prepend("dataset: {name: digits\n"), FILE, "line", "not valid YAML"),
     case("tab", prepend("compute:\n\tthreads: 1\n"), FILE, "line 2", "not valid YAML"),
     case("quote-left-open", whole(VALID + 'exclude: "\n'), FILE, "line", "not valid YAML"),
     case("two-documents", whole(f"{VALID}---\n{VALID}"), FILE, "line", "document"),
     case("yaml-9", prepend("%YAML 9.9\n---\n"), FILE, "line 1", "not valid YAML"),
     case("key-twice", prepend("name: other\n"), FILE, "duplicate key", "name", "line", "Give each name once"),
     case("method-twice", plant("methods", "rslad", "{}\n  rslad: {alpha: 0.5}"), "duplicate key", "rslad", "line"),
-    case("unknown-alias", plant("seeds", "*nothing"), "line", "undefined alias", "nothing"),
+    case("unknown-alias", plant("seeds", "*nothing"), "line", "alias", "nothing"),
     case("python-object", plant("name", "!!python/object/apply:os.system ['touch pwned']"), "python/object", "line"),
     case("python-whole", whole("!!python/object/apply:os.system ['touch pwned']\n"), "python/object", "line 1"),
     case("python-name", plant("seeds", "!!python/name:os.system"), "python/name", "line"),
@@ -438,9 +518,9 @@ FILES = [
     case("mapping-key", prepend("? {a: 1}\n: 1\n"), "not valid YAML", "key"),
     case("merge-of-nothing", prepend("<<: 1\n"), "not valid YAML", "merging"),
     case("holds-itself", plant("training", "loop", "&loop [*loop]"), ("training.loop: unknown key", *ALIASES)),
-    case("deep-flow", prepend("x: " + "[" * 2000 + "]" * 2000 + "\n"), ("not valid YAML", "nested")),
-    case("deep-left-open", prepend("x: " + "{a: " * 2000 + "\n"), ("not valid YAML", "nested")),
-    case("deep-block", whole("".join(" " * i + "a:\n" for i in range(1500))), ("not valid YAML", "nested")),
+    case("deep-flow", prepend("x: " + "[" * 1200 + "]" * 1200 + "\n"), ("not valid YAML", "nested")),
+    case("deep-left-open", prepend("x: " + "{a: " * 1200 + "\n"), ("not valid YAML", "nested")),
+    case("deep-block", whole("".join(" " * i + "a:\n" for i in range(1500))), "too large"),
     case("deep-seeds", plant("seeds", "[" * 100 + "0" + "]" * 100), ("seeds[0]:", "nested")),
     case("megabytes", whole("seeds:\n" + "- 0\n" * 1_000_000), FILE, ("large", "big", "seeds")),
     case("flood-of-keys", prepend("".join(f"k{i}: 1\n" for i in range(1000))), "unknown key 'k0'", lines=FEW),
@@ -458,17 +538,7 @@ LAUGHS = [
     case("alpha", plant("methods", "rslad", f"{{alpha: {laughs()}}}"), ("rslad.alpha:", *ALIASES), seconds=2),
     case("unknown-key", plant("training", "x", laughs()), ("training.x: unknown key", *ALIASES), seconds=2),
     case("merge", prepend(merged_laughs()), ("unknown key 'a0'", "merge", *ALIASES), seconds=2, lines=FEW),
-    case(
-        "teacher-training-in-itself",
-        lambda file: whole(
-            dumped(parsed() | {"training": "BUDGET"})
-            .replace("BUDGET", "&budget {epochs: 20, more: *budget}")
-            .replace("training: {epochs: 30, milestones: [18, 26]}", "training: *budget")
-        )(file),
-        ("training.more: unknown key", *ALIASES),
-        seconds=2,
-        lines=FEW,
-    ),
+    case("budget", shared_budget, ("training.more: unknown key", *ALIASES), seconds=2, lines=FEW),
 ]
 
 OVERLAYS = [
@@ -480,7 +550,7 @@ OVERLAYS = [
     case("takes-away", whole(VALID), "seeds: is missing", overlay=whole("seeds: ~\n")),
     case("empty", whole(VALID), OVERLAY, "empty", overlay=whole("")),
     case("list", whole(VALID), OVERLAY, "mapping", "list", overlay=whole("- 1\n")),
-    case("syntax", whole(VALID), OVERLAY, "line 1", "not valid YAML", overlay=whole("a: [\n")),
+    case("syntax", whole(VALID), OVERLAY, "line", "not valid YAML", overlay=whole("a: [\n")),
     case("key-twice", whole(VALID), OVERLAY, "line 2", "duplicate key", overlay=whole("name: a\nname: b\n")),
     case(
         "both-hold-themselves",
@@ -510,17 +580,24 @@ CASES = [
 # What every case is held to
 
 
+class Expired(BaseException):
+    """Passes through every `except Exception`."""
+
+
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
     """Fails the test where it takes longer, which a message about a text file never does."""
 
-    def expired(*_: Any) -> None:
-        pytest.fail(f"no answer after {seconds:g} s", pytrace=False)
+    def expire(*_: Any) -> None:
+        raise Expired
 
-    before = signal.signal(signal.SIGALRM, expired)
+    before = signal.signal(signal.SIGALRM, expire)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
+    except Expired:
+        # What was being handled may be as large as the file made it: pytest must not print it.
+        raise pytest.fail.Exception(f"no answer after {seconds:g} s", pytrace=False) from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -548,7 +625,7 @@ def check_message(text: str, found: Case) -> None:
         assert any(part in text for part in alternatives), f"{needle!r} is not in: {text}"
     jargon = re.search(JARGON, text)
     assert not jargon, f"{jargon[0]!r} says nothing to who wrote the file: {text}"
-    assert text.isprintable() or text.replace("\n", "").isprintable(), f"control characters in {text!r}"
+    assert text.replace("\n", "").isprintable(), f"control characters in {text!r}"
 
 
 @pytest.fixture
@@ -571,7 +648,7 @@ def broken(request, folder) -> Case:
 def test_params_file_that_all_cases_break_is_valid(folder):
     (folder / FILE).write_text(dumped(parsed()), encoding="utf-8")
     before = listing(folder)
-    assert load(FILE).runs == load(REPOSITORY / "params.yaml").runs
+    assert set(load(FILE).runs) == set(load(REPOSITORY / "params.yaml").runs)
     for command in ("plan", "check"):
         result = CliRunner().invoke(main, [command, "--experiment", FILE])
         assert result.exit_code == 0, result.output
@@ -584,7 +661,7 @@ def test_load_says_what_is_wrong(broken, folder):
     with within(broken.seconds), pytest.raises(UserError) as caught:
         load(FILE, OVERLAY if broken.overlay else None)
     check_message(str(caught.value), broken)
-    assert all(FILE in line or OVERLAY in line for line in str(caught.value).split("\n")[:1])
+    assert re.match(rf"(experiment file )?({FILE}|{OVERLAY})", str(caught.value))
     assert listing(folder) == before
 
 
@@ -643,7 +720,7 @@ SHARD = "give it as I-of-N"
 COMMANDS = {
     "run": ("train-student wide/small/rslat/seed-0", ["wide/small/rslat/seed-0", "mean 'wide/small/rslad/seed-0'?"]),
     "run-seed": ("train-student wide/small/rslad/seed-7", ["wide/small/rslad/seed-7", "Did you mean"]),
-    "run-of-no-teacher": ("train-student wide/small/sat/seed-0", ["mean 'none/small/sat/seed-0'?"]),
+    "run-of-no-teacher": ("train-student wide/small/sat/seed-0", ["unknown run", "none/small/sat/seed-0"]),
     "run-climbs": ("train-student ../../x", ["unknown run", "'../../x'"]),
     "teacher": ("train-teacher wid", ["unknown teacher 'wid'", "Did you mean 'wide'?"]),
     "teacher-left-out": ("train-teacher", ["Missing argument 'TEACHER'"]),
@@ -685,7 +762,8 @@ def test_bad_command_line_exits_with_2(name, folder):
 def test_path_of_the_experiment_survives_the_shell(name, folder):
     """The rules put `arguments` into their commands."""
     (folder / name).write_text(VALID, encoding="utf-8")
-    assert shlex.split(load(name).arguments) == ["--experiment", name]
+    shown = subprocess.run(["bash", "-c", f"printf '%s\\n' {load(name).arguments}"], capture_output=True, text=True)
+    assert shown.stdout == f"--experiment\n{name}\n", shown.stderr
 
 
 # Any mistake whatever
@@ -698,27 +776,7 @@ VALUES = [
 KEYS = ["x", "", "none", "method", "name", "seed", "training", 3, True, None, 1.5, "a/b"]
 SNIPPETS = [
     *["[", "]", "{", "}", ":", ": ", "- ", ",", "&a ", "*a", "!!int ", "!!bool ", "!!float ", "!!set ", "!x ", "? "],
-    *[
-        "|",
-        ">",
-        '"',
-        "'",
-        "#",
-        "%",
-        "\t",
-        "\n",
-        "\n---\n",
-        "<<: ",
-        "\x07",
-        "\u00e9",
-        "~",
-        "0x",
-        "@",
-        "`",
-        " ",
-        "-",
-        "9",
-    ],
+    *["\t", "\n", "\n---\n", "<<: ", "\x07", "\u00e9", "0x", *"|>#%~@` -9", '"', "'"],
 ]
 
 
@@ -812,7 +870,7 @@ def snakemake(folder: Path, *arguments: str, path: str = "") -> str:
     assert result.returncode != 0, cut(output)
     assert "Traceback" not in output
     assert "site-packages" not in output
-    assert "robust_distillation" not in output.replace("robust_distillation.", ""), f"a frame of ours: {output}"
+    assert "src/robust_distillation" not in output, f"a frame of ours: {cut(output)}"
     after = {name: size for name, size in listing(folder).items() if not name.startswith(".snakemake")}
     assert after == before
     return output

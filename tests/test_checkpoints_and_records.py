@@ -130,7 +130,7 @@ def test_fingerprint_follows_imports_and_stops_at_registries(tmp_path, monkeypat
     (tmp_path / "outside/parts.py").write_text("VALUE = 1\n")
     texts = {
         "plain": "from outside.parts import VALUE\ndef f(x):\n    return x + VALUE\n",
-        "documented": '"""About."""\nfrom .parts import VALUE  # why\n\n\ndef f(x):\n    """Adds."""\n    return (x + VALUE)\n',
+        "documented": '"""About."""\nfrom .parts import VALUE  # why\ndef f(x):\n    return (x + VALUE)\n',
         "changed": "from outside.parts import VALUE\ndef f(x):\n    return x - VALUE\n",
     }
     for name, text in texts.items():

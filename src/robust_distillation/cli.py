@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +113,7 @@ def prepare_data(path: str, overlay: str | None) -> None:
     from robust_distillation.provenance.steps import data_code
 
     experiment = load(path, overlay)
+    _check_data(experiment)
     layout = Layout(experiment.name)
     recorder = Recorder("prepare-data", experiment.data_settings(), data_code(experiment))
     splits = {}
@@ -218,8 +219,9 @@ def attack(model: str, shard: str | None, path: str, overlay: str | None) -> Non
     settings = experiment.attack_settings(list(checkpoints))
     recorder = Recorder("attack", settings, attack_code(experiment, architecture))
     todo = blocks.blocks(experiment.test_images, evaluation.block_size, evaluation.seed)
-    output = layout.shard(folder, shard) if shard else layout.outcomes(folder)
-    if shard:
+    output = layout.outcomes(folder)
+    if shard is not None:
+        output = layout.shard(folder, shard)
         number, of = _shard(shard)
         todo = blocks.shard(todo, number, of)
     device = _device(experiment)
@@ -312,12 +314,14 @@ def _check_data(experiment: Experiment) -> None:
     data.registry.module(experiment.dataset.name).check(experiment.dataset.folder, experiment.dataset.download)
 
 
-def _run(experiment: Experiment, text: str) -> Run:
+def _run(experiment: Experiment, text: str, also: Iterable[str] = ()) -> Run:
+    """The run that `text` names; `also` are names that would have been right here too."""
     known = {f"{r.teacher}/{r.student}/{r.method}/seed-{r.seed}": r for r in experiment.runs}
     if text not in known:
         from robust_distillation.errors import unknown
 
-        raise UserError(unknown(f"run of experiment {experiment.name}", text, known))
+        what = "teacher or run" if also else "run"
+        raise UserError(unknown(f"{what} of experiment {experiment.name}", text, [*also, *known]))
     return known[text]
 
 
@@ -330,7 +334,7 @@ def _attacked(experiment: Experiment, layout: Layout, model: str) -> tuple[Path,
         folder, architecture, names = layout.teacher(model), teacher.architecture, [teacher.checkpoint]
         keys = {"teacher": model, "student": ITSELF, "method": teacher.trained_by.kind, "seed": teacher.seed}
     else:
-        run = _run(experiment, model)
+        run = _run(experiment, model, also=experiment.teachers)
         folder = layout.student(run.teacher, run.student, run.method, run.seed)
         architecture, names = experiment.students[run.student], experiment.evaluation.checkpoints
         keys = {"teacher": run.teacher, "student": run.student, "method": run.method, "seed": run.seed}

@@ -5,14 +5,34 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+LONGEST = 80  # characters of a value that a message shows
+MOST = 12  # names that a message lists
+
 
 class UserError(Exception):
     """A person's mistake: one message saying what is wrong, where, and what to do. Exit code 2."""
 
 
+def shown(value: object) -> str:
+    """A value as a message shows it: on one line, printable and short, whatever it is."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict | list):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    if isinstance(value, int) and abs(value) >= 10**LONGEST:
+        return "a huge number"
+    text = repr(value) if isinstance(value, str | int | float) else repr(str(value))
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+
+
 def unknown(what: str, given: object, allowed: Iterable[str]) -> str:
     """The message for a name that is not one of those allowed, with the nearest spelling."""
     allowed = sorted(allowed)
-    near = get_close_matches(str(given), allowed, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"unknown {what} {given!r}.{hint} Allowed: {', '.join(allowed)}"
+    folded = {name.casefold().replace("_", "").replace("-", ""): name for name in allowed}
+    text = given[:LONGEST].casefold().replace("_", "").replace("-", "") if isinstance(given, str) else ""
+    near = get_close_matches(text, folded, n=1)
+    hint = f" Did you mean {folded[near[0]]!r}?" if near else ""
+    more = f" and {len(allowed) - MOST} more" if len(allowed) > MOST else ""
+    return f"unknown {what} {shown(given)}.{hint} Allowed: {', '.join(allowed[:MOST])}{more}"

@@ -3,12 +3,17 @@
 from snakemake.exceptions import WorkflowError
 
 from robust_distillation.config import NO_TEACHER, Run, load
-from robust_distillation.errors import UserError
+from robust_distillation.errors import UserError, unknown
 from robust_distillation.files import canonical
 from robust_distillation.layout import Layout
 from robust_distillation.provenance import steps
 
 try:
+    for key, value in config.items():
+        if key not in ("experiment", "overlay"):
+            raise UserError(f"--config: {unknown('key', key, ['experiment', 'overlay'])}")
+        if not isinstance(value, str) or not value:
+            raise UserError(f"--config: {key}={value} names no file")
     experiment = load(config.get("experiment", "params.yaml"), config.get("overlay"))
 except UserError as error:
     raise WorkflowError(str(error)) from None

@@ -4,6 +4,7 @@ nearest spelling. No torch is imported and nothing is written."""
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,26 @@ from pydantic import BaseModel, ValidationError
 from robust_distillation import attacks, data, methods, models
 from robust_distillation.config.experiment import NO_TEACHER, Experiment, NamedMethod, Teacher
 from robust_distillation.config.schema import Evaluation, ExperimentFile, TeacherEntry, Training
-from robust_distillation.errors import UserError, unknown
+from robust_distillation.errors import UserError, shown, unknown
+
+LARGEST_FILE = 200_000  # bytes: a hundred times the largest of ours
+MOST_PROBLEMS = 10  # that one message names
 
 
 def load(path: str | Path, overlay: str | Path | None = None) -> Experiment:
     """The experiment in `path`, with the values of the overlay put in their place. Raises UserError."""
     raw = _read_yaml(path)
-    arguments, source = f"--experiment {path}", str(path)
+    arguments, source = f"--experiment {shlex.quote(str(path))}", str(path)
     if overlay is not None:
         raw = _overlaid(raw, _read_yaml(overlay))
-        arguments, source = f"{arguments} --overlay {overlay}", f"{path} with {overlay}"
+        arguments, source = f"{arguments} --overlay {shlex.quote(str(overlay))}", f"{path} with {overlay}"
     problems: list[str] = []
     experiment = _resolve(raw, arguments, problems)
     if problems:
-        raise UserError("\n".join(f"{source}: {problem}" for problem in problems))
+        lines = [f"{source}: {problem}" for problem in problems[:MOST_PROBLEMS]]
+        if len(problems) > MOST_PROBLEMS:
+            lines.append(f"{source}: and {len(problems) - MOST_PROBLEMS} more")
+        raise UserError("\n".join(lines))
     return experiment
 
 
@@ -34,22 +41,39 @@ def _read_yaml(path: str | Path) -> dict[str, Any]:
     from ruamel.yaml import YAML
     from ruamel.yaml.constructor import DuplicateKeyError
     from ruamel.yaml.error import YAMLError
+    from ruamel.yaml.events import AliasEvent
 
     try:
-        value = YAML(typ="safe", pure=True).load(Path(path).read_text(encoding="utf-8"))
+        if Path(path).stat().st_size > LARGEST_FILE:
+            raise UserError(f"{path}: too large for an experiment file (more than {LARGEST_FILE} bytes)")
+        text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise UserError(f"experiment file {path}: cannot be read ({reason})") from error
+    try:
+        yaml = YAML(typ="safe", pure=True)
+        for event in yaml.parse(text):
+            if isinstance(event, AliasEvent):  # a few nested ones can stand for more than any memory holds
+                line = event.start_mark.line + 1
+                raise UserError(f"{path}: line {line}: aliases (*{event.anchor}) are not allowed: write the value out")
+        value = yaml.load(text)
     except DuplicateKeyError as error:
         line = error.problem_mark.line + 1
         what = error.problem.split(" with value")[0].replace("found duplicate", "duplicate")
         raise UserError(f"{path}: line {line}: {what}. Give each name once") from error
-    except (YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
+    except YAMLError as error:
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
         where = f"line {mark.line + 1}: " if mark else ""
-        raise UserError(f"{path}: {where}not valid YAML ({getattr(error, 'problem', None) or error})") from error
+        raise UserError(f"{path}: {where}not valid YAML ({problem or 'a character that is not allowed'})") from error
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        # What ruamel meets in tagged values, keys that are no names, numbers beyond reason.
+        reason = str(error).partition("\n")[0]
+        reason = "a number beyond reason" if "digits" in reason else shown(reason)
+        raise UserError(f"{path}: not valid YAML (a value in it cannot be read: {reason})") from error
+    if value is None:
+        raise UserError(f"{path}: is empty: an experiment file is a mapping of settings")
     if not isinstance(value, dict):
-        raise UserError(f"{path}: an experiment file is a mapping of settings, found {type(value).__name__}")
+        raise UserError(f"{path}: an experiment file is a mapping of settings, found {shown(value)}")
     return value
 
 
@@ -72,13 +96,20 @@ def _parse(model: type[BaseModel], value: Any, where: tuple, problems: list[str]
         return model.model_validate(value)
     except ValidationError as error:
         for found in error.errors():
-            path = tuple(part for part in found["loc"] if part != "[key]")
+            path = found["loc"]
+            if path and path[-1] == "[key]":  # a name that cannot be one
+                path = (*path[:-2], found["input"])
             problems.append(f"{_path(where + path)}: {_wording(found, model, path)}")
         return None
 
 
 def _path(parts: tuple) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).lstrip(".") or "the file"
+    """training.inner_attack.steps, seeds[2]; printable and on one line whatever the keys are."""
+    text = ""
+    for part in parts:
+        index = isinstance(part, int) and not isinstance(part, bool)
+        text += f"[{part}]" if index else f".{part if isinstance(part, str) and part.isprintable() else shown(part)}"
+    return text.lstrip(".")[:200] or "the file"
 
 
 def _wording(found: Any, model: type[BaseModel], path: tuple) -> str:
@@ -92,17 +123,14 @@ def _wording(found: Any, model: type[BaseModel], path: tuple) -> str:
         return unknown("value", given, re.findall(r"'([^']*)'", context["expected"]))
     if kind == "string_pattern_mismatch":
         if path[-1] == "device":
-            return f"unknown device {given!r}. Allowed: auto, cpu, cuda, cuda:N"
-        return (
-            f"{given!r} cannot be a name: use letters, digits, '.', '_' and '-', first a letter or a digit, at most 64"
-        )
+            return f"unknown device {shown(given)}. Allowed: auto, cpu, cuda, cuda:N"
+        return f"{shown(given)} cannot be a name: use letters, digits, '.', '_' and '-', first a letter or a digit, at most 64"
     if kind == "too_short":
         return "is empty: give at least one"
-    message = found["msg"][0].lower() + found["msg"][1:]
-    shown = (
-        repr(given) if not isinstance(given, dict | list) else f"a {'mapping' if isinstance(given, dict) else 'list'}"
-    )
-    return f"{message.replace('dictionary', 'mapping')}, found {shown}"
+    if kind in ("model_type", "dict_type", "model_attributes_type"):
+        return f"input should be a mapping, found {shown(given)}"
+    message = found["msg"].removeprefix("Value error, ")
+    return f"{message[0].lower()}{message[1:]}, found {shown(given)}"
 
 
 def _fields(model: Any, path: tuple) -> list[str]:
@@ -127,16 +155,14 @@ def _resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | Non
     }
     students = {}
     for name, entry in file.students.items():
-        entry = dict(entry or {})
-        students[name] = _architecture(entry, entry.pop("architecture", name), ("students", name), problems)
-    named = {
-        name: _method(dict(entry or {}), name, ("methods", name), problems) for name, entry in file.methods.items()
-    }
+        students[name] = _architecture(entry or {}, name, ("students", name), problems)
+    named = {name: _method(entry or {}, name, ("methods", name), problems) for name, entry in file.methods.items()}
 
     _check_data(file, problems)
     _check_evaluation(file.evaluation, problems)
     if len(set(file.seeds)) < len(file.seeds):
-        problems.append(f"seeds: {file.seeds} names a seed twice")
+        twice = next(seed for seed in file.seeds if file.seeds.count(seed) > 1)
+        problems.append(f"seeds: {twice} is named twice")
     if NO_TEACHER in file.teachers:
         problems.append(f"teachers.{NO_TEACHER}: this name is kept for methods that need no teacher; choose another")
     if not file.teachers:
@@ -166,7 +192,7 @@ def _resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | Non
 def _training(budget: dict, where: tuple, problems: list[str]) -> Training | None:
     training = _parse(Training, budget, where, problems)
     if training and training.milestones != sorted(set(training.milestones)):
-        problems.append(f"{_path(where)}.milestones: {training.milestones} must be ascending")
+        problems.append(f"{_path(where)}.milestones: {str(training.milestones)[:80]} must be ascending")
     elif training and training.milestones and training.milestones[-1] >= training.epochs:
         problems.append(
             f"{_path(where)}.milestones: {training.milestones[-1]} is never reached in {training.epochs} epochs"
@@ -177,19 +203,18 @@ def _training(budget: dict, where: tuple, problems: list[str]) -> Training | Non
 def _teacher(name: str, entry: dict, budget: dict, training: Training | None, problems: list[str]) -> Teacher | None:
     where, before = ("teachers", name), len(problems)
     keys = list(TeacherEntry.model_fields)
-    architecture = {key: value for key, value in entry.items() if key not in keys}
     own = _parse(TeacherEntry, {key: value for key, value in entry.items() if key in keys}, where, problems)
-    architecture = _architecture(architecture, architecture.pop("architecture", name), where, problems, besides=keys)
+    given = {key: value for key, value in entry.items() if key not in keys}
+    architecture = _architecture(given, name, where, problems, besides=keys)
     if own is None:
         return None
-    by = dict(own.trained_by)
-    if "method" not in by:
+    if "method" not in own.trained_by:
         problems.append(f"{_path(where)}.trained_by.method: is missing")
         return None
-    method = _method(by, by["method"], (*where, "trained_by"), problems)
+    method = _method(own.trained_by, "", (*where, "trained_by"), problems)
     if method and method.needs.teacher:
         problems.append(f"{_path(where)}.trained_by.method: {method.kind!r} needs a teacher itself")
-    if own.training:
+    if own.training and training:  # what is wrong with the budget itself was said already
         training = _training(_overlaid(budget, own.training), (*where, "training"), problems)
     if len(problems) > before or training is None:
         return None
@@ -197,39 +222,46 @@ def _teacher(name: str, entry: dict, budget: dict, training: Training | None, pr
 
 
 def _method(entry: dict, default: str, where: tuple, problems: list[str]) -> NamedMethod | None:
-    kind = entry.pop("method", default)
+    named = (*where, "method") if "method" in entry else where
+    kind = entry.get("method", default)
+    entry = {key: value for key, value in entry.items() if key != "method"}
     try:
         if not isinstance(kind, str):
             raise UserError(unknown("method", kind, methods.names()))
         method = methods.get(kind)
     except UserError as error:
-        problems.append(f"{_path(where)}: {error}")
+        problems.append(f"{_path(named)}: {error}")
         return None
     settings = _parse(method, entry, where, problems)
     return None if settings is None else NamedMethod(kind, settings)
 
 
 def _architecture(
-    given: dict, name: Any, where: tuple, problems: list[str], besides: tuple | list = ()
+    given: dict, default: str, where: tuple, problems: list[str], besides: tuple | list = ()
 ) -> dict[str, Any]:
     """`{"name": ..., **all arguments}`; each argument must have the type that `build` declares, numbers be positive."""
+    named = (*where, "architecture") if "architecture" in given else where
+    name = given.get("architecture", default)
+    given = {key: value for key, value in given.items() if key != "architecture"}
     try:
         if not isinstance(name, str):
             raise UserError(unknown("architecture", name, models.names()))
         known = models.arguments(name)
     except UserError as error:
-        problems.append(f"{_path(where)}: {error}")
+        problems.append(f"{_path(named)}: {error}")
         return {}
     for key, value in given.items():
         here, argument = _path((*where, key)), known.get(key)
         if argument is None:
             problems.append(f"{here}: {unknown('key', key, [*known, 'architecture', *besides])}")
         elif type(value).__name__ != argument.type:
-            problems.append(f"{here}: input should be of type {argument.type}, found {value!r}")
+            problems.append(f"{here}: input should be of type {argument.type}, found {shown(value)}")
         elif argument.choices and value not in argument.choices:
-            problems.append(f"{here}: input should be one of {', '.join(map(str, argument.choices))}, found {value!r}")
+            problems.append(
+                f"{here}: input should be one of {', '.join(map(str, argument.choices))}, found {shown(value)}"
+            )
         elif argument.type in ("int", "float") and value <= 0:
-            problems.append(f"{here}: input should be greater than 0, found {value!r}")
+            problems.append(f"{here}: input should be greater than 0, found {shown(value)}")
     return {"name": name, **{key: given.get(key, argument.default) for key, argument in known.items()}}
 
 
@@ -252,5 +284,6 @@ def _check_evaluation(evaluation: Evaluation, problems: list[str]) -> None:
             problems.append(f"evaluation.attacks[{i}]: {unknown('attack', name, attacks.names())}")
     for key in ("attacks", "checkpoints"):
         names = getattr(evaluation, key)
-        if len(set(names)) < len(names):
-            problems.append(f"evaluation.{key}: {names} names one twice")
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            problems.append(f"evaluation.{key}: {shown(twice)} is named twice")

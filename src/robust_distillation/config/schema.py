@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 Checkpoint = Literal["best", "last"]
 
 
 def _fraction(value: Any) -> Any:
     """8/255 as a number, the way the field writes it."""
-    match = re.fullmatch(r"\s*(\d+)\s*/\s*([1-9]\d*)\s*", value) if isinstance(value, str) else None
+    match = re.fullmatch(r"\s*([0-9]{1,9})\s*/\s*([1-9][0-9]{0,8})\s*", value) if isinstance(value, str) else None
     return int(match[1]) / int(match[2]) if match else value
 
 
@@ -47,6 +47,13 @@ class ThreatModel(Settings):
 
     norm: Literal["linf", "l2"] = "linf"
     eps: Distance
+
+    @field_validator("eps")
+    @classmethod
+    def _not_in_grey_levels(cls, eps: float, known: ValidationInfo) -> float:
+        if known.data.get("norm") == "linf" and eps > 1:
+            raise ValueError("pixels lie in [0,1], so linf eps is at most 1 (8 grey levels are written 8/255)")
+        return eps
 
 
 class InnerAttack(Settings):
@@ -86,7 +93,7 @@ class Compute(Settings):
 
     precision: Literal["exact"] = "exact"
     threads: Positive = Field(1, description="torch threads of each job; more cores run more jobs")
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")
 
 
 class Evaluation(Settings):

@@ -77,7 +77,7 @@ class Sizes:
 class Method(BaseModel):
     """Base of all methods; the annotated fields are the settings that a params file may give."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
     needs: ClassVar[Needs]
 
     def inner_objective(self, logits: Tensor, batch: Batch) -> Tensor:
