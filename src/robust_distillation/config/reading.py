@@ -124,7 +124,8 @@ def _wording(found: Any, model: type[BaseModel], path: tuple) -> str:
     if kind == "string_pattern_mismatch":
         if path[-1] == "device":
             return f"unknown device {shown(given)}. Allowed: auto, cpu, cuda, cuda:N"
-        return f"{shown(given)} cannot be a name: use letters, digits, '.', '_' and '-', first a letter or a digit, at most 64"
+        rule = "use letters, digits, '.', '_' and '-', first a letter or a digit, at most 64"
+        return f"{shown(given)} cannot be a name: {rule}"
     if kind == "too_short":
         return "is empty: give at least one"
     if kind in ("model_type", "dict_type", "model_attributes_type"):
