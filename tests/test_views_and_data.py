@@ -114,6 +114,14 @@ def test_fashion_mnist_from_debians_package(files, tmp_path, monkeypatch):
     assert load("fashion_mnist", "test", str(elsewhere)).digest() == load("fashion_mnist", "test", str(files)).digest()
 
 
+@pytest.mark.skipif(not fashion_mnist.DEBIAN.is_dir(), reason="Debian's package dataset-fashion-mnist is not installed")
+def test_real_fashion_mnist(tmp_path):
+    test = load("fashion_mnist", "test", str(tmp_path))
+    assert test.labels.bincount().tolist() == [1000] * 10
+    assert test.labels[:5].tolist() == [9, 2, 1, 1, 6]
+    assert 0.2 < test.floats().mean() < 0.4
+
+
 def test_fashion_mnist_that_is_missing_or_broken_is_named(files, tmp_path):
     with pytest.raises(UserError, match=r"nowhere.*is missing.*download: true"):
         fashion_mnist.check(str(tmp_path / "nowhere"), download=False)

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from conftest import TINY, environment, fashion_mnist_files, fresh_tree, planned, snakemake
+from conftest import REPOSITORY, TINY, environment, fashion_mnist_files, fresh_tree, planned, snakemake
 
 ENDS = {"tabulate", "draw_figures", "track"}  # what follows from any new outcome
 
@@ -88,6 +88,16 @@ def test_new_seed_runs_only_its_jobs(tree):
 def test_new_method_runs_only_its_jobs(tree):
     replace(tree / "tiny.yaml", "methods: {sat: ~, ", "methods: {")
     assert planned(tree) == student("none", "sat") | ENDS
+
+
+def test_the_documented_method_of_ones_own_is_one_file_and_one_line(tree):
+    code = (REPOSITORY / "docs/own-method.md").read_text().split("```python\n")[1].split("```")[0]
+    assert len(code.splitlines()) <= 40
+    (tree / "src/robust_distillation/methods/half.py").write_text(code)
+    replace(tree / "tiny.yaml", "methods: {", "methods: {half: {alpha: 0.7}, ")
+    assert planned(tree) == student("wide", "half") | ENDS
+    result = snakemake(tree, "--cores", "1", "results/tiny/students/wide/small/half/seed-0/best.safetensors")
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_new_settings_of_a_method_run_beside_the_old(tree):

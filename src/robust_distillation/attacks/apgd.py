@@ -13,26 +13,39 @@ from robust_distillation.models.frozen import frozen
 NORMS = {"linf": "Linf", "l2": "L2"}
 
 
+BATCH = 500  # fixed, for APGD's random start depends on who is in the batch
+
+
 def held_against_apgd(
     model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, steps: int, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Booleans [N] twice: right on x, and right both on x and after `steps` steps of APGD on the cross-entropy."""
     with frozen(model):
-        apgd = APGDAttack(
-            model,
-            n_iter=steps,
-            n_restarts=1,
-            norm=NORMS[threat.norm],
-            eps=threat.eps,
-            seed=seed,
-            loss="ce",
-            device=x.device,
-        )
+        parts = [
+            _held(model, *batch, threat, steps, seed) for batch in zip(x.split(BATCH), labels.split(BATCH), strict=True)
+        ]
+    clean, held = zip(*parts, strict=True)
+    return torch.cat(clean), torch.cat(held)
+
+
+def _held(
+    model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, steps: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    apgd = APGDAttack(
+        model,
+        n_iter=steps,
+        n_restarts=1,
+        norm=NORMS[threat.norm],
+        eps=threat.eps,
+        seed=seed,
+        loss="ce",
+        device=x.device,
+    )
+    with torch.no_grad():
+        clean = model(x).argmax(1) == labels
+    held = clean.clone()
+    if clean.any():
+        adversarial = apgd.perturb(x, labels)
         with torch.no_grad():
-            clean = model(x).argmax(1) == labels
-        held = clean.clone()
-        if clean.any():
-            adversarial = apgd.perturb(x, labels)
-            with torch.no_grad():
-                held &= model(adversarial).argmax(1) == labels
+            held &= model(adversarial).argmax(1) == labels
     return clean, held
