@@ -302,7 +302,9 @@ def track(path: str, overlay: str | None) -> None:
 
     experiment = load(path, overlay)
     layout = Layout(experiment.name)
-    write_json(layout.tracked, import_runs(experiment, layout))
+    ids = import_runs(experiment, layout)
+    write_json(layout.tracked, ids)
+    click.echo(f"{len(ids)} runs of experiment {experiment.name} are in MLflow")
 
 
 # What the commands share

@@ -65,23 +65,32 @@ def finished_runs(experiment: Experiment, layout: Layout) -> Iterator[Finished]:
 
 def import_runs(experiment: Experiment, layout: Layout) -> dict[str, str]:
     """Run name to MLflow run id, for every run of the experiment and for its summary, the parent of the others."""
-    import mlflow
     from mlflow import MlflowClient
 
-    store = os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_STORE)
-    mlflow.set_tracking_uri(store)
-    client = MlflowClient(store)
-    found = client.get_experiment_by_name(experiment.name)
-    # Beside a database of our own the artifacts lie in the checkout; a server says itself where it keeps them.
-    location = (Path("mlartifacts") / experiment.name).resolve().as_uri() if store == DEFAULT_STORE else None
-    place = found.experiment_id if found else client.create_experiment(experiment.name, artifact_location=location)
-
+    client = MlflowClient(store())
+    place = _experiment(client, experiment.name)
     shown = sorted(path for folder in (layout.tables, layout.figures) for path in folder.rglob("*") if path.is_file())
     summary = Finished("summary", {"settings": {}, "time": {}}, [layout.metrics], [], artifacts=shown)
     ids = {"summary": _import(client, place, summary, layout, parent=None)}
     for finished in finished_runs(experiment, layout):
         ids[finished.name] = _import(client, place, finished, layout, parent=ids["summary"])
     return ids
+
+
+def store() -> str:
+    """Where the runs go: a database in the checkout unless MLFLOW_TRACKING_URI says otherwise."""
+    return os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_STORE)
+
+
+def _experiment(client: Any, name: str) -> str:
+    """The id of the MLflow experiment `name`, made where it is missing."""
+    found = client.get_experiment_by_name(name)
+    if found:
+        return found.experiment_id
+    # Beside a database of our own the artifacts lie in the checkout; a server says itself where it keeps them.
+    location = (Path("mlartifacts") / name).resolve().as_uri() if store() == DEFAULT_STORE else None
+    # The kind makes the UI open on training runs rather than on its pages for language models.
+    return client.create_experiment(name, location, tags={"mlflow.experimentKind": "custom_model_development"})
 
 
 def _import(client: Any, place: str, finished: Finished, layout: Layout, parent: str | None) -> str:
