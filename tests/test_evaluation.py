@@ -218,8 +218,9 @@ def test_tables_for_people_join_runs_without_a_teacher():
 
 def test_headline_is_the_first_checkpoint_under_the_strongest_attack():
     found = tables.headline(tables.tidy(example_outcomes(), MATRIX), MATRIX)
-    assert found["big"]["small"]["rslad"] == {"clean": 100.0, "pgd20": 50.0}
-    assert found["none"]["small"]["sat"] == {"clean": 100.0, "pgd20": 25.0}
+    assert found["big", "small", "rslad"] == {"clean": 100.0, "pgd20": 50.0}
+    assert found["none", "small", "sat"] == {"clean": 100.0, "pgd20": 25.0}
+    assert found["big", "-", "trades"] == {"clean": 100.0, "pgd20": 75.0}
 
 
 def test_accuracy_counts_an_image_only_if_right_before_and_after():

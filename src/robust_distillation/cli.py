@@ -260,8 +260,10 @@ def merge_outcomes(model: str, path: str, overlay: str | None) -> None:
 @example("tabulate")
 def tabulate(path: str, overlay: str | None) -> None:
     """Make the comparison tables (CSV, Markdown, LaTeX) and the headline metrics from the outcomes."""
+    import shutil
+
     from robust_distillation.config import load
-    from robust_distillation.evaluation.outcomes import read_outcomes
+    from robust_distillation.evaluation.outcomes import ITSELF, read_outcomes
     from robust_distillation.files import write_json, write_text
     from robust_distillation.reporting import tables
 
@@ -271,7 +273,10 @@ def tabulate(path: str, overlay: str | None) -> None:
     write_text(layout.tables / "main.csv", table.to_csv(index=False))
     write_text(layout.tables / "main.md", tables.markdown(table, matrix))
     write_text(layout.tables / "main.tex", tables.latex(table, matrix))
-    write_json(layout.metrics, tables.headline(table, matrix))
+    shutil.rmtree(layout.metrics, ignore_errors=True)  # of methods that the experiment no longer has
+    for (teacher, student, method), numbers in tables.headline(table, matrix).items():
+        model = (teacher,) if student == ITSELF else (teacher, student, method)
+        write_json(layout.headline(*model), numbers)
 
 
 @main.command("draw-figures")

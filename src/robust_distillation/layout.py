@@ -49,8 +49,14 @@ class Layout:
 
     @property
     def metrics(self) -> Path:
-        """The headline numbers, for `dvc metrics`."""
-        return self.root / "metrics.json"
+        """The folder of the headline numbers, a file per model and method: `dvc metrics` prints a row of each."""
+        return self.root / "metrics"
+
+    def headline(self, teacher: str, student: str | None = None, method: str | None = None) -> Path:
+        """The headline numbers of a teacher itself, or of a student over its seeds."""
+        if student is None:
+            return self.metrics / "teachers" / f"{teacher}.json"
+        return self.metrics / "students" / teacher / student / f"{method}.json"
 
     @property
     def tracked(self) -> Path:

@@ -2,6 +2,8 @@
 
 TEACHERS = [layout.teacher(name) for name in experiment.teachers]
 STUDENTS = [layout.student(run.teacher, run.student, run.method, run.seed) for run in experiment.runs]
+HEADLINES = [layout.headline(name) for name in experiment.teachers]
+HEADLINES += sorted({layout.headline(run.teacher, run.student, run.method) for run in experiment.runs})
 PANELS = [
     layout.figures / teacher / student / name
     for teacher in experiment.teachers or [NO_TEACHER]
@@ -21,7 +23,7 @@ rule tabulate:
         csv=report(layout.tables / "main.csv", caption="../report/table.rst", category="Tables"),
         md=layout.tables / "main.md",
         tex=layout.tables / "main.tex",
-        metrics=layout.metrics,
+        metrics=HEADLINES,
     log:
         log_of("tabulate"),
     params:

@@ -124,13 +124,11 @@ def _escaped(text: str) -> str:
     return text.replace("_", r"\_").replace("%", r"\%").replace("&", r"\&")
 
 
-def headline(table: pd.DataFrame, matrix: Matrix) -> dict:
-    """The numbers to watch: clean and strongest-attack accuracy of the first checkpoint, nested by names."""
+def headline(table: pd.DataFrame, matrix: Matrix) -> dict[tuple[str, str, str], dict[str, float]]:
+    """The numbers to watch, by teacher, student and method: clean accuracy and that under the strongest attack, of the
+    first checkpoint."""
     found: dict = {}
     shown = table[table["checkpoint"].eq(matrix.checkpoints[0]) & table["metric"].isin(["clean", matrix.metrics[-1]])]
     for row in shown.itertuples():
-        student = "itself" if row.student == ITSELF else row.student
-        found.setdefault(row.teacher, {}).setdefault(student, {}).setdefault(row.method, {})[row.metric] = round(
-            row.mean, 2
-        )
+        found.setdefault((row.teacher, row.student, row.method), {})[row.metric] = round(row.mean, 2)
     return found

@@ -70,7 +70,7 @@ def import_runs(experiment: Experiment, layout: Layout) -> dict[str, str]:
     client = MlflowClient(store())
     place = _experiment(client, experiment.name)
     shown = sorted(path for folder in (layout.tables, layout.figures) for path in folder.rglob("*") if path.is_file())
-    summary = Finished("summary", {"settings": {}, "time": {}}, [layout.metrics], [], artifacts=shown)
+    summary = Finished("summary", {"settings": {}, "time": {}}, [], [], artifacts=shown)
     ids = {"summary": _import(client, place, summary, layout, parent=None)}
     for finished in finished_runs(experiment, layout):
         ids[finished.name] = _import(client, place, finished, layout, parent=ids["summary"])
