@@ -35,7 +35,7 @@ reproduce: setup
 	@robust-distillation reproduce $(OPTIONS)
 
 test: setup
-	@python -m pytest -n 2 --dist loadfile -m "not services"
+	@python -m pytest -n 2 --dist loadfile
 
 lint: setup
 	@ruff check . && ruff format --check . && snakefmt --check --line-length 120 Snakefile workflow

@@ -10,12 +10,13 @@ import pytest
 import torch
 from conftest import REPOSITORY
 
-from robust_distillation import config, load_model, methods, models
+from robust_distillation import attacks, config, data, load_model, methods, models
 from robust_distillation.errors import UserError
 from robust_distillation.files import read_json, replacing, sha256
 from robust_distillation.layout import Layout
 from robust_distillation.models.checkpoint import build_model, read_checkpoint, save_checkpoint
-from robust_distillation.provenance.fingerprint import closure, fingerprint
+from robust_distillation.provenance import steps
+from robust_distillation.provenance.fingerprint import _imports, _meaning, _source, _tree, closure, fingerprint
 from robust_distillation.tracking.runs import import_runs
 
 
@@ -128,16 +129,44 @@ def test_fingerprint_follows_imports_and_stops_at_registries(tmp_path, monkeypat
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside/__init__.py").write_text("")
     (tmp_path / "outside/parts.py").write_text("VALUE = 1\n")
-    texts = {
-        "plain": "from outside.parts import VALUE\ndef f(x):\n    return x + VALUE\n",
-        "documented": '"""About."""\nfrom .parts import VALUE  # why\ndef f(x):\n    return (x + VALUE)\n',
-        "changed": "from outside.parts import VALUE\ndef f(x):\n    return x - VALUE\n",
-    }
-    for name, text in texts.items():
-        (tmp_path / f"outside/{name}.py").write_text(text)
-    assert closure(["outside.documented"]) == {"outside", "outside.documented", "outside.parts"}
-    found = {name: fingerprint([f"outside.{name}"]) for name in texts}
-    assert len(set(found.values())) == 3  # the module's name is part of it, and relative imports are another tree
+    file, plain = tmp_path / "outside/method.py", "from outside.parts import VALUE\ndef f(x):\n    return x + VALUE\n"
+    found = {}
+    for name, text in {
+        "plain": plain,
+        "commented": plain.replace("VALUE\n", "VALUE  # why\n", 1).replace("x + VALUE", "(x   +  VALUE)"),
+        "documented": '"""About."""\n' + plain.replace("def f(x):\n", 'def f(x):\n    """Adds."""\n'),
+        "changed": plain.replace("+", "-"),
+        "relative": plain.replace("outside.parts", ".parts"),
+    }.items():
+        file.write_text(text)
+        for known in (_source, _tree, _imports, _meaning):
+            known.cache_clear()
+        found[name] = fingerprint(["outside.method"])
+        assert closure(["outside.method"]) == {"outside", "outside.method", "outside.parts"}
+    assert found["plain"] == found["commented"] == found["documented"]
+    assert len({found[name] for name in ("plain", "changed", "relative")}) == 3
+
+
+def test_every_module_is_in_the_fingerprint_of_some_step():
+    """But those that hand over values, write evidence, or decide nothing about a result."""
+    experiment = config.load(REPOSITORY / "params.yaml")
+    reached = set()
+    for module in (
+        "training.run", "data.prepared", "compute", "cache.fill", "cache.teaching", "evaluation.attack",
+        "evaluation.blocks", "reporting.tables", "reporting.figures", "reporting.curves", "tracking.runs",
+    ):  # fmt: skip
+        reached |= closure([f"robust_distillation.{module}"])
+    for registry in (methods.registry, models.registry, attacks.registry, data.registry):
+        reached |= closure(registry.modules.values())
+    source = REPOSITORY / "src"
+    names = (".".join(path.relative_to(source).with_suffix("").parts) for path in source.rglob("*.py"))
+    apart = ("robust_distillation.config", "robust_distillation.provenance", "snakemake_logger_plugin")
+    missed = {name.removesuffix(".__init__") for name in names if not name.startswith(apart)} - reached
+    assert missed == {
+        "robust_distillation", "robust_distillation.cli",
+        "robust_distillation.reporting.plan", "robust_distillation.reporting.reproduce",
+    }  # fmt: skip
+    assert len({steps.student_code(experiment, run) for run in experiment.runs}) == 8
 
 
 def test_import_into_mlflow_twice_changes_nothing_and_completes_what_was_cut_off(finished, tmp_path, monkeypatch):

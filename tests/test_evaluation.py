@@ -167,7 +167,7 @@ def test_interval_covers_the_true_mean_as_often_as_it_says():
 
 
 MATRIX = tables.Matrix(
-    "exp", "controlled", "linf eps 0.1", ["big"], ["small"], ["sat", "rslad"], ["best", "last"], ["clean", "pgd20"]
+    "exp", "controlled", "linf eps 0.1", [("big", "small")], ["sat", "rslad"], ["best", "last"], ["clean", "pgd20"]
 )
 
 
@@ -207,7 +207,7 @@ def test_tables_for_people_join_runs_without_a_teacher():
         [cell.strip() for cell in line.strip("|").split("|")] for line in shown.splitlines() if line.startswith("| ")
     ]
     assert lines[0] == ["method", "Clean (best)", "PGD-20 (best)", "Clean (last)", "PGD-20 (last)"]
-    assert lines[1] == ["teacher (trades)", "100.00", "75.00", "", ""]
+    assert lines[1] == ["teacher (trades, best)", "100.00", "75.00", "", ""]
     assert lines[2][:3] == ["sat", "100.00 ± 0.00", "25.00 ± 0.00"]
     assert lines[3][:3] == ["rslad", "100.00 ± 0.00", "50.00 ± 0.00"]
     tex = tables.latex(table, MATRIX)

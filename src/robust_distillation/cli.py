@@ -17,8 +17,6 @@ from robust_distillation.errors import UserError
 from robust_distillation.layout import Layout
 
 if TYPE_CHECKING:
-    import torch
-
     from robust_distillation.config import Experiment, Run
 
 log = logging.getLogger("robust-distillation")
@@ -99,7 +97,7 @@ def check(path: str, overlay: str | None) -> None:
 
     experiment = load(path, overlay)
     _check_data(experiment)
-    click.echo(f"{path}: experiment {experiment.name}, {len(experiment.runs)} students to train")
+    click.echo(f"{path}: experiment {experiment.name}, students to train: {len(experiment.runs)}")
 
 
 @main.command("prepare-data")
@@ -108,6 +106,7 @@ def check(path: str, overlay: str | None) -> None:
 def prepare_data(path: str, overlay: str | None) -> None:
     """Fetch the dataset where it is missing, and write down what it is."""
     from robust_distillation.config import load
+    from robust_distillation.data.prepared import description
     from robust_distillation.files import write_json
     from robust_distillation.provenance.record import Recorder
     from robust_distillation.provenance.steps import data_code
@@ -116,12 +115,8 @@ def prepare_data(path: str, overlay: str | None) -> None:
     _check_data(experiment)
     layout = Layout(experiment.name)
     recorder = Recorder("prepare-data", experiment.data_settings(), data_code(experiment))
-    splits = {}
-    for split in experiment.info.sizes:
-        found = _split(experiment, split)
-        splits[split] = {"images": len(found), "sha256": found.digest()}
-    write_json(layout.data, {"name": experiment.dataset.name, "splits": splits})
-    recorder.write(layout.data.with_name("data.record.json"), [], [layout.data])
+    write_json(layout.data, description(experiment))
+    recorder.write(layout.record(layout.data), {}, [layout.data])
 
 
 @main.command("train-teacher")
@@ -143,7 +138,7 @@ def train_teacher(teacher: str, path: str, overlay: str | None) -> None:
     chosen = experiment.teachers[teacher]
     _train(
         experiment, layout.teacher(teacher), settings, recorder, chosen.training, chosen.trained_by.settings,
-        role="teacher", inputs=[layout.data],
+        role="teacher",
     )  # fmt: skip
 
 
@@ -156,8 +151,12 @@ def fill_cache(teacher: str, kind: str, path: str, overlay: str | None) -> None:
     """Store a teacher's logits or features for every view of every training image."""
     from robust_distillation.cache.fill import fill_cache
     from robust_distillation.cache.store import description_of
+    from robust_distillation.cache.teaching import key_of, weights_of
+    from robust_distillation.compute import device_of
     from robust_distillation.config import load
+    from robust_distillation.data.prepared import scheme_of, split_of
     from robust_distillation.errors import unknown
+    from robust_distillation.files import sha256
     from robust_distillation.models.checkpoint import load_model
     from robust_distillation.provenance.record import Recorder
     from robust_distillation.provenance.steps import cache_code
@@ -166,12 +165,12 @@ def fill_cache(teacher: str, kind: str, path: str, overlay: str | None) -> None:
     if teacher not in experiment.teachers:
         raise UserError(unknown("teacher", teacher, experiment.teachers))
     layout = Layout(experiment.name)
-    recorder = Recorder("fill-cache", experiment.cache_settings(teacher, kind), cache_code(experiment, teacher))
-    device = _device(experiment)
-    weights, output = _teacher_file(experiment, teacher), layout.cache(teacher, kind)
-    data, scheme = _split(experiment, "train"), _scheme(experiment)
-    fill_cache(output, _cache_key(experiment, teacher, kind), load_model(weights), data, scheme, kind, device)
-    recorder.write(output.with_name(f"{kind}.record.json"), [layout.data, weights], [output, description_of(output)])
+    recorder = Recorder("fill-cache", experiment.cache_settings(kind), cache_code(experiment, teacher))
+    device, data, scheme = device_of(experiment), split_of(experiment, "train"), scheme_of(experiment)
+    weights, output = weights_of(experiment, teacher), layout.cache(teacher, kind)
+    fill_cache(output, key_of(experiment, teacher, kind, data), load_model(weights), data, scheme, kind, device)
+    inputs = {file: sha256(file) for file in (layout.data, weights)}
+    recorder.write(layout.record(output), inputs, [output, description_of(output)])
 
 
 @main.command("train-student")
@@ -188,14 +187,10 @@ def train_student(run: str, path: str, overlay: str | None) -> None:
     chosen = _run(experiment, run)
     layout, settings = Layout(experiment.name), experiment.student_settings(chosen)
     recorder = Recorder("train-student", settings, student_code(experiment, chosen))
-    method = experiment.methods[chosen.method]
-    inputs = [layout.data, *(layout.cache(chosen.teacher, kind) for kind in method.needs.cached)]
-    if method.needs.teacher_adversarial:
-        inputs.append(_teacher_file(experiment, chosen.teacher))
     folder = layout.student(chosen.teacher, chosen.student, chosen.method, chosen.seed)
     _train(
-        experiment, folder, settings, recorder, experiment.training, method.settings,
-        role="student", inputs=inputs, teacher=chosen.teacher,
+        experiment, folder, settings, recorder, experiment.training, experiment.methods[chosen.method].settings,
+        role="student", teacher=chosen.teacher,
     )  # fmt: skip
 
 
@@ -206,10 +201,13 @@ def train_student(run: str, path: str, overlay: str | None) -> None:
 @example("attack wide/small/rslad/seed-0")
 def attack(model: str, shard: str | None, path: str, overlay: str | None) -> None:
     """Attack the checkpoints of a student (TEACHER/STUDENT/METHOD/seed-N) or of a teacher (its name)."""
+    from robust_distillation.compute import device_of
     from robust_distillation.config import load
+    from robust_distillation.data.prepared import split_of
     from robust_distillation.evaluation import blocks
     from robust_distillation.evaluation.attack import attack_run
     from robust_distillation.evaluation.outcomes import write_outcomes
+    from robust_distillation.files import sha256
     from robust_distillation.provenance.record import Recorder
     from robust_distillation.provenance.steps import attack_code
 
@@ -224,15 +222,16 @@ def attack(model: str, shard: str | None, path: str, overlay: str | None) -> Non
         output = layout.shard(folder, shard)
         number, of = _shard(shard)
         todo = blocks.shard(todo, number, of)
-    device = _device(experiment)
     outcomes = attack_run(
-        checkpoints, _split(experiment, "test"), todo, evaluation.attacks, experiment.threat_model, device,
+        checkpoints, split_of(experiment, "test"), todo, evaluation.attacks, experiment.threat_model,
+        device_of(experiment),
         on_block=lambda checkpoint, block: log.info(
             "%s: attacked images %d to %d with seed %d", checkpoint, block.start, block.stop - 1, block.seed
         ),
     )  # fmt: skip
     write_outcomes(output, outcomes.assign(**keys))
-    recorder.write(output.with_suffix(".json"), [layout.data, *checkpoints.values()], [output])
+    inputs = {file: sha256(file) for file in (layout.data, *checkpoints.values())}
+    recorder.write(layout.record(output), inputs, [output])
 
 
 @main.command("merge-outcomes")
@@ -243,6 +242,7 @@ def merge_outcomes(model: str, path: str, overlay: str | None) -> None:
     """Put the outcomes of a model's shards together."""
     from robust_distillation.config import load
     from robust_distillation.evaluation.outcomes import merge, write_outcomes
+    from robust_distillation.files import sha256
     from robust_distillation.provenance.record import Recorder
     from robust_distillation.provenance.steps import merge_code
 
@@ -252,7 +252,8 @@ def merge_outcomes(model: str, path: str, overlay: str | None) -> None:
     shards = [layout.shard(folder, f"{i}-of-{experiment.shards}") for i in range(1, experiment.shards + 1)]
     recorder = Recorder("merge-outcomes", {"shards": experiment.shards}, merge_code())
     write_outcomes(layout.outcomes(folder), merge(shards))
-    recorder.write(layout.attack_record(folder), shards, [layout.outcomes(folder)])
+    output = layout.outcomes(folder)
+    recorder.write(layout.record(output), {file: sha256(file) for file in shards}, [output])
 
 
 @main.command()
@@ -307,6 +308,9 @@ def track(path: str, overlay: str | None) -> None:
 
     experiment = load(path, overlay)
     layout = Layout(experiment.name)
+    missing = [file for file in _outcome_files(experiment, layout) if not file.is_file()]
+    if missing:
+        raise UserError(f"{missing[0]}: is not there yet. Run the experiment first: robust-distillation reproduce")
     ids = import_runs(experiment, layout)
     write_json(layout.tracked, ids)
     click.echo(f"{len(ids)} runs of experiment {experiment.name} are in MLflow")
@@ -367,47 +371,6 @@ def _matrix(experiment: Experiment) -> Any:
     return Matrix(**experiment.matrix())
 
 
-def _device(experiment: Experiment) -> torch.device:
-    """The device that the params name, after making torch repeat itself: fixed threads, deterministic kernels."""
-    import torch
-
-    torch.set_num_threads(experiment.compute.threads)
-    name = experiment.compute.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name != "cpu" and not torch.cuda.is_available():
-        raise UserError(f"compute.device: {name} is asked for, but torch sees no GPU here")
-    if name != "cpu" or experiment.compute.threads > 1:
-        # One CPU thread repeats itself anyway, and this call costs 2 s of imports.
-        torch.use_deterministic_algorithms(True)
-    return torch.device(name)
-
-
-def _split(experiment: Experiment, split: str) -> Any:
-    from robust_distillation.data.dataset import load
-
-    settings = experiment.dataset
-    return load(settings.name, split, settings.folder).first(getattr(settings.limit, split))
-
-
-def _scheme(experiment: Experiment) -> Any:
-    from robust_distillation.data.views import ViewScheme
-
-    return ViewScheme(experiment.dataset.padding, experiment.info.flips)
-
-
-def _teacher_file(experiment: Experiment, teacher: str) -> Path:
-    return Layout(experiment.name).teacher(teacher) / f"{experiment.teachers[teacher].checkpoint}.safetensors"
-
-
-def _cache_key(experiment: Experiment, teacher: str, kind: str) -> dict[str, Any]:
-    from robust_distillation.cache.store import cache_key
-    from robust_distillation.files import read_json, sha256
-
-    digest = read_json(Layout(experiment.name).data)["splits"]["train"]["sha256"]
-    return cache_key(sha256(_teacher_file(experiment, teacher)), digest, _scheme(experiment), kind)
-
-
 def _train(
     experiment: Experiment,
     folder: Path,
@@ -417,48 +380,36 @@ def _train(
     method: Any,
     *,
     role: str,
-    inputs: list[Path],
     teacher: str | None = None,
 ) -> None:
     """Trains a teacher or a student and writes its four files into `folder`."""
-    from robust_distillation.files import read_json, sha256
+    from robust_distillation.compute import device_of
+    from robust_distillation.data.prepared import scheme_of, split_of
+    from robust_distillation.files import sha256
     from robust_distillation.training.run import train_to_files
 
-    device = _device(experiment)
-    data, validation = _split(experiment, "train"), _split(experiment, "validation")
-    digest = read_json(Layout(experiment.name).data)["splits"]["train"]["sha256"]
-    if data.digest() != digest:
-        raise UserError(f"{Layout(experiment.name).data}: the training images changed since. Remove it and start again")
-    source, served = _teaching(experiment, teacher, method.needs, device) if teacher else (None, {})
-    hashes = {"training images": digest, **{str(path): sha256(path) for path in inputs}}
+    written = Layout(experiment.name).data
+    device, data, inputs = device_of(experiment), split_of(experiment, "train"), {written: sha256(written)}
+    lessons = None
+    if method.needs.teacher:
+        from robust_distillation.cache.teaching import teaching
+
+        lessons = teaching(experiment, teacher, method.needs, data, device)
+        inputs |= lessons.files
     outputs = train_to_files(
-        folder, settings, training, method, experiment.threat_model, data, validation, _scheme(experiment), device,
-        description={"role": role, "teacher": teacher, "hashes": hashes},
-        teacher=source,
-        teacher_features=source.features.width if method.needs.teacher_features else 0,
+        folder, settings, training, method, experiment.threat_model, data, split_of(experiment, "validation"),
+        scheme_of(experiment), device,
+        description={
+            "role": role,
+            "teacher": teacher,
+            "training_images": data.digest(),
+            "hashes": {str(file): known for file, known in inputs.items()},
+        },
+        teacher=lessons and lessons.teacher,
+        teacher_features=lessons.features if lessons else 0,
     )  # fmt: skip
-    recorder.write(folder / "record.json", inputs, outputs, teacher_served_from=served)
-
-
-def _teaching(experiment: Experiment, teacher: str, needs: Any, device: torch.device) -> tuple[Any, dict[str, str]]:
-    """The source of the teacher's answers, and for the record where each kind comes from."""
-    from robust_distillation.cache.store import CachedTeacher, CachedValues
-
-    if not needs.teacher:
-        return None, {}
-    layout = Layout(experiment.name)
-    served = {f"{kind} on clean views": "cache" for kind in needs.cached}
-    values = {
-        kind: CachedValues(layout.cache(teacher, kind), _cache_key(experiment, teacher, kind)) for kind in needs.cached
-    }
-    live = None
-    if needs.teacher_adversarial:
-        from robust_distillation.models.checkpoint import load_model
-        from robust_distillation.teachers.live import LiveTeacher
-
-        live = LiveTeacher(load_model(_teacher_file(experiment, teacher)).to(device))
-        served["logits on adversarial images"] = "live teacher"
-    return CachedTeacher(**values, live=live), served
+    record = folder / "record.json"
+    recorder.write(record, inputs, outputs, teacher_served_from=lessons.served_from if lessons else {})
 
 
 if __name__ == "__main__":

@@ -36,8 +36,9 @@ class Layout:
     def shard(self, trained: Path, shard: str) -> Path:
         return self.root / "outcomes" / trained.relative_to(self.root) / f"{shard}.parquet"
 
-    def attack_record(self, trained: Path) -> Path:
-        return self.outcomes(trained).with_suffix(".json")
+    def record(self, artefact: Path) -> Path:
+        """The record beside a single file; one of our folders has record.json."""
+        return artefact.with_name(f"{artefact.stem}.record.json")
 
     @property
     def tables(self) -> Path:

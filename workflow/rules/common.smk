@@ -2,7 +2,7 @@
 
 from snakemake.exceptions import WorkflowError
 
-from robust_distillation.config import NO_TEACHER, Run, load
+from robust_distillation.config import Run, load
 from robust_distillation.errors import UserError, unknown
 from robust_distillation.files import canonical
 from robust_distillation.layout import Layout

@@ -1,6 +1,7 @@
 rule prepare_data:
     output:
-        layout.data,
+        data=layout.data,
+        record=layout.record(layout.data),
     log:
         log_of("prepare-data"),
     params:

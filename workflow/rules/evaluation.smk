@@ -25,7 +25,7 @@ rule attack:
         checkpoints=lambda w: [layout.root / w.trained / f"{name}.safetensors" for name in attacked(w)[1]],
     output:
         outcomes=layout.shard(TRAINED, "{shard}") if SHARDED else layout.outcomes(TRAINED),
-        record=layout.shard(TRAINED, "{shard}").with_suffix(".json") if SHARDED else layout.attack_record(TRAINED),
+        record=layout.record(layout.shard(TRAINED, "{shard}") if SHARDED else layout.outcomes(TRAINED)),
     log:
         log_of("attack", "{trained}", *(["{shard}"] if SHARDED else [])),
     wildcard_constraints:
@@ -47,7 +47,7 @@ if SHARDED:
             [layout.shard(TRAINED, f"{i}-of-{experiment.shards}") for i in range(1, experiment.shards + 1)],
         output:
             outcomes=layout.outcomes(TRAINED),
-            record=layout.attack_record(TRAINED),
+            record=layout.record(layout.outcomes(TRAINED)),
         log:
             log_of("merge-outcomes", "{trained}"),
         wildcard_constraints:

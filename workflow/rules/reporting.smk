@@ -6,8 +6,7 @@ HEADLINES = [layout.headline(name) for name in experiment.teachers]
 HEADLINES += sorted({layout.headline(run.teacher, run.student, run.method) for run in experiment.runs})
 PANELS = [
     layout.figures / teacher / student / name
-    for teacher in experiment.teachers or [NO_TEACHER]
-    for student in experiment.students
+    for teacher, student in experiment.pairs
     for name in ("training", "trade-off", "per-class")
 ]
 

@@ -117,20 +117,30 @@ class Experiment:
                         yield Run(teacher, student, method, seed)
 
     @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """(teacher, student) of each comparison: those with distilled runs; a student that has none stands alone."""
+        distilled = {(run.teacher, run.student) for run in self.runs if run.teacher != NO_TEACHER}
+        taught = {student for _, student in distilled}
+        alone = {(NO_TEACHER, run.student) for run in self.runs if run.student not in taught}
+        order = [(teacher, student) for teacher in [*self.teachers, NO_TEACHER] for student in self.students]
+        return [pair for pair in order if pair in distilled | alone]
+
+    @property
     def caches(self) -> tuple[tuple[str, str], ...]:
         """(teacher, kind) of each cache that some run reads."""
         return tuple(sorted({(r.teacher, kind) for r in self.runs for kind in self.methods[r.method].needs.cached}))
 
     # What each step depends on besides its input files, as JSON values: a rule's params, a record's settings.
 
-    def _data(self) -> dict[str, Any]:
-        limit = self.dataset.limit.model_dump()
+    def _views(self, *splits: str) -> dict[str, Any]:
+        """Which training images are used, and how they are augmented."""
+        limit = {split: getattr(self.dataset.limit, split) for split in splits}
         return {"name": self.dataset.name, "padding": self.dataset.padding, "flips": self.info.flips, "limit": limit}
 
     def _trained(self, training: Training, architecture: dict, method: NamedMethod, seed: int) -> dict[str, Any]:
         return {
             "protocol": self.file.protocol,
-            "dataset": self._data(),
+            "dataset": self._views("train", "validation"),
             "threat_model": self.threat_model.model_dump(),
             "training": training.model_dump(),
             "compute": self.compute.model_dump(),
@@ -140,14 +150,14 @@ class Experiment:
         }
 
     def data_settings(self) -> dict[str, Any]:
-        return {"name": self.dataset.name, "limit": self.dataset.limit.model_dump()}
+        return {"name": self.dataset.name}
 
     def teacher_settings(self, name: str) -> dict[str, Any]:
         teacher = self.teachers[name]
         return self._trained(teacher.training, teacher.architecture, teacher.trained_by, teacher.seed)
 
-    def cache_settings(self, teacher: str, kind: str) -> dict[str, Any]:
-        return {"kind": kind, "dataset": self._data(), "compute": self.compute.model_dump()}
+    def cache_settings(self, kind: str) -> dict[str, Any]:
+        return {"kind": kind, "dataset": self._views("train"), "compute": self.compute.model_dump()}
 
     def student_settings(self, run: Run) -> dict[str, Any]:
         return self._trained(self.training, self.students[run.student], self.methods[run.method], run.seed)
@@ -157,7 +167,7 @@ class Experiment:
         if checkpoints is not None:
             evaluation["checkpoints"] = checkpoints
         return {
-            "dataset": self._data(),
+            "dataset": self.data_settings(),
             "threat_model": self.threat_model.model_dump(),
             "compute": self.compute.model_dump(),
             "evaluation": {**evaluation, "images": self.test_images},
@@ -169,8 +179,7 @@ class Experiment:
             "experiment": self.name,
             "protocol": self.file.protocol,
             "threat": f"{self.threat_model.norm} eps {self.threat_model.eps:.4g}",
-            "teachers": list(self.teachers),
-            "students": list(self.students),
+            "pairs": self.pairs,
             "methods": list(self.methods),
             "checkpoints": self.evaluation.checkpoints,
             "metrics": ["clean", *self.evaluation.attacks],

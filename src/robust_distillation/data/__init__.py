@@ -7,7 +7,7 @@ from robust_distillation.registry import Registry
 
 __all__ = ["DatasetInfo", "info", "names", "registry"]
 
-registry = Registry("dataset", __name__, besides=("dataset", "info", "views"))
+registry = Registry("dataset", __name__, besides=("dataset", "info", "prepared", "views"))
 names = registry.names
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from robust_distillation.errors import UserError
 from robust_distillation.methods.contract import Batch, Method, Needs, Sizes, Term
 from robust_distillation.registry import Registry
 
@@ -14,9 +15,12 @@ names = registry.names
 def get(name: str) -> type[Method]:
     """The class of the method `name`. Raises UserError for a name that is not registered."""
     module = registry.module(name)
-    [method] = [
+    found = [
         value
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__
     ]
-    return method
+    if len(found) != 1:
+        names = ", ".join(value.__name__ for value in found) or "none"
+        raise UserError(f"method {name!r}: {module.__file__} must define one subclass of Method, found {names}")
+    return found[0]

@@ -75,11 +75,12 @@ def _imports(module: str) -> tuple[str, ...]:
 
 @cache
 def _meaning(module: str) -> str:
-    """The syntax tree as text, without positions, comments and docstrings."""
-    tree = ast.parse(ast.unparse(_tree(module)))
+    """The source as Python writes its syntax tree (`ast.dump` would differ between versions of Python), without
+    comments and docstrings."""
+    tree = ast.parse(_source(module).read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         if ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:]
-    return ast.dump(tree)
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)

@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -33,13 +33,14 @@ class Recorder:
         self.step, self.settings, self.code = step, settings, code
         self.started = datetime.now(UTC)
 
-    def write(self, path: str | Path, inputs: Iterable[str | Path], outputs: Iterable[str | Path], **more: Any) -> None:
+    def write(self, path: str | Path, inputs: Mapping[Path, str], outputs: Iterable[Path], **more: Any) -> None:
+        """inputs: file to sha256."""
         ended = datetime.now(UTC)
         record = {
             "step": self.step,
             "settings": self.settings,
             "code": self.code,
-            "inputs": {str(file): sha256(file) for file in inputs},
+            "inputs": {str(file): known for file, known in inputs.items()},
             "outputs": {str(file): sha256(file) for file in outputs},
             "git": _git(),
             "versions": {"python": platform.python_version(), **_versions()},

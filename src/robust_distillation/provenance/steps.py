@@ -20,12 +20,12 @@ def _architecture(architecture: dict) -> str:
 
 
 def data_code(experiment: Experiment) -> str:
-    return _code("data.dataset", of=(_dataset(experiment),))
+    return _code("data.prepared", of=(_dataset(experiment),))
 
 
 def _training(experiment: Experiment, architecture: dict, method: str, *more: str, of: tuple[str, ...] = ()) -> str:
     named = (_dataset(experiment), _architecture(architecture), methods.registry.module_name(method))
-    return _code("training.run", *more, of=named + of)
+    return _code("training.run", "data.prepared", "compute", *more, of=named + of)
 
 
 def teacher_code(experiment: Experiment, teacher: str) -> str:
@@ -35,24 +35,24 @@ def teacher_code(experiment: Experiment, teacher: str) -> str:
 
 def cache_code(experiment: Experiment, teacher: str) -> str:
     architecture = _architecture(experiment.teachers[teacher].architecture)
-    return _code("cache.fill", "models.checkpoint", of=(_dataset(experiment), architecture))
+    return _code("cache.fill", "cache.teaching", "compute", of=(_dataset(experiment), architecture))
 
 
 def student_code(experiment: Experiment, run: Run) -> str:
-    method = experiment.methods[run.method]
-    more, of = [], ()
-    if method.needs.cached:
-        more.append("cache.store")
-    if method.needs.teacher_adversarial:
-        more.append("teachers.live")
-        of = (_architecture(experiment.teachers[run.teacher].architecture),)
-    return _training(experiment, experiment.students[run.student], method.kind, *more, of=of)
+    method, architecture = experiment.methods[run.method], experiment.students[run.student]
+    if not method.needs.teacher:
+        return _training(experiment, architecture, method.kind)
+    live = [experiment.teachers[run.teacher].architecture] if method.needs.teacher_adversarial else []
+    return _training(experiment, architecture, method.kind, "cache.teaching", of=tuple(map(_architecture, live)))
 
 
 def attack_code(experiment: Experiment, architecture: dict) -> str:
     named = tuple(attacks.registry.module_name(name) for name in experiment.evaluation.attacks)
     return _code(
-        "evaluation.attack", "evaluation.outcomes", of=(*named, _dataset(experiment), _architecture(architecture))
+        "evaluation.attack",
+        "evaluation.blocks",
+        "evaluation.outcomes",
+        of=(*named, _dataset(experiment), _architecture(architecture)),
     )
 
 
@@ -65,7 +65,7 @@ def table_code() -> str:
 
 
 def figure_code() -> str:
-    return _code("reporting.figures")
+    return _code("reporting.figures", "reporting.curves")
 
 
 def tracking_code() -> str:

@@ -16,7 +16,7 @@ from robust_distillation.config import NO_TEACHER
 from robust_distillation.evaluation.outcomes import ITSELF
 from robust_distillation.evaluation.statistics import accuracies
 from robust_distillation.files import replacing
-from robust_distillation.reporting.tables import Matrix, metric_title
+from robust_distillation.reporting.tables import Matrix, at_headline, metric_title
 
 STYLE = {
     "figure.dpi": 150, "savefig.bbox": "tight", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
@@ -59,7 +59,7 @@ def trade_off(outcomes: pd.DataFrame, matrix: Matrix, teacher: str, student: str
     """Clean against robust accuracy on the test images: a small dot per seed, a large one for their mean. On the left
     all, on the right the students that keep at least half of the best one's robust accuracy."""
     metric, checkpoint = matrix.metrics[-1], matrix.checkpoints[0]
-    wide = accuracies(outcomes[outcomes["checkpoint"].eq(checkpoint)])
+    wide = accuracies(at_headline(outcomes, matrix))
     wide = wide.pivot(index=["teacher", "student", "method", "seed"], columns="metric", values="value").reset_index()
     own = wide[wide["student"].eq(student) & wide["teacher"].isin([teacher, NO_TEACHER])]
     itself = wide[wide["student"].eq(ITSELF) & wide["teacher"].eq(teacher)]
@@ -88,12 +88,12 @@ def trade_off(outcomes: pd.DataFrame, matrix: Matrix, teacher: str, student: str
 
 def per_class(outcomes: pd.DataFrame, matrix: Matrix, classes: tuple[str, ...], teacher: str, student: str) -> Figure:
     """Robust accuracy of each class, mean over seeds: a method a row, a class a column, the worst class last."""
-    metric, checkpoint = matrix.metrics[-1], matrix.checkpoints[0]
-    shown = outcomes[outcomes["checkpoint"].eq(checkpoint) & outcomes["student"].isin([student, ITSELF])]
-    shown = shown[shown["teacher"].isin([teacher, NO_TEACHER])]
-    names = shown["method"].where(shown["student"].ne(ITSELF), "teacher")
+    metric = matrix.metrics[-1]
+    shown = at_headline(outcomes, matrix)
+    shown = shown[shown["student"].isin([student, ITSELF]) & shown["teacher"].isin([teacher, NO_TEACHER])]
+    names = shown["method"].where(shown["student"].ne(ITSELF), ITSELF)
     means = 100 * shown.groupby([names, "label"])[metric].mean().unstack().reindex(columns=range(len(classes)))
-    means = means.reindex([name for name in ["teacher", *matrix.methods] if name in means.index])
+    means = means.reindex([name for name in [ITSELF, *matrix.methods] if name in means.index])
     means["worst"] = means.min(axis=1)
     figure, axis = plt.subplots(figsize=(1.8 + 0.55 * means.shape[1], 0.9 + 0.34 * len(means)))
     image = axis.imshow(means.to_numpy(), vmin=0, vmax=100, cmap="viridis", aspect="auto")
@@ -104,7 +104,7 @@ def per_class(outcomes: pd.DataFrame, matrix: Matrix, classes: tuple[str, ...], 
     axis.set_xticks(
         range(means.shape[1]), [*classes, "worst"], rotation=45 if long else 0, ha="right" if long else "center"
     )
-    axis.set_yticks(range(len(means)), means.index)
+    axis.set_yticks(range(len(means)), ["teacher" if name == ITSELF else name for name in means.index])
     axis.axvline(len(classes) - 0.5, color="white", linewidth=3)
     axis.grid(False)
     axis.set_title(f"{metric_title(metric)} accuracy by class (%): student {student}, teacher {teacher}", fontsize=9)
@@ -128,9 +128,8 @@ def draw_all(
 ) -> None:
     """FOLDER/TEACHER/STUDENT/{training,trade-off,per-class}.{png,pdf}."""
     with plt.rc_context(STYLE):
-        for teacher in matrix.teachers or [NO_TEACHER]:
-            for student in matrix.students:
-                stem = folder / teacher / student
-                save(training_curves(curves, matrix, teacher, student), stem / "training")
-                save(trade_off(outcomes, matrix, teacher, student), stem / "trade-off")
-                save(per_class(outcomes, matrix, classes, teacher, student), stem / "per-class")
+        for teacher, student in matrix.pairs:
+            stem = folder / teacher / student
+            save(training_curves(curves, matrix, teacher, student), stem / "training")
+            save(trade_off(outcomes, matrix, teacher, student), stem / "trade-off")
+            save(per_class(outcomes, matrix, classes, teacher, student), stem / "per-class")

@@ -38,11 +38,13 @@ def describe(experiment: Experiment) -> str:
         tabulate(rows, headers=["name", "method", "teacher is asked for", "students to train"]),
         "",
         tabulate([*jobs.items(), ("in all", sum(jobs.values()))], headers=["step", "jobs"]),
+        "",
     ]
+    images = experiment.size("train") * views
     for teacher, kind in experiment.caches:
-        if kind == "logits":
-            size = experiment.size("train") * views * len(experiment.info.classes) * 4
-            lines.append(f"\nCache of {teacher}, logits: {size / 1e6:.1f} MB")
+        width = f"{len(experiment.info.classes)}" if kind == "logits" else "its feature width"
+        total = f" = {images * len(experiment.info.classes) * 4 / 1e6:.1f} MB" if kind == "logits" else ""
+        lines.append(f"Cache of {teacher}, {kind}: {images} x {width} x 4 bytes{total}")
     return "\n".join(lines)
 
 

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 from robust_distillation.config import Experiment
+from robust_distillation.errors import UserError
+from robust_distillation.files import replacing
 from robust_distillation.layout import Layout
 
 
@@ -17,14 +19,18 @@ def run_workflow(experiment: Experiment, path: str, overlay: str | None) -> int:
     command = [sys.executable, "-m", "snakemake", "--config", *chosen]
     # The rules call `robust-distillation`: the one that belongs to this Python comes first.
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    if any(Path(".snakemake/locks").glob("*")):
+        options = " ".join(command[command.index("-m") + 1 :])
+        raise UserError(
+            "another run works in this folder, or one was killed. If none does, unlock it and start again:\n"
+            f"  .venv/bin/{options} --unlock"
+        )
     status = subprocess.run([*command, "--logger", "robust-distillation"], env=environment).returncode
     if status:
         print("Not everything was made; what failed is named above. What is done stays: start again to go on.")
         return status
     layout = Layout(experiment.name)
-    if not _newer(layout.report, [*layout.tables.iterdir(), *layout.figures.rglob("*.png")]):
-        reporting = [*command, "--report", str(layout.report)]
-        subprocess.run(reporting, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _report(command, environment, layout)
     options = f" EXPERIMENT={path}" if path != "params.yaml" else ""
     options += f" OVERLAY={overlay}" if overlay else ""
     print(f"\n{(layout.tables / 'main.md').read_text(encoding='utf-8')}")
@@ -36,5 +42,12 @@ def run_workflow(experiment: Experiment, path: str, overlay: str | None) -> int:
     return 0
 
 
-def _newer(file: Path, than: list[Path]) -> bool:
-    return file.is_file() and all(file.stat().st_mtime >= other.stat().st_mtime for other in than)
+def _report(command: list[str], environment: dict[str, str], layout: Layout) -> None:
+    """Snakemake's report, made anew where it is older than what it shows."""
+    shown = [layout.tracked, *layout.tables.iterdir(), *layout.figures.rglob("*.png")]
+    if layout.report.is_file() and all(layout.report.stat().st_mtime >= file.stat().st_mtime for file in shown):
+        return
+    with replacing(layout.report) as temporary:
+        made = subprocess.run([*command, "--report", str(temporary)], env=environment, capture_output=True, text=True)
+        if made.returncode:
+            raise RuntimeError(f"snakemake --report failed:\n{made.stderr}")

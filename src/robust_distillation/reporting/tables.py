@@ -24,8 +24,7 @@ class Matrix:
     experiment: str
     protocol: str
     threat: str
-    teachers: list[str]
-    students: list[str]
+    pairs: list[tuple[str, str]]  # (teacher, student) of each comparison
     methods: list[str]
     checkpoints: list[str]
     metrics: list[str]
@@ -36,8 +35,8 @@ def tidy(outcomes: pd.DataFrame, matrix: Matrix) -> pd.DataFrame:
     student `-`. Runs that need no teacher stand once, under teacher `none`. `published` is empty where nothing was."""
     table = summary(outcomes).assign(protocol=matrix.protocol, published=None)
     order = {
-        "teacher": [NO_TEACHER, *matrix.teachers],
-        "student": [ITSELF, *matrix.students],
+        "teacher": [NO_TEACHER, *dict.fromkeys(teacher for teacher, _ in matrix.pairs)],
+        "student": [ITSELF, *dict.fromkeys(student for _, student in matrix.pairs)],
         "method": matrix.methods,
         "checkpoint": matrix.checkpoints,
         "metric": matrix.metrics,
@@ -50,25 +49,26 @@ def tidy(outcomes: pd.DataFrame, matrix: Matrix) -> pd.DataFrame:
 
 def blocks(table: pd.DataFrame, matrix: Matrix) -> list[tuple[str, str, pd.DataFrame]]:
     """For each teacher and student the rows that compare: the teacher itself, and each method with this teacher or
-    with none. Cells are `mean ± sd`, columns (checkpoint, metric)."""
+    with none. Cells are `mean ± sd`, columns (checkpoint, metric); the teacher's one checkpoint, named in its label,
+    stands in the first."""
     found = []
-    for teacher in matrix.teachers or [NO_TEACHER]:
-        for student in matrix.students:
-            itself = table[(table["student"] == ITSELF) & (table["teacher"] == teacher)]
-            own = table[(table["student"] == student) & table["teacher"].isin([teacher, NO_TEACHER])]
-            if own.empty:
-                continue
-            rows = pd.concat([itself.assign(method=f"teacher ({_one(itself['method'])})"), own])
-            rows["cell"] = [_cell(*pair) for pair in zip(rows["mean"], rows["sd"], strict=True)]
-            wide = rows.pivot_table("cell", "method", ["checkpoint", "metric"], aggfunc="first", sort=False)
-            methods = [name for name in [rows["method"].iloc[0], *matrix.methods] if name in wide.index]
-            columns = [(c, m) for c in matrix.checkpoints for m in matrix.metrics if (c, m) in wide.columns]
-            found.append((teacher, student, wide.loc[list(dict.fromkeys(methods)), columns].fillna("")))
+    for teacher, student in matrix.pairs:
+        itself = table[(table["student"] == ITSELF) & (table["teacher"] == teacher)]
+        names = "teacher (" + itself["method"] + ", " + itself["checkpoint"] + ")"
+        itself = itself.assign(method=names, checkpoint=matrix.checkpoints[0])
+        own = table[(table["student"] == student) & table["teacher"].isin([teacher, NO_TEACHER])]
+        rows = pd.concat([itself, own])
+        rows["cell"] = [_cell(*pair) for pair in zip(rows["mean"], rows["sd"], strict=True)]
+        wide = rows.pivot_table("cell", "method", ["checkpoint", "metric"], aggfunc="first", sort=False)
+        methods = [name for name in [*names, *matrix.methods] if name in wide.index]
+        columns = [(c, m) for c in matrix.checkpoints for m in matrix.metrics if (c, m) in wide.columns]
+        found.append((teacher, student, wide.loc[list(dict.fromkeys(methods)), columns].fillna("")))
     return found
 
 
-def _one(values: pd.Series) -> str:
-    return values.iloc[0] if len(values) else ""
+def at_headline(outcomes: pd.DataFrame, matrix: Matrix) -> pd.DataFrame:
+    """The rows that the headline speaks of: students at the first checkpoint, teachers at the one they teach from."""
+    return outcomes[outcomes["checkpoint"].eq(matrix.checkpoints[0]) | outcomes["student"].eq(ITSELF)]
 
 
 def _cell(mean: float, sd: float) -> str:
@@ -125,10 +125,9 @@ def _escaped(text: str) -> str:
 
 
 def headline(table: pd.DataFrame, matrix: Matrix) -> dict[tuple[str, str, str], dict[str, float]]:
-    """The numbers to watch, by teacher, student and method: clean accuracy and that under the strongest attack, of the
-    first checkpoint."""
+    """The numbers to watch, by teacher, student and method: clean accuracy and that under the strongest attack."""
     found: dict = {}
-    shown = table[table["checkpoint"].eq(matrix.checkpoints[0]) & table["metric"].isin(["clean", matrix.metrics[-1]])]
-    for row in shown.itertuples():
+    rows = at_headline(table, matrix)
+    for row in rows[rows["metric"].isin(["clean", matrix.metrics[-1]])].itertuples():
         found.setdefault((row.teacher, row.student, row.method), {})[row.metric] = round(row.mean, 2)
     return found

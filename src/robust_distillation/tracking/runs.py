@@ -69,11 +69,16 @@ def import_runs(experiment: Experiment, layout: Layout) -> dict[str, str]:
 
     client = MlflowClient(store())
     place = _experiment(client, experiment.name)
-    shown = sorted(path for folder in (layout.tables, layout.figures) for path in folder.rglob("*") if path.is_file())
+    shown = [layout.tables / f"main.{suffix}" for suffix in ("csv", "md", "tex")]
+    for teacher, student in experiment.pairs:
+        shown += sorted((layout.figures / teacher / student).iterdir())
     summary = Finished("summary", {"settings": {}, "time": {}}, [], [], artifacts=shown)
     ids = {"summary": _import(client, place, summary, layout, parent=None)}
     for finished in finished_runs(experiment, layout):
         ids[finished.name] = _import(client, place, finished, layout, parent=ids["summary"])
+    for run in client.search_runs([place], max_results=50_000):
+        if run.info.run_id not in ids.values():  # of a method or seed that the experiment no longer has
+            client.delete_run(run.info.run_id)
     return ids
 
 
@@ -119,8 +124,8 @@ def _import(client: Any, place: str, finished: Finished, layout: Layout, parent:
     client.log_batch(run, params=[Param(key, str(value)) for key, value in _flat(finished.record["settings"])])
     for path in finished.artifacts:
         client.log_artifact(run, path, str(path.relative_to(layout.root).parent))
-    client.log_batch(run, tags=[RunTag("content", content)])
     client.set_terminated(run, end_time=_milliseconds(finished.record["time"].get("ended")))
+    client.log_batch(run, tags=[RunTag("content", content)])
     return run
 
 

@@ -1,0 +1,23 @@
+"""Making torch repeat itself."""
+
+from __future__ import annotations
+
+import torch
+
+from robust_distillation.config import Experiment
+from robust_distillation.errors import UserError
+
+
+def device_of(experiment: Experiment) -> torch.device:
+    """The device that the params name, after fixing the threads and, where kernels may differ, choosing those that
+    repeat themselves. Raises UserError where a GPU is asked for and there is none."""
+    torch.set_num_threads(experiment.compute.threads)
+    name = experiment.compute.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name != "cpu" and not torch.cuda.is_available():
+        raise UserError(f"compute.device: {name} is asked for, but torch sees no GPU here")
+    if name != "cpu" or experiment.compute.threads > 1:
+        # One CPU thread repeats itself anyway, and this call costs 2 s of imports.
+        torch.use_deterministic_algorithms(True)
+    return torch.device(name)
