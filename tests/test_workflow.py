@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -176,3 +179,67 @@ def test_bad_params_stop_before_any_job(tree):
     assert result.returncode == 1
     assert "unknown key 'sedes'. Did you mean 'seeds'?" in result.stdout + result.stderr
     assert not (tree / "results/other").exists()
+
+
+def test_odd_shapes_of_an_experiment_run_to_their_end(tmp_path):
+    """Two teachers (one taught from `last`, which is not evaluated for students), two students, a method under another
+    name, an exclusion that leaves a pair empty, one checkpoint, L2, three jobs per attack."""
+    tree = fresh_tree(tmp_path / "tree")
+    (tree / "odd.yaml").write_text("""
+name: odd
+dataset: {limit: {train: 48, validation: 16}}
+threat_model: {norm: l2, eps: 0.5}
+seeds: [3]
+training: {epochs: 1, milestones: [], inner_attack: {steps: 1}}
+teachers:
+  wide: {width: 4, checkpoint: last, training: {epochs: 1, milestones: []}}
+  other.x: {architecture: wide_resnet, depth: 10, width: 1, trained_by: {method: sat}, training: {milestones: []}}
+students: {small: {width: 2}, s2: {architecture: convnet, width: 2, stages: 1}}
+methods: {natural: ~, sat: ~, trades: ~, mart: ~, ard: ~, iad: ~, gacd: ~, rslad: ~, teacher: {method: iad}}
+exclude: [{teacher: other.x, student: s2}]
+evaluation: {images: 10, attacks: [fgsm], checkpoints: [best], block_size: 4, jobs: 3}
+""")
+    result = snakemake(tree, "--cores", "2", overlay="odd.yaml")
+    assert result.returncode == 0, result.stdout + result.stderr
+    results = tree / "results/odd"
+    pairs = {(path.parent.name, path.name) for path in results.glob("figures/*/*")}
+    assert pairs == {("wide", "small"), ("wide", "s2"), ("other.x", "small")}
+    shown = (results / "tables/main.md").read_text()
+    assert shown.count("| teacher (trades, last)") == 2
+    assert shown.count("| teacher (sat, best)") == 1
+    assert shown.count("\n| teacher  ") == 3
+    assert json.loads((results / "metrics/teachers/wide.json").read_text()).keys() == {"clean", "fgsm"}
+    record = json.loads((results / "students/wide/small/teacher/seed-3/record.json").read_text())
+    assert record["teacher_served_from"] == {
+        "logits on clean views": "cache",
+        "logits on adversarial images": "live teacher",
+    }
+    assert "results/odd/teachers/wide/last.safetensors" in record["inputs"]
+
+
+def test_changed_limits_and_jobs_run_what_uses_them(tree):
+    replace(tree / "tiny.yaml", "validation: 40}", "validation: 40, test: 400}")
+    assert planned(tree) == set()
+    replace(tree / "tiny.yaml", "validation: 40", "validation: 41")
+    assert not {job for job in planned(tree) if job.startswith(("prepare_data",))}
+
+
+def test_killed_run_says_how_to_go_on(tree):
+    """kill -9 of the command and of Snakemake leaves Snakemake's lock; the next start tells how to lift it."""
+    replace(tree / "tiny.yaml", "seeds: [0]", "seeds: [0, 1]")
+    command = [sys.executable, "-m", "robust_distillation.cli", "reproduce", "--overlay", "tiny.yaml"]
+    options = {"cwd": tree, "env": environment(tree), "text": True}
+    with subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, **options) as process:
+        for line in process.stderr:
+            if "train_student" in line and line.startswith("["):
+                os.killpg(process.pid, signal.SIGKILL)
+                break
+    again = subprocess.run(command, capture_output=True, **options)
+    assert again.returncode == 2
+    assert "unlock it and start again" in again.stderr
+    unlock = again.stderr.strip().splitlines()[-1].split()
+    assert unlock[0] == ".venv/bin/snakemake"
+    subprocess.run([sys.executable, "-m", *[unlock[0].rpartition("/")[2], *unlock[1:]]], check=True, **options)
+    last = subprocess.run(command, capture_output=True, **options)
+    assert last.returncode == 0, last.stdout + last.stderr
+    assert planned(tree) == set()

@@ -48,12 +48,8 @@ def student_code(experiment: Experiment, run: Run) -> str:
 
 def attack_code(experiment: Experiment, architecture: dict) -> str:
     named = tuple(attacks.registry.module_name(name) for name in experiment.evaluation.attacks)
-    return _code(
-        "evaluation.attack",
-        "evaluation.blocks",
-        "evaluation.outcomes",
-        of=(*named, _dataset(experiment), _architecture(architecture)),
-    )
+    named = (*named, _dataset(experiment), _architecture(architecture))
+    return _code("evaluation.attack", "evaluation.blocks", "evaluation.outcomes", "data.prepared", "compute", of=named)
 
 
 def merge_code() -> str:
