@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ def run_workflow(experiment: Experiment, path: str, overlay: str | None) -> int:
     # The rules call `robust-distillation`: the one that belongs to this Python comes first.
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     if any(Path(".snakemake/locks").glob("*")):
-        options = " ".join(command[command.index("-m") + 1 :])
+        options = shlex.join(command[command.index("-m") + 1 :])
         raise UserError(
             "another run works in this folder, or one was killed. If none does, unlock it and start again:\n"
             f"  .venv/bin/{options} --unlock"
@@ -34,11 +35,15 @@ def run_workflow(experiment: Experiment, path: str, overlay: str | None) -> int:
     options = f" EXPERIMENT={path}" if path != "params.yaml" else ""
     options += f" OVERLAY={overlay}" if overlay else ""
     print(f"\n{(layout.tables / 'main.md').read_text(encoding='utf-8')}")
+    places = {
+        f"{layout.tables}/": "the table as CSV, Markdown and LaTeX",
+        f"{layout.figures}/": "training curves, clean against robust accuracy, robustness by class",
+        str(layout.report): "which job made what, with code and times",
+        f"make ui{options}": "every run's curves and settings in MLflow",
+    }
     print("Where to look next")
-    print(f"  {layout.tables}/           the table as CSV, Markdown and LaTeX")
-    print(f"  {layout.figures}/          training curves, clean against robust accuracy, robustness by class")
-    print(f"  {layout.report}   which job made what, with code and times")
-    print(f"  make ui{options}   every run's curves and settings in MLflow")
+    for place, what in places.items():
+        print(f"  {place:<{max(map(len, places))}}  {what}")
     return 0
 
 
