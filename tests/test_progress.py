@@ -19,8 +19,8 @@ def test_durations_read_like_a_clock(seconds, text):
 
 
 def test_time_left_follows_from_the_jobs_that_ended():
-    """Two jobs at a time. Trained: one in 10 s, one running for 4 s, one to come; attacks of unknown length count as the
-    mean, 10 s: (10 - 4) + 10 + 2 x 10 s of work, shared by two."""
+    """Two at a time: one training ended after 10 s, one runs for 4 s, one is to come; an attack, unseen, counts as
+    10 s too: (10 - 4) + 10 + 2 x 10 s of work, shared by two."""
     progress = Progress(total=5)
     progress.waiting.update({"train": 3, "attack": 2})
     progress.start(1, "train", now=0)
