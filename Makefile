@@ -11,10 +11,11 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup reproduce test lint ui lock clean
+.PHONY: help setup reproduce test tiny lint ui lock clean
 help:
 	@echo "make reproduce   from nothing to the comparison table [EXPERIMENT=experiments/NAME.yaml] [OVERLAY=FILE]"
 	@echo "make test        the tests"
+	@echo "make tiny        every experiment in miniature, on generated files"
 	@echo "make lint        linter and formatters"
 	@echo "make ui          MLflow on 127.0.0.1:$(PORT)"
 	@echo "make lock        pin again what is installed in .venv"
@@ -35,7 +36,10 @@ reproduce: setup
 	@robust-distillation reproduce $(OPTIONS)
 
 test: setup
-	@python -m pytest -n 2 --dist loadfile
+	@python -m pytest -n 2 --dist loadfile -m "not tiny"
+
+tiny: setup
+	@python -m pytest -n 2 --dist worksteal -m tiny tests/test_tiny.py
 
 lint: setup
 	@ruff check . && ruff format --check . && snakefmt --check --line-length 120 Snakefile workflow

@@ -8,6 +8,7 @@ include: "workflow/rules/teachers.smk"
 include: "workflow/rules/cache.smk"
 include: "workflow/rules/students.smk"
 include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/analyses.smk"
 include: "workflow/rules/reporting.smk"
 
 
@@ -16,4 +17,5 @@ rule all:
     input:
         rules.tabulate.output,
         rules.draw_figures.output,
+        [layout.tables / f"{name}.csv" for name in ANALYSES],
         rules.track.output,

@@ -4,6 +4,9 @@ Sources of the formulas (S is the student, T the teacher, x' the adversarial ima
 - SAT: Madry et al., ICLR 2018. TRADES: Zhang et al., ICML 2019. MART: Wang et al., ICLR 2020, constants as in its code.
 - ARD (Goldblum et al., AAAI 2020), IAD (Zhu et al., ICLR 2022), RSLAD (Zi et al., ICCV 2021): Table 1 of the RSLAD
   paper, so ARD's CE has the temperature and IAD's divergences have no factor temperature^2; defaults as in their codes.
+  What their released codes do otherwise (`tempered_cross_entropy`, `begin`, `teacher_weight`, `log_constant`): those.
+- RSLAD's other labels and temperature: cross-entropy with y, TRADES' KL(S(x) || .), t^2 KL of the softened outputs.
+- KD: Hinton et al., 2015. CRD: Tian et al., ICLR 2020. Weights as in CRD's released scripts.
 - GACD-style, this project's reading of Bai et al., arXiv 2009.09922: CE(S(x'), y) and, weighted by T_y(x), the
   noise-contrastive loss of CRD (Tian et al., ICLR 2020) with eps, noise, normaliser and banks as in CRD's code.
 """
@@ -18,6 +21,7 @@ from scipy.stats import chisquare
 from torch import nn
 
 from robust_distillation import methods
+from robust_distillation.losses import kl_divergence, margin
 from robust_distillation.methods import Batch, Sizes
 from robust_distillation.models.output import Output
 from robust_distillation.teachers.live import LiveTeacher
@@ -39,32 +43,58 @@ def ce(logits, labels):
     return -np.log(of_class(logits, labels))
 
 
-def kl(student, target, temperature=1.0):
+def kl(student, target, temperature=1.0, student_constant=0.0, target_constant=0.0):
     """Student first, target second, as in the papers' table: sum_c b_c (log b_c - log a_c)."""
-    a, b = log_softmax(student / temperature), log_softmax(target / temperature)
-    return (np.exp(b) * (b - a)).sum(1)
+    a, b = (np.exp(log_softmax(logits / temperature)) for logits in (student, target))
+    return (b * (np.log(b + target_constant) - np.log(a + student_constant))).sum(1)
 
 
-def mart(z, y, beta=5.0):
+def kd(z, y, gamma=0.1, alpha=0.9, temperature=4.0):
+    return gamma * ce(z.clean, y), alpha * temperature**2 * kl(z.clean, z.teacher, temperature)
+
+
+def mart(z, y, beta=5.0, log_constant=0.0):
     others = np.exp(log_softmax(z.adversarial))
     others[np.arange(len(y)), y] = -1.0
-    boosted = ce(z.adversarial, y) - np.log(1.0001 - others.max(1))
-    return boosted, beta * kl(z.adversarial, z.clean) * (1.0000001 - of_class(z.clean, y))
+    boosted = ce(z.adversarial, y) - np.log(1.0001 - others.max(1) + log_constant)
+    distance = kl(z.adversarial, z.clean, student_constant=log_constant)
+    return boosted, beta * distance * (1.0000001 - of_class(z.clean, y))
 
 
-def ard(z, y, alpha=1.0, temperature=30.0):
+def ard(z, y, alpha=1.0, temperature=30.0, tempered_cross_entropy=True):
     soft = temperature**2 * kl(z.adversarial, z.teacher, temperature)
-    return (1 - alpha) * ce(z.clean / temperature, y), alpha * soft
+    return (1 - alpha) * ce(z.clean / temperature if tempered_cross_entropy else z.clean, y), alpha * soft
 
 
-def iad(z, y, beta=0.1, temperature=1.0):
+def iad(z, y, beta=0.1, temperature=1.0, begin=0, teacher_weight="trust"):
     trust = of_class(z.teacher_adversarial, y) ** beta
     by_teacher, by_itself = (kl(z.adversarial, target, temperature) for target in (z.teacher, z.clean))
-    return np.zeros(len(y)), trust * by_teacher + (1 - trust) * by_itself
+    whole = trust * by_teacher + (1 - trust) * by_itself
+    if z.epoch <= begin:
+        whole = temperature**2 * by_teacher
+    elif teacher_weight == "one":
+        whole = temperature**2 * by_teacher + (1 - trust) * kl(z.adversarial, z.clean)
+    return np.zeros(len(y)), whole
 
 
-def rslad(z, y, alpha=5 / 6):
-    return np.zeros(len(y)), (1 - alpha) * kl(z.clean, z.teacher) + alpha * kl(z.adversarial, z.teacher)
+def rslad_part(z, y, logits, labels, temperature, constant=0.0, own="clean"):
+    """One of RSLAD's three losses: without, and with a divergence."""
+    if labels == "hard":
+        return np.array([ce(logits, y), np.zeros(len(y))])
+    target = getattr(z, {"teacher": "teacher", "student": own}[labels])
+    distance = temperature**2 * kl(logits, target, temperature, target_constant=constant)
+    return np.array([np.zeros(len(y)), distance])
+
+
+def rslad(
+    z, y, alpha=5 / 6, clean_labels="teacher", adversarial_labels="teacher", temperature=1.0, log_constant=0.0, **_
+):
+    clean = rslad_part(z, y, z.clean, clean_labels, temperature, log_constant)
+    return (1 - alpha) * clean + alpha * rslad_part(z, y, z.adversarial, adversarial_labels, temperature, log_constant)
+
+
+def rslad_inner(z, y, inner_labels="teacher", temperature=1.0, **_):
+    return rslad_part(z, y, z.adversarial, inner_labels, temperature, own="reference").sum(0)
 
 
 # What is minimised: the part without, and the part with a divergence over the classes, which `kl_scale` scales.
@@ -72,23 +102,45 @@ OUTER = {
     "natural": lambda z, y: (ce(z.clean, y), np.zeros(len(y))),
     "sat": lambda z, y: (ce(z.adversarial, y), np.zeros(len(y))),
     "trades": lambda z, y, beta=6.0: (ce(z.clean, y), beta * kl(z.adversarial, z.clean)),
+    "kd": kd,
     "mart": mart,
     "ard": ard,
     "iad": iad,
     "rslad": rslad,
 }
 # What x' maximises.
-INNER = {name: lambda z, y: ce(z.adversarial, y) for name in ("sat", "mart", "ard", "iad", "gacd")}
-INNER["trades"] = lambda z, y: kl(z.adversarial, z.reference)
-INNER["rslad"] = lambda z, y: kl(z.adversarial, z.teacher)
+INNER = {name: lambda z, y, **_: ce(z.adversarial, y) for name in ("sat", "mart", "ard", "iad", "gacd")}
+INNER["trades"] = lambda z, y, **_: kl(z.adversarial, z.reference)
+INNER["rslad"] = rslad_inner
+# With memory banks: see below.
+CONTRASTIVE = {"crd", "gacd"}
 
+EPOCH = 3  # of every batch here
 SETTINGS = [
     *((name, {}) for name in OUTER),
     ("trades", {"beta": 2.0}),
+    ("kd", {"gamma": 1.0, "alpha": 0.3, "temperature": 2.0}),
     ("mart", {"beta": 2.0}),
+    ("mart", {"log_constant": 1e-12}),
+    ("mart", {"log_constant": 0.01}),
     ("ard", {"alpha": 0.3, "temperature": 4.0}),
+    ("ard", {"alpha": 0.3, "temperature": 4.0, "tempered_cross_entropy": False}),
     ("iad", {"beta": 2.0, "temperature": 4.0}),
+    ("iad", {"beta": 2.0, "temperature": 4.0, "teacher_weight": "one"}),
+    ("iad", {"beta": 2.0, "temperature": 4.0, "begin": EPOCH - 1}),
+    ("iad", {"beta": 2.0, "temperature": 4.0, "begin": EPOCH}),
+    ("iad", {"beta": 2.0, "temperature": 4.0, "begin": EPOCH, "teacher_weight": "one"}),
     ("rslad", {"alpha": 0.3}),
+    ("rslad", {"temperature": 3.0}),
+    ("rslad", {"log_constant": 1e-5}),
+    ("rslad", {"log_constant": 0.01, "temperature": 3.0, "adversarial_labels": "student"}),
+    *(
+        ("rslad", {"clean_labels": clean, "adversarial_labels": adversarial, "inner_labels": inner})
+        for clean in ("teacher", "hard")
+        for adversarial in ("teacher", "hard", "student")
+        for inner in ("teacher", "hard", "student")
+    ),
+    ("rslad", {"inner_labels": "student", "temperature": 3.0}),
 ]
 
 # --- the same numbers for numpy and for torch ---
@@ -102,7 +154,7 @@ def example(classes, seed=0, size=8):
     for name in ("clean", "adversarial", "reference", "teacher", "teacher_adversarial"):
         z[name] = 1.5 * rng.normal(size=(size, classes))
         z[name][np.arange(size // 2), y[: size // 2]] += 3
-    return SimpleNamespace(**z), y
+    return SimpleNamespace(**z, epoch=EPOCH), y
 
 
 def as_batch(z, y, needs, inner=False):
@@ -111,7 +163,7 @@ def as_batch(z, y, needs, inner=False):
     names = [name for name in names if getattr(needs, name)] + ["teacher"] * needs.teacher_logits
     student = ("clean", "adversarial")
     passes = {name: Output(torch.tensor(getattr(z, name), requires_grad=name in student)) for name in names}
-    return Batch(torch.tensor(y), torch.arange(len(y)), **passes)
+    return Batch(torch.tensor(y), torch.arange(len(y)), epoch=z.epoch, **passes)
 
 
 def numeric_gradient(function, x, h=1e-6):
@@ -136,8 +188,8 @@ def close(actual, expected, tolerance=1e-9):
 
 def test_every_method_of_the_package_has_a_formula():
     own = {name for name in methods.names() if methods.registry.module_name(name).startswith(methods.__name__ + ".")}
-    assert {*OUTER, "gacd"} == own
-    assert set(INNER) == {name for name in own if methods.get(name).needs.adversarial}
+    assert {*OUTER, *CONTRASTIVE} == own
+    assert set(INNER) == {name for name in own if methods.get(name)().needs.adversarial}
 
 
 @pytest.mark.parametrize("classes", [10, 3])
@@ -156,7 +208,8 @@ def test_loss_and_its_gradient(name, settings, kl_scale, classes):
     loss.backward()
     for student in ("clean", "adversarial"):
         found = getattr(batch, student)
-        close(0.0 if found is None else found.logits.grad, numeric_gradient(formula, getattr(z, student)), 1e-6)
+        gradient = None if found is None else found.logits.grad
+        close(0.0 if gradient is None else gradient, numeric_gradient(formula, getattr(z, student)), 1e-6)
 
 
 @pytest.mark.parametrize("classes", [10, 3])
@@ -165,9 +218,84 @@ def test_inner_objective_and_its_gradient(name, settings, classes):
     method, (z, y) = methods.get(name)(**settings), example(classes, seed=1)
     logits = torch.tensor(z.adversarial, requires_grad=True)
     values = method.inner_objective(logits, as_batch(z, y, method.needs, inner=True))
-    close(values, INNER[name](z, y))
+    close(values, INNER[name](z, y, **settings))
     values.sum().backward()
-    close(logits.grad, numeric_gradient(lambda: INNER[name](z, y).sum(), z.adversarial), 1e-6)
+    close(logits.grad, numeric_gradient(lambda: INNER[name](z, y, **settings).sum(), z.adversarial), 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "teacher", "reference"),
+    [
+        ({}, True, False),
+        ({"inner_labels": "student"}, True, True),
+        ({"clean_labels": "hard", "adversarial_labels": "student", "inner_labels": "student"}, False, True),
+        ({"clean_labels": "hard", "adversarial_labels": "hard", "inner_labels": "hard"}, False, False),
+        ({"clean_labels": "hard", "adversarial_labels": "hard"}, True, False),
+    ],
+)
+def test_rslad_asks_for_a_teacher_only_where_a_loss_uses_it(settings, teacher, reference):
+    needs = methods.get("rslad")(**settings).needs
+    assert (needs.teacher, needs.teacher_logits, needs.reference) == (teacher, teacher, reference)
+
+
+def test_rslad_with_other_labels_is_the_other_methods():
+    """A tie between files: TRADES but for its weights, SAT, and PGD-AT's inner maximisation."""
+    z, y = example(10)
+    own = {"clean_labels": "hard", "adversarial_labels": "student", "inner_labels": "student"}
+    ours, trades = methods.get("rslad")(**own), methods.get("trades")()
+    batch = as_batch(z, y, trades.needs)
+    for found, expected in zip(ours.loss_terms(batch), trades.loss_terms(batch), strict=True):
+        close(found.values, expected.values.detach())
+        assert found.divergence == expected.divergence
+    logits = batch.adversarial.logits
+    close(ours.inner_objective(logits, batch), trades.inner_objective(logits, batch).detach())
+    hard = methods.get("rslad")(adversarial_labels="hard", inner_labels="hard")
+    [sat] = methods.get("sat")().loss_terms(batch)
+    batch = as_batch(z, y, hard.needs)
+    close(hard.loss_terms(batch)[1].values, sat.values.detach())
+    close(hard.inner_objective(logits, batch), sat.values.detach())
+
+
+def test_log_constant_of_rslad_moves_the_loss_and_no_gradient():
+    found = []
+    for constant in (0.0, 1e-5):
+        z, y = example(10)
+        method = methods.get("rslad")(log_constant=constant)
+        batch = as_batch(z, y, method.needs)
+        loss, _ = reduce(method.loss_terms(batch), 10, "mean")
+        loss.backward()
+        found.append((loss.detach(), batch.clean.logits.grad, batch.adversarial.logits.grad))
+    without, with_it = found
+    probabilities = np.exp(log_softmax(z.teacher))
+    shift = (probabilities * np.log1p(1e-5 / probabilities)).mean()
+    assert 1e-6 < shift < 1e-4
+    close(with_it[0] - without[0], shift, 1e-12)
+    for one, other in zip(without[1:], with_it[1:], strict=True):
+        close(one, other, 1e-15)
+
+
+def test_divergence_has_the_gradient_bits_of_the_released_codes():
+    """They write kl_div(log_softmax, softmax); a sign step of an attack can hang on the last bit."""
+    draw = torch.Generator().manual_seed(0)
+    target = 3 * torch.randn(512, 10, generator=draw)
+    logits, theirs = ((3 * torch.randn(512, 10, generator=draw)).requires_grad_() for _ in range(2))
+    theirs.data.copy_(logits.data)
+    kl_divergence(target, logits).sum().backward()
+    nn.functional.kl_div(theirs.log_softmax(1), target.softmax(1), reduction="sum").backward()
+    assert torch.equal(logits.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_divergence_is_finite_where_a_probability_underflows(temperature):
+    """Closed form: all weight on the first class against all on the second, 200 logits apart."""
+    target = torch.tensor([[0.0, -200.0], [0.0, 0.0]], requires_grad=True)
+    logits = torch.tensor([[-200.0, 0.0], [0.0, -300.0]], requires_grad=True)
+    assert target.softmax(1)[0, 1] == 0
+    values = kl_divergence(target, logits, temperature)
+    close(values, [200 / temperature, 150 / temperature - np.log(2)], 1e-5)
+    values.sum().backward()
+    close(logits.grad, np.array([[-1.0, 1.0], [0.5, -0.5]]) / temperature, 1e-6)
+    assert torch.isfinite(target.grad).all()
 
 
 def test_teacher_carries_no_gradient():
@@ -179,7 +307,7 @@ def test_teacher_carries_no_gradient():
         assert not found.features.requires_grad
 
 
-# --- GACD ---
+# --- memory banks: CRD and GACD ---
 
 SAMPLES, CLASS_SIZES = 40, (6, 0, 13, 21)  # one class without images
 LABELS = np.random.default_rng(5).permutation(np.repeat(np.arange(4), CLASS_SIZES))
@@ -190,8 +318,8 @@ def unit(v):
     return v / np.sqrt((v**2).sum(-1, keepdims=True))
 
 
-def gacd(z, y, state, index, others, normalisers=None, beta=0.8, temperature=0.07, reweight=True, **_):
-    """The loss; the normalisers of (student's, teacher's) bank, this batch's if none are given; the projections."""
+def contrast(z, state, index, others, normalisers, temperature):
+    """CRD's losses; the normalisers of (student's, teacher's) bank, this batch's if none are given; the projections."""
     student = unit(z.student_features @ state["student_head.weight"].T + state["student_head.bias"])
     teacher = unit(z.teacher_features @ state["teacher_head.weight"].T + state["teacher_head.bias"])
     rows = np.column_stack([index, others])
@@ -202,42 +330,71 @@ def gacd(z, y, state, index, others, normalisers=None, beta=0.8, temperature=0.0
     for s, normaliser in zip(scores, normalisers, strict=True):
         p = s / normaliser
         values -= np.log(p[:, 0] / (p[:, 0] + noise + 1e-7)) + np.log(noise / (p[:, 1:] + noise + 1e-7)).sum(1)
+    return values, normalisers, (student, teacher)
+
+
+def gacd(z, y, values, beta=0.8, reweight=True, **_):
     w = of_class(z.teacher, y) if reweight else np.ones(len(y))
-    return ce(z.adversarial, y).mean() + beta * (w * values).sum() / w.sum(), normalisers, (student, teacher)
+    return ce(z.student, y).mean() + beta * (w * values).sum() / w.sum(), 0.0
 
 
-def gacd_state(settings):
+def crd(z, y, values, gamma=1.0, alpha=0.0, beta=0.8, kd_temperature=4.0, **_):
+    soft = kd_temperature**2 * kl(z.student, z.teacher, kd_temperature).mean()
+    return gamma * ce(z.student, y).mean() + beta * values.mean(), alpha * soft
+
+
+def contrast_state(name, settings):
     sizes = Sizes(SAMPLES, len(CLASS_SIZES), torch.tensor(LABELS), student_features=5, teacher_features=4)
-    return methods.get("gacd")(**settings).build_state(sizes, torch.Generator().manual_seed(1)).double()
+    return methods.get(name)(**settings).build_state(sizes, torch.Generator().manual_seed(1)).double()
 
 
 def snapshot(state):
     return {name: tensor.numpy().copy() for name, tensor in state.state_dict().items()}
 
 
-def gacd_batch(seed, index):
+def contrast_batch(needs, seed, index):
+    """GACD contrasts the student's features of x', CRD those of x; the teacher's logits only where asked for."""
     rng, y = np.random.default_rng(seed), LABELS[index]
     z = SimpleNamespace(student_features=rng.normal(size=(len(y), 5)))
-    z.adversarial, z.teacher, z.teacher_features = rng.normal(size=(3, len(y), 4))
-    student = Output(*(torch.tensor(x, requires_grad=True) for x in (z.adversarial, z.student_features)))
-    teacher = Output(torch.tensor(z.teacher), torch.tensor(z.teacher_features))
+    z.student, z.teacher, z.teacher_features = rng.normal(size=(3, len(y), 4))
+    student = Output(*(torch.tensor(x, requires_grad=True) for x in (z.student, z.student_features)))
+    teacher = Output(torch.tensor(z.teacher) if needs.teacher_logits else None, torch.tensor(z.teacher_features))
+    passes = {"adversarial" if needs.adversarial else "clean": student, "teacher": teacher}
     draw = torch.Generator().manual_seed(seed)
-    return z, y, Batch(torch.tensor(y), torch.tensor(index), adversarial=student, teacher=teacher, generator=draw)
+    return z, y, student, Batch(torch.tensor(y), torch.tensor(index), generator=draw, **passes)
 
 
 @pytest.mark.parametrize("kl_scale", ["sum", "mean"])
-@pytest.mark.parametrize("other", [{}, {"beta": 2.0, "temperature": 0.5, "momentum": 0.8}, {"reweight": False}])
-def test_gacd_over_three_batches(other, kl_scale):
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("gacd", {}),
+        ("gacd", {"beta": 2.0, "temperature": 0.5, "momentum": 0.8}),
+        ("gacd", {"reweight": False}),
+        ("gacd", {"negatives": 30, "temperature": 0.2}),
+        ("crd", {}),
+        ("crd", {"alpha": 1.0}),
+        ("crd", {"gamma": 0.5, "alpha": 0.3, "beta": 2.0, "temperature": 0.5, "momentum": 0.8, "kd_temperature": 2.0}),
+    ],
+)
+def test_contrast_over_three_batches(name, other, kl_scale):
     """Value and gradients; banks updated after the loss; the normaliser of each bank fixed by the first batch."""
     settings = SMALL | other
-    method, state = methods.get("gacd")(**settings), gacd_state(settings)
+    method, state = methods.get(name)(**settings), contrast_state(name, settings)
+    classes, weighted = len(CLASS_SIZES), {"crd": crd, "gacd": gacd}[name]
     fixed, momentum = None, settings.get("momentum", 0.5)
     for seed, index in enumerate([[3, 17, 30, 8], [8, 0, 39], [5, 17, 8, 21, 2]]):
-        z, y, batch = gacd_batch(seed, index)
+        z, y, student, batch = contrast_batch(method.needs, seed, index)
         before = snapshot(state)
         others = state.draw_negatives(batch.labels, torch.Generator().manual_seed(seed)).numpy()
-        loss, _ = reduce(method.loss_terms(batch, state), len(CLASS_SIZES), kl_scale)
-        expected, fixed, projections = gacd(z, y, before, index, others, fixed, **settings)
+
+        def formula(z=z, y=y, before=before, index=index, others=others, fixed=fixed):
+            values, *found = contrast(z, before, index, others, fixed, settings.get("temperature", 0.07))
+            plain, divergence = weighted(z, y, values, **settings)
+            return plain + divergence / (classes if kl_scale == "mean" else 1), *found
+
+        loss, _ = reduce(method.loss_terms(batch, state), classes, kl_scale)
+        expected, fixed, projections = formula()
         close(loss, expected)
 
         after = snapshot(state)
@@ -249,31 +406,47 @@ def test_gacd_over_three_batches(other, kl_scale):
 
         state.zero_grad()
         loss.backward()
-        student = batch.adversarial
-        pairs = [(student.logits.grad, z.adversarial), (student.features.grad, z.student_features)]
+        pairs = [(student.logits.grad, z.student), (student.features.grad, z.student_features)]
         pairs += [(parameter.grad, before[name]) for name, parameter in state.named_parameters()]
         assert len(pairs) == 6
-        formula = partial(gacd, z, y, before, index, others, fixed, **settings)  # no gradient through the normalisers
+        known = partial(formula, fixed=fixed)  # no gradient through the normalisers
         for gradient, array in pairs:
-            close(gradient, numeric_gradient(lambda f=formula: f()[0], array), 1e-6)
+            close(gradient, numeric_gradient(lambda f=known: f()[0], array), 1e-6)
 
 
-def test_gacd_starts_as_crd():
-    default = methods.get("gacd")()
+@pytest.mark.parametrize("name", sorted(CONTRASTIVE))
+def test_contrast_starts_as_crd(name):
+    default = methods.get(name)()
     assert (default.dimension, default.negatives) == (128, 16384)
-    state, bound = gacd_state({"negatives": 1}), (128 / 3) ** -0.5
+    state, bound = contrast_state(name, {"negatives": 1}), (128 / 3) ** -0.5
     for bank in (state.student_bank, state.teacher_bank):
         assert 0.99 * bound < bank.max() <= bound
         assert 0.99 * bound < -bank.min() <= bound
     assert not torch.equal(state.student_bank, state.teacher_bank)
 
 
+def test_clean_baselines_ask_for_no_adversarial_image():
+    kd, crd, both = methods.get("kd")().needs, methods.get("crd")().needs, methods.get("crd")(alpha=1.0).needs
+    assert [needs.cached for needs in (kd, crd, both)] == [("logits",), ("features",), ("logits", "features")]
+    for needs in (kd, crd, both):
+        assert needs.clean
+        assert not any((needs.adversarial, needs.reference, needs.teacher_adversarial))
+
+
 @pytest.mark.parametrize("label", [0, 2, 3])
 def test_negatives_are_uniform_over_the_images_of_other_classes(label):
-    state = gacd_state(SMALL | {"negatives": 5000})
+    state = contrast_state("gacd", SMALL | {"negatives": 5000})
     drawn = state.draw_negatives(torch.tensor([label, label]), torch.Generator().manual_seed(label))
     assert drawn.shape == (2, 5000)
     assert not torch.equal(drawn[0], drawn[1])
     counts = np.bincount(drawn.numpy().ravel(), minlength=SAMPLES)
     assert (counts[label == LABELS] == 0).all()
     assert chisquare(counts[label != LABELS]).pvalue > 0.01
+
+
+def test_margin_is_the_best_other_class_less_the_true_one():
+    logits = torch.tensor([[1.0, 5.0, 4.0], [1.0, 5.0, 4.0], [2.0, 2.0, -9.0]], requires_grad=True)
+    values = margin(logits, torch.tensor([1, 2, 0]))
+    assert values.tolist() == [-1.0, 1.0, 0.0]
+    values[:2].sum().backward()
+    assert logits.grad.tolist() == [[0, -1, 1], [0, 1, -1], [0, 0, 0]]

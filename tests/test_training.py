@@ -37,9 +37,9 @@ SETTINGS = Training.model_validate(
         "selection": {"steps": 2},
     }
 )
-OPTIONS = {"gacd": {"negatives": 16, "dimension": 8}}
-ADVERSARIAL = [name for name in methods.names() if methods.get(name).needs.adversarial]
-DISTILLED = [name for name in methods.names() if methods.get(name).needs.teacher]
+OPTIONS = {name: {"negatives": 16, "dimension": 8} for name in ("crd", "gacd")}
+ADVERSARIAL = [name for name in methods.names() if methods.get(name)().needs.adversarial]
+DISTILLED = [name for name in methods.names() if methods.get(name)().needs.teacher]
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +182,7 @@ def test_same_seed_same_weights_and_another_seed_others(name, data):
 
 def test_best_is_the_highest_validation_accuracy_under_attack(data):
     trained = train(trainer_of("sat", data), data, load("digits", "validation").first(60), SCHEME, CPU)
-    scores = [(line["validation_apgd"], line["validation_clean"]) for line in trained.metrics]
+    scores = [(line["selection_robust"], line["selection_clean"]) for line in trained.metrics]
     assert trained.best_epoch == 1 + scores.index(max(scores))
     assert [line["learning_rate"] for line in trained.metrics] == pytest.approx([0.05, 0.05, 0.005])
 

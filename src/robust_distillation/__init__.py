@@ -18,9 +18,15 @@ def load_model(path: str) -> torch.nn.Module:
     return load_model(path)
 
 
-def load_dataset(name: str, split: str, folder: str = "data") -> tuple[torch.Tensor, torch.Tensor]:
-    """Images float32 [N,C,H,W] in [0,1] and labels int64 [N] of a split: train, validation or test."""
-    from robust_distillation.data.dataset import load
+def load_dataset(
+    name: str, split: str, folder: str = "data", size: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images float32 [N,C,H,W] in [0,1] and labels int64 [N] of a split: train, validation or test.
 
-    dataset = load(name, split, folder)
+    Files lie in `folder`, into which missing ones are fetched; `size` resizes every image to size x size.
+    """
+    from robust_distillation.data.dataset import load
+    from robust_distillation.data.info import DataOptions
+
+    dataset = load(name, split, DataOptions(folder, size))
     return dataset.floats(), dataset.labels

@@ -40,6 +40,17 @@ class Layout:
         """The record beside a single file; one of our folders has record.json."""
         return artefact.with_name(f"{artefact.stem}.record.json")
 
+    def structure(self, trained: Path) -> Path:
+        """What the model in the folder `trained` makes of the classes."""
+        return (self.root / "structure" / trained.relative_to(self.root)).with_name(f"{trained.name}.json")
+
+    def target_data(self, target: str) -> Path:
+        return self.root / "transfer" / target / "data.json"
+
+    def transferred(self, target: str, trained: Path) -> Path:
+        """The outcomes of a model on another task; its weights lie beside them."""
+        return (self.root / "transfer" / target / trained.relative_to(self.root)).with_name(f"{trained.name}.parquet")
+
     @property
     def tables(self) -> Path:
         return self.root / "tables"

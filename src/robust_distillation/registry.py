@@ -3,12 +3,14 @@ file can be checked in milliseconds, and the code fingerprint follows only the m
 
 from __future__ import annotations
 
+import ast
 import importlib
 from functools import cached_property
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from robust_distillation.errors import UserError, unknown
 
@@ -44,6 +46,14 @@ class Registry:
         if name not in self.modules:
             raise UserError(unknown(self.what, name, self.modules))
         return self.modules[name]
+
+    def constant(self, name: str, constant: str, default: Any) -> Any:
+        """The literal value of a constant at the top of an entry's file, read without importing it (and torch)."""
+        source = Path(find_spec(self.module_name(name)).origin).read_text(encoding="utf-8")
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.Assign) and [getattr(target, "id", None) for target in node.targets] == [constant]:
+                return ast.literal_eval(node.value)
+        return default
 
     def module(self, name: str) -> ModuleType:
         return importlib.import_module(self.module_name(name))

@@ -1,5 +1,7 @@
 """The experiment, its layout, and what all rules share."""
 
+import re
+
 from snakemake.exceptions import WorkflowError
 
 from robust_distillation.config import Run, load
@@ -23,7 +25,15 @@ TEACHER = layout.teacher("{teacher}")
 STUDENT = layout.student("{teacher}", "{student}", "{method}", "{seed}")
 
 
+TRAINED = layout.root / "{trained}"  # the folder of a model: teachers/TEACHER or students/TEACHER/STUDENT/METHOD/seed-N
+IMPORTED = [name for name, teacher in experiment.teachers.items() if teacher.imported]
+TEACHERS = [layout.teacher(name) for name in experiment.teachers]
+STUDENTS = [layout.student(run.teacher, run.student, run.method, run.seed) for run in experiment.runs]
+
+
 wildcard_constraints:
+    trained="(teachers/[^/]+|students/[^/]+/[^/]+/[^/]+/seed-[0-9]+)",
+    target="[^/]+",
     teacher="[^/]+",
     student="[^/]+",
     method="[^/]+",
@@ -44,6 +54,27 @@ def run_of(wildcards):
 def teacher_weights(teacher):
     """The checkpoint of a teacher that students learn from."""
     return layout.teacher(teacher) / f"{experiment.teachers[teacher].checkpoint}.safetensors"
+
+
+def model_of(wildcards):
+    """The name of the model {trained} on the command line."""
+    return wildcards.trained.partition("/")[2]
+
+
+def looked_at(wildcards):
+    """Architecture and checkpoints, the headline's first, of the model {trained}."""
+    kind, *names = wildcards.trained.split("/")
+    folder = layout.root / wildcards.trained
+    if kind == "teachers":
+        teacher = experiment.teachers[names[0]]
+        return teacher.architecture, [folder / f"{teacher.checkpoint}.safetensors"]
+    checkpoints = [folder / f"{name}.safetensors" for name in experiment.evaluation.checkpoints]
+    return experiment.students[names[1]], checkpoints
+
+
+def one_of(names):
+    """A wildcard constraint: these names and no other."""
+    return "|".join(map(re.escape, names)) or "(?!)"
 
 
 def log_of(*parts):

@@ -1,39 +1,22 @@
-"""Attacks: one job for all blocks of a model, or `evaluation.jobs` jobs and one that puts their outcomes together.
-{trained} is the folder of a model: teachers/TEACHER or students/TEACHER/STUDENT/METHOD/seed-N."""
+"""Attacks: one job for all blocks of a model, or `evaluation.jobs` jobs and one that puts their outcomes together."""
 
-TRAINED = layout.root / "{trained}"
 SHARDED = experiment.shards > 1
-
-
-def model_of(wildcards):
-    """The model's name on the command line."""
-    return wildcards.trained.partition("/")[2]
-
-
-def attacked(wildcards):
-    """Architecture and names of the checkpoints to attack."""
-    kind, *names = wildcards.trained.split("/")
-    if kind == "teachers":
-        teacher = experiment.teachers[names[0]]
-        return teacher.architecture, [teacher.checkpoint]
-    return experiment.students[names[1]], experiment.evaluation.checkpoints
 
 
 rule attack:
     input:
         data=layout.data,
-        checkpoints=lambda w: [layout.root / w.trained / f"{name}.safetensors" for name in attacked(w)[1]],
+        checkpoints=lambda w: looked_at(w)[1],
+        surrogate=[teacher_weights(experiment.surrogate)] if experiment.surrogate else [],
     output:
         outcomes=layout.shard(TRAINED, "{shard}") if SHARDED else layout.outcomes(TRAINED),
         record=layout.record(layout.shard(TRAINED, "{shard}") if SHARDED else layout.outcomes(TRAINED)),
     log:
         log_of("attack", "{trained}", *(["{shard}"] if SHARDED else [])),
-    wildcard_constraints:
-        trained="(teachers/[^/]+|students/[^/]+/[^/]+/[^/]+/seed-[0-9]+)",
     threads: experiment.compute.threads
     params:
-        settings=lambda w: canonical(experiment.attack_settings(list(attacked(w)[1]))),
-        code=lambda w: steps.attack_code(experiment, attacked(w)[0]),
+        settings=lambda w: canonical(experiment.attack_settings([path.stem for path in looked_at(w)[1]])),
+        code=lambda w: steps.attack_code(experiment, looked_at(w)[0]),
         model=model_of,
         shard="--shard {shard}" if SHARDED else "",
     shell:
@@ -50,8 +33,6 @@ if SHARDED:
             record=layout.record(layout.outcomes(TRAINED)),
         log:
             log_of("merge-outcomes", "{trained}"),
-        wildcard_constraints:
-            trained="(teachers/[^/]+|students/[^/]+/[^/]+/[^/]+/seed-[0-9]+)",
         params:
             code=steps.merge_code(),
             model=model_of,

@@ -1,27 +1,34 @@
 """Tables and figures from outcomes and curves; then, one job alone, MLflow."""
 
-TEACHERS = [layout.teacher(name) for name in experiment.teachers]
-STUDENTS = [layout.student(run.teacher, run.student, run.method, run.seed) for run in experiment.runs]
 HEADLINES = [layout.headline(name) for name in experiment.teachers]
 HEADLINES += sorted({layout.headline(run.teacher, run.student, run.method) for run in experiment.runs})
-PANELS = [
-    layout.figures / teacher / student / name
-    for teacher, student in experiment.pairs
-    for name in ("training", "trade-off", "per-class")
-]
+FORMATS = ("csv", "md", "tex")
+ANALYSES = [f"transfer-{target}" for target in experiment.file.transfer]
+if experiment.file.structure:
+    ANALYSES.append("structure")
 
 
-def of_panels(suffix):
-    return [panel.with_suffix(suffix) for panel in PANELS]
+def pictures(*names):
+    """The figures of each comparison, as PNG for the report, and as PDF."""
+    panels = [layout.figures / teacher / student / name for teacher, student in experiment.pairs for name in names]
+    png, pdf = ([panel.with_name(f"{panel.name}.{kind}") for panel in panels] for kind in ("png", "pdf"))
+    return {"png": report(png, caption="../report/figure.rst", category="Figures"), "pdf": pdf}
+
+
+def as_table(name):
+    return {
+        kind: report(path, caption="../report/table.rst", category="Tables") if kind == "csv" else path
+        for kind in FORMATS
+        for path in [layout.tables / f"{name}.{kind}"]
+    }
 
 
 rule tabulate:
     input:
         [layout.outcomes(folder) for folder in TEACHERS + STUDENTS],
     output:
-        csv=report(layout.tables / "main.csv", caption="../report/table.rst", category="Tables"),
-        md=layout.tables / "main.md",
-        tex=layout.tables / "main.tex",
+        **as_table("main"),
+        named=[layout.tables / f"{name}.{kind}" for name in experiment.file.tables for kind in FORMATS],
         metrics=HEADLINES,
     log:
         log_of("tabulate"),
@@ -37,8 +44,7 @@ rule draw_figures:
         outcomes=[layout.outcomes(folder) for folder in TEACHERS + STUDENTS],
         curves=[folder / "metrics.jsonl" for folder in STUDENTS],
     output:
-        png=report(of_panels(".png"), caption="../report/figure.rst", category="Figures"),
-        pdf=of_panels(".pdf"),
+        **pictures("training", "trade-off", "per-class"),
     log:
         log_of("draw-figures"),
     params:
@@ -48,13 +54,45 @@ rule draw_figures:
         "robust-distillation draw-figures {experiment.arguments} > {log} 2>&1"
 
 
+rule report_structure:
+    input:
+        [layout.structure(folder) for folder in TEACHERS + STUDENTS],
+    output:
+        **as_table("structure"),
+        **pictures("correlations", "feature-distances"),
+    log:
+        log_of("report-structure"),
+    params:
+        settings=canonical(experiment.matrix()),
+        code=steps.structure_report_code(),
+    shell:
+        "robust-distillation report-structure {experiment.arguments} > {log} 2>&1"
+
+
+rule report_transfer:
+    input:
+        [layout.transferred("{target}", folder) for folder in TEACHERS + STUDENTS],
+    output:
+        **as_table("transfer-{target}"),
+        **pictures("transfer-{target}"),
+    log:
+        log_of("report-transfer", "{target}"),
+    params:
+        settings=lambda w: canonical(experiment.matrix() | {"attacks": experiment.file.transfer[w.target].attacks}),
+        code=steps.transfer_report_code(),
+    shell:
+        "robust-distillation report-transfer {wildcards.target} {experiment.arguments} > {log} 2>&1"
+
+
 rule track:
     input:
         outcomes=[layout.outcomes(folder) for folder in TEACHERS + STUDENTS],
-        curves=[folder / "metrics.jsonl" for folder in TEACHERS + STUDENTS],
+        curves=[layout.teacher(name) / "metrics.jsonl" for name in experiment.teachers if name not in IMPORTED]
+        + [folder / "metrics.jsonl" for folder in STUDENTS],
         records=[folder / "record.json" for folder in TEACHERS + STUDENTS],
         tables=rules.tabulate.output,
         figures=rules.draw_figures.output,
+        analyses=[layout.tables / f"{name}.csv" for name in ANALYSES],
     output:
         layout.tracked,
     log:

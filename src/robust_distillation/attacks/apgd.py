@@ -10,22 +10,16 @@ from torch import Tensor, nn
 from robust_distillation.config import ThreatModel
 from robust_distillation.models.frozen import frozen
 
-NORMS = {"linf": "Linf", "l2": "L2"}
-
-
-BATCH = 500  # fixed, for APGD's random start depends on who is in the batch
+SPELT = {"linf": "Linf", "l2": "L2"}  # norms as pyautoattack names them
 
 
 def held_against_apgd(
     model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, steps: int, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Booleans [N] twice: right on x, and right both on x and after `steps` steps of APGD on the cross-entropy."""
+    """Booleans [N] twice: right on x, and right both on x and after `steps` steps of APGD on the cross-entropy. All in
+    one batch: the random start depends on who is in it."""
     with frozen(model):
-        parts = [
-            _held(model, *batch, threat, steps, seed) for batch in zip(x.split(BATCH), labels.split(BATCH), strict=True)
-        ]
-    clean, held = zip(*parts, strict=True)
-    return torch.cat(clean), torch.cat(held)
+        return _held(model, x, labels, threat, steps, seed)
 
 
 def _held(
@@ -35,7 +29,7 @@ def _held(
         model,
         n_iter=steps,
         n_restarts=1,
-        norm=NORMS[threat.norm],
+        norm=SPELT[threat.norm],
         eps=threat.eps,
         seed=seed,
         loss="ce",

@@ -5,14 +5,17 @@ from __future__ import annotations
 from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
-from robust_distillation.attacks.apgd import NORMS
+from robust_distillation.attacks.apgd import SPELT
 from robust_distillation.config import ThreatModel
 from robust_distillation.models.frozen import frozen
+
+NORMS = ("linf", "l2")
+CLASSES = 4  # at least: the targeted loss of APGD-T looks at the four largest logits
 
 
 def attack(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, seed: int) -> Tensor:
     """One call on the whole block: its random numbers depend on who is in the batch, so a block is never split."""
     with frozen(model):
-        reference = AutoAttack(model, norm=NORMS[threat.norm], eps=threat.eps, seed=seed, device=x.device)
+        reference = AutoAttack(model, norm=SPELT[threat.norm], eps=threat.eps, seed=seed, device=x.device)
         adversarial, _ = reference.run_standard_evaluation(x, labels, batch_size=len(x))
     return adversarial

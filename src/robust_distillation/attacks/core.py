@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from robust_distillation.config import ThreatModel
+from robust_distillation.errors import UserError
 from robust_distillation.models.frozen import frozen
+from robust_distillation.randomness import generator as draws
 
 TINY = 1e-12
 
@@ -23,16 +25,22 @@ def maximise(
     step_size: float,
     start: str,
     generator: torch.Generator | None = None,
+    mode: str = "eval",
+    project_start: bool = True,
 ) -> Tensor:
     """Projected gradient ascent (Madry et al., 2018): x' [B,C,H,W] in the ball around x and in [0,1].
 
     objective: logits [B,K] at x' to values [B]. start: `zero`, `uniform` in the ball, or `gaussian` (0.001 N(0,1), as
-    TRADES and RSLAD start). step_size is in the units of the norm. The model's parameters, buffers and mode are as
-    before when this returns or raises.
+    TRADES and RSLAD start); project_start false: the first gradient is taken where the noise led, as in their codes, and
+    in [0,1] only after the first step. step_size is in the units of the norm. The model's parameters and mode are as
+    before when this returns or raises, and so are its buffers unless mode is `train`, which moves the running
+    statistics of batch norm with every step.
     """
     x = x.detach()
-    with frozen(model):
-        adversarial = project(x, x + starting_noise(x, threat, start, generator), threat)
+    with frozen(model, mode):
+        adversarial = x + starting_noise(x, threat, start, generator)
+        if project_start:
+            adversarial = project(x, adversarial, threat)
         for _ in range(steps):
             adversarial.requires_grad_(True)
             with torch.enable_grad():
@@ -78,3 +86,26 @@ def l2_norm(x: Tensor) -> Tensor:
 def per_image(values: Tensor) -> Tensor:
     """[B] to [B,1,1,1]."""
     return values[:, None, None, None]
+
+
+def published_pgd(
+    name: str,
+    model: nn.Module,
+    x: Tensor,
+    objective: Callable[[Tensor], Tensor],
+    threat: ThreatModel,
+    seed: int,
+    *,
+    steps: int,
+    step_size: float,
+) -> Tensor:
+    """x' of an evaluation attack with absolute steps in the Linf ball from a uniform start.
+
+    Raises UserError for another norm, in which a step of so many grey levels means something else.
+    """
+    if threat.norm != "linf":
+        raise UserError(
+            f"attack {name!r} is defined in the linf ball only, not in {threat.norm}: use pgd20 or autoattack"
+        )
+    noise = draws(seed, name)
+    return maximise(model, x, objective, threat, steps=steps, step_size=step_size, start="uniform", generator=noise)

@@ -8,6 +8,8 @@ from robust_distillation.attacks.core import maximise
 from robust_distillation.config import ThreatModel
 from robust_distillation.losses import cross_entropy
 
+NORMS = ("linf", "l2")
+
 
 def attack(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, seed: int) -> Tensor:
     return maximise(

@@ -9,6 +9,8 @@ from robust_distillation.config import ThreatModel
 from robust_distillation.losses import cross_entropy
 from robust_distillation.randomness import generator
 
+NORMS = ("linf", "l2")
+
 
 def attack(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, seed: int) -> Tensor:
     return maximise(

@@ -3,8 +3,32 @@
 `load("params.yaml")` returns an Experiment or raises one UserError that names every mistake.
 """
 
-from robust_distillation.config.experiment import NO_TEACHER, Experiment, NamedMethod, Run, Teacher
+from robust_distillation.config.experiment import (
+    IMPORTED,
+    NO_TEACHER,
+    ON_SURROGATE,
+    Experiment,
+    NamedMethod,
+    Recipe,
+    Run,
+    Teacher,
+)
 from robust_distillation.config.reading import load
-from robust_distillation.config.schema import ThreatModel, Training
+from robust_distillation.config.schema import Imported, Selection, ThreatModel, Training, Transfer
 
-__all__ = ["NO_TEACHER", "Experiment", "NamedMethod", "Run", "Teacher", "ThreatModel", "Training", "load"]
+__all__ = [
+    "IMPORTED",
+    "NO_TEACHER",
+    "ON_SURROGATE",
+    "Experiment",
+    "Imported",
+    "NamedMethod",
+    "Recipe",
+    "Run",
+    "Selection",
+    "Teacher",
+    "ThreatModel",
+    "Training",
+    "Transfer",
+    "load",
+]

@@ -10,15 +10,21 @@ from typing import Any
 from robust_distillation import data, methods
 from robust_distillation.config.schema import (
     Compute,
+    DataFiles,
     DatasetSettings,
     Evaluation,
     Exclusion,
     ExperimentFile,
+    Imported,
     ThreatModel,
     Training,
+    Transfer,
 )
+from robust_distillation.data.info import DataOptions
 
 NO_TEACHER = "none"  # stands in paths and tables for methods that need none
+IMPORTED = "imported"  # the checkpoint of a teacher that was not trained here
+ON_SURROGATE = "transfer_"  # an attack's name with this before it is crafted on the surrogate
 
 
 @dataclass(frozen=True)
@@ -37,12 +43,27 @@ class NamedMethod:
 
 
 @dataclass(frozen=True)
-class Teacher:
-    architecture: dict[str, Any]
-    trained_by: NamedMethod
-    seed: int
-    checkpoint: str
+class Recipe:
+    """How one architecture is trained by one method: under the official protocol both may depend on either."""
+
+    method: NamedMethod
     training: Training
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A network that teaches or, as surrogate, is attacked in the students' place: trained here, or imported."""
+
+    architecture: dict[str, Any]
+    recipe: Recipe | None
+    imported: Imported | None
+    seed: int
+    checkpoint: str  # that students learn from
+
+    @property
+    def origin(self) -> str:
+        """What stands as its method in outcomes and tables: the method that trained it, or the source."""
+        return self.recipe.method.kind if self.recipe else self.imported.model or self.imported.source
 
 
 @dataclass(frozen=True, order=True)
@@ -60,10 +81,9 @@ class Experiment:
     """One params file, resolved: every default is filled in, every name exists."""
 
     file: ExperimentFile
-    training: Training
     teachers: dict[str, Teacher]
     students: dict[str, dict[str, Any]]
-    methods: dict[str, NamedMethod]
+    recipes: dict[tuple[str, str], Recipe]  # by method and student
     arguments: str  # the command line options that load this experiment again
 
     @property
@@ -87,13 +107,36 @@ class Experiment:
         return self.file.compute
 
     @property
+    def data_options(self) -> DataOptions:
+        return self.dataset.options
+
+    @cached_property
     def info(self) -> data.DatasetInfo:
-        return data.info(self.dataset.name)
+        return data.info(self.dataset.name, self.data_options)
+
+    @property
+    def selects_on_test(self) -> bool:
+        """The official protocol, as the papers' codes: all training images train, and `best` is chosen on the test split."""
+        return self.file.protocol == "official"
 
     def size(self, split: str) -> int:
         """How many images of a split the experiment uses."""
         limit = getattr(self.dataset.limit, split)
-        return self.info.sizes[split] if limit is None else limit
+        if limit is not None:
+            return limit
+        sizes = self.info.sizes
+        if self.selects_on_test:
+            return {"train": sizes["train"] + sizes["validation"]}.get(split, sizes["test"])
+        return sizes[split]
+
+    @cached_property
+    def methods(self) -> dict[str, NamedMethod]:
+        """By name, as the first student is trained: what a method needs does not depend on the student."""
+        first = next(iter(self.students))
+        return {method: recipe.method for (method, student), recipe in self.recipes.items() if student == first}
+
+    def training_of(self, method: str, student: str | None = None) -> Training:
+        return self.recipes[method, student or next(iter(self.students))].training
 
     @property
     def test_images(self) -> int:
@@ -135,32 +178,42 @@ class Experiment:
     def _views(self, *splits: str) -> dict[str, Any]:
         """Which training images are used, and how they are augmented."""
         limit = {split: getattr(self.dataset.limit, split) for split in splits}
-        return {"name": self.dataset.name, "padding": self.dataset.padding, "flips": self.info.flips, "limit": limit}
+        return {
+            **_images(self.dataset),
+            "padding": self.dataset.padding,
+            "flips": self.info.flips,
+            "limit": limit,
+            "selects_on_test": self.selects_on_test,
+        }
 
-    def _trained(self, training: Training, architecture: dict, method: NamedMethod, seed: int) -> dict[str, Any]:
+    def _trained(self, recipe: Recipe, architecture: dict, seed: int) -> dict[str, Any]:
         return {
             "protocol": self.file.protocol,
             "dataset": self._views("train", "validation"),
             "threat_model": self.threat_model.model_dump(),
-            "training": training.model_dump(),
+            "training": recipe.training.model_dump(),
             "compute": self.compute.model_dump(),
             "architecture": architecture,
-            "method": method.resolved(),
+            "method": recipe.method.resolved(),
             "seed": seed,
         }
 
-    def data_settings(self) -> dict[str, Any]:
-        return {"name": self.dataset.name}
+    def data_settings(self, target: str | None = None) -> dict[str, Any]:
+        """Of the experiment's dataset, or of a transfer's."""
+        return _images(self.dataset if target is None else self.file.transfer[target].dataset)
 
     def teacher_settings(self, name: str) -> dict[str, Any]:
         teacher = self.teachers[name]
-        return self._trained(teacher.training, teacher.architecture, teacher.trained_by, teacher.seed)
+        if teacher.imported:
+            own = teacher.imported.model_dump()
+            return {"imported": own, "architecture": teacher.architecture, "dataset": self.data_settings()}
+        return self._trained(teacher.recipe, teacher.architecture, teacher.seed)
 
     def cache_settings(self, kind: str) -> dict[str, Any]:
         return {"kind": kind, "dataset": self._views("train"), "compute": self.compute.model_dump()}
 
     def student_settings(self, run: Run) -> dict[str, Any]:
-        return self._trained(self.training, self.students[run.student], self.methods[run.method], run.seed)
+        return self._trained(self.recipes[run.method, run.student], self.students[run.student], run.seed)
 
     def attack_settings(self, checkpoints: list[str] | None = None) -> dict[str, Any]:
         evaluation = self.evaluation.model_dump(exclude={"jobs"})
@@ -173,6 +226,41 @@ class Experiment:
             "evaluation": {**evaluation, "images": self.test_images},
         }
 
+    @property
+    def surrogate(self) -> str | None:
+        """The teacher that transfer attacks are crafted on; None where no attack asks for one."""
+        asked = any(name.startswith(ON_SURROGATE) for name in self.evaluation.attacks)
+        return self.evaluation.surrogate if asked else None
+
+    @property
+    def structure_images(self) -> int:
+        return self.file.structure.images or self.size("test")
+
+    def structure_settings(self) -> dict[str, Any]:
+        return {
+            "dataset": self.data_settings(),
+            "threat_model": self.threat_model.model_dump(),
+            "compute": self.compute.model_dump(),
+            "images": self.structure_images,
+            "seed": self.evaluation.seed,
+        }
+
+    def target_info(self, target: str) -> data.DatasetInfo:
+        chosen = self.file.transfer[target].dataset
+        return data.info(chosen.name, chosen.options)
+
+    def transfer_settings(self, target: str) -> dict[str, Any]:
+        chosen: Transfer = self.file.transfer[target]
+        return {
+            **chosen.model_dump(exclude={"dataset"}),
+            "dataset": _images(chosen.dataset),
+            "images": chosen.images or self.target_info(target).sizes["test"],
+            "threat_model": self.threat_model.model_dump(),
+            "compute": self.compute.model_dump(),
+            "block_size": self.evaluation.block_size,
+            "seed": self.evaluation.seed,
+        }
+
     def matrix(self) -> dict[str, Any]:
         """What a table needs to know to head it and to order its rows."""
         return {
@@ -183,8 +271,19 @@ class Experiment:
             "methods": list(self.methods),
             "checkpoints": self.evaluation.checkpoints,
             "metrics": ["clean", *self.evaluation.attacks],
+            "selection": "chosen on the test split, as in the papers' codes"
+            if self.selects_on_test
+            else "chosen on the validation split",
+            "published": self.file.published,
+            "published_as": self.file.published_as,
+            "tables": {name: table.model_dump() for name, table in self.file.tables.items()},
         }
 
 
+def _images(files: DataFiles) -> dict[str, Any]:
+    """What decides which images these are. Where files lie and come from does not, but of a folder of one's own."""
+    return {"name": files.name, "size": files.size} | ({"folder": files.folder} if files.name == "image_folder" else {})
+
+
 def _matches(rule: Exclusion, run: Run) -> bool:
-    return all(getattr(run, key) == value for key, value in rule.model_dump(exclude_none=True).items())
+    return all(getattr(run, key) in values for key, values in rule.model_dump(exclude_none=True).items())

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robust_distillation.data import info, registry
-from robust_distillation.data.info import DatasetInfo
+from robust_distillation.data.info import SPLITS, DataOptions, DatasetInfo
 from robust_distillation.data.views import ViewScheme
 from robust_distillation.errors import UserError, unknown
 
@@ -36,6 +36,10 @@ class Dataset:
     def first(self, count: int | None) -> Dataset:
         return self if count is None else Dataset(self.images[:count], self.labels[:count], self.info)
 
+    def followed_by(self, other: Dataset) -> Dataset:
+        """These images and then the others."""
+        return Dataset(torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels]), self.info)
+
     def digest(self) -> str:
         """sha256 of shape, pixels, white level and labels: the name of these data in every record."""
         found = hashlib.sha256(repr((tuple(self.images.shape), self.info.white)).encode())
@@ -44,16 +48,30 @@ class Dataset:
         return found.hexdigest()
 
 
-def load(name: str, split: str, folder: str = "data") -> Dataset:
-    """A whole split: train, validation or test. `folder` is where datasets that are files on disk lie."""
-    facts = info(name)
-    if split not in facts.sizes:
-        raise UserError(unknown("split", split, facts.sizes))
-    images, labels = registry.module(name).read(split, folder)
-    images, labels = torch.as_tensor(images), torch.as_tensor(labels)
-    if tuple(images.shape) != (facts.sizes[split], *facts.shape) or len(labels) != len(images):
+def load(name: str, split: str, options: DataOptions = DataOptions()) -> Dataset:  # noqa: B008 (immutable)
+    """A whole split: train, validation or test; fetches files that are missing and may be fetched.
+
+    Raises UserError where the files are not what the dataset is said to be.
+    """
+    module = registry.module(name)
+    if split not in SPLITS:
+        raise UserError(unknown("split", split, SPLITS))
+    module.fetch(options)
+    facts = info(name, options)
+    images, labels = map(torch.as_tensor, module.read(split, options))
+    expected = (facts.sizes[split], *facts.shape)
+    if tuple(images.shape) != expected or len(labels) != len(images):
         raise UserError(
-            f"dataset {name}, {split}: found {tuple(images.shape)} images and {len(labels)} labels under {folder!r}, "
-            f"expected {(facts.sizes[split], *facts.shape)}. Remove the files and fetch them again"
+            f"dataset {name}, {split}: found {tuple(images.shape)} images and {len(labels)} labels under "
+            f"{options.folder!r}, expected {expected}. Remove the files and fetch them again, or set dataset.verify: "
+            "false where they are your own"
+        )
+    if not len(labels):
+        raise UserError(f"dataset {name}: there are no {split} images under {options.folder!r}")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= len(facts.classes):
+        raise UserError(
+            f"dataset {name}, {split}: the labels under {options.folder!r} run from {low} to {high}, but there are "
+            f"{len(facts.classes)} classes, 0 to {len(facts.classes) - 1}"
         )
     return Dataset(images, labels, facts)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from robust_distillation.data.info import DatasetInfo
+from robust_distillation.data.info import DataOptions, DatasetInfo
+from robust_distillation.data.resizing import resized
 
-INFO = DatasetInfo(
+FACTS = DatasetInfo(
     shape=(1, 8, 8),
     classes=tuple("0123456789"),
     flips=False,
@@ -14,8 +15,20 @@ INFO = DatasetInfo(
 SHUFFLE_SEED = 2021
 
 
-def read(split: str, folder: str):
-    """uint8 images [N,1,8,8] and int64 labels [N]; the splits cut one fixed shuffle (the file is sorted by writer).
+def info(options: DataOptions) -> DatasetInfo:
+    return FACTS.resized(options.size)
+
+
+def check(options: DataOptions) -> None:
+    """Nothing can be missing: the images lie in the package."""
+
+
+def fetch(options: DataOptions) -> None:
+    """Nothing can be missing."""
+
+
+def read(split: str, options: DataOptions):
+    """uint8 images [N,1,H,W] and int64 labels [N]; the splits cut one fixed shuffle (the file is sorted by writer).
 
     The file is read where scikit-learn keeps it: importing sklearn.datasets would cost every job two seconds.
     """
@@ -28,9 +41,5 @@ def read(split: str, folder: str):
     table = np.loadtxt(file, delimiter=",", dtype=np.uint8)
     order = np.random.RandomState(SHUFFLE_SEED).permutation(len(table))
     start = {"train": 0, "validation": 1000, "test": 1297}[split]
-    chosen = table[order[start : start + INFO.sizes[split]]]
-    return chosen[:, :64].reshape(-1, 1, 8, 8), chosen[:, 64].astype(np.int64)
-
-
-def check(folder: str, download: bool) -> None:
-    """Nothing can be missing: the images lie in the package."""
+    chosen = table[order[start : start + FACTS.sizes[split]]]
+    return resized(chosen[:, :64].reshape(-1, 1, 8, 8), options.size), chosen[:, 64].astype(np.int64)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from robust_distillation import attacks
-from robust_distillation.config import ThreatModel
+from robust_distillation.config import ON_SURROGATE, ThreatModel
 from robust_distillation.data.dataset import Dataset
 from robust_distillation.evaluation.blocks import Block
 from robust_distillation.models.checkpoint import load_model, read_checkpoint, weights_digest
@@ -24,9 +24,11 @@ def attack_run(
     names: list[str],
     threat: ThreatModel,
     device: torch.device,
+    surrogate: nn.Module | None = None,
     on_block: Callable[[str, Block], None] = lambda checkpoint, block: None,
 ) -> pd.DataFrame:
-    """The outcomes of all `checkpoints` (name to file), attacked once where their weights are equal."""
+    """The outcomes of all `checkpoints` (name to file), attacked once where their weights are equal. Attacks named
+    transfer_... are crafted on `surrogate`."""
     found: dict[str, pd.DataFrame] = {}
     frames = []
     for checkpoint, path in checkpoints.items():
@@ -35,7 +37,7 @@ def attack_run(
             model = load_model(path).to(device)
             parts = []
             for block in todo:
-                parts.append(attack_block(model, data, block, names, threat, device))
+                parts.append(attack_block(model, data, block, names, threat, device, surrogate))
                 on_block(checkpoint, block)
             found[weights] = pd.concat(parts, ignore_index=True)
         frames.append(found[weights].assign(checkpoint=checkpoint))
@@ -43,7 +45,13 @@ def attack_run(
 
 
 def attack_block(
-    model: nn.Module, data: Dataset, block: Block, names: Iterable[str], threat: ThreatModel, device: torch.device
+    model: nn.Module,
+    data: Dataset,
+    block: Block,
+    names: Iterable[str],
+    threat: ThreatModel,
+    device: torch.device,
+    surrogate: nn.Module | None = None,
 ) -> pd.DataFrame:
     """One row per image: index, label, prediction, block, attack_seed, and per attack whether it held.
 
@@ -60,7 +68,9 @@ def attack_block(
         "attack_seed": block.seed,
     }
     for name in names:
-        adversarial = attacks.registry.module(name).attack(model, x, labels, threat, block.seed)
+        attacked = surrogate if name.startswith(ON_SURROGATE) else model
+        attack = attacks.registry.module(name.removeprefix(ON_SURROGATE)).attack
+        adversarial = attack(attacked, x, labels, threat, block.seed)
         held = (prediction == labels) & (predict(model, adversarial) == labels)
         columns[name] = held.cpu().numpy()
     return pd.DataFrame(columns)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from robust_distillation.errors import UserError
-from robust_distillation.methods.contract import Batch, Method, Needs, Sizes, Term
+from robust_distillation.methods.contract import Batch, Method, Needs, Official, Sizes, Term
 from robust_distillation.registry import Registry
 
-__all__ = ["Batch", "Method", "Needs", "Sizes", "Term", "get", "names", "registry"]
+__all__ = ["Batch", "Method", "Needs", "Official", "Sizes", "Term", "get", "names", "registry"]
 
 registry = Registry("method", __name__, besides=("contract", "contrast"))
 names = registry.names

@@ -7,27 +7,59 @@ from typing import ClassVar
 from pydantic import Field
 
 from robust_distillation.losses import cross_entropy, kl_divergence
-from robust_distillation.methods.contract import Batch, Method, Needs, Term
+from robust_distillation.methods.contract import Batch, Method, Needs, Official, Term
 
 
 class ARD(Method):
     """min (1-alpha) CE(S^t(x), y) + alpha t^2 KL(T^t(x) || S^t(x')), where x' maximises CE(S(x'), y).
 
     As in RSLAD's Table 1; ^t is softmax(./t). The defaults t = 30 and alpha = 1 (no hard labels) are those of the
-    authors' code, whose cross-entropy, unused at alpha = 1, has no temperature.
+    authors' code. Its cross-entropy, which weighs nothing at alpha = 1, has no temperature: `tempered_cross_entropy`.
     """
 
     needs: ClassVar = Needs(clean=True, adversarial=True, teacher_logits=True)
     alpha: float = Field(1.0, ge=0, le=1)
     temperature: float = Field(30.0, gt=0)
+    tempered_cross_entropy: bool = Field(True, description="false: CE(S(x), y), as in the authors' code")
+
+    @classmethod
+    def official(cls, classes: int, architecture: str) -> Official:
+        """The authors' code (goldblum/AdversariallyRobustDistillation). Its quirks: the divergence is averaged over
+        batch and classes, whatever their number (kl_scale); batch norm is in train mode while attacking; the uniform
+        start is not clamped; the second milestone sets the rate of the first again (decay); batches of 256 for 100
+        classes; the cross-entropy, which weighs nothing at alpha = 1, has no temperature. It keeps every epoch and
+        selects none: `best` is ours, by the papers' PGD on the test set."""
+        return Official(
+            training={
+                "epochs": 200,
+                "batch_size": 256 if classes == 100 else 128,
+                "learning_rate": 0.1,
+                "weight_decay": 2e-4,
+                "milestones": [100, 150],
+                "decay": "from_initial",
+                "kl_scale": "mean",
+                "passes": ["adversarial", "clean"],
+                "inner_attack": {
+                    "steps": 10,
+                    "step_size": 2 / 255,
+                    "eps": 8 / 255,
+                    "start": "uniform",
+                    "mode": "train",
+                    "project_start": False,
+                },
+                "selection": {"by": "pgd_trades"},
+            },
+            settings={"tempered_cross_entropy": False},
+        )
 
     def inner_objective(self, logits, batch: Batch):
         return cross_entropy(logits, batch.labels)
 
     def loss_terms(self, batch: Batch, state=None):
         t = self.temperature
+        clean = batch.clean.logits / t if self.tempered_cross_entropy else batch.clean.logits
         distance = kl_divergence(batch.teacher.logits, batch.adversarial.logits, t)
         return (
-            Term("cross_entropy", cross_entropy(batch.clean.logits / t, batch.labels), 1 - self.alpha),
+            Term("cross_entropy", cross_entropy(clean, batch.labels), 1 - self.alpha),
             Term("adversarial", t**2 * distance, self.alpha, divergence=True),
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -52,6 +52,7 @@ class Batch:
     teacher: Output | None = None
     teacher_adversarial: Output | None = None
     generator: torch.Generator | None = None  # for the method's own draws in this step
+    epoch: int = 1  # counted from 1
 
 
 class Term(NamedTuple):
@@ -74,6 +75,14 @@ class Sizes:
     teacher_features: int
 
 
+@dataclass(frozen=True)
+class Official:
+    """What a method's released code does, where it differs from our defaults: the `official` protocol."""
+
+    training: dict[str, Any]  # keys of config's Training; complete
+    settings: dict[str, Any] = field(default_factory=dict)  # of the method itself
+
+
 class Method(BaseModel):
     """Base of all methods; the annotated fields are the settings that a params file may give."""
 
@@ -86,6 +95,15 @@ class Method(BaseModel):
 
     def build_state(self, sizes: Sizes, generator: torch.Generator) -> torch.nn.Module | None:
         """The method's own state, trained with the student and left behind when it is done; None for most."""
+        return None
+
+    def passes(self, given: list[str], epoch: int) -> list[str]:
+        """The train-mode passes of a step in this epoch, where they are not those of the settings."""
+        return given
+
+    @classmethod
+    def official(cls, classes: int, architecture: str) -> Official | None:
+        """How the released code trains this architecture on data of so many classes; None where no code was released."""
         return None
 
     @abstractmethod

@@ -5,13 +5,40 @@ from __future__ import annotations
 from typing import ClassVar
 
 from robust_distillation.losses import cross_entropy
-from robust_distillation.methods.contract import Batch, Method, Needs, Term
+from robust_distillation.methods.contract import Batch, Method, Needs, Official, Term
 
 
 class SAT(Method):
     """min CE(S(x'), y), where x' maximises CE(S(x'), y)."""
 
     needs: ClassVar = Needs(adversarial=True)
+
+    @classmethod
+    def official(cls, classes: int, architecture: str) -> Official:
+        """The authors' code (MadryLab/cifar10_challenge), 80,000 steps. Its quirks: batch norm is in train mode while
+        attacking, so that its running statistics move with every step of the attack; weight decay acts on the weights
+        of convolutions and linear layers only; an epoch's last, smaller batch is left out; the start is clamped to
+        [0,1]. What belongs to its network is not kept: standardisation of each image, leaky ReLU, padding of 2. It
+        selects no checkpoint: `best` is ours, by the papers' PGD on the test set."""
+        return Official(
+            training={
+                "epochs": 205,
+                "batch_size": 128,
+                "learning_rate": 0.1,
+                "weight_decay": 2e-4,
+                "weight_decay_on": "weights",
+                "drop_last": True,
+                "milestones": [103, 154],
+                "inner_attack": {
+                    "steps": 10,
+                    "step_size": 2 / 255,
+                    "eps": 8 / 255,
+                    "start": "uniform",
+                    "mode": "train",
+                },
+                "selection": {"by": "pgd_trades"},
+            }
+        )
 
     def inner_objective(self, logits, batch: Batch):
         return cross_entropy(logits, batch.labels)

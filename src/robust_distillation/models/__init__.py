@@ -12,7 +12,7 @@ from robust_distillation.registry import Registry
 
 __all__ = ["Argument", "arguments", "names", "registry"]
 
-registry = Registry("architecture", __name__, besides=("checkpoint", "frozen", "output"))
+registry = Registry("architecture", __name__, besides=("checkpoint", "flops", "frozen", "normalised", "output"))
 names = registry.names
 
 

@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from robust_distillation.errors import UserError
+from robust_distillation.errors import UserError, shown
 from robust_distillation.files import canonical, replacing
-from robust_distillation.models import registry
+from robust_distillation.models import arguments, registry
+from robust_distillation.models.normalised import Normalised
 
 KEY = "robust_distillation"
 # One metadata key holding sorted JSON: several keys would be written in random order.
@@ -52,20 +53,32 @@ def weights_digest(state: dict[str, torch.Tensor]) -> str:
 
 
 def build_model(architecture: dict[str, Any], shape: tuple[int, int, int], classes: int, seed: int = 0) -> nn.Module:
-    """A fresh model of `{"name": ..., **arguments}`, initialised from `seed`; the global generator stays as it was."""
-    arguments = {name: value for name, value in architecture.items() if name != "name"}
+    """A fresh model of `{"name": ..., **arguments}`, initialised from `seed`; the global generator stays as it was.
+
+    Raises UserError for an unknown architecture and for a value that it does not allow."""
+    name = architecture["name"]
+    given = {key: value for key, value in architecture.items() if key != "name"}
+    for key, argument in arguments(name).items():
+        if argument.choices and given.get(key, argument.default) not in argument.choices:
+            allowed = ", ".join(map(str, argument.choices))
+            raise UserError(f"architecture {name}: {key} should be one of {allowed}, found {shown(given[key])}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return registry.module(architecture["name"]).build(tuple(shape), classes, **arguments)
+        return registry.module(name).build(tuple(shape), classes, **given)
 
 
 def load_model(path: str | Path) -> nn.Module:
-    """The model of a checkpoint in eval mode: input [N,C,H,W] in [0,1], output logits [N,K]."""
+    """The model of a checkpoint in eval mode: input [N,C,H,W] in [0,1], output logits [N,K]. The metadata's
+    "normalisation", `{"mean": [...], "std": [...]}` of C numbers each or None, is applied inside."""
     state, metadata = read_checkpoint(path)
     try:
-        dataset = metadata["dataset"]
+        dataset, normalisation = metadata["dataset"], metadata.get("normalisation")
         model = build_model(metadata["architecture"], dataset["shape"], len(dataset["classes"]))
         model.load_state_dict(state)
-    except (KeyError, TypeError, RuntimeError) as error:
+        if normalisation is not None:
+            model = Normalised(model, **normalisation)
+            if not len(model.mean) == len(model.std) == dataset["shape"][0]:
+                raise ValueError(f"normalisation is not for {dataset['shape'][0]} channels")
+    except (KeyError, TypeError, ValueError, RuntimeError, UserError) as error:
         raise UserError(f"checkpoint {path}: its weights do not fit its own description ({error})") from error
     return model.eval()

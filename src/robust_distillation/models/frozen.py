@@ -9,13 +9,13 @@ from torch import nn
 
 
 @contextmanager
-def frozen(model: nn.Module) -> Iterator[nn.Module]:
-    """In here the model is in eval mode and no parameter asks for a gradient; then every module's mode and every
+def frozen(model: nn.Module, mode: str = "eval") -> Iterator[nn.Module]:
+    """In here the model is in eval mode (or in `train` mode, for attacks that published codes make so) and no parameter asks for a gradient; then every module's mode and every
     parameter's flag are what they were, also after an exception."""
     modes = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
-        model.eval()
+        model.train(mode == "train")
         for parameter, _ in flags:
             parameter.requires_grad_(False)
         yield model

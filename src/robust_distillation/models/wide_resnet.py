@@ -1,10 +1,16 @@
-"""Wide residual networks (Zagoruyko and Komodakis, BMVC 2016), as adversarial training uses them on CIFAR:
-WRN-depth-width with pre-activation blocks, depth = 6n + 4."""
+"""Wide residual networks (Zagoruyko and Komodakis, BMVC 2016) as adversarial training uses them on CIFAR:
+WRN-depth-width with pre-activation blocks, depth = 6n + 4.
+
+Names and initialisation are those of TRADES (yaodongyu/TRADES), which RSLAD, ARD and most of RobustBench share.
+TRADES' own checkpoint also holds `sub_block1`, a second first stage that no forward pass uses: drop it to load the
+rest. No normalisation: images in [0,1].
+"""
 
 from __future__ import annotations
 
 from typing import Literal
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -15,36 +21,50 @@ class Block(nn.Module):
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.shortcut = None if inputs == outputs else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+        self.convShortcut = None if inputs == outputs else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         active = self.bn1(x).relu()
         y = self.conv2(self.bn2(self.conv1(active)).relu())
-        return y + (x if self.shortcut is None else self.shortcut(active))
+        return y + (x if self.convShortcut is None else self.convShortcut(active))
+
+
+class Stage(nn.Module):
+    def __init__(self, count: int, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        self.layer = nn.Sequential(
+            Block(inputs, outputs, stride), *(Block(outputs, outputs, 1) for _ in range(count - 1))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
 
 
 class WideResNet(nn.Module):
     def __init__(self, channels: int, classes: int, depth: int, width: int):
         super().__init__()
-        blocks = (depth - 4) // 6
+        count = (depth - 4) // 6
         sizes = [16, 16 * width, 32 * width, 64 * width]
         self.conv1 = nn.Conv2d(channels, sizes[0], 3, 1, 1, bias=False)
-        self.stages = nn.Sequential(
-            *(
-                Block(sizes[stage] if block == 0 else out, out, 2 if stage > 0 and block == 0 else 1)
-                for stage, out in enumerate(sizes[1:])
-                for block in range(blocks)
-            )
-        )
-        self.bn = nn.BatchNorm2d(sizes[3])
-        self.classifier = nn.Linear(sizes[3], classes)
+        self.block1 = Stage(count, sizes[0], sizes[1], 1)
+        self.block2 = Stage(count, sizes[1], sizes[2], 2)
+        self.block3 = Stage(count, sizes[2], sizes[3], 2)
+        self.bn1 = nn.BatchNorm2d(sizes[3])
+        self.fc = nn.Linear(sizes[3], classes)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv2d):  # a normal distribution of variance 2 / (kernel area x output channels)
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        nn.init.zeros_(self.classifier.bias)
+        nn.init.zeros_(self.fc.bias)
+
+    @property
+    def classifier(self) -> nn.Linear:
+        return self.fc
 
     def features(self, x: Tensor) -> Tensor:
-        return self.bn(self.stages(self.conv1(x))).relu().mean((2, 3))
+        """Images [N,C,H,W] to features [N, 64 width]."""
+        x = self.block3(self.block2(self.block1(self.conv1(x))))
+        x = self.bn1(x).relu()
+        return F.avg_pool2d(x, x.shape[2:]).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.features(x))
@@ -57,4 +77,5 @@ def build(
     depth: Literal[10, 16, 22, 28, 34, 40, 46, 52, 58, 64, 70] = 34,
     width: int = 10,
 ) -> WideResNet:
+    """width: the widening factor k of WRN-depth-k; the first stage has 16k channels."""
     return WideResNet(shape[0], classes, depth, width)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from robust_distillation import attacks, data, methods, models
-from robust_distillation.config import Experiment, Run
+from robust_distillation.config import ON_SURROGATE, Experiment, Run
 from robust_distillation.provenance.fingerprint import PACKAGE, fingerprint
 
 
@@ -19,8 +19,8 @@ def _architecture(architecture: dict) -> str:
     return models.registry.module_name(architecture["name"])
 
 
-def data_code(experiment: Experiment) -> str:
-    return _code("data.prepared", of=(_dataset(experiment),))
+def data_code(dataset: str) -> str:
+    return _code("data.prepared", of=(data.registry.module_name(dataset),))
 
 
 def _training(experiment: Experiment, architecture: dict, method: str, *more: str, of: tuple[str, ...] = ()) -> str:
@@ -30,7 +30,11 @@ def _training(experiment: Experiment, architecture: dict, method: str, *more: st
 
 def teacher_code(experiment: Experiment, teacher: str) -> str:
     settings = experiment.teachers[teacher]
-    return _training(experiment, settings.architecture, settings.trained_by.kind)
+    return _training(experiment, settings.architecture, settings.recipe.method.kind)
+
+
+def import_code(experiment: Experiment, teacher: str) -> str:
+    return _code("teachers.imported", of=(_architecture(experiment.teachers[teacher].architecture),))
 
 
 def cache_code(experiment: Experiment, teacher: str) -> str:
@@ -46,10 +50,30 @@ def student_code(experiment: Experiment, run: Run) -> str:
     return _training(experiment, architecture, method.kind, "cache.teaching", of=tuple(map(_architecture, live)))
 
 
+def _attacks(names: list[str]) -> tuple[str, ...]:
+    return tuple(attacks.registry.module_name(name.removeprefix(ON_SURROGATE)) for name in names)
+
+
 def attack_code(experiment: Experiment, architecture: dict) -> str:
-    named = tuple(attacks.registry.module_name(name) for name in experiment.evaluation.attacks)
-    named = (*named, _dataset(experiment), _architecture(architecture))
+    surrogate = [experiment.teachers[experiment.surrogate].architecture] if experiment.surrogate else []
+    named = (
+        *_attacks(experiment.evaluation.attacks),
+        _dataset(experiment),
+        *map(_architecture, [architecture, *surrogate]),
+    )
     return _code("evaluation.attack", "evaluation.blocks", "evaluation.outcomes", "data.prepared", "compute", of=named)
+
+
+def structure_code(experiment: Experiment, architecture: dict) -> str:
+    named = (_dataset(experiment), _architecture(architecture))
+    return _code("evaluation.structure", "data.prepared", "compute", of=named)
+
+
+def transfer_code(experiment: Experiment, target: str, architecture: dict) -> str:
+    chosen = experiment.file.transfer[target]
+    named = (data.registry.module_name(chosen.dataset.name), _architecture(architecture), *_attacks(chosen.attacks))
+    steps = ("evaluation.transfer", "evaluation.attack", "evaluation.blocks", "evaluation.outcomes")
+    return _code(*steps, "data.prepared", "compute", of=named)
 
 
 def merge_code() -> str:
@@ -62,6 +86,14 @@ def table_code() -> str:
 
 def figure_code() -> str:
     return _code("reporting.figures", "reporting.curves")
+
+
+def structure_report_code() -> str:
+    return _code("reporting.structure")
+
+
+def transfer_report_code() -> str:
+    return _code("reporting.transfer")
 
 
 def tracking_code() -> str:

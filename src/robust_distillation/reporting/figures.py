@@ -4,39 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pandas as pd
-
-matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from robust_distillation.config import NO_TEACHER
 from robust_distillation.evaluation.outcomes import ITSELF
 from robust_distillation.evaluation.statistics import accuracies
-from robust_distillation.files import replacing
+from robust_distillation.reporting.style import STYLE, colours, save
 from robust_distillation.reporting.tables import Matrix, at_headline, metric_title
-
-STYLE = {
-    "figure.dpi": 150, "savefig.bbox": "tight", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.grid": True, "grid.alpha": 0.25, "legend.frameon": False,
-}  # fmt: skip
-
-
-def colours(methods: list[str]) -> dict[str, tuple]:
-    """One colour per method, the same in every figure."""
-    return {method: plt.get_cmap("tab10" if len(methods) <= 10 else "tab20")(i) for i, method in enumerate(methods)}
 
 
 def training_curves(curves: pd.DataFrame, matrix: Matrix, teacher: str, student: str) -> Figure:
     """Validation accuracy by epoch, mean over seeds with the range shaded.
 
-    curves: columns teacher, student, method, seed, epoch, validation_clean, validation_apgd (fractions).
+    curves: columns teacher, student, method, seed, epoch, selection_clean, selection_robust (fractions).
     """
     shown = curves[curves["student"].eq(student) & curves["teacher"].isin([teacher, NO_TEACHER])]
     figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.2), sharex=True, layout="constrained")
-    titles = {"validation_clean": "Clean", "validation_apgd": "Under APGD-CE"}
+    titles = {"selection_clean": "Clean", "selection_robust": "Under attack"}
     for axis, (column, title) in zip(axes, titles.items(), strict=True):
         for method, colour in colours(matrix.methods).items():
             epochs = 100 * shown[shown["method"].eq(method)].dropna(subset=[column]).set_index("epoch")[column]
@@ -110,17 +97,6 @@ def per_class(outcomes: pd.DataFrame, matrix: Matrix, classes: tuple[str, ...], 
     axis.set_title(f"{metric_title(metric)} accuracy by class (%): student {student}, teacher {teacher}", fontsize=9)
     figure.colorbar(image, ax=axis, fraction=0.03, pad=0.02)
     return figure
-
-
-def save(figure: Figure, stem: Path) -> None:
-    """Both files, without the time of day in them."""
-    for suffix, metadata in (
-        (".png", {"Software": None}),
-        (".pdf", {"CreationDate": None, "Creator": None, "Producer": None}),
-    ):
-        with replacing(stem.with_suffix(suffix)) as temporary:
-            figure.savefig(temporary, metadata=metadata)
-    plt.close(figure)
 
 
 def draw_all(

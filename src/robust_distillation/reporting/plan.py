@@ -1,4 +1,4 @@
-"""What an experiment will do, before it does it."""
+"""What an experiment will do and cost, before it does it."""
 
 from __future__ import annotations
 
@@ -7,45 +7,79 @@ from collections import Counter
 from tabulate import tabulate
 
 from robust_distillation.config import Experiment
+from robust_distillation.reporting.cost import SURVIVORS, cache_width, costs, views_of
+
+STEPS = ("train-teacher", "fill-cache", "train-student", "attack", "structure", "transfer")
 
 
-def describe(experiment: Experiment) -> str:
+def jobs(experiment: Experiment) -> dict[str, int]:
+    """How many jobs each kind of step will be, from nothing."""
+    models = len(experiment.runs) + len(experiment.teachers)
+    imported = sum(teacher.imported is not None for teacher in experiment.teachers.values())
+    targets, structure = len(experiment.file.transfer), experiment.file.structure is not None
+    counted = {
+        "prepare-data": 1 + targets,
+        "import-teacher": imported,
+        "train-teacher": len(experiment.teachers) - imported,
+        "fill-cache": len(experiment.caches),
+        "train-student": len(experiment.runs),
+        "attack": models * (experiment.shards + (experiment.shards > 1)),
+        "structure": models * structure,
+        "transfer": models * targets,
+        "tables, figures, tracking": 3 + structure + targets,
+    }
+    return {step: count for step, count in counted.items() if count}
+
+
+def describe(experiment: Experiment, tflops: float) -> str:
+    """tflops: sustained speed of one device, in 10^12 operations per second."""
     threat, evaluation = experiment.threat_model, experiment.evaluation
-    views = (2 * experiment.dataset.padding + 1) ** 2 * (2 if experiment.info.flips else 1)
+    views, found = views_of(experiment), costs(experiment)
     trained = Counter(run.method for run in experiment.runs)
     rows = [
         (name, experiment.methods[name].kind, _teaching(experiment, name), trained[name]) for name in experiment.methods
     ]
-    models = len(experiment.runs) + len(experiment.teachers)
-    per_model = experiment.shards + (experiment.shards > 1)
-    jobs = {
-        "prepare-data": 1,
-        "train-teacher": len(experiment.teachers),
-        "fill-cache": len(experiment.caches),
-        "train-student": len(experiment.runs),
-        "attack": models * per_model,
-        "tables, figures, tracking": 3,
-    }
+    counted = jobs(experiment)
+    work = [
+        (step, f"{found.flops[step] / 1e15:.4g}", f"{found.flops[step] / tflops / 3.6e15:.4g}")
+        for step in STEPS
+        if found.flops[step]
+    ]
+    total = sum(found.flops.values())
+    work.append(("in all", f"{total / 1e15:.4g}", f"{total / tflops / 3.6e15:.4g}"))
     lines = [
-        f"Experiment {experiment.name}: {experiment.dataset.name}, {threat.norm} eps {threat.eps:g}, "
+        f"Experiment {experiment.name}: {experiment.dataset.name}, {threat.norm} eps {threat.eps:.4g}, "
         f"{experiment.file.protocol} protocol",
-        f"  {experiment.size('train')} training images with {views} views each, "
-        f"{experiment.size('validation')} validation images, {experiment.test_images} test images",
+        f"  {experiment.size('train')} training images with {views} views each; best is chosen on "
+        f"{experiment.size('validation')} {'test' if experiment.selects_on_test else 'validation'} images; "
+        f"{experiment.test_images} test images",
         f"  teachers: {', '.join(experiment.teachers) or 'none'}; students: {', '.join(experiment.students)}; "
         f"seeds: {', '.join(map(str, experiment.file.seeds))}",
         f"  attacks: {', '.join(evaluation.attacks)} on {' and '.join(evaluation.checkpoints)}",
         "",
         tabulate(rows, headers=["name", "method", "teacher is asked for", "students to train"]),
         "",
-        tabulate([*jobs.items(), ("in all", sum(jobs.values()))], headers=["step", "jobs"]),
+        tabulate([*counted.items(), ("in all", sum(counted.values()))], headers=["step", "jobs"]),
         "",
+        tabulate(
+            work, headers=["step", "PFLOP", "GPU-hours"], disable_numparse=True, colalign=("left", "right", "right")
+        ),
+        f"GPU-hours at {tflops:g} TFLOP/s sustained (--tflops); {SURVIVORS:.0%} of the images are taken to survive "
+        "Square and AutoAttack",
+        "",
+        "Disk",
     ]
     images = experiment.size("train") * views
     for teacher, kind in experiment.caches:
-        width = f"{len(experiment.info.classes)}" if kind == "logits" else "its feature width"
-        total = f" = {images * len(experiment.info.classes) * 4 / 1e6:.1f} MB" if kind == "logits" else ""
-        lines.append(f"Cache of {teacher}, {kind}: {images} x {width} x 4 bytes{total}")
+        width = cache_width(experiment, teacher, kind)
+        lines.append(f"  cache of {teacher}, {kind}: {images} x {width} x 4 bytes = {_size(4 * images * width)}")
+    lines.append(f"  checkpoints: {_size(found.bytes['checkpoints'])}")
+    lines.append(f"  in all: {_size(sum(found.bytes.values()))}")
     return "\n".join(lines)
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def _teaching(experiment: Experiment, name: str) -> str:

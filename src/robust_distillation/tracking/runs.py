@@ -53,11 +53,12 @@ def finished_runs(experiment: Experiment, layout: Layout) -> Iterator[Finished]:
         outcomes = layout.outcomes(folder)
         found = accuracies(read_outcomes([outcomes]))
         record = read_json(folder / "record.json")
+        curves = [file for file in [folder / "metrics.jsonl"] if file.is_file()]  # none of an imported teacher
         yield Finished(
             name,
             record,
-            [folder / "metrics.jsonl", outcomes],
-            read_json_lines(folder / "metrics.jsonl"),
+            [*curves, outcomes],
+            [line for file in curves for line in read_json_lines(file)],
             {f"test_{row.checkpoint}_{row.metric}": row.value for row in found.itertuples()},
             tags={"git_commit": (record["git"] or {}).get("commit", ""), "code": record["code"]},
         )
@@ -69,7 +70,7 @@ def import_runs(experiment: Experiment, layout: Layout) -> dict[str, str]:
 
     client = MlflowClient(store())
     place = _experiment(client, experiment.name)
-    shown = [layout.tables / f"main.{suffix}" for suffix in ("csv", "md", "tex")]
+    shown = sorted(layout.tables.iterdir())
     for teacher, student in experiment.pairs:
         shown += sorted((layout.figures / teacher / student).iterdir())
     summary = Finished("summary", {"settings": {}, "time": {}}, [], [], artifacts=shown)

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from robust_distillation.attacks.apgd import held_against_apgd
 from robust_distillation.attacks.core import maximise
 from robust_distillation.config import ThreatModel, Training
 from robust_distillation.data.dataset import Dataset
@@ -20,6 +19,7 @@ from robust_distillation.models.frozen import frozen
 from robust_distillation.models.output import Output, output
 from robust_distillation.randomness import derived_seed, generator
 from robust_distillation.training.reduction import reduce
+from robust_distillation.training.selection import held_on_selection
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +47,14 @@ class Trainer:
 
     def __post_init__(self) -> None:
         parameters = list(self.model.parameters()) + (list(self.state.parameters()) if self.state else [])
+        groups = [{"params": parameters}]
+        if self.settings.weight_decay_on == "weights":
+            groups = [
+                {"params": [parameter for parameter in parameters if parameter.ndim > 1]},
+                {"params": [parameter for parameter in parameters if parameter.ndim <= 1], "weight_decay": 0.0},
+            ]
         self.optimizer = torch.optim.SGD(
-            parameters,
+            groups,
             lr=self.settings.learning_rate,
             momentum=self.settings.momentum,
             weight_decay=self.settings.weight_decay,
@@ -61,7 +67,7 @@ class Trainer:
         """
         passes = self.passes(x, labels, index, views, epoch, step)
         index = index.to(labels.device)
-        batch = Batch(labels, index, generator=generator(self.seed, "method", epoch, step), **passes)
+        batch = Batch(labels, index, generator=generator(self.seed, "method", epoch, step), epoch=epoch, **passes)
         terms = self.method.loss_terms(batch, self.state)
         loss, means = reduce(terms, self.model.classifier.out_features, self.settings.kl_scale)
         self.optimizer.zero_grad(set_to_none=True)
@@ -72,8 +78,8 @@ class Trainer:
     def passes(
         self, x: Tensor, labels: Tensor, index: Tensor, views: Tensor, epoch: int, step: int
     ) -> dict[str, Output]:
-        """The forward passes that the method needs. As in RSLAD's code the adversarial batch goes through the student
-        before the clean one, each with its own batch statistics."""
+        """The forward passes that the method needs, through the student in the order of `settings.passes`, each batch
+        with its own batch norm statistics."""
         needs, found = self.method.needs, {}
         if needs.teacher_logits or needs.teacher_features:
             found["teacher"] = self.teacher.clean(x, index, views)
@@ -81,23 +87,31 @@ class Trainer:
             with frozen(self.model), torch.no_grad():
                 found["reference"] = output(self.model, x)
         if needs.adversarial:
-            given = Batch(labels, index, **found)
+            given = Batch(labels, index, epoch=epoch, **found)
             inner = self.settings.inner_attack
-            adversarial = maximise(
+            found["adversarial"] = adversarial = maximise(
                 self.model,
                 x,
                 lambda logits: self.method.inner_objective(logits, given),
-                self.threat_model,
+                self.threat_model if inner.eps is None else self.threat_model.model_copy(update={"eps": inner.eps}),
                 steps=inner.steps,
                 step_size=inner.step_size,
                 start=inner.start,
                 generator=generator(self.seed, "attack", epoch, step),
+                mode=inner.mode,
+                project_start=inner.project_start,
             )
-            found["adversarial"] = output(self.model, adversarial)
             if needs.teacher_adversarial:
                 found["teacher_adversarial"] = self.teacher(adversarial)
-        if needs.clean:
-            found["clean"] = output(self.model, x)
+        batches = {"clean": x, "adversarial": found.pop("adversarial", None)}
+        for name in self.method.passes(self.settings.passes, epoch):
+            if not getattr(needs, name):
+                continue
+            if name not in found:
+                found[name] = output(self.model, batches[name])
+            else:  # through again: only the running statistics move
+                with torch.no_grad():
+                    self.model(batches[name])
         return found
 
 
@@ -119,7 +133,17 @@ def method_state(method: Method, data: Dataset, model: nn.Module, teacher_featur
 
 def learning_rate(settings: Training, epoch: int) -> float:
     """In the epoch with this number, counted from 1: multiplied by `factor` after each milestone."""
-    return settings.learning_rate * settings.factor ** sum(milestone < epoch for milestone in settings.milestones)
+    passed = sum(milestone < epoch for milestone in settings.milestones)
+    if settings.decay == "from_initial":
+        passed = min(passed, 1)
+    return settings.learning_rate * settings.factor**passed
+
+
+def looked_at(settings: Training, epoch: int) -> bool:
+    """Whether `best` may be the checkpoint after this epoch."""
+    selection = settings.selection
+    every = epoch > (selection.every_epoch_after or settings.epochs)
+    return every or epoch % selection.every == 0 or epoch == settings.epochs
 
 
 def batches(
@@ -128,6 +152,8 @@ def batches(
     """x, labels, index, views of each step of an epoch."""
     views = scheme.epoch(seed, epoch, len(data))
     for index in epoch_order(seed, epoch, len(data)).split(settings.batch_size):
+        if settings.drop_last and len(index) < settings.batch_size:
+            break
         x = data.views(scheme, index, views[index]).to(device)
         yield x, data.labels[index].to(device), index, views[index]
 
@@ -140,7 +166,8 @@ def train(
     device: torch.device,
     on_epoch: Callable[[dict[str, Any]], None] = lambda line: None,
 ) -> Trained:
-    """Trains for all epochs and chooses `best` on the validation split; the test split is never seen here."""
+    """Trains for all epochs and chooses `best` on the images of `validation` (the test images only where the official
+    protocol hands them over as such)."""
     settings, model = trainer.settings, trainer.model
     best, best_epoch, best_score = None, 0, (-1.0, -1.0)
     metrics = []
@@ -158,9 +185,9 @@ def train(
         line = {"epoch": epoch, "learning_rate": rate, **{name: float(value) / steps for name, value in sums.items()}}
         if not torch.isfinite(torch.tensor(line["loss"])):
             raise FloatingPointError(f"the loss is {line['loss']} in epoch {epoch}: lower training.learning_rate")
-        if epoch % settings.selection.every == 0 or epoch == settings.epochs:
+        if looked_at(settings, epoch):
             clean, robust = validate(trainer, validation, device)
-            line |= {"validation_clean": clean, "validation_apgd": robust}
+            line |= {"selection_clean": clean, "selection_robust": robust}
             if (robust, clean) > best_score:
                 best, best_epoch, best_score = _copy(model), epoch, (robust, clean)
         metrics.append(line)
@@ -169,14 +196,14 @@ def train(
 
 
 def validate(trainer: Trainer, validation: Dataset, device: torch.device) -> tuple[float, float]:
-    """Accuracy on the validation split, clean and under the short APGD-CE, the same one at every epoch."""
-    clean, held = held_against_apgd(
+    """Accuracy on the images that `best` is chosen on, clean and under attack, the same one at every epoch."""
+    clean, held = held_on_selection(
         trainer.model,
-        validation.floats().to(device),
-        validation.labels.to(device),
+        validation,
         trainer.threat_model,
-        trainer.settings.selection.steps,
+        trainer.settings.selection,
         derived_seed(trainer.seed, "selection") % 2**32,
+        device,
     )
     return clean.float().mean().item(), held.float().mean().item()
 

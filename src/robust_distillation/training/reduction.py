@@ -13,15 +13,17 @@ def reduce(terms: Iterable[Term], classes: int, kl_scale: str) -> tuple[Tensor, 
     """The loss, and each term's batch mean before weighting (detached, for the curves).
 
     kl_scale `sum`: a divergence is summed over the classes, as its definition says. `mean`: it is averaged over them,
-    too (torch.mean over batch and classes), as in the published code of RSLAD and ARD; it then weighs 1/classes as much
-    against the other terms and against the weight decay.
+    too (torch.mean over batch and classes, ARD's KLDivLoss); it then weighs 1/classes as much against the other terms
+    and against the weight decay. `tenth`: a tenth of the sum, as in RSLAD's code: the mean over batch and 10 classes,
+    and for 100 classes that mean times 10.
     """
+    scale = {"sum": 1, "mean": classes, "tenth": 10}[kl_scale]
     means: dict[str, Tensor] = {}
     loss: Tensor | float = 0.0
     for term in terms:
         mean = term.values.mean()
-        if term.divergence and kl_scale == "mean":
-            mean = mean / classes
+        if term.divergence:
+            mean = mean / scale
         means[term.name] = mean.detach()
         loss = loss + term.weight * mean
     return loss, means

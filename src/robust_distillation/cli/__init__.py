@@ -1,0 +1,44 @@
+"""The commands: one per step. They read the experiment, call the step with resolved values, and write the record.
+
+Heavy imports lie inside the commands, so that `--help` is instant and each job imports only what it uses.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import click
+
+from robust_distillation.cli import evaluation, experiment, reporting, training
+from robust_distillation.errors import UserError
+
+__all__ = ["main"]
+
+
+class Group(click.Group):
+    """Turns a person's mistake into one message and exit code 2; a fault keeps its traceback and exit code 1."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except UserError as error:
+            click.echo(f"Error: {error}", err=True)
+            context.exit(2)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="robust-distillation")
+def main() -> None:
+    """Distils adversarial robustness from a large teacher into small students, and shows what came out.
+
+    `make reproduce` runs all of it in order; each command here is one step of an experiment.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    logging.getLogger("auto-attack").setLevel(logging.WARNING)
+
+
+for module in (experiment, training, evaluation, reporting):
+    for command in module.COMMANDS:
+        main.add_command(command)

@@ -1,0 +1,3 @@
+from robust_distillation.cli import main
+
+main()

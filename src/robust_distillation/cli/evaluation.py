@@ -1,0 +1,168 @@
+"""Attacks on finished models, and the analyses: what they know, and what carries over to another task."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import click
+
+from robust_distillation.cli.shared import example, experiment_options, model_named
+from robust_distillation.errors import UserError
+from robust_distillation.layout import Layout
+
+SPLITS = ("train", "validation", "test")
+log = logging.getLogger("robust-distillation")
+
+
+@click.command()
+@click.argument("model")
+@click.option("--shard", metavar="I-of-N", help="Only this share of the blocks.")
+@experiment_options
+@example("attack wide/small/rslad/seed-0")
+def attack(model: str, shard: str | None, path: str, overlay: str | None) -> None:
+    """Attack the checkpoints of a student (TEACHER/STUDENT/METHOD/seed-N) or of a teacher (its name)."""
+    from robust_distillation.cache.teaching import weights_of
+    from robust_distillation.compute import device_of
+    from robust_distillation.config import load
+    from robust_distillation.data.prepared import split_of
+    from robust_distillation.evaluation import blocks
+    from robust_distillation.evaluation.attack import attack_run
+    from robust_distillation.evaluation.outcomes import write_outcomes
+    from robust_distillation.files import sha256
+    from robust_distillation.models.checkpoint import load_model
+    from robust_distillation.provenance.record import Recorder
+    from robust_distillation.provenance.steps import attack_code
+
+    experiment = load(path, overlay)
+    layout, evaluation = Layout(experiment.name), experiment.evaluation
+    chosen = model_named(experiment, model)
+    settings = experiment.attack_settings(list(chosen.checkpoints))
+    recorder = Recorder("attack", settings, attack_code(experiment, chosen.architecture))
+    todo = blocks.blocks(experiment.test_images, evaluation.block_size, evaluation.seed)
+    output = layout.outcomes(chosen.folder)
+    if shard is not None:
+        output = layout.shard(chosen.folder, shard)
+        number, of = _shard(shard)
+        todo = blocks.shard(todo, number, of)
+    device, files = device_of(experiment), dict(chosen.checkpoints)
+    surrogate = None
+    if experiment.surrogate:
+        files["surrogate"] = weights_of(experiment, experiment.surrogate)
+        surrogate = load_model(files["surrogate"]).to(device)
+    outcomes = attack_run(
+        chosen.checkpoints, split_of(experiment, "test"), todo, evaluation.attacks, experiment.threat_model, device,
+        surrogate, _say_block,
+    )  # fmt: skip
+    write_outcomes(output, outcomes.assign(**chosen.keys))
+    inputs = {file: sha256(file) for file in (layout.data, *files.values())}
+    recorder.write(layout.record(output), inputs, [output])
+
+
+@click.command("merge-outcomes")
+@click.argument("model")
+@experiment_options
+@example("merge-outcomes wide/small/rslad/seed-0")
+def merge_outcomes(model: str, path: str, overlay: str | None) -> None:
+    """Put the outcomes of a model's shards together."""
+    from robust_distillation.config import load
+    from robust_distillation.evaluation.outcomes import merge, write_outcomes
+    from robust_distillation.files import sha256
+    from robust_distillation.provenance.record import Recorder
+    from robust_distillation.provenance.steps import merge_code
+
+    experiment = load(path, overlay)
+    layout = Layout(experiment.name)
+    folder = model_named(experiment, model).folder
+    shards = [layout.shard(folder, f"{i}-of-{experiment.shards}") for i in range(1, experiment.shards + 1)]
+    recorder = Recorder("merge-outcomes", {"shards": experiment.shards}, merge_code())
+    write_outcomes(layout.outcomes(folder), merge(shards))
+    output = layout.outcomes(folder)
+    recorder.write(layout.record(output), {file: sha256(file) for file in shards}, [output])
+
+
+@click.command()
+@click.argument("model")
+@experiment_options
+@example("structure wide/small/rslad/seed-0")
+def structure(model: str, path: str, overlay: str | None) -> None:
+    """Write down how a model's logits relate the classes, and how far an attack moves its features."""
+    from robust_distillation.compute import device_of
+    from robust_distillation.config import load
+    from robust_distillation.data.prepared import split_of
+    from robust_distillation.evaluation.structure import structure_of
+    from robust_distillation.files import sha256, write_json
+    from robust_distillation.models.checkpoint import load_model
+    from robust_distillation.provenance.record import Recorder
+    from robust_distillation.provenance.steps import structure_code
+
+    experiment = load(path, overlay)
+    layout, chosen = Layout(experiment.name), model_named(experiment, model)
+    settings = experiment.structure_settings()
+    recorder = Recorder("structure", settings, structure_code(experiment, chosen.architecture))
+    (checkpoint, weights), device = chosen.headline, device_of(experiment)
+    data = split_of(experiment, "test").first(settings["images"])
+    x, labels = data.floats().to(device), data.labels.to(device)
+    found = structure_of(load_model(weights).to(device), x, labels, experiment.threat_model, settings["seed"])
+    output = layout.structure(chosen.folder)
+    write_json(output, {**chosen.keys, "checkpoint": checkpoint, **found})
+    recorder.write(layout.record(output), {file: sha256(file) for file in (layout.data, weights)}, [output])
+
+
+@click.command()
+@click.argument("target")
+@click.argument("model")
+@experiment_options
+@example("transfer parity wide/small/rslad/seed-0")
+def transfer(target: str, model: str, path: str, overlay: str | None) -> None:
+    """Train a linear head for another task on a model's frozen backbone, and attack both end to end."""
+    from robust_distillation.compute import device_of
+    from robust_distillation.config import load
+    from robust_distillation.data.prepared import checked
+    from robust_distillation.errors import unknown
+    from robust_distillation.evaluation import blocks
+    from robust_distillation.evaluation.attack import attack_run
+    from robust_distillation.evaluation.outcomes import write_outcomes
+    from robust_distillation.evaluation.transfer import train_head
+    from robust_distillation.files import sha256
+    from robust_distillation.models.checkpoint import load_model, read_checkpoint, save_checkpoint
+    from robust_distillation.provenance.record import Recorder
+    from robust_distillation.provenance.steps import transfer_code
+
+    experiment = load(path, overlay)
+    if target not in experiment.file.transfer:
+        raise UserError(unknown("transfer", target, experiment.file.transfer))
+    layout, chosen, files = Layout(experiment.name), model_named(experiment, model), experiment.file.transfer[target]
+    settings, written = experiment.transfer_settings(target), layout.target_data(target)
+    recorder = Recorder("transfer", settings, transfer_code(experiment, target, chosen.architecture))
+    (checkpoint, weights), device = chosen.headline, device_of(experiment)
+    split = {name: checked(files.dataset.name, files.dataset.options, name, written) for name in SPLITS}
+    backbone, metadata = load_model(weights).to(device), read_checkpoint(weights)[1]
+    state, metrics = train_head(backbone, split["train"], split["validation"], files, chosen.keys["seed"], device)
+    log.info("head for %s: %s", target, metrics[-1])
+    info, output = split["test"].info, layout.transferred(target, chosen.folder)
+    own = {"shape": list(info.shape), "classes": list(info.classes)}
+    metadata |= {"dataset": {**settings["dataset"], **own}, "role": "transferred", "head": settings}
+    save_checkpoint(output.with_suffix(".safetensors"), state, metadata)
+    todo = blocks.blocks(settings["images"], settings["block_size"], settings["seed"])
+    outcomes = attack_run(
+        {checkpoint: output.with_suffix(".safetensors")}, split["test"], todo, files.attacks, experiment.threat_model,
+        device, None, _say_block,
+    )  # fmt: skip
+    write_outcomes(output, outcomes.assign(**chosen.keys))
+    outputs = [output, output.with_suffix(".safetensors")]
+    recorder.write(layout.record(output), {file: sha256(file) for file in (written, weights)}, outputs, head=metrics)
+
+
+def _say_block(checkpoint: str, block: Any) -> None:
+    log.info("%s: attacked images %d to %d with seed %d", checkpoint, block.start, block.stop - 1, block.seed)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    number, _, of = text.partition("-of-")
+    if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise UserError(f"--shard {text!r}: give it as I-of-N with I from 1 to N, e.g. 2-of-3")
+    return int(number), int(of)
+
+
+COMMANDS = (attack, merge_outcomes, structure, transfer)

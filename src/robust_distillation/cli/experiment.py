@@ -1,0 +1,86 @@
+"""The experiment as a whole: what it will do, whether it can, and all of it in one go."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from robust_distillation.cli.shared import check_data, example, experiment_options
+from robust_distillation.errors import UserError
+from robust_distillation.layout import Layout
+
+
+@click.command()
+@click.option(
+    "--tflops",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10,
+    show_default=True,
+    help="Sustained speed of one GPU, in 10^12 operations per second.",
+)
+@experiment_options
+@example("plan --experiment experiments/fashion_mnist.yaml")
+def plan(tflops: float, path: str, overlay: str | None) -> None:
+    """Print what an experiment will do and cost: runs, jobs, GPU-hours and disk. Nothing is written."""
+    from robust_distillation.config import load
+    from robust_distillation.reporting.plan import describe
+
+    click.echo(describe(load(path, overlay), tflops))
+
+
+@click.command()
+@experiment_options
+@example("reproduce --experiment experiments/fashion_mnist.yaml")
+def reproduce(path: str, overlay: str | None) -> None:
+    """Run an experiment through Snakemake, from nothing to the table; what is done already stays.
+
+    Ends by printing the table and where to look next.
+    """
+    from robust_distillation.config import load
+    from robust_distillation.reporting.reproduce import run_workflow
+
+    experiment = load(path, overlay)
+    check_data(experiment)
+    sys.exit(run_workflow(experiment, path, overlay))
+
+
+@click.command()
+@experiment_options
+@example("check --experiment params.yaml")
+def check(path: str, overlay: str | None) -> None:
+    """Check an experiment file, and that its data are here or may be fetched. Writes nothing."""
+    from robust_distillation.config import load
+
+    experiment = load(path, overlay)
+    check_data(experiment)
+    click.echo(f"{path}: experiment {experiment.name}, students to train: {len(experiment.runs)}")
+
+
+@click.command("prepare-data")
+@click.option("--target", metavar="NAME", help="The dataset of this transfer, instead of the experiment's own.")
+@experiment_options
+@example("prepare-data")
+def prepare_data(target: str | None, path: str, overlay: str | None) -> None:
+    """Fetch the dataset where it is missing, and write down what it is."""
+    from robust_distillation.config import load
+    from robust_distillation.data.prepared import description
+    from robust_distillation.errors import unknown
+    from robust_distillation.files import write_json
+    from robust_distillation.provenance.record import Recorder
+    from robust_distillation.provenance.steps import data_code
+
+    experiment = load(path, overlay)
+    check_data(experiment)
+    layout, files = Layout(experiment.name), experiment.dataset
+    if target is not None:
+        if target not in experiment.file.transfer:
+            raise UserError(unknown("transfer", target, experiment.file.transfer))
+        files = experiment.file.transfer[target].dataset
+    output = layout.data if target is None else layout.target_data(target)
+    recorder = Recorder("prepare-data", experiment.data_settings(target), data_code(files.name))
+    write_json(output, description(files.name, files.options))
+    recorder.write(layout.record(output), {}, [output])
+
+
+COMMANDS = (plan, reproduce, check, prepare_data)

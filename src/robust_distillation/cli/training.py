@@ -1,0 +1,148 @@
+"""Teachers, their caches, and students."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from robust_distillation.cli.shared import example, experiment_options, run_named, teacher_named
+from robust_distillation.errors import UserError
+from robust_distillation.layout import Layout
+
+if TYPE_CHECKING:
+    from robust_distillation.config import Experiment, Recipe
+
+
+@click.command("train-teacher")
+@click.argument("teacher")
+@experiment_options
+@example("train-teacher wide")
+def train_teacher(teacher: str, path: str, overlay: str | None) -> None:
+    """Train a teacher of the experiment."""
+    from robust_distillation.config import load
+    from robust_distillation.provenance.record import Recorder
+    from robust_distillation.provenance.steps import teacher_code
+
+    experiment = load(path, overlay)
+    chosen = teacher_named(experiment, teacher)
+    if chosen.imported:
+        raise UserError(f"teacher {teacher}: is imported, not trained: robust-distillation import-teacher {teacher}")
+    layout, settings = Layout(experiment.name), experiment.teacher_settings(teacher)
+    recorder = Recorder("train-teacher", settings, teacher_code(experiment, teacher))
+    _train(experiment, layout.teacher(teacher), settings, recorder, chosen.recipe, role="teacher")
+
+
+@click.command("import-teacher")
+@click.argument("teacher")
+@experiment_options
+@example("import-teacher wrn-34-10 --experiment experiments/rslad_cifar10.yaml")
+def import_teacher(teacher: str, path: str, overlay: str | None) -> None:
+    """Import the published weights of a teacher: fetched where a URL is known, and checked."""
+    from robust_distillation.config import load
+    from robust_distillation.files import sha256
+    from robust_distillation.provenance.record import Recorder
+    from robust_distillation.provenance.steps import import_code
+    from robust_distillation.teachers.imported import import_to_file
+
+    experiment = load(path, overlay)
+    if not teacher_named(experiment, teacher).imported:
+        raise UserError(f"teacher {teacher}: is trained, not imported: robust-distillation train-teacher {teacher}")
+    layout, settings = Layout(experiment.name), experiment.teacher_settings(teacher)
+    recorder = Recorder("import-teacher", settings, import_code(experiment, teacher))
+    output = layout.teacher(teacher) / "imported.safetensors"
+    published = import_to_file(experiment, teacher, output)
+    written = {layout.data: sha256(layout.data)}
+    recorder.write(output.parent / "record.json", written, [output], published=published)
+
+
+@click.command("fill-cache")
+@click.argument("teacher")
+@click.argument("kind", type=click.Choice(["logits", "features"]))
+@experiment_options
+@example("fill-cache wide logits")
+def fill_cache(teacher: str, kind: str, path: str, overlay: str | None) -> None:
+    """Store a teacher's logits or features for every view of every training image."""
+    from robust_distillation.cache.fill import fill_cache
+    from robust_distillation.cache.store import description_of
+    from robust_distillation.cache.teaching import key_of, weights_of
+    from robust_distillation.compute import device_of
+    from robust_distillation.config import load
+    from robust_distillation.data.prepared import scheme_of, split_of
+    from robust_distillation.files import sha256
+    from robust_distillation.models.checkpoint import load_model
+    from robust_distillation.provenance.record import Recorder
+    from robust_distillation.provenance.steps import cache_code
+
+    experiment = load(path, overlay)
+    teacher_named(experiment, teacher)
+    layout = Layout(experiment.name)
+    recorder = Recorder("fill-cache", experiment.cache_settings(kind), cache_code(experiment, teacher))
+    device, data, scheme = device_of(experiment), split_of(experiment, "train"), scheme_of(experiment)
+    weights, output = weights_of(experiment, teacher), layout.cache(teacher, kind)
+    fill_cache(output, key_of(experiment, teacher, kind, data), load_model(weights), data, scheme, kind, device)
+    inputs = {file: sha256(file) for file in (layout.data, weights)}
+    recorder.write(layout.record(output), inputs, [output, description_of(output)])
+
+
+@click.command("train-student")
+@click.argument("run")
+@experiment_options
+@example("train-student wide/small/rslad/seed-0")
+def train_student(run: str, path: str, overlay: str | None) -> None:
+    """Train one student. RUN is TEACHER/STUDENT/METHOD/seed-N; TEACHER is none where the method needs none."""
+    from robust_distillation.config import load
+    from robust_distillation.provenance.record import Recorder
+    from robust_distillation.provenance.steps import student_code
+
+    experiment = load(path, overlay)
+    chosen = run_named(experiment, run)
+    layout, settings = Layout(experiment.name), experiment.student_settings(chosen)
+    recorder = Recorder("train-student", settings, student_code(experiment, chosen))
+    folder = layout.student(chosen.teacher, chosen.student, chosen.method, chosen.seed)
+    recipe = experiment.recipes[chosen.method, chosen.student]
+    _train(experiment, folder, settings, recorder, recipe, role="student", teacher=chosen.teacher)
+
+
+def _train(
+    experiment: Experiment,
+    folder: Path,
+    settings: dict[str, Any],
+    recorder: Any,
+    recipe: Recipe,
+    *,
+    role: str,
+    teacher: str | None = None,
+) -> None:
+    """Trains a teacher or a student and writes its four files into `folder`."""
+    from robust_distillation.compute import device_of
+    from robust_distillation.data.prepared import scheme_of, split_of
+    from robust_distillation.files import sha256
+    from robust_distillation.training.run import train_to_files
+
+    written = Layout(experiment.name).data
+    device, data, inputs = device_of(experiment), split_of(experiment, "train"), {written: sha256(written)}
+    needs, lessons = recipe.method.needs, None
+    if needs.teacher:
+        from robust_distillation.cache.teaching import teaching
+
+        lessons = teaching(experiment, teacher, needs, data, device)
+        inputs |= lessons.files
+    outputs = train_to_files(
+        folder, settings, recipe.training, recipe.method.settings, experiment.threat_model, data, split_of(experiment, "validation"),
+        scheme_of(experiment), device,
+        description={
+            "role": role,
+            "teacher": teacher,
+            "training_images": data.digest(),
+            "hashes": {str(file): known for file, known in inputs.items()},
+        },
+        teacher=lessons and lessons.teacher,
+        teacher_features=lessons.features if lessons else 0,
+    )  # fmt: skip
+    record = folder / "record.json"
+    recorder.write(record, inputs, outputs, teacher_served_from=lessons.served_from if lessons else {})
+
+
+COMMANDS = (import_teacher, train_teacher, fill_cache, train_student)

@@ -1,0 +1,311 @@
+"""From a parsed file to the experiment: every name looked up, every default filled in, every value checked against the
+others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from robust_distillation import attacks, data, methods, models
+from robust_distillation.config.experiment import (
+    IMPORTED,
+    NO_TEACHER,
+    ON_SURROGATE,
+    Experiment,
+    NamedMethod,
+    Recipe,
+    Teacher,
+)
+from robust_distillation.config.parsing import overlaid, parse, path_text
+from robust_distillation.config.schema import DataFiles, ExperimentFile, Imported, TeacherEntry, Training
+from robust_distillation.data.info import DatasetInfo
+from robust_distillation.errors import UserError, shown, unknown
+from robust_distillation.reporting import published
+from robust_distillation.teachers import sources
+
+
+def resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None:
+    """The experiment, or None after adding what is wrong to `problems`."""
+    file = parse(ExperimentFile, raw, (), problems)
+    if file is None:
+        return None
+    info = _data_info(file.dataset, ("dataset",), problems)
+    classes = len(info.classes) if info else 10
+    if file.protocol == "controlled":  # what is wrong with the budget is said once, not for every method
+        _training(file.training, ("training",), problems)
+    resolver = _Resolver(file, classes, problems)
+    teachers = {name: resolver.teacher(name, entry or {}) for name, entry in file.teachers.items()}
+    students = {
+        name: resolver.architecture(entry or {}, name, ("students", name)) for name, entry in file.students.items()
+    }
+    recipes = {}
+    for name, entry in file.methods.items():
+        for student, architecture in students.items():
+            before = len(problems)
+            recipes[name, student] = resolver.recipe(entry or {}, name, architecture, ("methods", name))
+            if len(problems) > before:
+                break  # the same mistake would be named for every student
+    if info:
+        _check_images(file, info, problems)
+    _check_evaluation(file, classes, problems)
+    _check_analyses(file, info, problems)
+    _check_names(file, recipes, problems)
+    if problems:
+        return None
+    experiment = Experiment(file, teachers, students, recipes, arguments)
+    if not experiment.runs:
+        problems.append("exclude: leaves no run")
+    return experiment
+
+
+class _Resolver:
+    """What all entries share while they are looked up."""
+
+    def __init__(self, file: ExperimentFile, classes: int, problems: list[str]):
+        self.file, self.classes, self.problems = file, classes, problems
+
+    def recipe(self, entry: dict, default: str, architecture: dict, where: tuple) -> Recipe | None:
+        """A method and how it trains: the released code's settings under the official protocol, then the experiment's,
+        then the entry's own."""
+        own = entry.get("training", {})
+        entry = {key: value for key, value in entry.items() if key != "training"}
+        named = (*where, "method") if "method" in entry else where
+        kind = entry.pop("method", default)
+        try:
+            if not isinstance(kind, str):
+                raise UserError(unknown("method", kind, methods.names()))
+            method = methods.get(kind)
+        except UserError as error:
+            self.problems.append(f"{path_text(named)}: {error}")
+            return None
+        budget, settings = self.file.training, entry
+        if self.file.protocol == "official":
+            official = method.official(self.classes, architecture.get("name", ""))
+            if official is None:
+                self.problems.append(
+                    f"{path_text(named)}: {kind} has no official protocol (methods/{kind}.py says why): "
+                    "use protocol: controlled, or leave it out"
+                )
+                return None
+            budget, settings = overlaid(official.training, budget), {**official.settings, **entry}
+        elif own and where[0] == "methods":
+            self.problems.append(
+                f"{path_text((*where, 'training'))}: under the controlled protocol all methods share one budget"
+            )
+            return None
+        if not isinstance(own, dict):
+            self.problems.append(f"{path_text((*where, 'training'))}: input should be a mapping, found {shown(own)}")
+            return None
+        parsed = parse(method, settings, where, self.problems)
+        training = self._budget(overlaid(budget, own), (*where, "training"), bool(own))
+        return None if parsed is None or training is None else Recipe(NamedMethod(kind, parsed), training)
+
+    def _budget(self, budget: dict, where: tuple, own: bool) -> Training | None:
+        if self.file.protocol == "official":
+            return _training(budget, where, self.problems)
+        # Under the controlled protocol the shared budget's mistakes were named already.
+        return _training(budget, where, self.problems if own else [])
+
+    def teacher(self, name: str, entry: dict) -> Teacher | None:
+        where, before = ("teachers", name), len(self.problems)
+        keys = list(TeacherEntry.model_fields)
+        own = parse(TeacherEntry, {key: value for key, value in entry.items() if key in keys}, where, self.problems)
+        given = {key: value for key, value in entry.items() if key not in keys}
+        if own is None:
+            return None
+        if (own.trained_by is None) == (own.imported is None):
+            self.problems.append(f"{path_text(where)}: give either trained_by or imported")
+            return None
+        if own.imported:
+            return self._imported(name, own.imported, entry, given)
+        architecture = self.architecture(given, name, where, besides=keys)
+        if "method" not in own.trained_by:
+            self.problems.append(f"{path_text(where)}.trained_by.method: is missing")
+            return None
+        entry = own.trained_by | ({"training": own.training} if own.training else {})
+        recipe = self.recipe(entry, "", architecture, (*where, "trained_by"))
+        if recipe and recipe.method.needs.teacher:
+            kind = recipe.method.kind
+            self.problems.append(f"{path_text(where)}.trained_by.method: {kind!r} needs a teacher itself")
+        if len(self.problems) > before or recipe is None:
+            return None
+        return Teacher(architecture, recipe, None, own.seed, own.checkpoint)
+
+    def _imported(self, name: str, chosen: Imported, entry: dict, given: dict) -> Teacher | None:
+        where, before = ("teachers", name), len(self.problems)
+        for key in ("training", "checkpoint", "seed"):
+            if key in entry:
+                self.problems.append(f"{path_text((*where, key))}: means nothing for an imported teacher; leave it out")
+        if chosen.source not in sources.names():
+            problem = unknown("source", chosen.source, sources.names())
+            self.problems.append(f"{path_text(where)}.imported.source: {problem}")
+            return None
+        if chosen.normalisation not in (None, "none", *sources.NORMALISATIONS):
+            allowed = ["none", *sources.NORMALISATIONS]
+            problem = unknown("normalisation", chosen.normalisation, allowed)
+            self.problems.append(f"{path_text(where)}.imported.normalisation: {problem}")
+        base = {}
+        if chosen.source == sources.ROBUSTBENCH:
+            if not chosen.model:
+                self.problems.append(
+                    f"{path_text(where)}.imported.model: is missing: the name in RobustBench's model zoo"
+                )
+            base = {"architecture": "robustbench", "model": chosen.model or "", "threat": self.file.threat_model.norm}
+        elif chosen.source == sources.OWN:
+            if not chosen.file:
+                self.problems.append(f"{path_text(where)}.imported.file: is missing: where the weights lie")
+        else:
+            found = sources.SOURCES[chosen.source].architecture
+            base = {**{key: value for key, value in found.items() if key != "name"}, "architecture": found["name"]}
+        architecture = self.architecture({**base, **given}, name, where, besides=list(TeacherEntry.model_fields))
+        return None if len(self.problems) > before else Teacher(architecture, None, chosen, 0, IMPORTED)
+
+    def architecture(self, given: dict, default: str, where: tuple, besides: tuple | list = ()) -> dict[str, Any]:
+        """`{"name": ..., **all arguments}`; each argument must have the type that `build` declares, numbers be positive."""
+        problems = self.problems
+        named = (*where, "architecture") if "architecture" in given else where
+        name = given.get("architecture", default)
+        given = {key: value for key, value in given.items() if key != "architecture"}
+        try:
+            if not isinstance(name, str):
+                raise UserError(unknown("architecture", name, models.names()))
+            known = models.arguments(name)
+        except UserError as error:
+            problems.append(f"{path_text(named)}: {error}")
+            return {}
+        for key, value in given.items():
+            here, argument = path_text((*where, key)), known.get(key)
+            if argument is None:
+                problems.append(f"{here}: {unknown('key', key, [*known, 'architecture', *besides])}")
+            elif type(value).__name__ != argument.type:
+                problems.append(f"{here}: input should be of type {argument.type}, found {shown(value)}")
+            elif argument.choices and value not in argument.choices:
+                allowed = ", ".join(map(str, argument.choices))
+                problems.append(f"{here}: input should be one of {allowed}, found {shown(value)}")
+            elif argument.type in ("int", "float") and value <= 0:
+                problems.append(f"{here}: input should be greater than 0, found {shown(value)}")
+        return {"name": name, **{key: given.get(key, argument.default) for key, argument in known.items()}}
+
+
+def _training(budget: dict, where: tuple, problems: list[str]) -> Training | None:
+    training = parse(Training, budget, where, problems)
+    if training and training.milestones != sorted(set(training.milestones)):
+        problems.append(f"{path_text(where)}.milestones: {str(training.milestones)[:80]} must be ascending")
+    elif training and training.milestones and training.milestones[-1] >= training.epochs:
+        problems.append(
+            f"{path_text(where)}.milestones: {training.milestones[-1]} is never reached in {training.epochs} epochs"
+        )
+    return training
+
+
+def _data_info(files: DataFiles, where: tuple, problems: list[str]) -> DatasetInfo | None:
+    try:
+        return data.info(files.name, files.options)
+    except UserError as error:
+        key = "name" if files.name not in data.names() else "folder"
+        problems.append(f"{path_text((*where, key))}: {error}")
+        return None
+
+
+def _check_images(file: ExperimentFile, info: DatasetInfo, problems: list[str]) -> None:
+    sizes = dict(info.sizes)
+    if file.protocol == "official" and None not in sizes.values():
+        sizes = {"train": sizes["train"] + sizes["validation"], "validation": sizes["test"], "test": sizes["test"]}
+    limits = file.dataset.limit
+    for split, size in sizes.items():
+        limit = getattr(limits, split)
+        if size is None and limit is None:
+            problems.append(
+                f"dataset.limit.{split}: is needed as long as the folder {shown(file.dataset.folder)} is not there"
+            )
+        elif size is not None and limit is not None and limit > size:
+            problems.append(f"dataset.limit.{split}: {limit} is more than the {size} images of the split")
+    test = limits.test or sizes["test"]
+    for where, images in (
+        ("evaluation.images", file.evaluation.images),
+        ("structure.images", file.structure and file.structure.images),
+    ):
+        if test and (images or 0) > test:
+            problems.append(f"{where}: {images} is more than the {test} images of the test split")
+
+
+def _check_evaluation(file: ExperimentFile, classes: int, problems: list[str]) -> None:
+    evaluation = file.evaluation
+    _check_attacks(evaluation.attacks, "evaluation.attacks", file.threat_model.norm, classes, problems)
+    crafted = [name for name in evaluation.attacks if name.startswith(ON_SURROGATE)]
+    if crafted and evaluation.surrogate is None:
+        problems.append(f"evaluation.surrogate: is missing: the teacher that {crafted[0]} is crafted on")
+    if evaluation.surrogate is not None and evaluation.surrogate not in file.teachers:
+        problems.append(f"evaluation.surrogate: {unknown('teacher', evaluation.surrogate, file.teachers)}")
+    twice = next((name for name in evaluation.checkpoints if evaluation.checkpoints.count(name) > 1), None)
+    if twice is not None:
+        problems.append(f"evaluation.checkpoints: {shown(twice)} is named twice")
+
+
+def _check_attacks(
+    names: list[str], where: str, norm: str, classes: int, problems: list[str], surrogate: bool = True
+) -> None:
+    for i, name in enumerate(names):
+        base = name.removeprefix(ON_SURROGATE) if surrogate else name
+        if base not in attacks.names():
+            problems.append(f"{where}[{i}]: {unknown('attack', name, attacks.names())}")
+        elif norm not in attacks.registry.constant(base, "NORMS", ("linf", "l2")):
+            problems.append(f"{where}[{i}]: {name} is not defined for the norm {norm}")
+        elif classes < (least := attacks.registry.constant(base, "CLASSES", 2)):
+            problems.append(f"{where}[{i}]: {name} needs at least {least} classes, the dataset has {classes}")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        problems.append(f"{where}: {shown(twice)} is named twice")
+
+
+def _check_analyses(file: ExperimentFile, info: DatasetInfo | None, problems: list[str]) -> None:
+    for name, transfer in file.transfer.items():
+        target = _data_info(transfer.dataset, ("transfer", name, "dataset"), problems)
+        if target and info and target.shape != info.shape:
+            problems.append(
+                f"transfer.{name}.dataset: has images of shape {target.shape}, the students take {info.shape}: see size"
+            )
+        if target and target.sizes["test"] and (transfer.images or 0) > target.sizes["test"]:
+            problems.append(
+                f"transfer.{name}.images: {transfer.images} is more than the {target.sizes['test']} images of the split"
+            )
+        known = len(target.classes) if target else 10
+        where = f"transfer.{name}.attacks"
+        _check_attacks(transfer.attacks, where, file.threat_model.norm, known, problems, surrogate=False)
+
+
+def _check_names(file: ExperimentFile, recipes: dict, problems: list[str]) -> None:
+    """Names that stand for others: seeds, teachers, exclusions, tables."""
+    if len(set(file.seeds)) < len(file.seeds):
+        twice = next(seed for seed in file.seeds if file.seeds.count(seed) > 1)
+        problems.append(f"seeds: {twice} is named twice")
+    if NO_TEACHER in file.teachers:
+        problems.append(f"teachers.{NO_TEACHER}: this name is kept for methods that need no teacher; choose another")
+    if not file.teachers:
+        needing = dict.fromkeys(name for (name, _), recipe in recipes.items() if recipe and recipe.method.needs.teacher)
+        problems.extend(f"methods.{name}: needs a teacher, but no teacher is given under teachers" for name in needing)
+    groups = {
+        "teacher": [*file.teachers, NO_TEACHER],
+        "student": [*file.students],
+        "method": [*file.methods],
+        "seed": [*file.seeds],
+    }
+    for i, rule in enumerate(file.exclude):
+        given = rule.model_dump(exclude_none=True)
+        if not given:
+            problems.append(f"exclude[{i}]: matches every run. Give a teacher, student, method or seed")
+        for key, values in given.items():
+            _check_members(key, values, groups[key], f"exclude[{i}].{key}", problems)
+    groups["checkpoint"] = file.evaluation.checkpoints
+    groups["metric"] = ["clean", *file.evaluation.attacks]
+    for name, table in file.tables.items():
+        if name in ("main", "structure") or name.startswith("transfer-"):
+            problems.append(f"tables.{name}: this name is kept for a table that is always made; choose another")
+        for key in ("teacher", "student", "method", "checkpoint", "metric"):
+            _check_members(key, getattr(table, f"{key}s") or [], groups[key], f"tables.{name}.{key}s", problems)
+    _check_members("reference", file.published, published.references(), "published", problems)
+
+
+def _check_members(what: str, values: list, allowed: list, where: str, problems: list[str]) -> None:
+    for value in values:
+        if value not in allowed:
+            problems.append(f"{where}: {unknown(what, value, map(str, allowed))}")

@@ -1,0 +1,45 @@
+"""CIFAR-10 (Krizhevsky, 2009): 32x32 colour images, from FOLDER/cifar-10-batches-py as torchvision keeps them.
+
+The last 5,000 training images are the validation split.
+"""
+
+from __future__ import annotations
+
+from robust_distillation.data import cifar_batches
+from robust_distillation.data.info import DataOptions, DatasetInfo
+from robust_distillation.data.published import Published, Source
+from robust_distillation.data.resizing import resized
+
+FACTS = DatasetInfo(
+    shape=(3, 32, 32),
+    classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    flips=True,
+    sizes={"train": 45000, "validation": 5000, "test": 10000},
+)
+MD5 = {
+    "cifar-10-batches-py/data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "cifar-10-batches-py/data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "cifar-10-batches-py/data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "cifar-10-batches-py/data_batch_4": "634d18415352ddfa80567beed471001a",
+    "cifar-10-batches-py/data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "cifar-10-batches-py/test_batch": "40351d587109b95175f43aff81a1287e",
+}
+*TRAIN, TEST = MD5
+FILES = Published(
+    "cifar10",
+    "https://www.cs.toronto.edu/~kriz/",
+    (Source("cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a", tuple(MD5)),),
+    md5=MD5,
+)
+check, fetch = FILES.check, FILES.fetch
+
+
+def info(options: DataOptions) -> DatasetInfo:
+    return FILES.described(FACTS, options, TRAIN, TEST, cifar_batches.count)
+
+
+def read(split: str, options: DataOptions):
+    """uint8 images [N,3,H,W] and int64 labels [N]."""
+    images, labels = cifar_batches.read(FILES, [TEST] if split == "test" else TRAIN, options, "labels")
+    chosen = FILES.part(split, len(labels), FACTS, options)
+    return resized(images[chosen], options.size), labels[chosen]

@@ -1,0 +1,50 @@
+"""CIFAR-100 (Krizhevsky, 2009): 32x32 colour images, from FOLDER/cifar-100-python as torchvision keeps them.
+
+The labels are the fine ones. The last 5,000 training images are the validation split.
+"""
+
+from __future__ import annotations
+
+from robust_distillation.data import cifar_batches
+from robust_distillation.data.info import DataOptions, DatasetInfo
+from robust_distillation.data.published import Published, Source
+from robust_distillation.data.resizing import resized
+
+CLASSES = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
+caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish
+forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle
+mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine
+possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar
+sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle wardrobe whale
+willow_tree wolf woman worm
+"""
+FACTS = DatasetInfo(
+    shape=(3, 32, 32),
+    classes=tuple(CLASSES.split()),
+    flips=True,
+    sizes={"train": 45000, "validation": 5000, "test": 10000},
+)
+MD5 = {
+    "cifar-100-python/train": "16019d7e3df5f24257cddd939b257f8d",
+    "cifar-100-python/test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+}
+TRAIN, TEST = MD5
+FILES = Published(
+    "cifar100",
+    "https://www.cs.toronto.edu/~kriz/",
+    (Source("cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85", tuple(MD5)),),
+    md5=MD5,
+)
+check, fetch = FILES.check, FILES.fetch
+
+
+def info(options: DataOptions) -> DatasetInfo:
+    return FILES.described(FACTS, options, [TRAIN], TEST, cifar_batches.count)
+
+
+def read(split: str, options: DataOptions):
+    """uint8 images [N,3,H,W] and int64 labels [N]."""
+    images, labels = cifar_batches.read(FILES, [TEST if split == "test" else TRAIN], options, "fine_labels")
+    chosen = FILES.part(split, len(labels), FACTS, options)
+    return resized(images[chosen], options.size), labels[chosen]

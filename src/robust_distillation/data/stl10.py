@@ -1,0 +1,65 @@
+"""STL-10 (Coates et al., 2011): 96x96 colour images, from FOLDER/stl10_binary as torchvision keeps them.
+
+Only the labelled images are used and unpacked: of 5,000 training images the last 500 are the validation split.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from robust_distillation.data.info import DataOptions, DatasetInfo
+from robust_distillation.data.published import Published, Source
+from robust_distillation.data.resizing import resized
+
+FACTS = DatasetInfo(
+    shape=(3, 96, 96),
+    classes=("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"),
+    flips=True,
+    sizes={"train": 4500, "validation": 500, "test": 8000},
+)
+MD5 = {
+    "stl10_binary/train_X.bin": "918c2871b30a85fa023e0c44e0bee87f",
+    "stl10_binary/train_y.bin": "5a34089d4802c674881badbb80307741",
+    "stl10_binary/test_X.bin": "7f263ba9f9e0b06b93213547f721ac82",
+    "stl10_binary/test_y.bin": "36f9794fa4beb8a2c72628de14fa638e",
+}
+TRAIN, TRAIN_LABELS, TEST, TEST_LABELS = MD5
+FILES = Published(
+    "stl10",
+    "http://ai.stanford.edu/~acoates/stl10/",
+    (Source("stl10_binary.tar.gz", "91f7769df0f17e558f3565bffb0c7dfb", tuple(MD5)),),
+    md5=MD5,
+)
+BYTES = 3 * 96 * 96  # of an image
+check, fetch = FILES.check, FILES.fetch
+
+
+def info(options: DataOptions) -> DatasetInfo:
+    return FILES.described(FACTS, options, [TRAIN], TEST, _count)
+
+
+def read(split: str, options: DataOptions):
+    """uint8 images [N,3,H,W] and int64 labels [N]."""
+    import numpy as np
+
+    names = (TEST, TEST_LABELS) if split == "test" else (TRAIN, TRAIN_LABELS)
+    path, beside = (FILES.verified(name, options) for name in names)
+    with FILES.reading(path):
+        found = _count(path)
+    chosen = FILES.part(split, found, FACTS, options)
+    with FILES.reading(path):
+        whole = np.memmap(path, np.uint8, "r", shape=(found, 3, 96, 96))
+        images = np.ascontiguousarray(whole[chosen].swapaxes(2, 3))  # the file goes down the columns
+    with FILES.reading(beside):
+        labels = np.fromfile(beside, dtype=np.uint8).astype(np.int64) - 1
+        if len(labels) != found:
+            raise ValueError(f"it holds {len(labels)} labels of {found} images")
+    return resized(images, options.size), labels[chosen]
+
+
+def _count(path: Path) -> int:
+    """How many images a file holds, by its size."""
+    size = path.stat().st_size
+    if size % BYTES:
+        raise ValueError(f"its {size} bytes are no whole number of images of {BYTES} bytes")
+    return size // BYTES

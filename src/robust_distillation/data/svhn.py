@@ -1,0 +1,67 @@
+"""SVHN (Netzer et al., 2011): 32x32 colour images of house numbers, FOLDER/{train,test}_32x32.mat.
+
+The file's label 10 is the digit 0, as torchvision has it. The last 5,000 training images are the validation split; the
+`extra` images are not used.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from robust_distillation.data.info import DataOptions, DatasetInfo
+from robust_distillation.data.published import Published, Source
+from robust_distillation.data.resizing import resized
+
+FACTS = DatasetInfo(
+    shape=(3, 32, 32),
+    classes=tuple("0123456789"),
+    flips=False,
+    sizes={"train": 68257, "validation": 5000, "test": 26032},
+)
+MD5 = {
+    "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
+    "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
+}
+TRAIN, TEST = MD5
+FILES = Published(
+    "svhn",
+    "http://ufldl.stanford.edu/housenumbers/",
+    tuple(Source(name, md5, (name,)) for name, md5 in MD5.items()),
+    md5=MD5,
+)
+check, fetch = FILES.check, FILES.fetch
+
+
+def info(options: DataOptions) -> DatasetInfo:
+    return FILES.described(FACTS, options, [TRAIN], TEST, _count)
+
+
+def read(split: str, options: DataOptions):
+    """uint8 images [N,3,H,W] and int64 labels [N]."""
+    import numpy as np
+    from scipy.io import loadmat
+
+    path = FILES.verified(TEST if split == "test" else TRAIN, options)
+    with FILES.reading(path):
+        found = loadmat(path, appendmat=False, variable_names=["X", "y"])
+        if not {"X", "y"} <= set(found):
+            raise ValueError("it holds no X and y")
+        images, labels = found["X"], found["y"].reshape(-1)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[:3] != (32, 32, 3):
+            raise ValueError(f"its X is {images.dtype} {images.shape}, not uint8 (32, 32, 3, N)")
+        if labels.dtype.kind not in "iu" or len(labels) != images.shape[3]:
+            raise ValueError(f"it holds {images.shape[3]} images and {len(labels)} labels of {labels.dtype}")
+    chosen = FILES.part(split, len(labels), FACTS, options)
+    labels = labels[chosen].astype(np.int64)
+    labels[labels == 10] = 0
+    return resized(np.ascontiguousarray(images[..., chosen].transpose(3, 2, 0, 1)), options.size), labels
+
+
+def _count(path: Path) -> int:
+    """How many images a file holds, read from its header."""
+    from scipy.io import whosmat
+
+    shapes = {name: shape for name, shape, _ in whosmat(path, appendmat=False)}
+    if len(shapes.get("X", ())) != 4:
+        raise ValueError("it holds no X of images")
+    return shapes["X"][3]

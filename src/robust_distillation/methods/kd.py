@@ -1,0 +1,30 @@
+"""KD, knowledge distillation on clean images (Hinton, Vinyals and Dean, 2015)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from robust_distillation.losses import cross_entropy, kl_divergence
+from robust_distillation.methods.contract import Batch, Method, Needs, Term
+
+
+class KD(Method):
+    """min gamma CE(S(x), y) + alpha t^2 KL(T^t(x) || S^t(x)), where ^t is softmax(./t). No adversarial images.
+
+    The defaults are those with which CRD's authors run KD (RepDistiller, scripts/run_cifar_distill.sh).
+    """
+
+    needs: ClassVar = Needs(clean=True, teacher_logits=True)
+    gamma: float = Field(0.1, ge=0)
+    alpha: float = Field(0.9, ge=0)
+    temperature: float = Field(4.0, gt=0)
+
+    def loss_terms(self, batch: Batch, state=None):
+        t = self.temperature
+        distance = kl_divergence(batch.teacher.logits, batch.clean.logits, t)
+        return (
+            Term("cross_entropy", cross_entropy(batch.clean.logits, batch.labels), self.gamma),
+            Term("distillation", t**2 * distance, self.alpha, divergence=True),
+        )

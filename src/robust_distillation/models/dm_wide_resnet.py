@@ -1,0 +1,91 @@
+"""DeepMind's wide residual networks (Gowal et al., arXiv 2010.03593): WRN-depth-width with Swish, depth = 6n + 4.
+
+Names, padding and torch's default initialisation are those of its PyTorch code (google-deepmind/deepmind-research,
+adversarial_robustness/pytorch/model_zoo.py), which RobustBench shares. A convolution of stride 2 pads as TensorFlow's
+SAME does: on even sizes only to the right and below, so this is not `wide_resnet` with another activation.
+
+The published networks normalise their input inside the model; here that is the work of `Normalised`, outside, with
+    CIFAR-10   mean (0.4914, 0.4822, 0.4465), std (0.2471, 0.2435, 0.2616)
+    CIFAR-100  mean (0.5071, 0.4865, 0.4409), std (0.2673, 0.2564, 0.2762)
+DeepMind and RobustBench evaluate the CIFAR-100 checkpoints with the second line; RSLAD's code uses the first one for
+its CIFAR-100 teacher. DeepMind's files hold no `mean` and `std`, state dicts saved from RobustBench's class do.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def _same(x: Tensor) -> Tensor:
+    """Padded [N,C,H,W] for a 3x3 convolution of stride 2 that gives half the size, rounded up."""
+    height, width = x.shape[2:]
+    return F.pad(x, (width % 2, 1, height % 2, 1))
+
+
+class Block(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        self.halves = stride == 2
+        self.batchnorm_0 = nn.BatchNorm2d(inputs)
+        self.conv_0 = nn.Conv2d(inputs, outputs, 3, stride, 0 if self.halves else 1, bias=False)
+        self.batchnorm_1 = nn.BatchNorm2d(outputs)
+        self.conv_1 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.shortcut = None if inputs == outputs else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        active = F.silu(self.batchnorm_0(x))
+        y = self.conv_0(_same(active) if self.halves else active)
+        y = self.conv_1(F.silu(self.batchnorm_1(y)))
+        return y + (x if self.shortcut is None else self.shortcut(active))
+
+
+class Stage(nn.Module):
+    def __init__(self, count: int, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        self.block = nn.Sequential(
+            Block(inputs, outputs, stride), *(Block(outputs, outputs, 1) for _ in range(count - 1))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(x)
+
+
+class DMWideResNet(nn.Module):
+    def __init__(self, channels: int, classes: int, depth: int, width: int):
+        super().__init__()
+        count = (depth - 4) // 6
+        sizes = [16, 16 * width, 32 * width, 64 * width]
+        self.init_conv = nn.Conv2d(channels, sizes[0], 3, 1, 1, bias=False)
+        self.layer = nn.Sequential(
+            Stage(count, sizes[0], sizes[1], 1),
+            Stage(count, sizes[1], sizes[2], 2),
+            Stage(count, sizes[2], sizes[3], 2),
+        )
+        self.batchnorm = nn.BatchNorm2d(sizes[3])
+        self.logits = nn.Linear(sizes[3], classes)
+
+    @property
+    def classifier(self) -> nn.Linear:
+        return self.logits
+
+    def features(self, x: Tensor) -> Tensor:
+        """Normalised images [N,C,H,W] to features [N, 64 width]."""
+        x = F.silu(self.batchnorm(self.layer(self.init_conv(x))))
+        return F.avg_pool2d(x, x.shape[2:]).flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(x))
+
+
+def build(
+    shape: tuple[int, int, int],
+    classes: int,
+    *,
+    depth: Literal[10, 16, 22, 28, 34, 40, 46, 52, 58, 64, 70, 94, 106] = 70,
+    width: int = 16,
+) -> DMWideResNet:
+    """width: the widening factor k of WRN-depth-k; the first stage has 16k channels."""
+    return DMWideResNet(shape[0], classes, depth, width)

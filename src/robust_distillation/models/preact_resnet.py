@@ -1,0 +1,78 @@
+"""PreActResNet-18 (He et al., ECCV 2016): the residual network with batch norm and ReLU before each convolution, for
+CIFAR, with the names of kuangliu/pytorch-cifar and torch's default initialisation.
+
+The published codes share those names and differ in two things. A state dict tells `final_bn`, never `shortcut`:
+    shortcut   final_bn  whose
+    activated  yes       Rice et al. 2020, AWP; in RobustBench PreActBlockV2 with bn_before_fc (Rice, Kireev, Addepalli)
+    raw        yes       Wong et al. 2020, their own file
+    raw        no        RobustBench's PreActBlock (Wong, Andriushchenko)
+    activated  no        kuangliu/pytorch-cifar
+Rice's, Wong's and Kireev's networks expect normalised images, on CIFAR-10 with mean (0.4914, 0.4822, 0.4465) and std
+(0.2471, 0.2435, 0.2616). That is the work of `Normalised`, outside.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class PreActBlock(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int, shortcut: str):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.shortcut = None
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False))
+        self.raw = shortcut == "raw"
+
+    def forward(self, x: Tensor) -> Tensor:
+        active = self.bn1(x).relu()
+        y = self.conv2(self.bn2(self.conv1(active)).relu())
+        return y + (x if self.shortcut is None else self.shortcut(x if self.raw else active))
+
+
+class PreActResNet18(nn.Module):
+    def __init__(self, channels: int, classes: int, width: int, shortcut: str, final_bn: bool):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
+        sizes = [width, width, 2 * width, 4 * width, 8 * width]
+        self.layer1, self.layer2, self.layer3, self.layer4 = (
+            nn.Sequential(PreActBlock(before, size, stride, shortcut), PreActBlock(size, size, 1, shortcut))
+            for before, size, stride in zip(sizes, sizes[1:], (1, 2, 2, 2), strict=False)
+        )
+        self.bn = nn.BatchNorm2d(sizes[-1]) if final_bn else None
+        self.linear = nn.Linear(sizes[-1], classes)
+
+    @property
+    def classifier(self) -> nn.Linear:
+        return self.linear
+
+    def features(self, x: Tensor) -> Tensor:
+        """Images [N,C,H,W] to features [N, 8 width]."""
+        x = self.layer4(self.layer3(self.layer2(self.layer1(self.conv1(x)))))
+        if self.bn is not None:
+            x = self.bn(x).relu()
+        return F.avg_pool2d(x, x.shape[2:]).flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(x))
+
+
+def build(
+    shape: tuple[int, int, int],
+    classes: int,
+    *,
+    width: int = 64,
+    shortcut: Literal["activated", "raw"] = "activated",
+    final_bn: Literal[True, False] = True,
+) -> PreActResNet18:
+    """width: channels of the stem and the first stage; 64 is the published one.
+    shortcut: what a projection takes: the block's input after batch norm and ReLU, or as it is.
+    final_bn: whether batch norm and ReLU follow the last block."""
+    return PreActResNet18(shape[0], classes, width, shortcut, final_bn)

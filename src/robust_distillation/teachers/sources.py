@@ -1,0 +1,171 @@
+"""Published checkpoints that can be imported by name. Importable without torch.
+
+A URL or a hash stands here only where its publisher states it (or, for the file inside a pinned package, where it was
+computed from that package); all else is None. docs/importing.md says what was read to verify each entry.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+OWN = "file"  # the source of a person's own file of weights, always given with its path
+ROBUSTBENCH = "robustbench"  # any model of RobustBench's zoo, through its package: see importing.import_robustbench
+
+
+@dataclass(frozen=True)
+class Source:
+    architecture: dict[str, Any]  # a registered name and its arguments
+    dataset: str  # what it was trained on, under our name
+    normalisation: str | None  # a name in NORMALISATIONS; None: it takes images in [0,1] as they are
+    file: str  # the usual file name
+    url: str | None  # where the file itself lies; None where no direct URL is known
+    page: str  # where a person finds it
+    sha256: str | None  # None where none is published
+    threat: str  # that it was trained against
+    drop: tuple[str, ...] = ()  # beginnings of keys that the file carries and no forward pass uses
+    package: str | None = None  # the folder of an installed package that the file lies in
+    note: str = ""
+
+
+NORMALISATIONS: dict[str, dict[str, list[float]]] = {
+    # google-deepmind/deepmind-research, adversarial_robustness/pytorch/model_zoo.py; RobustBench and RSLAD use the same
+    "cifar10": {"mean": [0.4914, 0.4822, 0.4465], "std": [0.2471, 0.2435, 0.2616]},
+    "cifar100": {"mean": [0.5071, 0.4865, 0.4409], "std": [0.2673, 0.2564, 0.2762]},
+}
+
+DEEPMIND = "https://github.com/google-deepmind/deepmind-research/tree/master/adversarial_robustness"
+STORAGE = "https://storage.googleapis.com/dm-adversarial-robustness"
+RSLAD = "https://github.com/zibojia/RSLAD"
+
+
+def _deepmind(file: str, depth: int, width: int, published: str, threat: str = "linf 8/255", more: str = "") -> Source:
+    """published: clean and AutoAttack accuracy (percent, full test set) in DeepMind's README."""
+    dataset = file.partition("_")[0]
+    return Source(
+        architecture={"name": "dm_wide_resnet", "depth": depth, "width": width},
+        dataset=dataset,
+        normalisation=dataset,
+        file=file,
+        url=f"{STORAGE}/{file}",
+        page=DEEPMIND,
+        sha256=None,
+        threat=threat,
+        note=f"published clean / AutoAttack: {published}{'. ' if more else ''}{more}",
+    )
+
+
+def _rslad(architecture: dict[str, Any], dataset: str) -> Source:
+    """A student that RSLAD's authors announce. Their training scripts tell its architecture, input and key names."""
+    return Source(
+        architecture=architecture,
+        dataset=dataset,
+        normalisation=None,
+        file=f"rslad_{architecture['name']}_{dataset}.pth",
+        url=None,
+        page=RSLAD,
+        sha256=None,
+        threat="linf 8/255",
+        note="the authors' README announces the students, but no link to a file could be verified; their scripts save "
+        "a state dict from DataParallel, in some versions under `student`, and name it by its accuracy: rename it",
+    )
+
+
+# What a person's own file of an architecture may carry besides: TRADES' class, and many after it, has a stage too many.
+UNUSED: dict[str, tuple[str, ...]] = {"wide_resnet": ("sub_block1.",)}
+
+EXTRA = "trained with extra images that were withdrawn"
+DDPM = "trained with CutMix and 1M generated images"
+
+SOURCES: dict[str, Source] = {
+    "trades_wrn_34_10": Source(
+        architecture={"name": "wide_resnet", "depth": 34, "width": 10},
+        dataset="cifar10",
+        normalisation=None,
+        file="model_cifar_wrn.pt",
+        url=None,
+        page="https://drive.google.com/file/d/10sHvaXhTNZGz618QmD5gSOAjO3rMzV33/view",
+        sha256=None,
+        threat="linf 0.031",
+        drop=UNUSED["wide_resnet"],
+        note="published clean / AutoAttack at 0.031: 84.92 / 53.08. RSLAD's CIFAR-10 teacher. The page is linked from "
+        "the README of yaodongyu/TRADES and needs a browser. A third party, not the authors, records the sha256 "
+        "2ede52bd042bbdf40a0c27e8008034afd9cbb0b256b9077a255e555d25f957f4",
+    ),
+    "deepmind_wrn_70_16_cifar100": _deepmind(
+        "cifar100_linf_wrn70-16_without.pt",
+        70,
+        16,
+        "60.86 / 30.03",
+        more="RSLAD's CIFAR-100 teacher, which RSLAD's code normalises with `cifar10`, DeepMind's and RobustBench's "
+        "with `cifar100`. A third party, not the authors, records the sha256 "
+        "3114df6b9d5adf9f275e8fea5a91b71c61df78a568ad31544b6950807d595c8c",
+    ),
+    "deepmind_wrn_70_16_cifar100_extra": _deepmind(
+        "cifar100_linf_wrn70-16_with.pt", 70, 16, "69.15 / 36.88", more=EXTRA
+    ),
+    "deepmind_wrn_70_16_cifar100_ddpm": _deepmind(
+        "cifar100_linf_wrn70-16_cutmix_ddpm.pt", 70, 16, "63.56 / 34.64", more=DDPM
+    ),
+    "deepmind_wrn_28_10_cifar100_ddpm": _deepmind(
+        "cifar100_linf_wrn28-10_cutmix_ddpm.pt", 28, 10, "62.41 / 32.06", more=DDPM
+    ),
+    "deepmind_wrn_70_16_cifar10": _deepmind("cifar10_linf_wrn70-16_without.pt", 70, 16, "85.29 / 57.20"),
+    "deepmind_wrn_34_20_cifar10": _deepmind("cifar10_linf_wrn34-20_without.pt", 34, 20, "85.64 / 56.86"),
+    "deepmind_wrn_70_16_cifar10_extra": _deepmind("cifar10_linf_wrn70-16_with.pt", 70, 16, "91.10 / 65.88", more=EXTRA),
+    "deepmind_wrn_28_10_cifar10_extra": _deepmind("cifar10_linf_wrn28-10_with.pt", 28, 10, "89.48 / 62.80", more=EXTRA),
+    "deepmind_wrn_106_16_cifar10_ddpm": _deepmind(
+        "cifar10_linf_wrn106-16_cutmix_ddpm_v2.pt", 106, 16, "88.50 / 64.64", more=DDPM
+    ),
+    "deepmind_wrn_70_16_cifar10_ddpm": _deepmind(
+        "cifar10_linf_wrn70-16_cutmix_ddpm_v2.pt", 70, 16, "88.54 / 64.25", more=DDPM
+    ),
+    "deepmind_wrn_28_10_cifar10_ddpm": _deepmind(
+        "cifar10_linf_wrn28-10_cutmix_ddpm_v2.pt", 28, 10, "87.33 / 60.75", more=DDPM
+    ),
+    "deepmind_wrn_70_16_cifar10_l2": _deepmind("cifar10_l2_wrn70-16_without.pt", 70, 16, "90.90 / 74.50", "l2 128/255"),
+    "deepmind_wrn_70_16_cifar10_l2_extra": _deepmind(
+        "cifar10_l2_wrn70-16_with.pt", 70, 16, "94.74 / 80.53", "l2 128/255", EXTRA
+    ),
+    "deepmind_wrn_70_16_cifar10_l2_ddpm": _deepmind(
+        "cifar10_l2_wrn70-16_cutmix_ddpm_v2.pt", 70, 16, "92.41 / 80.42", "l2 128/255", DDPM
+    ),
+    "deepmind_wrn_28_10_cifar10_l2_ddpm": _deepmind(
+        "cifar10_l2_wrn28-10_cutmix_ddpm_v2.pt", 28, 10, "91.79 / 78.80", "l2 128/255", DDPM
+    ),
+    "rslad_resnet18_cifar10": _rslad({"name": "resnet", "depth": 18, "width": 64}, "cifar10"),
+    "rslad_resnet18_cifar100": _rslad({"name": "resnet", "depth": 18, "width": 64}, "cifar100"),
+    "rslad_mobilenet_v2_cifar10": _rslad({"name": "mobilenet_v2", "width": 32}, "cifar10"),
+    "rslad_mobilenet_v2_cifar100": _rslad({"name": "mobilenet_v2", "width": 32}, "cifar100"),
+    "ard_mobilenet_v2_cifar10": Source(
+        architecture={"name": "mobilenet_v2", "width": 32},
+        dataset="cifar10",
+        normalisation=None,
+        file="ard_mobilenet_v2_cifar10.t7",
+        url=None,
+        page="https://drive.google.com/drive/folders/15Od-zi6HGwQoIym3AkLGzLVPaR8oH9UR",
+        sha256=None,
+        threat="linf 8/255",
+        note="distilled by ARD from TRADES' WRN-34-10. The page is linked from the README of "
+        "goldblum/AdversariallyRobustDistillation; its script saves the state dict under `net`, as epoch=N.t7: "
+        "rename it. The published file itself was not seen",
+    ),
+    "pyautoattack_resnet18": Source(
+        architecture={"name": "resnet", "depth": 18, "width": 64},
+        dataset="cifar10",
+        normalisation=None,
+        file="model_test.pt",
+        url=None,
+        page="https://pypi.org/project/pyautoattack/0.2.0/",
+        sha256="399f52da9f914c323fa5a6096d60f460a3449a59b64a6405200c1e629f8425a7",
+        threat="none",
+        package="pyautoattack/examples",
+        note="lies in every installation. Trained without an attack. The sha256 is that of the file in the wheel "
+        "of version 0.2.0, whose own RECORD states it",
+    ),
+}
+
+
+def names() -> tuple[str, ...]:
+    """What a params file may name as a source."""
+    return (*SOURCES, OWN, ROBUSTBENCH)

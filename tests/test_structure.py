@@ -1,0 +1,272 @@
+"""Structural knowledge and robust features: closed forms, then tables and pictures from numbers known beforehand."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib import pyplot as plt
+from torch import nn
+
+from robust_distillation.config import ThreatModel
+from robust_distillation.data.dataset import load
+from robust_distillation.evaluation.outcomes import ITSELF
+from robust_distillation.evaluation.structure import (
+    BATCH,
+    class_correlation,
+    correlation_distance,
+    feature_distances,
+    structure_of,
+)
+from robust_distillation.models.checkpoint import build_model
+from robust_distillation.reporting import structure
+from robust_distillation.reporting.tables import Matrix
+
+EPS = 0.125
+
+
+class Linear(nn.Module):
+    """Features A x, logits W A x + b."""
+
+    def __init__(self, a: torch.Tensor, w: torch.Tensor, b: torch.Tensor):
+        super().__init__()
+        self.map = nn.Linear(a.shape[1], a.shape[0], bias=False)
+        self.classifier = nn.Linear(w.shape[1], w.shape[0])
+        with torch.no_grad():
+            self.map.weight.copy_(a)
+            self.classifier.weight.copy_(w)
+            self.classifier.bias.copy_(b)
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        return self.map(x.flatten(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.classifier(self.features(x))
+
+
+def every_image(times: int = 8) -> torch.Tensor:
+    """All 2x2 images with pixels 1/4 and 3/4: the pixels are uncorrelated over them and of equal variance."""
+    pixels = torch.tensor(list(itertools.product([0.25, 0.75], repeat=4)))
+    return pixels.repeat(times, 1).reshape(-1, 1, 2, 2)
+
+
+def test_correlation_of_a_linear_model_is_the_cosine_of_its_weights():
+    w = torch.tensor([[1.0, 2, 0, -1], [0, 1, 1, 1], [-1, -2, 0, 1], [0, 0, 0, 0]])
+    x = every_image()
+    found = structure_of(Linear(torch.eye(4), w, torch.arange(4.0)), x, torch.zeros(len(x)).long(), threat(), 0)
+    expected = torch.eye(4)  # a logit of zero weight is constant
+    expected[:3, :3] = nn.functional.cosine_similarity(w[:3, None], w[None, :3], dim=2)
+    assert np.abs(np.array(found["correlation"]) - expected.numpy()).max() < 1e-6
+    assert found["correlation"][0][2] == -1
+    assert found["images"] == len(x) > BATCH
+
+
+def threat() -> ThreatModel:
+    return ThreatModel(eps=EPS)
+
+
+def test_feature_distance_of_a_linear_model_of_two_classes():
+    """Its PGD-20 ends in the corner x - eps s for class 0 and x + eps s for class 1, where s is the sign of the
+    gradient of the logits' difference, whatever the start; all its images stay in [0, 1]."""
+    torch.manual_seed(0)
+    a, w, b = torch.randn(3, 4), torch.randn(2, 3), torch.randn(2)
+    x = every_image()
+    labels = torch.arange(len(x)) % 2
+    found = structure_of(Linear(a, w, b), x, labels, threat(), 5)
+
+    flat, a, w, b = (value.double().numpy() for value in (x.flatten(1), a, w, b))
+    side = np.where(labels.numpy() == 0, -1, 1)[:, None]
+    attacked = flat + EPS * side * np.sign((w[0] - w[1]) @ a)
+    before, after = flat @ a.T, attacked @ a.T
+    lengths, lengths_after = np.linalg.norm(before, axis=1), np.linalg.norm(after, axis=1)
+    relative = np.linalg.norm(after - before, axis=1) / lengths
+    cosine = 1 - (before * after).sum(1) / lengths / lengths_after
+    assert found["feature_distance"] == pytest.approx(relative.mean(), rel=1e-5)
+    assert found["feature_cosine_distance"] == pytest.approx(cosine.mean(), rel=1e-4)
+    assert found["feature_images"] == len(x)
+    expected = np.corrcoef((after @ w.T + b).T)
+    assert np.array(found["adversarial_correlation"]) == pytest.approx(expected, abs=2e-6)
+    assert abs(expected - np.array(found["correlation"])).max() > 0.01
+
+
+def test_constant_logits_correlate_with_no_other():
+    torch.manual_seed(0)
+    logits = torch.randn(50, 3)
+    logits[:, 1] = 0.1
+    logits[:, 2] = 5 + 1e-7 * logits[:, 0]  # rounding at most
+    assert (class_correlation(logits) == np.eye(3)).all()
+    assert (class_correlation(torch.zeros(1, 4)) == np.eye(4)).all()
+
+
+def test_correlation_distance():
+    ones, signs = np.ones((4, 4)), np.outer([1, 1, -1, -1], [1, 1, -1, -1])
+    assert correlation_distance(ones, ones) == 0
+    assert correlation_distance(ones, signs) == pytest.approx(math.sqrt(2))  # the largest there is
+    assert correlation_distance(np.ones((2, 2)), np.eye(2)) == pytest.approx(math.sqrt(2) / 2)
+    torch.manual_seed(0)
+    a, b = (class_correlation(torch.randn(20, 7)) for _ in range(2))
+    assert correlation_distance(a, b) == correlation_distance(b, a) == pytest.approx(np.sqrt(((a - b) ** 2).mean()))
+    assert correlation_distance(a.tolist(), b.tolist()) == correlation_distance(a, b)
+
+
+def test_feature_distances_of_single_images():
+    before = torch.tensor([[3.0, 4], [1, 0], [1, 0], [0, 0], [2, 1], [1, 1]])
+    after = torch.tensor([[0.0, 0], [0, 2], [-1, 0], [1, 1], [2, 1], [3, 3]])
+    relative, cosine = feature_distances(before, after)
+    assert relative.tolist() == pytest.approx([1, math.sqrt(5), 2, 0, 2])
+    assert cosine.tolist() == pytest.approx([1, 1, 2, 0, 0], abs=1e-12)
+
+
+def test_a_network_without_features_has_no_feature_distance():
+    x = every_image(1)
+    found = structure_of(
+        Linear(torch.zeros(3, 4), torch.ones(2, 3), torch.zeros(2)), x, torch.zeros(16).long(), threat(), 0
+    )
+    assert (found["feature_distance"], found["feature_cosine_distance"], found["feature_images"]) == (None, None, 0)
+    assert found["correlation"] == [[1, 0], [0, 1]]
+
+
+def test_structure_repeats_itself_and_leaves_the_model_as_it_was():
+    model = build_model({"name": "convnet", "width": 4}, (1, 8, 8), 10, 1).train()
+    data = load("digits", "test").first(BATCH + 30)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    first, second, other = (structure_of(model, data.floats(), data.labels, threat(), seed) for seed in (0, 0, 1))
+    assert json.dumps(first) == json.dumps(second)
+    assert first["feature_distance"] != other["feature_distance"]  # another start of the attack
+    assert first["correlation"] == other["correlation"]
+    assert model.training
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+# Tables and pictures
+
+MATRIX = Matrix(
+    "exp", "controlled", "linf eps 0.1", [("big", "small"), ("huge", "small")], ["sat", "rslad"], ["best", "last"],
+    ["clean", "pgd20"],
+)  # fmt: skip
+
+
+def measured(teacher: str, student: str, method: str, seed: int, checkpoint: str, off: float, moved: float) -> dict:
+    """A structure of two classes whose logits correlate by `off`."""
+    matrix = [[1.0, off], [off, 1.0]]
+    return {
+        "teacher": teacher, "student": student, "method": method, "seed": seed, "checkpoint": checkpoint, "images": 40,
+        "correlation": matrix, "adversarial_correlation": [[1.0, -off], [-off, 1.0]], "feature_images": 40,
+        "feature_distance": moved, "feature_cosine_distance": moved / 10,
+    }  # fmt: skip
+
+
+def example() -> list[dict]:
+    """Distances of matrices of two classes are the difference of their `off`, divided by sqrt(2)."""
+    found = [
+        measured("big", ITSELF, "trades", 0, "best", 0.5, 0.25),
+        measured("huge", ITSELF, "sat", 3, "last", 0.0, 0.125),
+    ]
+    for checkpoint, more in (("best", 0), ("last", 0.1)):
+        for seed in (0, 1):
+            found.append(measured("none", "small", "sat", seed, checkpoint, 0.2 * seed + more, 0.5 + 0.1 * seed))
+            found.append(measured("big", "small", "rslad", seed, checkpoint, 0.4 + more, 0.3))
+            found.append(measured("huge", "small", "rslad", seed, checkpoint, -0.2 + more, 0.2))
+    return found
+
+
+def test_tidy_structure_has_the_expected_numbers():
+    table = structure.tidy(example()[::-1], MATRIX)
+    assert list(table.columns) == structure.COLUMNS
+    assert not table[structure.KEYS].duplicated().any()
+    assert len(table) == 2 * 2 + 2 * 2 * 2 * 4  # teachers' features; pairs, methods, checkpoints, metrics
+    assert list(table["student"].head(4)) == ["-"] * 4
+    assert set(table["protocol"]) == {"controlled"}
+    assert set(table["n_images"]) == {40}
+    found = table.set_index(structure.KEYS)
+    root = math.sqrt(2)
+    for teacher, metric, expected in (
+        ("big", "correlation_distance", [0.5, 0.3]),
+        ("huge", "correlation_distance", [0.0, 0.2]),
+        ("big", "adversarial_correlation_distance", [0.5, 0.3]),
+        ("big", "feature_distance", [0.5 * root, 0.6 * root]),
+    ):
+        values = np.array(expected) / root
+        row = found.loc[(teacher, "small", "sat", "best", metric)]
+        half = 12.706204736174694 * values.std(ddof=1) / root  # t(0.975, 1)
+        assert row["n_seeds"] == 2
+        assert row["mean"] == pytest.approx(values.mean(), abs=1e-6)
+        assert row["sd"] == pytest.approx(values.std(ddof=1), abs=1e-6)
+        assert (row["ci_low"], row["ci_high"]) == pytest.approx((values.mean() - half, values.mean() + half), abs=2e-6)
+    assert found.loc[("huge", "small", "rslad", "last", "correlation_distance"), "mean"] == round(0.1 / root, 6)
+    assert found.loc[("big", "-", "trades", "best", "feature_distance"), "mean"] == 0.25
+    assert np.isnan(found.loc[("big", "-", "trades", "best", "feature_distance"), "sd"])
+
+
+def test_a_model_without_features_leaves_its_cells_empty():
+    found = [{**one, "feature_distance": None} if one["method"] == "rslad" else one for one in example()]
+    table = structure.tidy(found, MATRIX)
+    assert not (table["method"].eq("rslad") & table["metric"].eq("feature_distance")).any()
+    assert (table["method"].eq("rslad") & table["metric"].eq("feature_cosine_distance")).any()
+
+
+def test_structure_tables_for_people(tmp_path):
+    structure.write_tables(example(), MATRIX, tmp_path)
+    shown = (tmp_path / "structure.md").read_text()
+    assert "exp: structural knowledge and robust features on 40 test images" in shown
+    assert "mean ± sd over 2 seeds" in shown
+    assert "smaller is closer to the teacher" in shown
+    assert "smaller is more robust" in shown
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in shown.splitlines() if line[:2] == "| "]
+    assert len(lines) == 2 * 4
+    assert lines[0][:3] == ["method", "Correlation distance (best)", "Correlation distance on x' (best)"]
+    assert lines[1][:5] == ["teacher (trades, best)", "", "", "0.250", "0.025"]
+    assert lines[2][:4] == ["sat", "0.283 ± 0.100", "0.283 ± 0.100", "0.550 ± 0.071"]
+    assert lines[5][0] == "teacher (sat, last)"
+    tex = (tmp_path / "structure.tex").read_text()
+    assert tex.count(r"\begin{table}") == tex.count(r"\end{table}") == 2
+    assert r"sat & 0.283 $\pm$ 0.100 &" in tex
+    read = pd.read_csv(tmp_path / "structure.csv")
+    assert len(read) == len(structure.tidy(example(), MATRIX))
+
+
+def test_pictures_show_the_teacher_first_and_every_method_on_one_scale():
+    figure = structure.correlations(example(), MATRIX, ("cat", "dog"), "big", "small")
+    shown = [axis for axis in figure.axes if axis.images]
+    assert [axis.get_title() for axis in shown] == ["teacher", "sat\ndistance 0.283", "rslad\ndistance 0.071"]
+    assert {axis.images[0].get_clim() for axis in shown} == {(-1, 1)}
+    assert shown[0].images[0].get_array()[0, 1] == 0.5
+    assert shown[1].images[0].get_array()[0, 1] == pytest.approx(0.1)  # mean over the seeds at `best`
+    assert [label.get_text() for label in shown[0].get_yticklabels()] == ["cat", "dog"]
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("classes", [43, 100])
+def test_names_of_many_classes_are_left_out(classes):
+    many = [{**one, "correlation": np.eye(classes).tolist()} for one in example()]
+    figure = structure.correlations(many, MATRIX, tuple(f"class {k}" for k in range(classes)), "big", "small")
+    assert not any(label.get_text() for axis in figure.axes[:3] for label in axis.get_yticklabels())
+    plt.close(figure)
+
+
+def test_feature_picture_shows_seeds_means_and_the_teacher():
+    figure = structure.feature_distances(example(), MATRIX, "big", "small")
+    relative = figure.axes[0]
+    points = {tuple(point) for dots in relative.collections for point in np.round(dots.get_offsets(), 3).tolist()}
+    assert {(0.25, 0.0), (0.55, 1.0), (0.3, 2.0)} <= points  # teacher, and the means
+    assert {(0.5, 1.28), (0.6, 1.28)} <= points  # the seeds beneath
+    assert [label.get_text() for label in relative.get_yticklabels()] == ["teacher", "sat", "rslad"]
+    plt.close(figure)
+
+
+def test_pictures_are_written_twice_with_the_same_bytes(tmp_path):
+    matrix = replace(MATRIX, pairs=[("huge", "small")])
+    for folder in ("one", "two"):
+        structure.draw_all(example(), matrix, ("cat", "dog"), tmp_path / folder)
+    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*"))
+    names = [f"{name}.{suffix}" for name in ("correlations", "feature-distances") for suffix in ("pdf", "png")]
+    assert [str(path) for path in files] == [f"huge/small/{name}" for name in names]
+    for path in files:
+        assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes(), path

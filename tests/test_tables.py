@@ -1,0 +1,485 @@
+"""Published numbers: those that are shipped, and where and how they stand beside ours."""
+
+from __future__ import annotations
+
+import csv
+import re
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from robust_distillation.evaluation.outcomes import ITSELF
+from robust_distillation.reporting import published, tables
+
+FACTS = Path(__file__).resolve().parent.parent.parent / "shared" / "facts"
+METRICS = ["clean", "fgsm", "pgd_sat", "pgd_trades", "cw", "autoattack"]
+METHODS = ["natural", "sat", "trades", "ard", "iad", "rslad"]
+ALONE = METHODS[:3]  # need no teacher
+IMAGES = 1000
+
+needs_facts = pytest.mark.skipif(not FACTS.is_dir(), reason="the collected facts are not beside this repository")
+
+
+def entry(reference: str, student: str, method: str, checkpoint: str, metric: str) -> published.Entry:
+    found = [e for e in published.entries() if e[:1] + e[5:9] == (reference, student, method, checkpoint, metric)]
+    assert len(found) == 1
+    return found[0]
+
+
+# What is shipped
+
+
+def test_rows_are_whole():
+    rows = published.entries()
+    assert len(rows) > 300
+    for row in rows:
+        assert row.mark in published.MARKS
+        assert row.checkpoint in ("best", "last", published.ANY)
+        assert row.dataset in ("cifar10", "cifar100")
+        assert 0 <= row.value <= 100
+        assert row.source.startswith("https://")
+        assert tables.metric_title(row.metric) != row.metric
+        assert (row.student, row.method) == ("-", "-") or row.student in ("resnet18", "mobilenet_v2")
+    assert Counter((row.reference, row.paper, *row[4:9]) for row in rows).most_common(1)[0][1] == 1
+    teachers = {row.teacher for row in rows if row.reference == "teachers"}
+    assert {row.teacher for row in rows} == teachers | {"none"}
+    assert set(published.references()) >= {
+        "rslad_cifar10_white_box", "rslad_cifar100_white_box", "rslad_cifar10_black_box", "rslad_cifar10_300_epochs",
+        "rslad_cifar10_reruns", "rslad_cifar100_reruns", "teachers",
+    }  # fmt: skip
+
+
+def test_some_numbers_as_the_papers_print_them():
+    assert entry("rslad_cifar10_white_box", "resnet18", "rslad", "best", "autoattack").value == 51.49
+    assert entry("rslad_cifar10_white_box", "mobilenet_v2", "rslad", "last", "autoattack").value == 49.90
+    assert entry("rslad_cifar100_white_box", "resnet18", "rslad", "best", "autoattack").value == 26.70
+    assert entry("rslad_cifar10_black_box", "resnet18", "rslad", "-", "square").value == 57.90
+    assert entry("rslad_cifar10_300_epochs", "resnet18", "sat-300", "-", "autoattack")[9:11] == (44.73, "S")
+    own = {(e.teacher, e.metric): (e.value, e.mark) for e in published.entries() if e.reference == "teachers"}
+    assert own["wrn34_10_trades", "clean"] == (84.92, "C")
+    assert own["wrn34_10_trades", "autoattack"] == (53.08, "C")
+    assert own["wrn70_16_gowal2020", "clean"] == (60.86, "C")
+    assert own["wrn70_16_gowal2020", "autoattack"] == (30.03, "C")
+
+
+def test_oddities_of_the_paper_are_noted():
+    for student in ("resnet18", "mobilenet_v2"):
+        row = entry("rslad_cifar100_white_box", student, "trades", "best", "cw")
+        assert row.value == 25.06
+        assert "both students" in row.note
+    row = entry("rslad_cifar100_white_box", "resnet18", "sat", "best", "autoattack")
+    assert row.value == 21.79
+    assert "far below" in row.note
+
+
+STUDENTS = {"RN-18": "resnet18", "MN-V2": "mobilenet_v2", "ResNet-18": "resnet18", "MobileNetV2": "mobilenet_v2"}
+
+
+def in_papers_page() -> dict[tuple, float]:
+    """The tables of the page's section 1.6, by reference, student, method, checkpoint and metric."""
+    text = (FACTS / "papers.md").read_text(encoding="utf-8")
+    section = text[text.index("### 1.6") : text.index("### 1.7")].replace("*", "")
+    found, reference, student = {}, "", ""
+    for line in section.splitlines():
+        if head := re.match(r"CIFAR-(10|100) \(Table", line):
+            reference = f"rslad_cifar{head[1]}_white_box"
+        elif row := re.match(r"\| (RN-18|MN-V2)? ?\| (\w+) \| ([\d./]+) \| ([\d./]+|identical.*?) \|", line):
+            student = STUDENTS[row[1]] if row[1] else student
+            for checkpoint, cells in (("best", row[3]), ("last", row[3] if "identical" in row[4] else row[4])):
+                for metric, value in zip(METRICS, cells.split("/"), strict=True):
+                    found[reference, student, row[2].lower(), checkpoint, metric] = float(value)
+        elif row := re.match(r"(RN-18|MN-V2): ", line):
+            for method, cells in re.findall(r"(\w+) ([\d.]+/[\d.]+/\d+\.\d+)", line):
+                for metric, value in zip(("transfer_pgd20", "transfer_cw", "square"), cells.split("/"), strict=True):
+                    found["rslad_cifar10_black_box", STUDENTS[row[1]], method.lower(), "-", metric] = float(value)
+    return found
+
+
+@needs_facts
+def test_the_papers_tables_are_shipped_whole():
+    page = in_papers_page()
+    assert len(page) == 2 * 2 * 6 * 2 * 6 + 2 * 5 * 3
+    references = {key[0] for key in page}
+    ours = {(e[0], *e[5:9]): e for e in published.entries() if e.reference in references}
+    assert {key: e.value for key, e in ours.items()} == page
+    assert {e.mark for e in ours.values()} == {"P"}
+
+
+@needs_facts
+def test_every_shipped_number_is_among_the_collected_ones():
+    """By source, dataset, student, method, checkpoint, metric and value."""
+
+    def method(text: str) -> str:
+        return text.split(" (")[0].lower()
+
+    with open(FACTS / "published.csv", encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    known, own = set(), set()
+    for row in rows:
+        dataset, checkpoint = row["dataset"].lower().replace("-", ""), row["checkpoint"].replace("na", "-")
+        place = (row["source_url"], dataset, row["metric"], float(row["value_percent"]))
+        known.add((*place, checkpoint, STUDENTS.get(row["student"]), method(row["method"])))
+        if row["teacher"] == "-":
+            own.add((*place, row["student"]))
+    for e in published.entries():
+        place = (e.source, e.dataset, e.metric, e.value)
+        if e.student == ITSELF:
+            depth, width = re.match(r"wrn(\d+)_(\d+)_", e.teacher).groups()
+            assert (*place, f"WRN-{depth}-{width}") in own
+        else:
+            assert (*place, e.checkpoint, e.student, e.method) in known
+
+
+def test_names_are_known_without_heavy_imports():
+    """Experiment files are checked against them in milliseconds."""
+    code = (
+        "import sys; from robust_distillation.reporting import published; assert published.references(); "
+        "assert not {'pandas', 'numpy', 'torch', 'scipy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+# Where it stands
+
+
+def outcomes(runs: dict[tuple, dict[str, int]]) -> pd.DataFrame:
+    """(teacher, student, method, seed, checkpoint) to how many of the images are right (clean) or held, by metric."""
+    parts = []
+    for keys, right in runs.items():
+        index = np.arange(IMAGES)
+        columns = {"index": index, "label": 0, "prediction": index >= right["clean"], "block": 0, "attack_seed": 0}
+        held = {metric: index < count for metric, count in right.items() if metric != "clean"}
+        names = dict(zip(["teacher", "student", "method", "seed", "checkpoint"], keys, strict=True))
+        parts.append(pd.DataFrame({**columns, **held}).astype({"prediction": int}).assign(**names))
+    return pd.concat(parts, ignore_index=True)
+
+
+MATRIX = tables.Matrix(
+    experiment="paper", protocol="official", threat="linf eps 8/255",
+    pairs=[("big", "resnet18"), ("big", "mobile")], methods=[*METHODS, "rslad-alpha-0.5"],
+    checkpoints=["best", "last"], metrics=METRICS, selection="chosen on the test set, as the paper's code does",
+    published=["rslad_cifar10_white_box", "rslad_cifar10_reruns", "teachers"],
+    published_as={"big": "wrn34_10_trades", "mobile": "mobilenet_v2"},
+    tables={
+        "main_claim": {"title": "Against AutoAttack", "students": ["resnet18"], "metrics": ["clean", "autoattack"],
+                       "methods": ["trades", "rslad"], "checkpoints": ["last"], "teachers": None},
+        "empty": {"title": "50 % of_nothing & more", "methods": ["gacd"]},
+        "everything": {"title": "All"},
+    },
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs() -> dict[tuple, dict[str, int]]:
+    """Every cell of the matrix with counts of its own."""
+    random = np.random.default_rng(0)
+    found = {("big", ITSELF, "trades", 0, "best"): dict(zip(METRICS, [851, 600, 590, 580, 570, 531], strict=True))}
+    for student in ("resnet18", "mobile"):
+        for method in MATRIX.methods:
+            for checkpoint in MATRIX.checkpoints:
+                teacher = "none" if method in ALONE else "big"
+                counts = random.integers(0, IMAGES + 1, len(METRICS)).tolist()
+                found[teacher, student, method, 0, checkpoint] = dict(zip(METRICS, counts, strict=True))
+    return found
+
+
+@pytest.fixture(scope="module")
+def table(runs) -> pd.DataFrame:
+    return tables.tidy(outcomes(runs).sample(frac=1, random_state=0), MATRIX)
+
+
+def grids(text: str) -> dict[str, list[list[str]]]:
+    """The grids of a Markdown page by their bold headings, cells stripped."""
+    found: dict[str, list[list[str]]] = {}
+    for line in text.splitlines():
+        if line.startswith("**"):
+            found[line.strip("*")] = []
+        elif line.startswith("|") and not line.startswith("|:"):
+            list(found.values())[-1].append([cell.strip() for cell in line.strip("|").split("|")])
+    return found
+
+
+def test_csv_holds_published_difference_and_mark(table, runs):
+    assert list(table.columns) == tables.COLUMNS
+    keys = ["teacher", "student", "method", "checkpoint", "metric"]
+    by_key = table.set_index(keys)
+    for (teacher, student, method, _, checkpoint), right in runs.items():
+        for metric, count in right.items():
+            row = by_key.loc[(teacher, student, method, checkpoint, metric)]
+            assert row["mean"] == pytest.approx(100 * count / IMAGES)
+            if student == ITSELF:
+                expected = {"clean": (84.92, "C"), "autoattack": (53.08, "C")}.get(metric)
+            elif method in METHODS:
+                name = student.replace("mobile", "mobilenet_v2")
+                expected = entry("rslad_cifar10_white_box", name, method, checkpoint, metric)[9:11]
+            else:
+                expected = None
+            if expected is None:
+                assert row[["published", "difference", "mark"]].isna().all()
+            else:
+                assert (row["published"], row["mark"]) == expected
+                assert row["difference"] == pytest.approx(100 * count / IMAGES - expected[0], abs=1e-9)
+    assert table["published"].notna().sum() == 144 + 2
+    assert set(table["protocol"]) == {"official"}
+
+
+def test_every_published_number_stands_beneath_ours(table, runs):
+    """All 144 of the paper's table, each with its mark and with what the two numbers shown differ by."""
+    shown = grids(tables.markdown(table, MATRIX))
+    assert list(shown) == [
+        f"Student {student}, teacher big: {name}" for student in ("resnet18", "mobile") for name in ("best", "last")
+    ]
+    seen = 0
+    for heading, lines in shown.items():
+        student, checkpoint = re.match(r"Student (\w+), teacher big: (\w+)", heading).groups()
+        assert lines[0] == ["method", "Clean", "FGSM", "PGD_SAT", "PGD_TRADES", "CW", "AutoAttack"]
+        assert lines[1] == ["teacher (trades, best)", "85.10", "60.00", "59.00", "58.00", "57.00", "53.10"]
+        assert lines[2] == ["↳ published", "84.92 C, +0.18", "", "", "", "", "53.08 C, +0.02"]
+        labels = [line[0] for line in lines]
+        assert [label for label in labels if not label.startswith("↳")][2:] == MATRIX.methods
+        for method in METHODS:
+            place = labels.index(method)
+            assert labels[place + 1] == "↳ published"
+            for ours, cell, metric in zip(lines[place][1:], lines[place + 1][1:], METRICS, strict=True):
+                name = student.replace("mobile", "mobilenet_v2")
+                theirs = entry("rslad_cifar10_white_box", name, method, checkpoint, metric).value
+                teacher = "none" if method in ALONE else "big"
+                assert float(ours) == pytest.approx(runs[teacher, student, method, 0, checkpoint][metric] / 10)
+                assert cell == f"{theirs:.2f} P, {float(ours) - theirs:+.2f}".replace("-0.00", "+0.00")
+                seen += 1
+        assert labels[-1] == "rslad-alpha-0.5"  # a variant: nothing was published
+    assert seen == 144
+
+
+def test_others_runs_of_the_same_stand_beneath_by_paper(table):
+    shown = grids(tables.markdown(table, MATRIX))
+    best, last = (shown[f"Student resnet18, teacher big: {name}"] for name in ("best", "last"))
+    beneath = {line[0]: line[1:] for line in best[best.index(next(x for x in best if x[0] == "rslad")) + 1 :]}
+    assert list(beneath)[:4] == ["↳ published", "↳ SZU-098 (2023)", "↳ AdaAD (Huang 2023)", "↳ PeerAiD (Jung 2024)"]
+    assert beneath["↳ AdaAD (Huang 2023)"][-1].startswith("48.45 S, ")
+    assert beneath["↳ AdaAD (Huang 2023)"][:-1] == [""] * 5
+    assert beneath["↳ SZU-098 (2023)"][-1].startswith("51.91 R, ")
+    beneath = {line[0]: line[1:] for line in last}
+    assert beneath["↳ SZU-252 (2023)"][0].startswith("83.54 P, ")
+    assert "↳ AdaAD (Huang 2023)" not in beneath  # it is of the best checkpoint
+    assert beneath["↳ PeerAiD (Jung 2024)"][-1].startswith("51.03 S, ")  # its checkpoint is not stated
+
+
+def test_difference_is_that_of_the_numbers_shown():
+    """A mean of 51.486 % shows as 51.49, so that beside 51.49 nothing is between them."""
+    runs = {("big", "resnet18", "rslad", 0, "best"): {"clean": IMAGES, "autoattack": 514}}
+    table = tables.tidy(outcomes(runs), replace(MATRIX, metrics=["clean", "autoattack"]))
+    for mean, shown in ((51.46, "51.49 P, -0.03"), (51.486, "51.49 P, +0.00"), (51.8, "51.49 P, +0.31")):
+        changed = table.assign(mean=mean)
+        assert grids(tables.markdown(changed, MATRIX))["Student resnet18, teacher big: best"][2][2] == shown
+
+
+def test_published_stands_beside_the_same_teacher_only(runs):
+    """RSLAD from another teacher is not what the paper reports; TRADES needs none and is."""
+    table = tables.tidy(outcomes(runs), replace(MATRIX, published_as={"mobile": "mobilenet_v2"}))
+    known = table[table["published"].notna()]
+    assert set(known["method"]) == set(ALONE)
+    assert set(known["teacher"]) == {"none"}
+
+
+def test_references_are_asked_in_their_order():
+    key = ("wrn34_10_trades", "resnet18", "rslad", "last", "autoattack")
+    first = ["rslad_cifar10_white_box", "rslad_cifar10_reruns"]
+    assert [e.value for e in published.known(first, *key)] == [51.32, 51.67, 51.03]
+    assert [e.value for e in published.known(first[::-1], *key)] == [51.67, 51.03, 51.32]
+    stated_first = ("wrn94_16_bartoldson2024", "resnet18", "rslad", "best", "autoattack")
+    assert [e.value for e in published.known(["rslad_cifar10_saturation"], *stated_first)] == [47.11, 44.07]
+    assert published.known(["rslad_cifar100_white_box", "teachers"], *key) == []
+    assert published.known([], *key) == []
+
+
+def test_black_box_numbers_stand_beside_either_checkpoint():
+    """The paper does not say which checkpoint was attacked."""
+    right = {"clean": 900, "transfer_pgd20": 640, "transfer_cw": 638, "square": 580}
+    runs = {("big", "resnet18", "rslad", 0, name): right for name in ("best", "last")}
+    matrix = replace(MATRIX, metrics=list(right), published=["rslad_cifar10_black_box"])
+    text = tables.markdown(tables.tidy(outcomes(runs), matrix), matrix)
+    for lines in list(grids(text).values())[:2]:
+        assert lines[0] == ["method", "Clean", "transfer PGD-20", "transfer CW", "Square"]
+        assert lines[2] == ["↳ published", "", "64.11 P, -0.11", "63.84 P, -0.04", "57.90 P, +0.10"]
+    assert "the checkpoint attacked is not known" in text
+    assert "No published number is known" not in text  # though none is for clean images
+
+
+def test_legend_says_what_a_reader_must_know(table):
+    text = tables.markdown(table, MATRIX)
+    assert text.startswith(
+        "paper: accuracy in percent on 1000 test images, linf eps 8/255, official protocol; one seed. "
+        "best: chosen on the test set, as the paper's code does; last: after the last epoch.\n"
+    )
+    legend = {line.partition(" ")[2].partition(":")[0]: line for line in text.splitlines() if line.startswith("- ")}
+    assert all(f"{mark} {means}" in legend["Marks"] for mark, means in published.MARKS.items())
+    assert "RSLAD (Zi 2021), Table 3 (P)" in legend["Sources"]
+    assert "RobustBench, model_info (C)" in legend["Sources"]
+    assert "eps 0.031" in legend["Notes"]
+    assert text.endswith("No published number is known for rslad-alpha-0.5.\n")
+
+
+def test_named_table_shows_its_part(table):
+    view = tables.named_tables(table, MATRIX)["main_claim"]
+    assert list(view.table.columns) == tables.COLUMNS
+    keys = view.table[["teacher", "student", "method", "checkpoint", "metric"]].apply(tuple, axis=1).tolist()
+    assert keys == [
+        ("big", "-", "trades", "best", "clean"), ("big", "-", "trades", "best", "autoattack"),
+        ("none", "resnet18", "trades", "last", "clean"), ("none", "resnet18", "trades", "last", "autoattack"),
+        ("big", "resnet18", "rslad", "last", "clean"), ("big", "resnet18", "rslad", "last", "autoattack"),
+    ]  # fmt: skip
+    text = tables.markdown(*view)
+    assert text.startswith("## Against AutoAttack\n\npaper: accuracy in percent on 1000 test images")
+    shown = grids(text)
+    assert list(shown) == ["Student resnet18, teacher big: last"]
+    lines = shown["Student resnet18, teacher big: last"]
+    assert lines[0] == ["method", "Clean", "AutoAttack"]
+    assert [line[0] for line in lines[1:]] == [
+        "teacher (trades, best)", "↳ published", "trades", "↳ published",
+        "rslad", "↳ published", "↳ SZU-252 (2023)", "↳ PeerAiD (Jung 2024)",
+    ]  # fmt: skip
+    assert "is known for" not in text
+    whole = tables.named_tables(table, MATRIX)["everything"]
+    pd.testing.assert_frame_equal(whole.table, table)
+    assert tables.markdown(*whole) == "## All\n\n" + tables.markdown(table, MATRIX)
+
+
+def test_named_table_of_one_teacher(runs):
+    """Another teacher's pairs are left out, and with them its own row; runs without a teacher stay."""
+    more = {("other", *keys[1:]): right for keys, right in runs.items() if keys[0] == "big"}
+    pairs = [(teacher, student) for teacher in ("big", "other") for student in ("resnet18", "mobile")]
+    matrix = replace(MATRIX, pairs=pairs, tables={"one": {"title": "One", "teachers": ["other"]}})
+    view = tables.named_tables(tables.tidy(outcomes({**runs, **more}), matrix), matrix)["one"]
+    assert view.matrix.pairs == pairs[2:]
+    assert set(view.table["teacher"]) == {"other", "none"}
+    assert set(view.table["method"]) == set(MATRIX.methods)
+    assert [heading.split(":")[0] for heading in grids(tables.markdown(*view))][::2] == [
+        "Student resnet18, teacher other", "Student mobile, teacher other",
+    ]  # fmt: skip
+
+
+def test_students_without_distilled_runs_stand_alone_once(runs):
+    """Not once for every teacher; but a table of one teacher shows only students that learnt from it."""
+    more = {("other", *keys[1:]): right for keys, right in runs.items() if keys[:2] == ("big", "resnet18")}
+    views = {
+        "alone": {"title": "A", "methods": ["sat", "trades"], "students": ["resnet18"]},
+        "both": {"title": "B", "methods": ["sat", "rslad"], "checkpoints": ["best"]},
+        "other": {"title": "C", "methods": ["sat", "rslad"], "teachers": ["other"]},
+        "other_alone": {"title": "D", "methods": ["sat"], "teachers": ["other"]},
+    }
+    matrix = replace(MATRIX, pairs=[("big", "resnet18"), ("other", "resnet18"), ("big", "mobile")], tables=views)
+    kept = {keys: right for keys, right in runs.items() if keys[1:3] != ("mobile", "rslad")}
+    found = tables.named_tables(tables.tidy(outcomes({**kept, **more}), matrix), matrix)
+    assert {name: view.matrix.pairs for name, view in found.items()} == {
+        "alone": [("none", "resnet18")],
+        "both": [("big", "resnet18"), ("other", "resnet18"), ("none", "mobile")],
+        "other": [("other", "resnet18")],
+        "other_alone": [("none", "resnet18"), ("none", "mobile")],
+    }
+    assert set(found["alone"].table["teacher"]) == {"none"}
+    shown = grids(tables.markdown(*found["alone"]))
+    assert list(shown) == ["Student resnet18, teacher none: best", "Student resnet18, teacher none: last"]
+    assert [line[0] for line in next(iter(shown.values()))] == ["method", "sat", "↳ published", "trades", "↳ published"]
+    for view in found.values():
+        check_latex(tables.latex(*view))
+
+
+def test_named_table_without_runs_says_so(table):
+    view = tables.named_tables(table, MATRIX)["empty"]
+    assert view.table.empty
+    assert view.table.to_csv(index=False).strip() == ",".join(tables.COLUMNS)
+    text = tables.markdown(*view)
+    assert text == (
+        "## 50 % of_nothing & more\n\npaper: linf eps 8/255, official protocol.\n\n"
+        "No run of this experiment belongs to this table.\n"
+    )
+    check_latex(tables.latex(*view))
+    assert "No run of this experiment belongs to this table." in tables.latex(*view)
+
+
+def test_without_references_tables_stay_as_they_are(runs):
+    plain = replace(MATRIX, published=[], selection="chosen on the validation split")
+    table = tables.tidy(outcomes(runs), plain)
+    assert table[["published", "difference", "mark"]].isna().all(axis=None)
+    text = tables.markdown(table, plain)
+    shown = grids(text)
+    assert list(shown) == ["Student resnet18, teacher big", "Student mobile, teacher big"]
+    lines = shown["Student resnet18, teacher big"]
+    assert lines[0][:2] == ["method", "Clean (best)"]
+    assert [line[0] for line in lines[1:]] == ["teacher (trades, best)", *MATRIX.methods]
+    assert all(len(line) == 1 + 2 * len(METRICS) for line in lines)
+    assert "best: chosen on the validation split; last" in text
+    assert "ublished" not in text + tables.latex(table, plain)
+    assert "footnotesize" not in tables.latex(table, plain)
+    check_latex(tables.latex(table, plain))
+
+
+def test_references_that_know_nothing_are_said_to(runs):
+    """As for GACD, whose numbers could not be read: the table looks as without references, and says so."""
+    some = {key: right for key, right in runs.items() if key[1:3] == ("resnet18", "rslad-alpha-0.5")}
+    matrix = replace(MATRIX, pairs=[("big", "resnet18")])
+    table = tables.tidy(outcomes(some), matrix)
+    text = tables.markdown(table, matrix)
+    assert list(grids(text)) == ["Student resnet18, teacher big"]
+    assert text.endswith("\n\n- No published number is known for rslad-alpha-0.5.\n")
+    assert "known for rslad-alpha-0.5." in tables.latex(table, matrix)
+
+
+# LaTeX
+
+
+def check_latex(text: str) -> None:
+    """Environments and braces are closed, special characters escaped, every row as wide as its tabular."""
+    open_environments = []
+    for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", text):
+        if kind == "begin":
+            open_environments.append(name)
+        else:
+            assert open_environments.pop() == name
+    assert open_environments == []
+    bare = re.sub(r"\\[#$%&_{}]", "", text)
+    depth = 0
+    for character in bare:
+        depth += {"{": 1, "}": -1}.get(character, 0)
+        assert depth >= 0
+    assert depth == 0
+    assert not set("_#%") & set(bare)
+    assert bare.count("$") % 2 == 0
+    assert text.isascii()
+    for columns, body in re.findall(r"\\begin\{tabular\}\{(\w+)\}(.*?)\\end\{tabular\}", bare, re.DOTALL):
+        for row in re.findall(r"^(.+)\\\\$", body, re.MULTILINE):
+            spans = sum(int(many) - 1 for many in re.findall(r"\\multicolumn\{(\d+)\}", row))
+            assert row.count("&") + 1 + spans == len(columns)
+    outside = re.sub(r"\\begin\{tabular\}.*?\\end\{tabular\}", "", bare, flags=re.DOTALL)
+    assert "&" not in outside
+
+
+def test_latex_is_sound(table):
+    text = tables.latex(table, MATRIX)
+    check_latex(text)
+    assert text.count(r"\begin{table}") == 2
+    assert text.count(r"\textit{best}") == text.count(r"\textit{last}") == 2
+    assert r" & Clean & FGSM & PGD\_SAT & PGD\_TRADES & CW & AutoAttack \\" in text
+    assert r"\quad published & 84.92 C, +0.18 &  &  &  &  & 53.08 C, +0.02 \\" in text
+    assert re.search(r"\\quad published & .*51\.49 P, (\$-\$|\+)\d+\.\d\d \\\\", text)
+    assert text.count(r"{\footnotesize Beneath our accuracies") == 2
+    check_latex(tables.latex(*tables.named_tables(table, MATRIX)["main_claim"]))
+    assert r"\caption{Against AutoAttack. paper: accuracy" in tables.latex(
+        *tables.named_tables(table, MATRIX)["main_claim"]
+    )
+
+
+def test_latex_shows_the_spread_over_seeds(runs):
+    seeds = {(*keys[:3], 1, keys[4]): {m: min(n + 10, IMAGES) for m, n in r.items()} for keys, r in runs.items()}
+    table = tables.tidy(outcomes({**runs, **{k: r for k, r in seeds.items() if k[1] != ITSELF}}), MATRIX)
+    text = tables.latex(table, MATRIX)
+    check_latex(text)
+    assert r"$\pm$ 0.71" in text
+    assert r"mean $\pm$ sd over 2 seeds" in text

@@ -1,0 +1,83 @@
+"""Every experiment to its final tables, on generated files in the formats of the real ones: `make tiny`.
+
+The overlays under tests/tiny/ shrink data, widths, steps and epochs; datasets and weights go through the real loaders and
+importers. `make test` runs one of each shape.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from conftest import REPOSITORY, environment, fresh_tree
+from generated import all_files, image_folder_files
+
+from robust_distillation.models.checkpoint import build_model
+
+OVERLAYS = sorted((REPOSITORY / "tests/tiny").glob("*.yaml"))
+IN_MAKE_TEST = ("cifar10_jpeg", "gacd_stl10")  # image folder; structure and transfer. Official: see test_workflow.py
+
+
+def marked(path: Path):
+    return pytest.param(path.stem, marks=[] if path.stem in IN_MAKE_TEST else pytest.mark.tiny, id=path.stem)
+
+
+def published_weights(folder: Path) -> None:
+    """Narrow networks under the published names: TRADES' file with `module.` and its unused block, DeepMind's as it is."""
+    trades = build_model({"name": "wide_resnet", "depth": 10, "width": 1}, (3, 32, 32), 10).state_dict()
+    trades |= {
+        name.replace("block1", "sub_block1"): value for name, value in trades.items() if name.startswith("block1")
+    }
+    torch.save({f"module.{name}": value for name, value in trades.items()}, folder / "trades.pt")
+    for name, classes in (("deepmind.pt", 10), ("deepmind100.pt", 100)):
+        model = build_model({"name": "dm_wide_resnet", "depth": 10, "width": 1}, (3, 32, 32), classes)
+        torch.save(model.state_dict(), folder / name)
+
+
+def test_every_experiment_has_an_overlay():
+    assert [path.stem for path in OVERLAYS] == sorted(path.stem for path in (REPOSITORY / "experiments").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", [marked(path) for path in OVERLAYS])
+def test_experiment_runs_to_its_tables(name, tmp_path):
+    tree = fresh_tree(tmp_path / "tree")
+    generated = tree / "generated"
+    all_files(generated)
+    image_folder_files(generated / "images10", tuple("abcdefghij"), train=100)
+    published_weights(generated)
+    files = [REPOSITORY / f"experiments/{name}.yaml", REPOSITORY / f"tests/tiny/{name}.yaml"]
+    command = [sys.executable, "-m", "robust_distillation.cli", "reproduce"]
+    command += ["--experiment", f"experiments/{name}.yaml", "--overlay", str(files[1])]
+    result = subprocess.run(command, cwd=tree, env=environment(tree), capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-20000:]
+    results = tree / "results/tiny"
+    main = pd.read_csv(results / "tables/main.csv")
+    matrix = json.loads(subprocess.run(
+        [sys.executable, "-c", MATRIX, *map(str, files)], cwd=tree, env=environment(tree), check=True,
+        capture_output=True, text=True,
+    ).stdout)  # fmt: skip
+    runs = {tuple(run) for run in matrix["runs"]}
+    students = main[main["student"] != "-"]
+    assert set(students[["teacher", "student", "method"]].itertuples(index=False, name=None)) == runs
+    assert set(main["metric"]) == set(matrix["metrics"])
+    assert set(main["protocol"]) == {matrix["protocol"]}
+    assert main["mean"].between(0, 100).all()
+    assert main["published"].notna().any() == bool(matrix["published"])
+    for table in (*matrix["tables"], *matrix["analyses"]):
+        for suffix in ("csv", "md", "tex"):
+            assert (results / f"tables/{table}.{suffix}").stat().st_size > 100, table
+        assert len(pd.read_csv(results / f"tables/{table}.csv")) > 0, table
+
+
+MATRIX = """
+import json, sys
+from robust_distillation.config import load
+e = load(*sys.argv[1:])
+print(json.dumps({**e.matrix(), "runs": [(r.teacher, r.student, r.method) for r in e.runs],
+    "analyses": ["structure"] * bool(e.file.structure) + [f"transfer-{t}" for t in e.file.transfer]}))
+"""
