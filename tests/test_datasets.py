@@ -315,16 +315,6 @@ def test_names_below_what_arrays_need_are_refused_too(tmp_path):
         assert "no array needs" in said(lambda content=content: load("cifar10", "test", cifar_with(tmp_path, content)))
 
 
-def test_what_a_pickle_does_to_the_stand_ins_ends_with_it(tmp_path):
-    """A pickle may set attributes of what it is given; the next file is read as before."""
-    images = np.random.default_rng(0).integers(0, 256, (10, 3072), dtype=np.uint8)
-    spoils = b"\x80\x02cnumpy\ndtype\n(N}X\x0c\x00\x00\x00__setstate__NsX\x08\x00\x00\x00__init__Ns\x86b."
-    options = cifar_with(tmp_path, spoils)
-    assert "cannot be read" in said(lambda: load("cifar10", "test", options))
-    (tmp_path / PLAIN).write_bytes(python2_batch(images, [1] * 10))
-    assert np.array_equal(load("cifar10", "test", options).images.flatten(1).numpy(), images)
-
-
 IMAGES = np.zeros((4, 3072), dtype=np.uint8)
 
 
@@ -487,6 +477,8 @@ def test_sources_placed_by_hand_are_unpacked(name, options, tmp_path):
     there = DataOptions(str(tmp_path / "there"), download=False, verify=False)
     files.place(there).mkdir(parents=True)
     pack(files, Path(options.folder), files.place(there))
+    message = said(lambda: load(name, "test", DataOptions(there.folder, download=False)))
+    assert any(f"{files.place(there) / source.name} is not the published file" in message for source in files.sources)
     data.registry.module(name).check(there)
     assert load(name, "test", there).digest() == load(name, "test", options).digest()
 
@@ -673,7 +665,7 @@ def test_what_is_no_image_is_passed_over(folder):
     assert load("image_folder", "train", of(folder)).digest() == before
     old = sorted((folder / "train/apple").glob("0*.png"))[0]
     old.rename(old.with_suffix(".PNG"))
-    assert load("image_folder", "train", of(folder)).info.sizes["train"] == 54
+    assert load("image_folder", "train", of(folder)).info.sizes == {"train": 54, "validation": 6, "test": 24}
 
 
 def test_broken_images_are_named(folder, tmp_path):

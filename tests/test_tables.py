@@ -309,7 +309,7 @@ def test_black_box_numbers_stand_beside_either_checkpoint():
         assert lines[0] == ["method", "Clean", "transfer PGD-20", "transfer CW", "Square"]
         assert lines[2] == ["↳ published", "", "64.11 P, -0.11", "63.84 P, -0.04", "57.90 P, +0.10"]
     assert "the checkpoint attacked is not known" in text
-    assert "No published number is known" not in text  # though none is for clean images
+    assert "No published number" not in text  # though none is for clean images
 
 
 def test_legend_says_what_a_reader_must_know(table):
@@ -323,7 +323,7 @@ def test_legend_says_what_a_reader_must_know(table):
     assert "RSLAD (Zi 2021), Table 3 (P)" in legend["Sources"]
     assert "RobustBench, model_info (C)" in legend["Sources"]
     assert "eps 0.031" in legend["Notes"]
-    assert text.endswith("No published number is known for rslad-alpha-0.5.\n")
+    assert text.endswith("No published number to compare with is known for rslad-alpha-0.5.\n")
 
 
 def test_named_table_shows_its_part(table):
@@ -428,7 +428,7 @@ def test_references_that_know_nothing_are_said_to(runs):
     table = tables.tidy(outcomes(some), matrix)
     text = tables.markdown(table, matrix)
     assert list(grids(text)) == ["Student resnet18, teacher big"]
-    assert text.endswith("\n\n- No published number is known for rslad-alpha-0.5.\n")
+    assert text.endswith("\n\n- No published number to compare with is known for rslad-alpha-0.5.\n")
     assert "known for rslad-alpha-0.5." in tables.latex(table, matrix)
 
 

@@ -70,11 +70,11 @@ def test_head_separates_what_can_be_separated():
 
 
 def test_head_reaches_the_optimum_of_logistic_regression():
-    """A convex problem, solved here by L-BFGS in float64 on the features at their own scale."""
+    """A convex problem, solved here by L-BFGS in float64 on whitened features."""
     model, (train, validation) = backbone(), noisy()
     _, metrics = train_head(model, train, validation, settings(epochs=150, batch_size=300), 0, CPU)
     features = features_of(model, train, CPU).double()
-    features -= features.mean(0)  # the bias makes up for it
+    features = len(features) ** 0.5 * torch.linalg.qr(features - features.mean(0)).Q  # spans the same
     weight, bias = (torch.zeros(size, dtype=torch.float64, requires_grad=True) for size in ((3, 8), (3,)))
     solver = torch.optim.LBFGS([weight, bias], max_iter=300, line_search_fn="strong_wolfe")
 
@@ -130,7 +130,7 @@ def test_folding_is_exact():
 
 
 class Wrapped(nn.Module):
-    """A backbone whose head has another name, inside a model that changes its images and scales its features."""
+    """A backbone inside another model, under another name, with scaled features."""
 
     def __init__(self, inner: nn.Module, scale: float):
         super().__init__()
@@ -142,20 +142,51 @@ class Wrapped(nn.Module):
         return self.inner.classifier
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
-        return self.scale * self.inner.features((x - 0.5) / 0.25)
+        return self.scale * self.inner.features(x)
 
 
-def test_head_is_found_wherever_it_lies_and_the_scale_of_features_does_not_matter():
+def test_scale_of_the_features_does_not_matter():
     found = {}
     for scale in (1.0, 1000.0):
-        train, validation = noisy()
-        state, lines = train_head(Wrapped(backbone(), scale), train, validation, settings(epochs=5), 0, CPU)
+        state, lines = train_head(Wrapped(backbone(), scale), *noisy(), settings(epochs=5), 0, CPU)
         assert {name for name in state if "classifier" in name} == {"inner.classifier.weight", "inner.classifier.bias"}
-        assert state["inner.classifier.weight"].shape == (3, 8)
         found[scale] = state["inner.classifier.weight"], state["inner.classifier.bias"], lines[-1]["loss"]
     assert found[1.0][0] == pytest.approx(1000 * found[1000.0][0], rel=1e-3, abs=1e-4)
     assert found[1.0][1] == pytest.approx(found[1000.0][1], rel=1e-3, abs=1e-4)
     assert found[1.0][2] == pytest.approx(found[1000.0][2], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "normalisation"),
+    [
+        ({"name": "convnet", "width": 4}, {"mean": [0.3], "std": [0.4]}),
+        ({"name": "wide_resnet", "depth": 10, "width": 1}, None),
+        ({"name": "resnet", "width": 4}, {"mean": [0.3], "std": [0.4]}),
+        ({"name": "preact_resnet", "width": 4}, None),
+        ({"name": "mobilenet_v2", "width": 4}, None),
+        ({"name": "dm_wide_resnet", "depth": 10, "width": 1}, None),
+    ],
+    ids=lambda value: value and value.get("name"),
+)
+def test_head_of_every_architecture_can_be_saved_and_loaded(architecture, normalisation, tmp_path):
+    def about(classes: str) -> dict:
+        own = {"shape": [1, 32, 32], "classes": list(classes)}
+        return {"architecture": architecture, "normalisation": normalisation, "dataset": own}
+
+    save_checkpoint(tmp_path / "ten", build_model(architecture, (1, 32, 32), 10, 1).state_dict(), about("0123456789"))
+    model = load_model(tmp_path / "ten")
+    train, validation = (enlarged(digits(3, split, 40)) for split in ("train", "validation"))
+    state, metrics = train_head(model, train, validation, settings(epochs=3), 0, CPU)
+    save_checkpoint(tmp_path / "three", state, about("012"))
+    loaded = load_model(tmp_path / "three")
+    assert torch.equal(loaded.features(train.floats()), model.features(train.floats()))
+    right = predict(loaded, validation.floats()) == validation.labels
+    assert right.float().mean().item() == metrics[-1]["validation_clean"]
+
+
+def enlarged(data: Dataset) -> Dataset:
+    """32x32 pixels of 8x8."""
+    return Dataset(data.images.repeat_interleave(4, 2).repeat_interleave(4, 3), data.labels, data.info)
 
 
 def test_weight_decay_shrinks_the_head():

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+TINY = 1e-38  # still a normal number of float32
+
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """-log p_y."""
@@ -24,16 +26,14 @@ def kl_divergence(
 ) -> Tensor:
     """KL(q || p) with q = softmax(target/t), p = softmax(logits/t), summed over the classes. Gradients flow into both.
 
-    The constants are those that some released codes add to q and to p inside the logarithms. Without them these are
-    log_softmax, so value and gradients stay finite where a probability underflows to 0. q itself is softmax as in the
-    released codes: exp(log_softmax) differs in the last bit, which can turn the sign of a gradient.
+    The constants are those that some released codes add to q and to p inside the logarithms. q and its logarithm are
+    those of softmax, as in the released codes: log_softmax differs in the last bits, which can turn the sign of a
+    gradient. Value and gradients stay finite where a probability underflows to 0.
     """
-    target, logits = target / temperature, logits / temperature
-    return (target.softmax(1) * (_log(target, target_constant) - _log(logits, constant))).sum(1)
-
-
-def _log(logits: Tensor, constant: float) -> Tensor:
-    return (logits.softmax(1) + constant).log() if constant else logits.log_softmax(1)
+    q, logits = (target / temperature).softmax(1), logits / temperature
+    log_q = (q + target_constant if target_constant else q.clamp(min=TINY)).log()
+    log_p = (logits.softmax(1) + constant).log() if constant else logits.log_softmax(1)
+    return (q * (log_q - log_p)).sum(1)
 
 
 def true_class_probability(logits: Tensor, labels: Tensor) -> Tensor:

@@ -17,5 +17,8 @@ def attack(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, see
     """One call on the whole block: its random numbers depend on who is in the batch, so a block is never split."""
     with frozen(model):
         reference = AutoAttack(model, norm=SPELT[threat.norm], eps=threat.eps, seed=seed, device=x.device)
+        # The standard has nine targets, which takes ten classes; with fewer, every wrong class is one.
+        targets = min(9, model(x[:1]).shape[1] - 1)
+        reference.apgd_targeted.n_target_classes = reference.fab.n_target_classes = targets
         adversarial, _ = reference.run_standard_evaluation(x, labels, batch_size=len(x))
     return adversarial

@@ -12,21 +12,15 @@ from robust_distillation.layout import Layout
 
 
 @click.command()
-@click.option(
-    "--tflops",
-    type=click.FloatRange(min=0, min_open=True),
-    default=10,
-    show_default=True,
-    help="Sustained speed of one GPU, in 10^12 operations per second.",
-)
+@click.option("--tflops", type=click.FloatRange(min=0, min_open=True), help="What one GPU sustains; 10 if left out.")
 @experiment_options
 @example("plan --experiment experiments/fashion_mnist.yaml")
-def plan(tflops: float, path: str, overlay: str | None) -> None:
+def plan(tflops: float | None, path: str, overlay: str | None) -> None:
     """Print what an experiment will do and cost: runs, jobs, GPU-hours and disk. Nothing is written."""
     from robust_distillation.config import load
-    from robust_distillation.reporting.plan import describe
+    from robust_distillation.reporting.plan import TFLOPS, describe
 
-    click.echo(describe(load(path, overlay), tflops))
+    click.echo(describe(load(path, overlay), tflops or TFLOPS))
 
 
 @click.command()

@@ -30,8 +30,6 @@ def resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None
         return None
     info = _data_info(file.dataset, ("dataset",), problems)
     classes = len(info.classes) if info else 10
-    if file.protocol == "controlled":  # what is wrong with the budget is said once, not for every method
-        _training(file.training, ("training",), problems)
     resolver = _Resolver(file, classes, problems)
     teachers = {name: resolver.teacher(name, entry or {}) for name, entry in file.teachers.items()}
     students = {
@@ -62,11 +60,19 @@ class _Resolver:
 
     def __init__(self, file: ExperimentFile, classes: int, problems: list[str]):
         self.file, self.classes, self.problems = file, classes, problems
+        self.shared: Training | None = None  # the one budget of the controlled protocol
+        if file.protocol == "controlled" and file.training:
+            self.shared = _training(file.training, ("training",), problems)
+        elif file.protocol == "controlled":
+            problems.append("training: is missing")
 
-    def recipe(self, entry: dict, default: str, architecture: dict, where: tuple) -> Recipe | None:
+    def recipe(
+        self, entry: dict, default: str, architecture: dict, where: tuple, own: dict | None = None
+    ) -> Recipe | None:
         """A method and how it trains: the released code's settings under the official protocol, then the experiment's,
-        then the entry's own."""
-        own = entry.get("training", {})
+        then `own`, by default those in the entry."""
+        owner = where if own is None else where[:-1]
+        own = entry.get("training", {}) if own is None else own
         entry = {key: value for key, value in entry.items() if key != "training"}
         named = (*where, "method") if "method" in entry else where
         kind = entry.pop("method", default)
@@ -87,7 +93,7 @@ class _Resolver:
                 )
                 return None
             budget, settings = overlaid(official.training, budget), {**official.settings, **entry}
-        elif own and where[0] == "methods":
+        elif own and owner == where:
             self.problems.append(
                 f"{path_text((*where, 'training'))}: under the controlled protocol all methods share one budget"
             )
@@ -95,15 +101,10 @@ class _Resolver:
         if not isinstance(own, dict):
             self.problems.append(f"{path_text((*where, 'training'))}: input should be a mapping, found {shown(own)}")
             return None
-        parsed = parse(method, settings, where, self.problems)
-        training = self._budget(overlaid(budget, own), (*where, "training"), bool(own))
+        parsed, training = parse(method, settings, where, self.problems), self.shared
+        if self.file.protocol == "official" or (own and training):  # what is wrong with the shared one was said
+            training = _training(overlaid(budget, own), (*owner, "training"), self.problems)
         return None if parsed is None or training is None else Recipe(NamedMethod(kind, parsed), training)
-
-    def _budget(self, budget: dict, where: tuple, own: bool) -> Training | None:
-        if self.file.protocol == "official":
-            return _training(budget, where, self.problems)
-        # Under the controlled protocol the shared budget's mistakes were named already.
-        return _training(budget, where, self.problems if own else [])
 
     def teacher(self, name: str, entry: dict) -> Teacher | None:
         where, before = ("teachers", name), len(self.problems)
@@ -112,8 +113,11 @@ class _Resolver:
         given = {key: value for key, value in entry.items() if key not in keys}
         if own is None:
             return None
-        if (own.trained_by is None) == (own.imported is None):
-            self.problems.append(f"{path_text(where)}: give either trained_by or imported")
+        if own.trained_by is None and own.imported is None:
+            self.problems.append(f"{path_text(where)}.trained_by: is missing, and so is imported: give one of them")
+            return None
+        if own.trained_by is not None and own.imported is not None:
+            self.problems.append(f"{path_text(where)}: is either trained_by or imported, not both")
             return None
         if own.imported:
             return self._imported(name, own.imported, entry, given)
@@ -121,8 +125,7 @@ class _Resolver:
         if "method" not in own.trained_by:
             self.problems.append(f"{path_text(where)}.trained_by.method: is missing")
             return None
-        entry = own.trained_by | ({"training": own.training} if own.training else {})
-        recipe = self.recipe(entry, "", architecture, (*where, "trained_by"))
+        recipe = self.recipe(own.trained_by, "", architecture, (*where, "trained_by"), own.training)
         if recipe and recipe.method.needs.teacher:
             kind = recipe.method.kind
             self.problems.append(f"{path_text(where)}.trained_by.method: {kind!r} needs a teacher itself")

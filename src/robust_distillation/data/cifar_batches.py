@@ -99,23 +99,25 @@ class _Kind:
 class _Reader(pickle.Unpickler):
     def __init__(self, stream: BinaryIO):
         super().__init__(stream, encoding="bytes")  # Python 2 wrote the published files
-        # Of this reader alone, for a pickle may also set attributes of what it is given.
-        array, kind = type("Array", (_Array,), {}), type("Kind", (_Kind,), {})
+
+        # Of this reader alone, for a pickle may also set attributes of the functions it is given.
+        def reconstruct(*_: Any) -> _Array:
+            return _Array()
 
         def from_buffer(content: Any, kind: Any, shape: Any, order: Any, axes: Any = None) -> _Array:
             if axes is not None:
                 raise pickle.UnpicklingError("its array has its axes in another order")
-            found = array()
+            found = _Array()
             found.__setstate__((1, shape, kind, order == "F", content))
             return found
 
         self.stand_ins = {
             ("numpy", "ndarray"): object(),
-            ("numpy", "dtype"): kind,
+            ("numpy", "dtype"): _Kind,
             ("_codecs", "encode"): lambda text, _: text.encode("latin1"),  # bytes, where Python 3 writes protocol 2
         }
         for core in ("numpy.core", "numpy._core"):
-            self.stand_ins[f"{core}.multiarray", "_reconstruct"] = lambda *_: array()
+            self.stand_ins[f"{core}.multiarray", "_reconstruct"] = reconstruct
             self.stand_ins[f"{core}.numeric", "_frombuffer"] = from_buffer
 
     def find_class(self, module: str, name: str) -> Any:

@@ -62,7 +62,7 @@ def class_correlation(logits: Tensor) -> np.ndarray:
     """
     values = logits.detach().cpu().double().numpy()
     varies = np.ptp(values, axis=0) > CONSTANT * np.abs(values).max(axis=0)
-    matrix = np.eye(values.shape[1])
+    matrix = np.zeros((values.shape[1], values.shape[1]))
     if varies.any():
         matrix[np.ix_(varies, varies)] = np.corrcoef(values[:, varies], rowvar=False)
     np.fill_diagonal(matrix, 1)

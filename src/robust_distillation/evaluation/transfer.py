@@ -14,6 +14,7 @@ from robust_distillation.data.dataset import Dataset
 from robust_distillation.data.views import epoch_order
 from robust_distillation.losses import cross_entropy
 from robust_distillation.models.frozen import frozen
+from robust_distillation.models.normalised import Normalised
 
 BATCH = 250
 CONSTANT = 1e-6  # features that vary by less than this share of their size only show rounding
@@ -35,11 +36,13 @@ def train_head(
     model: nn.Module, train: Dataset, validation: Dataset, settings: HeadSettings, seed: int, device: torch.device
 ) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
     """A linear head on `model.features` of the unaugmented images of `train`: the state dict of the same architecture
-    with as many classes as `train` has, and one line of metrics per epoch (loss and accuracies as fractions).
+    with as many classes as `train` has, as checkpoints hold it, and one line of metrics per epoch (loss; accuracies as
+    fractions).
 
     Multinomial logistic regression from zero weights by SGD with momentum, the learning rate falling to 0 along a
-    half cosine; the last epoch is what counts, `validation` is only reported. `seed` gives the order of the images. The
-    backbone is in eval mode and returns unchanged, as does `model`. Raises FloatingPointError if the loss is not finite.
+    half cosine; the last epoch is what counts, `validation` is only reported. `seed` gives the order of the images.
+    The backbone is in eval mode and returns unchanged, as does `model`. Raises FloatingPointError if the loss is not
+    finite.
     """
     mean, scale, features = _centred(features_of(model, train, device))
     labels = train.labels.to(device)
@@ -84,7 +87,7 @@ def features_of(model: nn.Module, data: Dataset, device: torch.device) -> Tensor
 
 
 def folded(weight: Tensor, bias: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Weight [K,D] and bias [K], float64, that give on features f the logits of the given ones on (f - mean) / scale."""
+    """Weight [K,D] and bias [K], float64, whose logits on features f are those of the given on (f - mean) / scale."""
     weight = weight.double() / scale.double()
     return weight, bias.double() - weight @ mean.double()
 
@@ -106,7 +109,10 @@ def _centred(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _with_head(model: nn.Module, weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
-    """A copy of the model's state in which its classifier, whatever its name there, has this weight and bias."""
+    """A copy of the model's state, as a checkpoint holds it, in which its classifier, whatever its name there, has this
+    weight and bias."""
+    if isinstance(model, Normalised):
+        model = model.model
     state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     for prefix, module in model.named_modules(remove_duplicate=False):
         if module is model.classifier:

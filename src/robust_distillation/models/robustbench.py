@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from robust_distillation.errors import UserError, unknown
 
 VERSION = "1.1.1"
-INSTALL = "pip install -c requirements.txt '.[robustbench]'"
+INSTALL = "pip install -c requirements.txt --editable '.[robustbench]'"
 DATASETS = {"cifar10": ((3, 32, 32), 10), "cifar100": ((3, 32, 32), 100)}
 THREATS = {"linf": "Linf", "l2": "L2", "corruptions": "corruptions"}  # our name to RobustBench's
 

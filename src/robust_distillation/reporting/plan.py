@@ -9,6 +9,7 @@ from tabulate import tabulate
 from robust_distillation.config import Experiment
 from robust_distillation.reporting.cost import SURVIVORS, cache_width, costs, views_of
 
+TFLOPS = 10.0  # half of what an A100 could do in fp32
 STEPS = ("train-teacher", "fill-cache", "train-student", "attack", "structure", "transfer")
 
 
@@ -31,7 +32,7 @@ def jobs(experiment: Experiment) -> dict[str, int]:
     return {step: count for step, count in counted.items() if count}
 
 
-def describe(experiment: Experiment, tflops: float) -> str:
+def describe(experiment: Experiment, tflops: float = TFLOPS) -> str:
     """tflops: sustained speed of one device, in 10^12 operations per second."""
     threat, evaluation = experiment.threat_model, experiment.evaluation
     views, found = views_of(experiment), costs(experiment)

@@ -60,3 +60,4 @@ def dots(axis: Axes, values: dict[str, Sequence[float]], colour: dict[str, tuple
     axis.set_yticks(range(len(names)), names)
     axis.set_ylim(len(names) - 0.4, -0.6)
     axis.grid(False, axis="y")
+    axis.locator_params(axis="x", nbins=6)

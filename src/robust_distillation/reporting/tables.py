@@ -179,7 +179,7 @@ def legend(table: pd.DataFrame, matrix: Matrix) -> list[str]:
         parts.append(f"Notes: {_listed(notes)}.")
     own = [(row.method, bool(found)) for row, found in by_row if row.student != ITSELF]
     if without := [method for method in matrix.methods if (method, False) in own and (method, True) not in own]:
-        parts.append(f"No published number is known for {', '.join(without)}.")
+        parts.append(f"No published number to compare with is known for {', '.join(without)}.")
     return parts
 
 

@@ -51,17 +51,17 @@ def _deepmind(file: str, depth: int, width: int, published: str, threat: str = "
         page=DEEPMIND,
         sha256=None,
         threat=threat,
-        note=f"published clean / AutoAttack: {published}{'. ' if more else ''}{more}",
+        note=f"published clean / AutoAttack: {published}{'; ' if more else ''}{more}",
     )
 
 
-def _rslad(architecture: dict[str, Any], dataset: str) -> Source:
+def _rslad(model: str, architecture: dict[str, Any], dataset: str) -> Source:
     """A student that RSLAD's authors announce. Their training scripts tell its architecture, input and key names."""
     return Source(
         architecture=architecture,
         dataset=dataset,
         normalisation=None,
-        file=f"rslad_{architecture['name']}_{dataset}.pth",
+        file=f"rslad_{model}_{dataset}.pth",
         url=None,
         page=RSLAD,
         sha256=None,
@@ -133,10 +133,10 @@ SOURCES: dict[str, Source] = {
     "deepmind_wrn_28_10_cifar10_l2_ddpm": _deepmind(
         "cifar10_l2_wrn28-10_cutmix_ddpm_v2.pt", 28, 10, "91.79 / 78.80", "l2 128/255", DDPM
     ),
-    "rslad_resnet18_cifar10": _rslad({"name": "resnet", "depth": 18, "width": 64}, "cifar10"),
-    "rslad_resnet18_cifar100": _rslad({"name": "resnet", "depth": 18, "width": 64}, "cifar100"),
-    "rslad_mobilenet_v2_cifar10": _rslad({"name": "mobilenet_v2", "width": 32}, "cifar10"),
-    "rslad_mobilenet_v2_cifar100": _rslad({"name": "mobilenet_v2", "width": 32}, "cifar100"),
+    "rslad_resnet18_cifar10": _rslad("resnet18", {"name": "resnet", "depth": 18, "width": 64}, "cifar10"),
+    "rslad_resnet18_cifar100": _rslad("resnet18", {"name": "resnet", "depth": 18, "width": 64}, "cifar100"),
+    "rslad_mobilenet_v2_cifar10": _rslad("mobilenet_v2", {"name": "mobilenet_v2", "width": 32}, "cifar10"),
+    "rslad_mobilenet_v2_cifar100": _rslad("mobilenet_v2", {"name": "mobilenet_v2", "width": 32}, "cifar100"),
     "ard_mobilenet_v2_cifar10": Source(
         architecture={"name": "mobilenet_v2", "width": 32},
         dataset="cifar10",
@@ -160,7 +160,7 @@ SOURCES: dict[str, Source] = {
         sha256="399f52da9f914c323fa5a6096d60f460a3449a59b64a6405200c1e629f8425a7",
         threat="none",
         package="pyautoattack/examples",
-        note="lies in every installation. Trained without an attack. The sha256 is that of the file in the wheel "
+        note="lies in every installation. Accurate, not robust. The sha256 is that of the file in the wheel "
         "of version 0.2.0, whose own RECORD states it",
     ),
 }
