@@ -25,8 +25,8 @@ teachers: {wide: {width: 8, training: {epochs: 3, milestones: [2]}}}
 students: {small: {width: 4}}
 methods: {sat: ~, trades: ~, mart: ~, ard: ~, iad: ~, gacd: {negatives: 16, dimension: 8}}
 evaluation: {images: 24, attacks: [fgsm, pgd20], block_size: 10}
-structure: ~
-transfer: ~
+structure: {images: 24}
+transfer: {parity: {epochs: 2, attacks: [pgd20], images: 24}}
 """  # leaves natural, rslad and gacd: no teacher, cached logits, cached features
 
 

@@ -121,6 +121,22 @@ def image_folder_files(
     return Path(folder)
 
 
+def published_weights(folder: Path) -> None:
+    """Narrow networks under the published names: TRADES' with `module.` and its unused block, DeepMind's as it is."""
+    import torch
+
+    from robust_distillation.models.checkpoint import build_model
+
+    trades = build_model({"name": "wide_resnet", "depth": 10, "width": 1}, (3, 32, 32), 10).state_dict()
+    trades |= {
+        name.replace("block1", "sub_block1"): value for name, value in trades.items() if name.startswith("block1")
+    }
+    torch.save({f"module.{name}": value for name, value in trades.items()}, folder / "trades.pt")
+    for name, classes in (("deepmind.pt", 10), ("deepmind100.pt", 100)):
+        model = build_model({"name": "dm_wide_resnet", "depth": 10, "width": 1}, (3, 32, 32), classes)
+        torch.save(model.state_dict(), folder / name)
+
+
 def all_files(folder: Path) -> None:
     for write in (cifar10_files, cifar100_files, svhn_files, stl10_files, fashion_mnist_files):
         write(folder)

@@ -1,7 +1,7 @@
 """Every experiment to its final tables, on generated files in the formats of the real ones: `make tiny`.
 
-The overlays under tests/tiny/ shrink data, widths, steps and epochs; datasets and weights go through the real loaders and
-importers. `make test` runs one of each shape.
+The overlays under tests/tiny/ shrink data, widths, steps and epochs; datasets and weights go through the real loaders
+and importers. `make test` has one of each shape.
 """
 
 from __future__ import annotations
@@ -13,30 +13,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 from conftest import REPOSITORY, environment, fresh_tree
-from generated import all_files, image_folder_files
-
-from robust_distillation.models.checkpoint import build_model
+from generated import all_files, image_folder_files, published_weights
 
 OVERLAYS = sorted((REPOSITORY / "tests/tiny").glob("*.yaml"))
-IN_MAKE_TEST = ("cifar10_jpeg", "gacd_stl10")  # image folder; structure and transfer. Official: see test_workflow.py
+IN_MAKE_TEST = ("cifar10_jpeg",)  # an image folder; the other shapes are in test_workflow.py
 
 
 def marked(path: Path):
     return pytest.param(path.stem, marks=[] if path.stem in IN_MAKE_TEST else pytest.mark.tiny, id=path.stem)
-
-
-def published_weights(folder: Path) -> None:
-    """Narrow networks under the published names: TRADES' file with `module.` and its unused block, DeepMind's as it is."""
-    trades = build_model({"name": "wide_resnet", "depth": 10, "width": 1}, (3, 32, 32), 10).state_dict()
-    trades |= {
-        name.replace("block1", "sub_block1"): value for name, value in trades.items() if name.startswith("block1")
-    }
-    torch.save({f"module.{name}": value for name, value in trades.items()}, folder / "trades.pt")
-    for name, classes in (("deepmind.pt", 10), ("deepmind100.pt", 100)):
-        model = build_model({"name": "dm_wide_resnet", "depth": 10, "width": 1}, (3, 32, 32), classes)
-        torch.save(model.state_dict(), folder / name)
 
 
 def test_every_experiment_has_an_overlay():

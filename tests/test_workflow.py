@@ -11,9 +11,14 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
+import pytest
 from conftest import REPOSITORY, TINY, environment, fashion_mnist_files, fresh_tree, planned, snakemake
+from generated import cifar10_files, published_weights
+from ruamel.yaml import YAML
 
-ENDS = {"tabulate", "draw_figures", "track"}  # what follows from any new outcome
+TABLES = {"tabulate", "draw_figures", "track"}  # what follows from any new outcome
+ENDS = TABLES | {"report_structure", "report_transfer parity"}  # and from any new student
 
 
 def replace(file: Path, old: str, new: str) -> None:
@@ -23,8 +28,12 @@ def replace(file: Path, old: str, new: str) -> None:
 
 
 def student(teacher: str, method: str, seed: int = 0) -> set[str]:
-    run = f"{teacher}/small/{method}/seed-{seed}"
-    return {f"train_student {teacher}/small/{method}/{seed}", f"attack students/{run}"}
+    run = f"students/{teacher}/small/{method}/seed-{seed}"
+    return {f"train_student {teacher}/small/{method}/{seed}"} | looks(run)
+
+
+def looks(trained: str) -> set[str]:
+    return {f"attack {trained}", f"structure {trained}", f"transfer parity/{trained}"}
 
 
 def test_finished_run_has_nothing_to_do(finished):
@@ -61,7 +70,7 @@ def test_edit_of_the_teachers_method_runs_all_that_learns_from_it(tree):
     replace(tree / "src/robust_distillation/methods/trades.py", "divergence=True", "divergence=False")
     caches = {"fill_cache wide/logits", "fill_cache wide/features"}
     distilled = student("wide", "rslad") | student("wide", "gacd")
-    assert planned(tree) == {"train_teacher wide", "attack teachers/wide"} | caches | distilled | ENDS
+    assert planned(tree) == {"train_teacher wide"} | looks("teachers/wide") | caches | distilled | ENDS
 
 
 def test_edit_of_the_memory_bank_runs_gacd_alone(tree):
@@ -70,11 +79,18 @@ def test_edit_of_the_memory_bank_runs_gacd_alone(tree):
 
 
 def test_edit_of_an_attack_runs_attacks_and_no_training(tree):
-    replace(tree / "src/robust_distillation/attacks/pgd20.py", "steps=20", "steps=21")
+    replace(tree / "src/robust_distillation/attacks/fgsm.py", "steps=1", "steps=2")
     jobs = planned(tree)
-    assert jobs >= ENDS
-    assert {job.split()[0] for job in jobs - ENDS} == {"attack"}
-    assert len(jobs - ENDS) == 4
+    assert jobs >= TABLES
+    assert {job.split()[0] for job in jobs - TABLES} == {"attack"}
+    assert len(jobs - TABLES) == 4
+
+
+def test_edit_of_the_analyses_runs_them_alone(tree):
+    replace(tree / "src/robust_distillation/evaluation/structure.py", "DECIMALS = 6", "DECIMALS = 7")
+    jobs = planned(tree)
+    assert {job.split()[0] for job in jobs} == {"structure", "report_structure", "track"}
+    assert len(jobs) == 4 + 2
 
 
 def test_edit_of_the_figures_runs_the_figures(tree):
@@ -117,7 +133,7 @@ def test_dry_run_from_nothing_lists_the_whole_matrix(tmp_path):
     tree = fresh_tree(tmp_path / "tree")
     methods = ("natural", "rslad", "gacd")
     runs = set().union(*(student("none" if method == "natural" else "wide", method) for method in methods))
-    teacher = {"prepare_data", "train_teacher wide", "attack teachers/wide"}
+    teacher = {"prepare_data", "prepare_target parity", "train_teacher wide"} | looks("teachers/wide")
     caches = {"fill_cache wide/logits", "fill_cache wide/features"}
     assert planned(tree) == runs | teacher | caches | ENDS
     assert not (tree / "results").exists()
@@ -198,12 +214,15 @@ students: {small: {width: 2}, s2: {architecture: convnet, width: 2, stages: 1}}
 methods: {natural: ~, sat: ~, trades: ~, mart: ~, ard: ~, iad: ~, gacd: ~, rslad: ~, teacher: {method: iad}}
 exclude: [{teacher: other.x, student: s2}]
 evaluation: {images: 10, attacks: [fgsm], checkpoints: [best], block_size: 4, jobs: 3}
+structure: {images: 10}
+transfer: ~
 """)
     result = snakemake(tree, "--cores", "2", overlay="odd.yaml")
     assert result.returncode == 0, result.stdout + result.stderr
     results = tree / "results/odd"
     pairs = {(path.parent.name, path.name) for path in results.glob("figures/*/*")}
     assert pairs == {("wide", "small"), ("wide", "s2"), ("other.x", "small")}
+    assert (results / "tables/structure.csv").is_file()
     shown = (results / "tables/main.md").read_text()
     assert shown.count("| teacher (trades, last)") == 2
     assert shown.count("| teacher (sat, best)") == 1
@@ -245,3 +264,50 @@ def test_killed_run_says_how_to_go_on(tree):
     last = subprocess.run(command, capture_output=True, **options)
     assert last.returncode == 0, last.stdout + last.stderr
     assert planned(tree) == set()
+
+
+def test_official_protocol_with_imported_and_surrogate_teachers_runs_to_its_tables(tmp_path):
+    """experiments/rslad_cifar10.yaml with few of its teachers and methods, on generated files. The real third-party
+    file that comes with pyautoattack is imported, attacked, taught from, compared, and the surrogate."""
+    tree = fresh_tree(tmp_path / "tree")
+    cifar10_files(tree / "generated")
+    published_weights(tree / "generated")
+    path = tree / "experiments/rslad_cifar10.yaml"
+    yaml = YAML(typ="safe")
+    experiment, tiny = yaml.load(path), yaml.load(REPOSITORY / "tests/tiny/rslad_cifar10.yaml")
+    methods, tables = ("natural", "trades", "iad", "rslad", "rslad-inner-own"), ("white-box", "black-box", "loss-terms")
+    tiny["teachers"] = dict.fromkeys(experiment["teachers"]) | {
+        "wrn-34-10": tiny["teachers"]["wrn-34-10"],
+        "accurate": {"imported": {"source": "pyautoattack_resnet18"}},
+    }
+    tiny["students"] = {"resnet18": {"width": 4}, "mobilenet_v2": None}
+    tiny["methods"] = {name: None for name in experiment["methods"] if name not in methods}
+    tiny["exclude"] = [{"teacher": "accurate", "method": ["iad", "rslad-inner-own"]}]
+    tiny["dataset"]["padding"] = 0
+    tiny["evaluation"] |= {"surrogate": "accurate", "attacks": ["fgsm", "pgd_sat", "transfer_pgd20"]}
+    tiny["structure"] = {"images": 4}
+    tiny["tables"] = {
+        name: {"methods": ["trades", "iad", "rslad", "rslad-inner-own"], "metrics": None} if name in tables else None
+        for name in experiment["tables"]
+    }
+    with open(tree / "official.yaml", "w") as stream:
+        yaml.dump(tiny, stream)
+    command = [sys.executable, "-m", "snakemake", "--cores", "2"]
+    command += ["--config", "experiment=experiments/rslad_cifar10.yaml", "overlay=official.yaml"]
+    result = subprocess.run(command, cwd=tree, env=environment(tree), capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    results = tree / "results/tiny"
+    main = pd.read_csv(results / "tables/main.csv")
+    assert set(main["protocol"]) == {"official"}
+    rslad = main[main["method"].eq("rslad") & main["teacher"].eq("wrn-34-10") & main["checkpoint"].eq("best")]
+    assert rslad.set_index("metric")["published"][["clean", "fgsm", "pgd_sat"]].tolist() == [83.38, 60.01, 54.24]
+    assert rslad["difference"].dropna().tolist() == pytest.approx(
+        (rslad["mean"] - rslad["published"]).dropna().tolist()
+    )
+    own = main[main["student"].eq("-") & main["teacher"].eq("accurate")]
+    assert set(own["method"]) == {"pyautoattack_resnet18"}
+    shown = (results / "tables/white-box.md").read_text()
+    assert "test set" in shown or "test split" in shown
+    assert "54.24 P" in shown
+    record = json.loads((results / "teachers/accurate/record.json").read_text())
+    assert record["published"]["sha256"].startswith("399f52da")

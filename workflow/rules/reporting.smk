@@ -34,6 +34,7 @@ rule tabulate:
         log_of("tabulate"),
     params:
         settings=canonical(experiment.matrix()),
+        published=sha256(published.FILE) if experiment.file.published else "",
         code=steps.table_code(),
     shell:
         "robust-distillation tabulate {experiment.arguments} > {log} 2>&1"

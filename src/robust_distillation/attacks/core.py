@@ -31,9 +31,9 @@ def maximise(
     """Projected gradient ascent (Madry et al., 2018): x' [B,C,H,W] in the ball around x and in [0,1].
 
     objective: logits [B,K] at x' to values [B]. start: `zero`, `uniform` in the ball, or `gaussian` (0.001 N(0,1), as
-    TRADES and RSLAD start); project_start false: the first gradient is taken where the noise led, as in their codes, and
-    in [0,1] only after the first step. step_size is in the units of the norm. The model's parameters and mode are as
-    before when this returns or raises, and so are its buffers unless mode is `train`, which moves the running
+    TRADES and RSLAD start); project_start false: the first gradient is taken where the noise led, as in their codes,
+    and x' is in [0,1] only after the first step. step_size is in the units of the norm. The model's parameters and mode
+    are as before when this returns or raises, and so are its buffers unless mode is `train`, which moves the running
     statistics of batch norm with every step.
     """
     x = x.detach()

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from robust_distillation.cli.shared import check_data, example, experiment_options
+from robust_distillation.cli.shared import check_data, example, experiment_options, fetch_data
 from robust_distillation.errors import UserError
 from robust_distillation.layout import Layout
 
@@ -36,6 +36,7 @@ def reproduce(path: str, overlay: str | None) -> None:
 
     experiment = load(path, overlay)
     check_data(experiment)
+    fetch_data(experiment)  # here, where a person sees how far it is
     sys.exit(run_workflow(experiment, path, overlay))
 
 

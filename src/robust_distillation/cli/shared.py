@@ -14,6 +14,7 @@ from robust_distillation.layout import Layout
 
 if TYPE_CHECKING:
     from robust_distillation.config import Experiment, Run
+    from robust_distillation.config.schema import DataFiles
 
 
 def experiment_options(command: Callable) -> Callable:
@@ -37,8 +38,20 @@ def check_data(experiment: Experiment) -> None:
     """Raises UserError where images are missing and may not be fetched."""
     from robust_distillation import data
 
-    for files in [experiment.dataset, *(transfer.dataset for transfer in experiment.file.transfer.values())]:
+    for files in _datasets(experiment):
         data.registry.module(files.name).check(files.options)
+
+
+def fetch_data(experiment: Experiment) -> None:
+    """Places the files that are missing."""
+    from robust_distillation import data
+
+    for files in _datasets(experiment):
+        data.registry.module(files.name).fetch(files.options)
+
+
+def _datasets(experiment: Experiment) -> list[DataFiles]:
+    return [experiment.dataset, *(transfer.dataset for transfer in experiment.file.transfer.values())]
 
 
 def run_named(experiment: Experiment, text: str, also: Iterable[str] = ()) -> Run:

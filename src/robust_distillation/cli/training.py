@@ -130,8 +130,8 @@ def _train(
         lessons = teaching(experiment, teacher, needs, data, device)
         inputs |= lessons.files
     outputs = train_to_files(
-        folder, settings, recipe.training, recipe.method.settings, experiment.threat_model, data, split_of(experiment, "validation"),
-        scheme_of(experiment), device,
+        folder, settings, recipe.training, recipe.method.settings, experiment.threat_model, data,
+        split_of(experiment, "validation"), scheme_of(experiment), device,
         description={
             "role": role,
             "teacher": teacher,

@@ -163,7 +163,7 @@ class _Resolver:
         return None if len(self.problems) > before else Teacher(architecture, None, chosen, 0, IMPORTED)
 
     def architecture(self, given: dict, default: str, where: tuple, besides: tuple | list = ()) -> dict[str, Any]:
-        """`{"name": ..., **all arguments}`; each argument must have the type that `build` declares, numbers be positive."""
+        """`{"name": ..., **all arguments}`; each must have the type that `build` declares, and numbers be positive."""
         problems = self.problems
         named = (*where, "architecture") if "architecture" in given else where
         name = given.get("architecture", default)

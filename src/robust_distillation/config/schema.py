@@ -129,8 +129,8 @@ class Training(Settings):
     )
     kl_scale: Literal["sum", "mean", "tenth"] = Field(
         "sum",
-        description="divergences are summed over the classes; or averaged over them (ARD's KLDivLoss); or a tenth of the "
-        "sum (RSLAD: averaged over 10 classes, and for 100 classes averaged and multiplied by 10)",
+        description="divergences are summed over the classes, or averaged over them (ARD's KLDivLoss), or a tenth of "
+        "the sum (RSLAD: averaged over 10 classes, and for 100 classes averaged and multiplied by 10)",
     )
     passes: list[Literal["clean", "adversarial"]] = Field(
         ["adversarial", "clean"],

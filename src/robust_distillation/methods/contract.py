@@ -103,7 +103,7 @@ class Method(BaseModel):
 
     @classmethod
     def official(cls, classes: int, architecture: str) -> Official | None:
-        """How the released code trains this architecture on data of so many classes; None where no code was released."""
+        """How the released code trains this architecture on data of so many classes; None: no official protocol."""
         return None
 
     @abstractmethod

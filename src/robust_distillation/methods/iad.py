@@ -37,10 +37,10 @@ class IAD(Method):
     @classmethod
     def official(cls, classes: int, architecture: str) -> Official:
         """The authors' code (ZFancy/IAD, IAD-I). Its quirks: 60 epochs of ARD first (begin); the teacher's term is not
-        weighted (teacher_weight); batch norm sees x' twice and, once introspection began, x twice (passes, fresh_clean);
-        it is in train mode while attacking; the uniform start is not clamped; the second milestone sets the rate of the
-        first again (decay). Divergences are summed over the classes. `best` is looked for on the test set at every
-        epoch, under 10 steps of 2/255."""
+        weighted (teacher_weight); batch norm sees x' twice and, once introspection began, x twice (passes,
+        fresh_clean); it is in train mode while attacking; the uniform start is not clamped; the second milestone sets
+        the rate of the first again (decay). Divergences are summed over the classes. `best` is looked for on the test
+        set at every epoch, under 10 steps of 2/255."""
         return Official(
             training={
                 "epochs": 200,

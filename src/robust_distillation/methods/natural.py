@@ -15,7 +15,7 @@ class Natural(Method):
 
     @classmethod
     def official(cls, classes: int, architecture: str) -> Official:
-        """Nothing is published of how the papers' natural students were trained: RSLAD's schedule, for want of better."""
+        """How the papers' natural students were trained is not published: RSLAD's schedule, for want of better."""
         return Official(
             training={
                 "epochs": 300,

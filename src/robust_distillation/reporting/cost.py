@@ -14,8 +14,8 @@ from typing import Any
 from robust_distillation.config import ON_SURROGATE, Experiment, Recipe, Training
 from robust_distillation.files import canonical
 
-# Forward passes per image, its final look included. AutoAttack for an image that survives: APGD-CE 100 steps, APGD-T 9 x
-# 100, FAB-T 9 x 100 steps of 3 f, 5,000 queries of Square; measured 9,700 f.
+# Forward passes per image, its final look included. AutoAttack for an image that survives: 100 steps of APGD-CE, 9 x 100
+# of APGD-T, 9 x 100 of FAB-T at 3 f, 5,000 queries of Square; 9,700 f where it was measured.
 ATTACKS = {"fgsm": 3, "pgd20": 41, "pgd_sat": 41, "pgd_trades": 41, "cw": 41, "square": 5000, "autoattack": 9700}
 QUERIED = ("square", "autoattack")  # stop at images that fell
 SURVIVORS = 0.5  # share of the images that these attacks work through to the end: an assumption

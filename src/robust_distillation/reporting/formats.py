@@ -17,7 +17,22 @@ from robust_distillation.evaluation.outcomes import ITSELF
 if TYPE_CHECKING:
     from robust_distillation.reporting.tables import Matrix
 
-LATEX = {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "|": r"$|$", "±": r"$\pm$", "φ": r"$\varphi$", "−": "$-$"}
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "^": r"\^{}",
+    "~": r"\~{}",
+    "_": r"\_",
+    "%": r"\%",
+    "&": r"\&",
+    "#": r"\#",
+    "|": r"$|$",
+    "±": r"$\pm$",
+    "φ": r"$\varphi$",
+    "−": "$-$",
+}
 
 
 class Block(NamedTuple):

@@ -22,8 +22,8 @@ PLAIN = {"pgd_trades": (20, 0.003, True), "pgd10": (10, 2 / 255, False)}
 def held_on_selection(
     model: nn.Module, data: Dataset, threat: ThreatModel, selection: Selection, seed: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Booleans [N] twice: right on the clean image, and under the attack that selection names. APGD-CE leaves alone what
-    is wrong already; of the published attacks, as in the released codes, only the attacked image counts."""
+    """Booleans [N] twice: right on the clean image, and under the attack that selection names. APGD-CE leaves alone
+    what is wrong already; under the others, as in the released codes, only the attacked image counts."""
     clean, held = [], []
     for number, part in enumerate(torch.arange(len(data)).split(BATCH)):
         x, labels = data.floats(data.images[part]).to(device), data.labels[part].to(device)
