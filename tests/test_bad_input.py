@@ -37,6 +37,7 @@ from robust_distillation.reporting.plan import describe
 REPOSITORY = Path(__file__).resolve().parent.parent
 VALID = (REPOSITORY / "params.yaml").read_text(encoding="utf-8")
 FILE, OVERLAY = "broken.yaml", "overlay.yaml"
+GONE = object()
 FEW = 12  # lines, where a file holds more mistakes than anyone would read
 JARGON = "Traceback|NoneType|instance of|unicode string|ScalarNode|set_int_max|value error|object at 0x"
 
@@ -61,29 +62,30 @@ def whole(content: str | bytes) -> Writer:
     return lambda file: file.write_bytes(content)
 
 
-def put(*path_and_value: Any) -> Writer:
-    """The value at the path, in place of what is there."""
-    *path, key, value = path_and_value
+def changed(*changes: tuple) -> Writer:
+    """For each (*path, value) the value in place of what is there; GONE takes it away."""
 
     def write(file: Path) -> None:
-        raw = holder = parsed()
-        for part in path:
-            holder = holder[part]
-        holder[key] = value
+        raw = parsed()
+        for *path, key, value in changes:
+            holder = raw
+            for part in path:
+                holder = holder[part]
+            if value is GONE:
+                del holder[key]
+            else:
+                holder[key] = value
         file.write_text(dumped(raw), encoding="utf-8")
 
     return write
+
+
+def put(*path_and_value: Any) -> Writer:
+    return changed(path_and_value)
 
 
 def drop(*path: Any) -> Writer:
-    def write(file: Path) -> None:
-        raw = holder = parsed()
-        for part in path[:-1]:
-            holder = holder[part]
-        del holder[path[-1]]
-        file.write_text(dumped(raw), encoding="utf-8")
-
-    return write
+    return changed((*path, GONE))
 
 
 def rename(*path: Any, to: Any) -> Writer:
@@ -490,6 +492,321 @@ OVERLAYS = [
     ),
 ]
 
+
+def official(*changes: tuple) -> Writer:
+    """Of what params.yaml holds, the part that has an official protocol."""
+    reset = [
+        ("protocol", "official"),
+        ("training", {}),
+        ("teachers", "wide", "training", {}),
+        ("methods", "gacd", GONE),
+    ]
+    return changed(*reset, *changes)
+
+
+def l2(*changes: tuple) -> Writer:
+    return changed(("threat_model", {"norm": "l2", "eps": 1.0}), *changes)
+
+
+BOTH = "all methods share one budget"
+OFFICIAL = [
+    case("kd", official(("methods", "kd", {})), "methods.kd: kd has no official protocol", "protocol: controlled"),
+    case("crd", official(("methods", "x", {"method": "crd"})), "methods.x.method: crd has no official protocol"),
+    case("gacd", put("protocol", "official"), "methods.gacd: gacd has no official protocol: leave it out"),
+    case(
+        "teacher", official(("teachers", "wide", "trained_by", {"method": "kd"})), "wide.trained_by.method: kd has no"
+    ),
+    case("l2", official(("threat_model", {"norm": "l2", "eps": 1.0})), "threat_model.norm: l2 has no", "use linf"),
+    case(
+        "method-epochs",
+        official(("methods", "sat", {"training": {"epochs": 50}})),
+        "methods.sat.training.milestones: 154 is never reached in 50 epochs",
+    ),
+    case(
+        "teacher-epochs",
+        official(("teachers", "wide", "training", {"epochs": 50})),
+        "teachers.wide.training.milestones: 74 is never reached in 50 epochs",
+    ),
+    case("epochs", official(("training", {"epochs": 20})), "training.milestones:", "never reached in 20 epochs"),
+    case("key", official(("training", {"epoch": 20})), "training.epoch: unknown key", "Did you mean 'epochs'?"),
+    case("value", official(("training", {"learning_rate": -1})), "training.learning_rate:", "greater than 0", "-1"),
+    case("taken-away", official(("training", {"learning_rate": None})), "training.learning_rate: is missing"),
+    case(
+        "two",
+        official(("training", {"batch_size": 0}), ("methods", "sat", {"training": {"momentum": 2}})),
+        "training.batch_size:",
+        "methods.sat.training.momentum:",
+        lines=2,
+    ),
+    case("method-text", official(("methods", "sat", {"training": "long"})), "methods.sat.training:", "mapping", "long"),
+    case("setting", official(("methods", "mart", {"beta": -1})), "methods.mart.beta:", "equal to 0", "-1"),
+    case("limit", official(("dataset", "limit", {"train": 1298})), "dataset.limit.train: 1298", "1297 images"),
+    case(
+        "batch",
+        official(("dataset", "limit", {"train": 100})),
+        "training.batch_size: 128 is more than the 100 training images",
+        "drop_last",
+    ),
+    case("controlled", put("methods", "sat", {"training": {"epochs": 3}}), "methods.sat.training:", BOTH),
+    case("controlled-list", put("methods", "sat", {"training": [1]}), "methods.sat.training:"),
+    case("controlled-null", put("methods", "sat", {"training": None}), "methods.sat.training:", "mapping"),
+    case(
+        "trained-by",
+        put("teachers", "wide", "trained_by", "training", {"epochs": 3}),
+        "teachers.wide.trained_by.training: unknown key 'training'",
+    ),
+]
+
+BUDGETS = [
+    case("passes-one", put("training", "passes", ["clean"]), "training.passes: name both", "found 'clean'"),
+    case("passes-none", put("training", "passes", []), "training.passes: name both clean and adversarial"),
+    case("passes-text", put("training", "passes", "clean"), "training.passes:", "list", "'clean'"),
+    case("passes", put("training", "passes", ["clean", "adversarail"]), "passes[1]:", "Did you mean 'adversarial'?"),
+    case("decay", put("training", "decay", "from_intial"), "training.decay:", "Did you mean 'from_initial'?"),
+    case("decay-on", put("training", "weight_decay_on", "weight"), "weight_decay_on:", "mean 'weights'?", "all"),
+    case("drop-last", put("training", "drop_last", "yes"), "training.drop_last:", "boolean", "'yes'"),
+    case("drop-all", changed(("training", "drop_last", True), ("training", "batch_size", 2000)), "2000", "1000 train"),
+    case("by", put("training", "selection", "by", "pgd_trade"), "selection.by:", "Did you mean 'pgd_trades'?", "apgd"),
+    case("by-l2", l2(("training", "selection", "by", "pgd10")), "selection.by: pgd10 is not defined", "l2"),
+    case("after", put("training", "selection", "every_epoch_after", 0), "selection.every_epoch_after:", "equal to 1"),
+    case("mode", put("training", "inner_attack", "mode", "trian"), "inner_attack.mode:", "mean 'train'?", "eval"),
+    case("eps", put("training", "inner_attack", "eps", 0), "training.inner_attack.eps:", "greater than 0", "found 0"),
+    case("eps-text", put("training", "inner_attack", "eps", "8/0"), "training.inner_attack.eps:", "number", "'8/0'"),
+    case("eps-grey", put("training", "inner_attack", "eps", 8), "training.inner_attack.eps:", "8/255", "found 8.0"),
+    case("step-grey", put("training", "inner_attack", "step_size", 2), "inner_attack.step_size:", "8/255", "found 2.0"),
+    case(
+        "project",
+        put("training", "inner_attack", "project_start", "no"),
+        "inner_attack.project_start:",
+        "boolean",
+        "no",
+    ),
+    case("teacher", put("teachers", "wide", "training", "decay", "x"), "teachers.wide.training.decay:", "compounded"),
+    case(
+        "shared-and-own", changed(("training", "factor", 2), ("teachers", "wide", "training", {})), "training.factor:"
+    ),
+    case("labels", put("methods", "rslad", {"inner_labels": "own"}), "methods.rslad.inner_labels:", "hard, student"),
+    case("weight", put("methods", "iad", {"teacher_weight": "ones"}), "methods.iad.teacher_weight:", "mean 'one'?"),
+]
+
+HERE = ("transfer", GONE)  # its images are those of the digits
+
+
+def images(**settings: Any) -> Writer:
+    """A folder that is not there."""
+    return changed(("dataset", {"name": "image_folder", "folder": "nowhere", **settings}), HERE)
+
+
+FOUR = {"size": 8, "classes": ["a", "b", "c", "d"]}
+DATA = [
+    case("size-small", put("dataset", "size", 3), "dataset.size:", "equal to 4", "found 3"),
+    case("size-large", put("dataset", "size", 2000), "dataset.size:", "equal to 1024", "found 2000"),
+    case("size-text", put("dataset", "size", "32"), "dataset.size:", "integer", "'32'"),
+    case("verify", put("dataset", "verify", "no"), "dataset.verify:", "boolean", "'no'"),
+    case("mirror", put("dataset", "mirror", 3), "dataset.mirror:", "string", "3"),
+    case("classes-text", put("dataset", "classes", "a"), "dataset.classes:", "list", "'a'"),
+    case("classes-int", put("dataset", "classes", [1]), "dataset.classes[0]:", "string", "1"),
+    case("classes-known", put("dataset", "classes", ["a", "b"]), "dataset.classes: means nothing for digits"),
+    case("folder", images(size=8), "dataset.folder:", "nowhere/train is missing", "nowhere/test/CLASS/", "classes"),
+    case("folder-size", images(), "dataset.size: is missing", "pixels"),
+    case("folder-limit", images(**FOUR), "dataset.limit: give train, validation, test", "'nowhere' is not there"),
+    case(
+        "folder-limit-test",
+        images(**FOUR, limit={"train": 9, "validation": 9}),
+        "dataset.limit: give test as long as the folder 'nowhere' is not there",
+    ),
+    case("folder-class", images(size=8, classes=["a"]), "dataset.classes: give at least two, each once"),
+    case("folder-classes", images(size=8, classes=["a", "b", "a"]), "dataset.classes: give at least two, each once"),
+]
+
+OWN = {"source": "file", "file": "mine.pt"}
+
+
+def importing(chosen: Any, **entry: Any) -> Writer:
+    return put("teachers", "wide", {"imported": chosen, **entry})
+
+
+def own(**entry: Any) -> Writer:
+    return importing(OWN, architecture="convnet", **entry)
+
+
+IMPORTED = "teachers.wide.imported."
+ZOO = {"source": "robustbench", "model": "Chen2021LTD_WRN34_10"}
+MADRY = {"source": "trades_wrn_34_10"}
+NOTHING = "means nothing for an imported teacher; leave it out"
+IMPORTS = [
+    case("source", importing({"source": "trades_wrn_34_1"}), f"{IMPORTED}source:", "Did you mean 'trades_wrn_34_10'?"),
+    case(
+        "source-case",
+        importing({"source": "TRADES-WRN-34-10"}),
+        "Did you mean 'trades_wrn_34_10'?",
+        "docs/importing.md",
+    ),
+    case("source-int", importing({"source": 3}), f"{IMPORTED}source:", "string", "3"),
+    case("no-source", importing({"file": "mine.pt"}), f"{IMPORTED}source: is missing"),
+    case("text", importing("trades_wrn_34_10"), "teachers.wide.imported:", "mapping", "'trades_wrn_34_10'"),
+    case("key", importing({**MADRY, "sha": "0"}), f"{IMPORTED}sha:", "Did you mean 'sha256'?", "normalisation"),
+    case("sha256", importing({**MADRY, "sha256": "0" * 63}), f"{IMPORTED}sha256:", "64 digits 0-9 and a-f"),
+    case("sha256-hex", importing({**MADRY, "sha256": "g" * 64}), f"{IMPORTED}sha256:", "64 digits 0-9 and a-f"),
+    case("norm", importing({**MADRY, "normalisation": "cifar1"}), f"{IMPORTED}normalisation:", "'cifar10'?", "none"),
+    case("no-file", importing({"source": "file"}, architecture="convnet"), f"{IMPORTED}file: is missing", "weights"),
+    case("no-model", importing({"source": "robustbench"}), f"{IMPORTED}model: is missing", "RobustBench's model zoo"),
+    case("model", importing({**MADRY, "model": "x"}), f"{IMPORTED}model: means nothing for trades_wrn_34_10"),
+    case("zoo-file", importing({**ZOO, "file": "mine.pt"}), f"{IMPORTED}file: means nothing for robustbench"),
+    case("zoo-norm", importing({**ZOO, "normalisation": "none"}), f"{IMPORTED}normalisation: means nothing"),
+    case("zoo-architecture", importing(ZOO, architecture="resnet"), "teachers.wide.architecture:", "leave it out"),
+    case("both", put("teachers", "wide", "imported", OWN), "teachers.wide: is either trained_by or imported, not both"),
+    case("training", own(training={"epochs": 3}), f"teachers.wide.training: {NOTHING}"),
+    case("checkpoint", own(checkpoint="best"), f"teachers.wide.checkpoint: {NOTHING}"),
+    case("seed", own(seed=0), f"teachers.wide.seed: {NOTHING}"),
+    case("argument", importing(MADRY, depht=10), "teachers.wide.depht:", "Did you mean 'depth'?", "imported"),
+    case("depth", importing(MADRY, depth=11), "teachers.wide.depth:", "10, 16, 22", "found 11"),
+    case("width", importing(MADRY, width="10"), "teachers.wide.width:", "int", "'10'"),
+    case("architecture", importing(MADRY, architecture="resnet"), "wide.architecture: is the source's, wide_resnet"),
+    case("own-architecture", importing(OWN, architecture="resnt"), "wide.architecture:", "Did you mean 'resnet'?"),
+    case("no-architecture", importing(OWN), "teachers.wide: unknown architecture 'wide'", "resnet"),
+]
+
+
+def attacked(*names: str, **settings: Any) -> tuple:
+    return ("evaluation", {"images": 300, "attacks": list(names), **settings})
+
+
+PARITY = {"name": "digits_parity", "padding": 1}
+ATTACKS = [
+    case("no-surrogate", changed(attacked("transfer_cw", "fgsm")), "evaluation.surrogate: is missing", "transfer_cw"),
+    case("surrogate", put("evaluation", "surrogate", "wid"), "evaluation.surrogate:", "Did you mean 'wide'?"),
+    case("surrogate-none", put("evaluation", "surrogate", "none"), "evaluation.surrogate: unknown teacher 'none'"),
+    case("surrogate-int", put("evaluation", "surrogate", 3), "evaluation.surrogate:", "string", "3"),
+    case(
+        "transfer",
+        changed(attacked("fgsm", "transfer_pgd2", surrogate="wide")),
+        "evaluation.attacks[1]: unknown attack 'transfer_pgd2'. Did you mean 'transfer_pgd20'?",
+        "transfer_square",
+    ),
+    case(
+        "transfer-nothing", changed(attacked("transfer_", surrogate="wide")), "attacks[0]: unknown attack 'transfer_'"
+    ),
+    case("transfer-twice", changed(attacked("transfer_transfer_cw", surrogate="wide")), "attacks[0]: unknown attack"),
+    case("repeated", changed(attacked("transfer_cw", "transfer_cw", surrogate="wide")), "'transfer_cw' is named twice"),
+    *[
+        case(f"l2-{name}", l2(attacked("fgsm", name)), f"evaluation.attacks[1]: {name} is not defined for the norm l2")
+        for name in ("pgd_sat", "pgd_trades", "cw")
+    ],
+    case("l2-transfer", l2(attacked("transfer_cw", surrogate="wide")), "transfer_cw is not defined for the norm l2"),
+    case("classes", changed(("dataset", PARITY), HERE), "evaluation.attacks[2]: autoattack needs at least 4", "has 2"),
+    case("target-classes", put("transfer", "parity", "attacks", ["autoattack"]), "parity.attacks[0]: autoattack needs"),
+]
+
+TARGET = ("transfer", "parity")
+ANALYSES = [
+    case("images", put("structure", {"images": 501}), "structure.images: 501", "500 images of the test split"),
+    case("images-zero", put("structure", {"images": 0}), "structure.images:", "equal to 1", "found 0"),
+    case(
+        "images-limit", changed(("dataset", "limit", {"test": 300}), ("structure", {"images": 301})), "the 300 images"
+    ),
+    case("key", put("structure", {"image": 1}), "structure.image:", "Did you mean 'images'?"),
+    case("bool", put("structure", True), "structure:", "mapping", "true"),
+    case(
+        "shape", put(*TARGET, "dataset", {"name": "fashion_mnist"}), "transfer.parity.dataset:", "(1, 28, 28)", "size"
+    ),
+    case("channels", put(*TARGET, "dataset", {"name": "cifar10", "size": 8}), "(3, 8, 8), the students take (1, 8, 8)"),
+    case("dataset", put(*TARGET, "dataset", "name", "digit_parity"), "parity.dataset.name:", "mean 'digits_parity'?"),
+    case("dataset-text", put(*TARGET, "dataset", "digits_parity"), "transfer.parity.dataset:", "mapping"),
+    case("dataset-key", put(*TARGET, "dataset", "padding", 1), "transfer.parity.dataset.padding:", "Allowed: classes"),
+    case("no-dataset", drop(*TARGET, "dataset"), "transfer.parity.dataset: is missing"),
+    case(
+        "folder",
+        put(*TARGET, "dataset", {"name": "image_folder", "folder": "nowhere", "size": 8}),
+        "transfer.parity.dataset.folder:",
+        "nowhere/train is missing",
+    ),
+    case(
+        "folder-images",
+        changed(
+            (
+                "dataset",
+                {"name": "image_folder", "folder": "x", "limit": {"train": 9, "validation": 9, "test": 300}, **FOUR},
+            ),
+            (
+                "transfer",
+                "parity",
+                "dataset",
+                {"name": "image_folder", "folder": "nowhere", "size": 8, "classes": ["odd", "even"]},
+            ),
+            ("transfer", "parity", "images", GONE),
+        ),
+        "transfer.parity.images: is needed as long as the folder 'nowhere' is not there",
+    ),
+    case("attack", put(*TARGET, "attacks", ["pgd2"]), "transfer.parity.attacks[0]:", "Did you mean 'pgd20'?"),
+    case("attack-transfer", put(*TARGET, "attacks", ["transfer_pgd20"]), "parity.attacks[0]: unknown attack"),
+    case("attack-l2", l2((*TARGET, "attacks", ["cw"])), "transfer.parity.attacks[0]: cw is not defined", "l2"),
+    case("no-attacks", put(*TARGET, "attacks", []), "transfer.parity.attacks: is empty"),
+    case(
+        "attacks-repeated", put(*TARGET, "attacks", ["fgsm", "fgsm"]), "transfer.parity.attacks: 'fgsm' is named twice"
+    ),
+    case("test-images", put(*TARGET, "images", 501), "transfer.parity.images: 501", "500 images of the split"),
+    case("rate", put(*TARGET, "learning_rate", 0), "transfer.parity.learning_rate:", "greater than 0"),
+    case("target-key", put(*TARGET, "epoch", 3), "transfer.parity.epoch:", "Did you mean 'epochs'?"),
+    case("no-epochs", drop(*TARGET, "epochs"), "transfer.parity.epochs: is missing"),
+    case("name", rename("transfer", "parity", to="a/b"), "transfer.a/b: 'a/b'", BAD_NAME),
+    case("list", put("transfer", ["parity"]), "transfer:", "mapping", "a list"),
+]
+
+
+def view(**chosen: Any) -> Writer:
+    return put("tables", {"mine": {"title": "Mine", **chosen}})
+
+
+ON_CIFAR = ("dataset", {"name": "cifar10"})
+TABLES = [
+    case("teacher", view(teachers=["wid"]), "tables.mine.teachers:", "Did you mean 'wide'?"),
+    case("student", view(students=["smal"]), "tables.mine.students:", "Did you mean 'small'?"),
+    case("method", view(methods=["sat", "rslat"]), "tables.mine.methods:", "Did you mean 'rslad'?"),
+    case("checkpoint", view(checkpoints=["bset"]), "tables.mine.checkpoints:", "Did you mean 'best'?"),
+    case("metric", view(metrics=["autoatack"]), "tables.mine.metrics:", "Did you mean 'autoattack'?", "clean"),
+    case("metric-not-measured", view(metrics=["square"]), "tables.mine.metrics: unknown metric 'square'", "fgsm"),
+    case("no-methods", view(methods=[]), "tables.mine.methods: is empty: name at least one method"),
+    case("text", view(methods="rslad"), "tables.mine.methods:", "list", "'rslad'"),
+    case("key", view(method=["rslad"]), "tables.mine.method:", "Did you mean 'methods'?"),
+    *[
+        case(f"kept-{name}", put("tables", {name: {"title": "Mine"}}), f"tables.{name}: this name is kept", "another")
+        for name in ("main", "structure", "transfer-parity", "transfer-x")
+    ],
+    case("no-title", put("tables", {"mine": {}}), "tables.mine.title: is missing"),
+    case("empty-title", put("tables", {"mine": {"title": ""}}), "tables.mine.title:", "at least 1 character"),
+    case("long-title", put("tables", {"mine": {"title": "x" * 301}}), "tables.mine.title:", "at most 300"),
+    case("name", put("tables", {"a/b": {"title": "Mine"}}), "tables.a/b: 'a/b'", BAD_NAME),
+    case("null", put("tables", {"mine": None}), "tables.mine:", "mapping"),
+    case(
+        "published",
+        changed(ON_CIFAR, HERE, ("published", ["rslad_cifar10_whitebox"])),
+        "published: unknown reference",
+        "Did you mean 'rslad_cifar10_white_box'?",
+    ),
+    case(
+        "published-elsewhere",
+        put("published", ["rslad_cifar100_white_box"]),
+        "published: rslad_cifar100_white_box is about cifar100, the experiment about digits",
+    ),
+    case(
+        "published-of-several",
+        changed(("published", ["teachers"])),
+        "published: teachers is about cifar10 and cifar100, the experiment about digits",
+    ),
+    case("published-text", put("published", "teachers"), "published:", "list", "'teachers'"),
+    case("as", put("published_as", {"wid": "wrn34_10_trades"}), "published_as.wid:", "Did you mean 'wide'?", "rslad"),
+    case("as-theirs", put("published_as", {"wide": "wrn34_trades"}), "published_as.wide:", "mean 'wrn34_10_trades'?"),
+    case("as-int", put("published_as", {"wide": 3}), "published_as.wide:", "string", "3"),
+    case("exclude", put("exclude", [{"method": ["sat", "rslat"]}]), "exclude[0].method:", "Did you mean 'rslad'?"),
+    case("exclude-none", put("exclude", [{"method": []}]), "exclude[0].method: is empty: name at least one method"),
+    case("exclude-null", put("exclude", [{"seed": 0, "method": None}]), "exclude[0].method: is empty", "leave it out"),
+    case("exclude-seed", put("exclude", [{"seed": [0, 9]}]), "exclude[0].seed:", "seed 9", "Allowed: 0, 1, 2"),
+    case("exclude-seed-text", put("exclude", [{"seed": ["0"]}]), "exclude[0].seed[0]:", "integer", "'0'"),
+    case("exclude-nested", put("exclude", [{"method": [["sat"]]}]), "exclude[0].method[0]:", "string", "a list"),
+    case("exclude-key", put("exclude", [{"methods": ["sat"]}]), "exclude[0].methods:", "Did you mean 'method'?"),
+]
+
 GROUPS = {
     "key": UNKNOWN_KEYS,
     "type": WRONG_TYPES,
@@ -500,6 +817,13 @@ GROUPS = {
     "file": FILES,
     "laughs": LAUGHS,
     "overlay": OVERLAYS,
+    "official": OFFICIAL,
+    "budget": BUDGETS,
+    "data": DATA,
+    "import": IMPORTS,
+    "attack": ATTACKS,
+    "analysis": ANALYSES,
+    "table": TABLES,
 }
 CASES = [
     pytest.param(*found.values, id=f"{group}-{found.id}") for group, members in GROUPS.items() for found in members
@@ -608,14 +932,32 @@ def test_plan_and_check_exit_with_2(broken, folder):
 
 # Missing data
 
+NOWHERE = changed(("dataset", {"name": "fashion_mnist", "folder": "empty", "download": False}), HERE)
+
 
 @pytest.fixture
 def without_data(folder, monkeypatch) -> Path:
     """An experiment on images that are nowhere and may not be fetched."""
     monkeypatch.setattr(fashion_mnist, "DEBIAN", folder / "nowhere")
-    put("dataset", {"name": "fashion_mnist", "folder": "empty", "download": False})(folder / FILE)
+    NOWHERE(folder / FILE)
     (folder / "empty").mkdir()
     return folder
+
+
+@pytest.fixture
+def downloads(monkeypatch) -> list[str]:
+    """The addresses that were asked for, in torchvision's place; none answers."""
+    asked = []
+
+    def download_url(url: str, *_: Any, **__: Any) -> None:
+        asked.append(url)
+        raise OSError("no network")
+
+    utils = SimpleNamespace(download_url=download_url)
+    modules = {"": SimpleNamespace(), ".datasets": SimpleNamespace(utils=utils), ".datasets.utils": utils}
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, f"torchvision{name}", module)
+    return asked
 
 
 def test_check_says_which_data_are_missing(without_data):
@@ -629,17 +971,34 @@ def test_check_says_which_data_are_missing(without_data):
     assert listing(without_data) == before
 
 
-def test_prepare_data_fetches_nothing_that_may_not_be_fetched(without_data, monkeypatch):
-    def fetched(*_: Any, **__: Any) -> None:
-        pytest.fail("dataset.download is false, but a download was started", pytrace=False)
-
-    torchvision = SimpleNamespace(datasets=SimpleNamespace(FashionMNIST=fetched))
-    monkeypatch.setitem(sys.modules, "torchvision", torchvision)
-    monkeypatch.setitem(sys.modules, "torchvision.datasets", torchvision.datasets)
+def test_prepare_data_fetches_nothing_that_may_not_be_fetched(without_data, downloads):
     before = listing(without_data)
     result = CliRunner().invoke(main, ["prepare-data", "--experiment", FILE])
     assert result.exit_code == 2, f"{result.exception!r} {result.output}"
     assert "is missing" in result.output
+    assert downloads == []
+    assert listing(without_data) == before
+
+
+def test_prepare_data_asks_a_server_where_it_may_and_leaves_no_file_when_none_answers(without_data, downloads):
+    changed(("dataset", {"name": "fashion_mnist", "folder": "empty"}), HERE)(without_data / FILE)
+    result = CliRunner().invoke(main, ["prepare-data", "--experiment", FILE])
+    assert result.exit_code == 2, f"{result.exception!r} {result.output}"
+    assert "could not be downloaded (no network)" in result.output
+    assert downloads == [f"{fashion_mnist.FILES.url}train-images-idx3-ubyte.gz"]
+    assert not [path for path in (without_data / "empty").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("command", ["check", "prepare-data"])
+def test_a_mirror_that_is_no_web_server_is_refused_before_any_job(command, without_data, downloads):
+    given = {"name": "fashion_mnist", "folder": "empty", "mirror": "ftp://example.org/x"}
+    changed(("dataset", given), HERE)(without_data / FILE)
+    before = listing(without_data)
+    result = CliRunner().invoke(main, [command, "--experiment", FILE])
+    assert result.exit_code == 2, f"{result.exception!r} {result.output}"
+    assert result.output.startswith("Error: dataset.mirror: 'ftp://example.org/x' is not the address of a web server")
+    assert result.output.count("\n") == 1
+    assert downloads == []
     assert listing(without_data) == before
 
 
@@ -835,7 +1194,7 @@ def test_snakemake_refuses_a_misspelt_config_key(workflow):
 
 def test_snakemake_starts_no_job_where_data_are_missing(workflow):
     """A real run, which ends before its first job. Debian's package is hidden from it."""
-    put("dataset", {"name": "fashion_mnist", "folder": "empty", "download": False})(workflow / FILE)
+    NOWHERE(workflow / FILE)
     (workflow / "hide").mkdir()
     (workflow / "hide" / "sitecustomize.py").write_text(
         "from pathlib import Path\nfrom robust_distillation.data import fashion_mnist\n"

@@ -17,6 +17,8 @@ def device_of(experiment: Experiment) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name != "cpu" and not torch.cuda.is_available():
         raise UserError(f"compute.device: {name} is asked for, but torch sees no GPU here")
+    # What `precision: exact` promises: no convolution or product in TF32.
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     if name != "cpu" or experiment.compute.threads > 1:
         # One CPU thread repeats itself anyway, and this call costs 2 s of imports.
         torch.use_deterministic_algorithms(True)

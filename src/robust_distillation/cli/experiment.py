@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from robust_distillation.cli.shared import check_data, example, experiment_options, fetch_data
+from robust_distillation.cli.shared import check_data, check_weights, example, experiment_options, fetch_data
 from robust_distillation.errors import UserError
 from robust_distillation.layout import Layout
 
@@ -36,6 +36,7 @@ def reproduce(path: str, overlay: str | None) -> None:
 
     experiment = load(path, overlay)
     check_data(experiment)
+    check_weights(experiment)
     fetch_data(experiment)  # here, where a person sees how far it is
     sys.exit(run_workflow(experiment, path, overlay))
 
@@ -44,11 +45,12 @@ def reproduce(path: str, overlay: str | None) -> None:
 @experiment_options
 @example("check --experiment params.yaml")
 def check(path: str, overlay: str | None) -> None:
-    """Check an experiment file, and that its data are here or may be fetched. Writes nothing."""
+    """Check an experiment file, and that its data and published weights are here or may be fetched. Writes nothing."""
     from robust_distillation.config import load
 
     experiment = load(path, overlay)
     check_data(experiment)
+    check_weights(experiment)
     click.echo(f"{path}: experiment {experiment.name}, students to train: {len(experiment.runs)}")
 
 

@@ -42,6 +42,16 @@ def check_data(experiment: Experiment) -> None:
         data.registry.module(files.name).check(files.options)
 
 
+def check_weights(experiment: Experiment) -> None:
+    """Raises UserError where published weights are missing, not imported yet, and may not be fetched."""
+    from robust_distillation.teachers import importing, sources
+
+    for name, teacher in experiment.teachers.items():
+        done = Layout(experiment.name).teacher(name) / "imported.safetensors"
+        if teacher.imported and teacher.imported.source != sources.ROBUSTBENCH and not done.is_file():
+            importing.check_source(teacher.imported.source, teacher.imported.file, experiment.dataset.download)
+
+
 def fetch_data(experiment: Experiment) -> None:
     """Places the files that are missing."""
     from robust_distillation import data

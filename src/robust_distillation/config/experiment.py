@@ -116,7 +116,7 @@ class Experiment:
 
     @property
     def selects_on_test(self) -> bool:
-        """The official protocol: as in the papers' codes all training images train and the test split chooses `best`."""
+        """The official protocol: as in the papers' codes all images train and the test split chooses `best`."""
         return self.file.protocol == "official"
 
     def size(self, split: str) -> int:

@@ -59,6 +59,8 @@ def _wording(found: Any, model: type[BaseModel], path: tuple) -> str:
     if kind == "string_pattern_mismatch":
         if path[-1] == "device":
             return f"unknown device {shown(given)}. Allowed: auto, cpu, cuda, cuda:N"
+        if path[-1] == "sha256":
+            return f"{shown(given)} is no sha256: 64 digits 0-9 and a-f"
         rule = "use letters, digits, '.', '_' and '-', first a letter or a digit, at most 64"
         return f"{shown(given)} cannot be a name: {rule}"
     if kind == "too_short":
@@ -66,6 +68,8 @@ def _wording(found: Any, model: type[BaseModel], path: tuple) -> str:
     if kind in ("model_type", "dict_type", "model_attributes_type"):
         return f"input should be a mapping, found {shown(given)}"
     message = found["msg"].removeprefix("Value error, ")
+    if kind == "value_error" and isinstance(given, list):  # of what a check of ours let pass one by one
+        given = ", ".join(map(str, given))
     return f"{message[0].lower()}{message[1:]}, found {shown(given)}"
 
 

@@ -22,6 +22,8 @@ from robust_distillation.errors import UserError, shown, unknown
 from robust_distillation.reporting import published
 from robust_distillation.teachers import sources
 
+IMAGE_FOLDER = "image_folder"  # the dataset whose classes and sizes are known from its folder alone
+
 
 def resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None:
     """The experiment, or None after adding what is wrong to `problems`."""
@@ -30,7 +32,12 @@ def resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None
         return None
     info = _data_info(file.dataset, ("dataset",), problems)
     classes = len(info.classes) if info else 10
-    resolver = _Resolver(file, classes, problems)
+    sizes = _sizes(file, info) if info else {}
+    if file.protocol == "official" and file.threat_model.norm != "linf":
+        norm = file.threat_model.norm
+        problems.append(f"threat_model.norm: {norm} has no official protocol: use linf, or protocol: controlled")
+        return None
+    resolver = _Resolver(file, classes, file.dataset.limit.train or sizes.get("train"), problems)
     teachers = {name: resolver.teacher(name, entry or {}) for name, entry in file.teachers.items()}
     students = {
         name: resolver.architecture(entry or {}, name, ("students", name)) for name, entry in file.students.items()
@@ -42,8 +49,7 @@ def resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None
             recipes[name, student] = resolver.recipe(entry or {}, name, architecture, ("methods", name))
             if len(problems) > before:
                 break  # the same mistake would be named for every student
-    if info:
-        _check_images(file, info, problems)
+    _check_images(file, sizes, problems)
     _check_evaluation(file, classes, problems)
     _check_analyses(file, info, problems)
     _check_names(file, recipes, problems)
@@ -58,12 +64,11 @@ def resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None
 class _Resolver:
     """What all entries share while they are looked up."""
 
-    def __init__(self, file: ExperimentFile, classes: int, problems: list[str]):
-        self.file, self.classes, self.problems = file, classes, problems
-        self.shared: Training | None = None  # the one budget of the controlled protocol
-        if file.protocol == "controlled" and file.training:
-            self.shared = _training(file.training, ("training",), problems)
-        elif file.protocol == "controlled":
+    def __init__(self, file: ExperimentFile, classes: int, images: int | None, problems: list[str]):
+        """images: of the training split, None where not known."""
+        self.file, self.classes, self.images, self.problems = file, classes, images, problems
+        self.said = False  # what is wrong with the experiment's own budget
+        if file.protocol == "controlled" and not file.training:
             problems.append("training: is missing")
 
     def recipe(
@@ -72,10 +77,11 @@ class _Resolver:
         """A method and how it trains: the released code's settings under the official protocol, then the experiment's,
         then `own`, by default those in the entry."""
         owner = where if own is None else where[:-1]
-        own = entry.get("training", {}) if own is None else own
-        entry = {key: value for key, value in entry.items() if key != "training"}
+        if own is None:
+            own = entry.get("training", {})
+            entry = {key: value for key, value in entry.items() if key != "training"}
         named = (*where, "method") if "method" in entry else where
-        kind = entry.pop("method", default)
+        kind, entry = entry.get("method", default), {key: value for key, value in entry.items() if key != "method"}
         try:
             if not isinstance(kind, str):
                 raise UserError(unknown("method", kind, methods.names()))
@@ -83,16 +89,15 @@ class _Resolver:
         except UserError as error:
             self.problems.append(f"{path_text(named)}: {error}")
             return None
-        budget, settings = self.file.training, entry
+        base, settings = {}, entry
         if self.file.protocol == "official":
             official = method.official(self.classes, architecture.get("name", ""))
             if official is None:
                 self.problems.append(
-                    f"{path_text(named)}: {kind} has no official protocol (methods/{kind}.py says why): "
-                    "use protocol: controlled, or leave it out"
+                    f"{path_text(named)}: {kind} has no official protocol: leave it out, or use protocol: controlled"
                 )
                 return None
-            budget, settings = overlaid(official.training, budget), {**official.settings, **entry}
+            base, settings = official.training, {**official.settings, **entry}
         elif own and owner == where:
             self.problems.append(
                 f"{path_text((*where, 'training'))}: under the controlled protocol all methods share one budget"
@@ -101,10 +106,23 @@ class _Resolver:
         if not isinstance(own, dict):
             self.problems.append(f"{path_text((*where, 'training'))}: input should be a mapping, found {shown(own)}")
             return None
-        parsed, training = parse(method, settings, where, self.problems), self.shared
-        if self.file.protocol == "official" or (own and training):  # what is wrong with the shared one was said
-            training = _training(overlaid(budget, own), (*owner, "training"), self.problems)
+        parsed = parse(method, settings, where, self.problems)
+        training = self._training(overlaid(base, self.file.training), own, (*owner, "training"))
         return None if parsed is None or training is None else Recipe(NamedMethod(kind, parsed), training)
+
+    def _training(self, budget: dict, own: dict, where: tuple) -> Training | None:
+        """The budget with `own` put in its place. What is wrong with the budget itself is named once, as the
+        experiment's."""
+        if not budget:
+            return None  # that it is missing was said
+        training, problems = _parsed_training(overlaid(budget, own), self.file.threat_model.norm, self.images)
+        if problems:
+            _, shared = _parsed_training(budget, self.file.threat_model.norm, self.images)
+            self.problems += [f"{path_text(where)}.{problem}" for problem in problems if problem not in shared]
+            if not self.said and (repeated := [problem for problem in problems if problem in shared]):
+                self.problems += [f"training.{problem}" for problem in repeated]
+                self.said = True
+        return None if problems else training
 
     def teacher(self, name: str, entry: dict) -> Teacher | None:
         where, before = ("teachers", name), len(self.problems)
@@ -139,26 +157,38 @@ class _Resolver:
             if key in entry:
                 self.problems.append(f"{path_text((*where, key))}: means nothing for an imported teacher; leave it out")
         if chosen.source not in sources.names():
-            problem = unknown("source", chosen.source, sources.names())
-            self.problems.append(f"{path_text(where)}.imported.source: {problem}")
+            problem, _, _ = unknown("source", chosen.source, sources.names()).partition(" Allowed:")
+            allowed = f"{sources.OWN}, {sources.ROBUSTBENCH}, and those in docs/importing.md"  # two dozen long names
+            self.problems.append(f"{path_text(where)}.imported.source: {problem} Allowed: {allowed}")
             return None
         if chosen.normalisation not in (None, "none", *sources.NORMALISATIONS):
             allowed = ["none", *sources.NORMALISATIONS]
             problem = unknown("normalisation", chosen.normalisation, allowed)
             self.problems.append(f"{path_text(where)}.imported.normalisation: {problem}")
-        base = {}
+        base, useless = {}, ["model"] if chosen.model else []
         if chosen.source == sources.ROBUSTBENCH:
             if not chosen.model:
                 self.problems.append(
                     f"{path_text(where)}.imported.model: is missing: the name in RobustBench's model zoo"
                 )
             base = {"architecture": "robustbench", "model": chosen.model or "", "threat": self.file.threat_model.norm}
+            useless = [key for key in ("file", "normalisation") if getattr(chosen, key)]
+            for key in given:
+                self.problems.append(
+                    f"{path_text((*where, key))}: means nothing for a model of RobustBench's zoo; leave it out"
+                )
+            given = {}
         elif chosen.source == sources.OWN:
             if not chosen.file:
                 self.problems.append(f"{path_text(where)}.imported.file: is missing: where the weights lie")
         else:
             found = sources.SOURCES[chosen.source].architecture
             base = {**{key: value for key, value in found.items() if key != "name"}, "architecture": found["name"]}
+            if "architecture" in given:
+                self.problems.append(f"{path_text(where)}.architecture: is the source's, {found['name']}; leave it out")
+                return None
+        for key in useless:
+            self.problems.append(f"{path_text(where)}.imported.{key}: means nothing for {chosen.source}; leave it out")
         architecture = self.architecture({**base, **given}, name, where, besides=list(TeacherEntry.model_fields))
         return None if len(self.problems) > before else Teacher(architecture, None, chosen, 0, IMPORTED)
 
@@ -189,40 +219,68 @@ class _Resolver:
         return {"name": name, **{key: given.get(key, argument.default) for key, argument in known.items()}}
 
 
-def _training(budget: dict, where: tuple, problems: list[str]) -> Training | None:
-    training = parse(Training, budget, where, problems)
-    if training and training.milestones != sorted(set(training.milestones)):
-        problems.append(f"{path_text(where)}.milestones: {str(training.milestones)[:80]} must be ascending")
-    elif training and training.milestones and training.milestones[-1] >= training.epochs:
+def _parsed_training(budget: dict, norm: str, images: int | None) -> tuple[Training | None, list[str]]:
+    """The budget, and what is wrong with it, without the path to it."""
+    problems: list[str] = []
+    training = parse(Training, budget, (), problems)
+    if training is None:
+        return None, problems
+    milestones, attack = training.milestones, training.inner_attack
+    if milestones != sorted(set(milestones)):
+        problems.append(f"milestones: {str(milestones)[:80]} must be ascending")
+    elif milestones and milestones[-1] >= training.epochs:
+        problems.append(f"milestones: {milestones[-1]} is never reached in {training.epochs} epochs")
+    if training.drop_last and images and training.batch_size > images:
         problems.append(
-            f"{path_text(where)}.milestones: {training.milestones[-1]} is never reached in {training.epochs} epochs"
+            f"batch_size: {training.batch_size} is more than the {images} training images, and drop_last leaves out "
+            "batches that are smaller"
         )
-    return training
+    for key in ("eps", "step_size"):
+        if norm == "linf" and (getattr(attack, key) or 0) > 1:
+            problems.append(
+                f"inner_attack.{key}: pixels lie in [0,1], so linf distances are at most 1 (8 grey levels are written "
+                f"8/255), found {shown(getattr(attack, key))}"
+            )
+    if norm != "linf" and training.selection.by != "apgd":
+        problems.append(f"selection.by: {training.selection.by} is not defined for the norm {norm}")
+    return training, problems
 
 
 def _data_info(files: DataFiles, where: tuple, problems: list[str]) -> DatasetInfo | None:
+    folder, named = files.name == IMAGE_FOLDER, path_text(where)
+    if files.classes and not folder and files.name in data.names():
+        problems.append(f"{named}.classes: means nothing for {files.name}: its classes are known")
+    elif files.classes and len(set(files.classes)) < max(2, len(files.classes)):
+        problems.append(f"{named}.classes: give at least two, each once")
+        return None
+    if folder and files.size is None:
+        problems.append(f"{named}.size: is missing: the side in pixels to which every image is brought")
+        return None
     try:
         return data.info(files.name, files.options)
     except UserError as error:
         key = "name" if files.name not in data.names() else "folder"
-        problems.append(f"{path_text((*where, key))}: {error}")
+        problems.append(f"{named}.{key}: {error}")
         return None
 
 
-def _check_images(file: ExperimentFile, info: DatasetInfo, problems: list[str]) -> None:
+def _sizes(file: ExperimentFile, info: DatasetInfo) -> dict[str, int | None]:
+    """Images of each split under the protocol, before limits; None where not known."""
     sizes = dict(info.sizes)
     if file.protocol == "official" and None not in sizes.values():
-        sizes = {"train": sizes["train"] + sizes["validation"], "validation": sizes["test"], "test": sizes["test"]}
+        return {"train": sizes["train"] + sizes["validation"], "validation": sizes["test"], "test": sizes["test"]}
+    return sizes
+
+
+def _check_images(file: ExperimentFile, sizes: dict[str, int | None], problems: list[str]) -> None:
     limits = file.dataset.limit
     for split, size in sizes.items():
-        limit = getattr(limits, split)
-        if size is None and limit is None:
-            problems.append(
-                f"dataset.limit.{split}: is needed as long as the folder {shown(file.dataset.folder)} is not there"
-            )
-        elif size is not None and limit is not None and limit > size:
+        if (limit := getattr(limits, split) or 0) > (size or limit):
             problems.append(f"dataset.limit.{split}: {limit} is more than the {size} images of the split")
-    test = limits.test or sizes["test"]
+    if missing := [split for split, size in sizes.items() if not (size or getattr(limits, split))]:
+        folder = shown(file.dataset.folder)
+        problems.append(f"dataset.limit: give {', '.join(missing)} as long as the folder {folder} is not there")
+    test = limits.test or sizes.get("test")
     for where, images in (
         ("evaluation.images", file.evaluation.images),
         ("structure.images", file.structure and file.structure.images),
@@ -250,7 +308,8 @@ def _check_attacks(
     for i, name in enumerate(names):
         base = name.removeprefix(ON_SURROGATE) if surrogate else name
         if base not in attacks.names():
-            problems.append(f"{where}[{i}]: {unknown('attack', name, attacks.names())}")
+            allowed = [name.removesuffix(base) + attack for attack in attacks.names()]
+            problems.append(f"{where}[{i}]: {unknown('attack', name, allowed)}")
         elif norm not in attacks.registry.constant(base, "NORMS", ("linf", "l2")):
             problems.append(f"{where}[{i}]: {name} is not defined for the norm {norm}")
         elif classes < (least := attacks.registry.constant(base, "CLASSES", 2)):
@@ -267,10 +326,12 @@ def _check_analyses(file: ExperimentFile, info: DatasetInfo | None, problems: li
             problems.append(
                 f"transfer.{name}.dataset: has images of shape {target.shape}, the students take {info.shape}: see size"
             )
-        if target and target.sizes["test"] and (transfer.images or 0) > target.sizes["test"]:
-            problems.append(
-                f"transfer.{name}.images: {transfer.images} is more than the {target.sizes['test']} images of the split"
-            )
+        images = target.sizes["test"] if target else None
+        if images and (transfer.images or 0) > images:
+            problems.append(f"transfer.{name}.images: {transfer.images} is more than the {images} images of the split")
+        elif target and not (images or transfer.images):
+            folder = shown(transfer.dataset.folder)
+            problems.append(f"transfer.{name}.images: is needed as long as the folder {folder} is not there")
         known = len(target.classes) if target else 10
         where = f"transfer.{name}.attacks"
         _check_attacks(transfer.attacks, where, file.threat_model.norm, known, problems, surrogate=False)
@@ -293,22 +354,44 @@ def _check_names(file: ExperimentFile, recipes: dict, problems: list[str]) -> No
         "seed": [*file.seeds],
     }
     for i, rule in enumerate(file.exclude):
-        given = rule.model_dump(exclude_none=True)
+        given = rule.model_dump(exclude_unset=True)
         if not given:
             problems.append(f"exclude[{i}]: matches every run. Give a teacher, student, method or seed")
         for key, values in given.items():
-            _check_members(key, values, groups[key], f"exclude[{i}].{key}", problems)
+            _check_members(key, values or [], groups[key], f"exclude[{i}].{key}", problems)
     groups["checkpoint"] = file.evaluation.checkpoints
     groups["metric"] = ["clean", *file.evaluation.attacks]
     for name, table in file.tables.items():
         if name in ("main", "structure") or name.startswith("transfer-"):
             problems.append(f"tables.{name}: this name is kept for a table that is always made; choose another")
         for key in ("teacher", "student", "method", "checkpoint", "metric"):
-            _check_members(key, getattr(table, f"{key}s") or [], groups[key], f"tables.{name}.{key}s", problems)
-    _check_members("reference", file.published, published.references(), "published", problems)
+            if (values := getattr(table, f"{key}s")) is not None:
+                _check_members(key, values, groups[key], f"tables.{name}.{key}s", problems)
+    _check_published(file, problems)
+
+
+def _check_published(file: ExperimentFile, problems: list[str]) -> None:
+    datasets: dict[str, set[str]] = {}
+    theirs = set()
+    for entry in published.entries():
+        datasets.setdefault(entry.reference, set()).add(entry.dataset)
+        theirs |= {entry.teacher, entry.student, entry.method} - {published.ANY, NO_TEACHER}
+    for reference in file.published:
+        if reference not in datasets:
+            problems.append(f"published: {unknown('reference', reference, datasets)}")
+        elif file.dataset.name not in datasets[reference]:
+            about = " and ".join(sorted(datasets[reference]))
+            problems.append(f"published: {reference} is about {about}, the experiment about {file.dataset.name}")
+    for ours, name in file.published_as.items():
+        if ours not in (known := [*file.teachers, *file.students, *file.methods]):
+            problems.append(f"{path_text(('published_as', ours))}: {unknown('name', ours, known)}")
+        elif name not in theirs:
+            problems.append(f"{path_text(('published_as', ours))}: {unknown('published name', name, theirs)}")
 
 
 def _check_members(what: str, values: list, allowed: list, where: str, problems: list[str]) -> None:
+    if not values:
+        problems.append(f"{where}: is empty: name at least one {what}, or leave it out")
     for value in values:
         if value not in allowed:
             problems.append(f"{where}: {unknown(what, value, map(str, allowed))}")

@@ -10,8 +10,8 @@ from torch import nn
 
 @contextmanager
 def frozen(model: nn.Module, mode: str = "eval") -> Iterator[nn.Module]:
-    """In here the model is in eval mode (or in `train` mode, as some released codes attack it) and no parameter asks for
-    a gradient; then every module's mode and every parameter's flag are what they were, also after an exception."""
+    """In here the model is in eval mode (or in `train` mode, as some released codes attack it) and no parameter asks
+    for a gradient; then every module's mode and every parameter's flag are what they were, also after an exception."""
     modes = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:

@@ -14,7 +14,7 @@ from typing import Any
 from robust_distillation.config import ON_SURROGATE, Experiment, Recipe, Training
 from robust_distillation.files import canonical
 
-# Forward passes per image, its final look included. AutoAttack for an image that survives: 100 steps of APGD-CE, 9 x 100
+# Forward passes per image, its final look included. AutoAttack for one that survives: 100 steps of APGD-CE, 9 x 100
 # of APGD-T, 9 x 100 of FAB-T at 3 f, 5,000 queries of Square; 9,700 f where it was measured.
 ATTACKS = {"fgsm": 3, "pgd20": 41, "pgd_sat": 41, "pgd_trades": 41, "cw": 41, "square": 5000, "autoattack": 9700}
 QUERIED = ("square", "autoattack")  # stop at images that fell

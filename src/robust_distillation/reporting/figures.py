@@ -17,12 +17,13 @@ from robust_distillation.reporting.tables import Matrix, at_headline, metric_tit
 
 
 def training_curves(curves: pd.DataFrame, matrix: Matrix, teacher: str, student: str) -> Figure:
-    """Validation accuracy by epoch, mean over seeds with the range shaded.
+    """Accuracy on the images that choose `best` by epoch, mean over seeds with the range shaded.
 
     curves: columns teacher, student, method, seed, epoch, selection_clean, selection_robust (fractions).
     """
     shown = curves[curves["student"].eq(student) & curves["teacher"].isin([teacher, NO_TEACHER])]
     figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.2), sharex=True, layout="constrained")
+    split = "validation" if matrix.protocol == "controlled" else "test"
     titles = {"selection_clean": "Clean", "selection_robust": "Under attack"}
     for axis, (column, title) in zip(axes, titles.items(), strict=True):
         for method, colour in colours(matrix.methods).items():
@@ -34,7 +35,7 @@ def training_curves(curves: pd.DataFrame, matrix: Matrix, teacher: str, student:
             axis.fill_between(
                 by_epoch.min().index, by_epoch.min(), by_epoch.max(), color=colour, alpha=0.15, linewidth=0
             )
-        axis.set(xlabel="epoch", ylabel="validation accuracy (%)", ylim=(0, 100))
+        axis.set(xlabel="epoch", ylabel=f"{split} accuracy (%)", ylim=(0, 100))
         axis.set_title(title, fontsize=9)
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))

@@ -68,7 +68,8 @@ def import_state(
 
     entry, path = _entry(source), locate(source, file)
     if not path.is_file():
-        _fetch(path, source, entry, download and file is None)
+        check_source(source, file, download)
+        _fetch(path, source, entry)
     expected = sha256 or (entry.sha256 if entry else None)
     said_by = SAID if sha256 else "the table of sources"
     allowed = [one for one in (normalisation, NORMALISATIONS.get(entry.normalisation) if entry else None) if one]
@@ -78,6 +79,13 @@ def import_state(
     if not pinned:
         _pin(path, found)
     return state, found
+
+
+def check_source(source: str, file: str | None, download: bool = True) -> None:
+    """Raises UserError where the file of a source is missing and cannot or may not be fetched. Reads nothing."""
+    entry, path = _entry(source), locate(source, file)
+    if not path.is_file() and (file is not None or entry is None or entry.url is None or not download):
+        raise UserError(_absent(path, f"source {source}", (entry.url or entry.page) if entry else None))
 
 
 def import_robustbench(
@@ -134,10 +142,8 @@ def _entry(source: str) -> Source | None:
     return SOURCES.get(source)
 
 
-def _fetch(path: Path, source: str, entry: Source | None, download: bool) -> None:
+def _fetch(path: Path, source: str, entry: Source) -> None:
     """Writes the file to `path`, whole or not at all, with progress on stderr."""
-    if entry is None or entry.url is None or not download:
-        raise UserError(_absent(path, f"source {source}", (entry.url or entry.page) if entry else None))
     request = urllib.request.Request(entry.url, headers={"User-Agent": "robust-distillation"})
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer, replacing(path) as temporary:

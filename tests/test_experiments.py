@@ -1,0 +1,462 @@
+"""The shipped experiments before anything runs: every job of theirs, and what the two protocols resolve to.
+
+Jobs are counted three ways: by `snakemake -n` where neither data nor checkpoints are there, by `plan`, and here from
+the YAML. The official settings stand here as they were read in the released codes.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from conftest import REPOSITORY, WORKFLOW, environment
+from ruamel.yaml import YAML
+
+from robust_distillation.config import Experiment, load
+from robust_distillation.evaluation.outcomes import ITSELF
+from robust_distillation.reporting import tables
+from robust_distillation.reporting.cost import looks_of
+from robust_distillation.reporting.plan import jobs
+from robust_distillation.training.loop import learning_rate, looked_at
+
+EXPERIMENTS = [REPOSITORY / "params.yaml", *sorted((REPOSITORY / "experiments").glob("*.yaml"))]
+CACHES = {
+    "kd": {"logits"}, "ard": {"logits"}, "iad": {"logits"}, "rslad": {"logits"}, "crd": {"features"},
+    "gacd": {"logits", "features"},
+}  # fmt: skip
+# Students, jobs in all. What changes one of these numbers changes what a study costs.
+TOTALS = {
+    "params": (24, 109),
+    "cifar10_jpeg": (12, 33),
+    "fashion_mnist": (18, 44),
+    "gacd_cifar10": (90, 373),
+    "gacd_cifar100": (90, 373),
+    "gacd_stl10": (51, 217),
+    "rslad_cifar10": (111, 249),
+    "rslad_cifar100": (39, 88),
+}
+
+
+# The jobs of an experiment, from its YAML alone
+
+
+def parsed(path: Path) -> dict:
+    return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+
+
+def needs_no_teacher(kind: str, settings: dict) -> bool:
+    if kind == "rslad":
+        return not {"clean_labels", "adversarial_labels", "inner_labels"} - {
+            key for key, value in settings.items() if value in ("hard", "student")
+        }
+    return kind in ("natural", "sat", "trades", "mart")
+
+
+def excluded(rules: list[dict], run: dict) -> bool:
+    def matches(rule: dict) -> bool:
+        return all(run[key] == value or (isinstance(value, list) and run[key] in value) for key, value in rule.items())
+
+    return any(matches(rule) for rule in rules)
+
+
+def runs_of(raw: dict) -> list[dict]:
+    found = []
+    for method, given in raw["methods"].items():
+        settings = given or {}
+        alone = needs_no_teacher(settings.get("method", method), settings)
+        for teacher in ["none"] if alone else raw["teachers"]:
+            for student in raw["students"]:
+                for seed in raw["seeds"]:
+                    run = {"teacher": teacher, "student": student, "method": method, "seed": seed}
+                    if not excluded(raw.get("exclude", []), run):
+                        found.append(run)
+    return found
+
+
+def rules_of(raw: dict) -> dict[str, int]:
+    """How many jobs each rule must have."""
+    runs, targets = runs_of(raw), len(raw.get("transfer", {}))
+    models, structure = len(runs) + len(raw["teachers"]), int("structure" in raw)
+    kinds = {name: (given or {}).get("method", name) for name, given in raw["methods"].items()}
+    caches = {
+        (run["teacher"], kind) for run in runs if run["teacher"] != "none" for kind in CACHES[kinds[run["method"]]]
+    }
+    imported = sum("imported" in teacher for teacher in raw["teachers"].values())
+    evaluation = raw["evaluation"]
+    shards = min(evaluation.get("jobs", 1), -(-evaluation.get("images", 10**9) // evaluation["block_size"]))
+    counted = {
+        "prepare_data": 1,
+        "prepare_target": targets,
+        "import_teacher": imported,
+        "train_teacher": len(raw["teachers"]) - imported,
+        "fill_cache": len(caches),
+        "train_student": len(runs),
+        "attack": models * shards,
+        "merge_outcomes": models * (shards > 1),
+        "structure": models * structure,
+        "transfer": models * targets,
+        "report_structure": structure,
+        "report_transfer": targets,
+        "tabulate": 1,
+        "draw_figures": 1,
+        "track": 1,
+    }
+    return {rule: count for rule, count in counted.items() if count}
+
+
+# The jobs that Snakemake and `plan` find
+
+
+@pytest.fixture(scope="module")
+def without_data(tmp_path_factory) -> Path:
+    """What a dry run needs, and neither data nor checkpoints."""
+    folder = tmp_path_factory.mktemp("without-data")
+    for name in WORKFLOW:
+        source = REPOSITORY / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        else:
+            shutil.copy(source, folder / name)
+    (folder / "sharded.yaml").write_text("name: sharded\nevaluation: {jobs: 3, block_size: 150}\n")
+    return folder
+
+
+def dry_run(tree: Path, *config: str) -> dict[str, int]:
+    """The table `Job stats` of `snakemake -n`; nothing may be written but Snakemake's own folder."""
+    before = {path for path in tree.iterdir() if path.name != ".snakemake"}
+    command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "rules", "--config", *config]
+    result = subprocess.run(command, cwd=tree, env=environment(tree), capture_output=True, text=True, timeout=300)
+    output = result.stdout + result.stderr
+    assert result.returncode == 0, output
+    assert {path for path in tree.iterdir() if path.name != ".snakemake"} == before
+    table = re.search(r"Job stats:\njob +count\n[- ]+\n(.*?)\n\n", output, re.DOTALL)[1]
+    found = {line.split()[0]: int(line.split()[1]) for line in table.splitlines()}
+    assert found.pop("total") == sum(found.values())
+    assert found.pop("all") == 1
+    return found
+
+
+STEPS = {
+    "prepare-data": ("prepare_data", "prepare_target"),
+    "import-teacher": ("import_teacher",),
+    "train-teacher": ("train_teacher",),
+    "fill-cache": ("fill_cache",),
+    "train-student": ("train_student",),
+    "attack": ("attack", "merge_outcomes"),
+    "structure": ("structure",),
+    "transfer": ("transfer",),
+    "tables, figures, tracking": ("tabulate", "draw_figures", "track", "report_structure", "report_transfer"),
+}
+
+
+def by_step(rules: dict[str, int]) -> dict[str, int]:
+    """Jobs as `plan` groups them."""
+    counted = {step: sum(rules.get(rule, 0) for rule in group) for step, group in STEPS.items()}
+    assert sum(counted.values()) == sum(rules.values())
+    return {step: count for step, count in counted.items() if count}
+
+
+def test_totals_are_known_for_every_experiment():
+    assert {path.stem for path in EXPERIMENTS} == set(TOTALS)
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_dry_run_without_data_shows_every_job(path, without_data, monkeypatch):
+    assert not (without_data / "data").exists()
+    assert not (without_data / "models").exists()
+    expected = rules_of(parsed(path))
+    assert (expected["train_student"], sum(expected.values())) == TOTALS[path.stem]
+    file = path.relative_to(REPOSITORY)
+    assert dry_run(without_data, f"experiment={file}") == expected
+    monkeypatch.chdir(without_data)
+    experiment = load(file)
+    assert jobs(experiment) == by_step(expected)
+    runs = {(run.teacher, run.student, run.method, run.seed) for run in experiment.runs}
+    assert runs == {tuple(run.values()) for run in runs_of(parsed(path))}
+
+
+def test_dry_run_of_shared_attacks_shows_every_job(without_data, monkeypatch):
+    raw = parsed(REPOSITORY / "params.yaml")
+    raw["evaluation"] |= {"jobs": 3, "block_size": 150}
+    expected = rules_of(raw)
+    assert (expected["attack"], expected["merge_outcomes"]) == (50, 25)  # 300 images are two blocks
+    assert dry_run(without_data, "experiment=params.yaml", "overlay=sharded.yaml") == expected
+    monkeypatch.chdir(without_data)
+    assert jobs(load("params.yaml", "sharded.yaml")) == by_step(expected)
+
+
+# The official protocol
+
+RSLAD = {
+    "epochs": 300,
+    "milestones": [215, 260, 285],
+    "kl_scale": "tenth",
+    "start": "gaussian",
+    "project_start": False,
+    "by": "pgd_trades",
+    "every": 20,
+    "every_epoch_after": 214,
+}
+SAT = {
+    "epochs": 205,
+    "milestones": [103, 154],
+    "weight_decay_on": "weights",
+    "drop_last": True,
+    "mode": "train",
+    "by": "pgd_trades",
+}
+TRADES = {
+    "epochs": 76,
+    "milestones": [74],
+    "passes": ["clean", "adversarial", "clean"],
+    "eps": 0.031,
+    "step_size": 0.007,
+    "start": "gaussian",
+    "project_start": False,
+    "by": "pgd_trades",
+}
+MART = {
+    "epochs": 120,
+    "learning_rate": 0.01,
+    "weight_decay": 3.5e-3,
+    "milestones": [74, 89, 99],
+    "passes": ["clean", "adversarial"],
+    "eps": 0.031,
+    "step_size": 0.007,
+    "start": "gaussian",
+    "project_start": False,
+    "by": "pgd_trades",
+}
+WIDE_MART = MART | {"epochs": 90, "learning_rate": 0.1, "weight_decay": 7e-4, "milestones": [74, 89]}
+ARD = {
+    "epochs": 200,
+    "milestones": [100, 150],
+    "decay": "from_initial",
+    "kl_scale": "mean",
+    "mode": "train",
+    "project_start": False,
+    "by": "pgd_trades",
+}
+IAD = ARD | {"kl_scale": "sum", "passes": ["adversarial", "adversarial", "clean"], "by": "pgd10"}
+NATURAL = {
+    "epochs": 300,
+    "milestones": [215, 260, 285],
+    "by": "pgd_trades",
+    "every": 20,
+    "every_epoch_after": 214,
+    "eps": None,  # makes no adversarial image
+}
+EVERYWHERE = {
+    "batch_size": 128,
+    "learning_rate": 0.1,
+    "momentum": 0.9,
+    "weight_decay": 2e-4,
+    "weight_decay_on": "all",
+    "drop_last": False,
+    "factor": 0.1,
+    "decay": "compounded",
+    "kl_scale": "sum",
+    "passes": ["adversarial", "clean"],
+    "eps": 8 / 255,
+    "step_size": 2 / 255,
+    "start": "uniform",
+    "mode": "eval",
+    "project_start": True,
+    "every": 1,
+    "every_epoch_after": None,
+}
+RSLAD_SETTINGS = {
+    "alpha": 5 / 6,
+    "temperature": 1.0,
+    "log_constant": 1e-5,
+    "clean_labels": "teacher",
+    "adversarial_labels": "teacher",
+    "inner_labels": "teacher",
+}
+MART_SETTINGS = {"beta": 5.0, "log_constant": 1e-12}
+ARD_SETTINGS = {"alpha": 1.0, "temperature": 30.0, "tempered_cross_entropy": False}
+IAD_SETTINGS = {"beta": 0.1, "temperature": 1.0, "begin": 60, "teacher_weight": "one", "fresh_clean": True}
+STUDENTS = ("resnet", "mobilenet_v2", "wide_resnet", "dm_wide_resnet")
+NARROW, WIDE = STUDENTS[:2], STUDENTS[2:]
+# Method, datasets, students, how it trains where that is not EVERYWHERE, and its own settings.
+RELEASED = [
+    ("rslad", ("cifar10", "cifar100"), STUDENTS, RSLAD, RSLAD_SETTINGS),
+    ("sat", ("cifar10", "cifar100"), STUDENTS, SAT, {}),
+    ("trades", ("cifar10", "cifar100"), STUDENTS, TRADES, {"beta": 6.0}),
+    ("mart", ("cifar10", "cifar100"), NARROW, MART, MART_SETTINGS),
+    ("mart", ("cifar10", "cifar100"), WIDE, WIDE_MART, MART_SETTINGS | {"beta": 6.0}),
+    ("ard", ("cifar10",), STUDENTS, ARD, ARD_SETTINGS),
+    ("ard", ("cifar100",), STUDENTS, ARD | {"batch_size": 256}, ARD_SETTINGS),
+    ("iad", ("cifar10", "cifar100"), STUDENTS, IAD, IAD_SETTINGS),
+    ("natural", ("cifar10", "cifar100"), STUDENTS, NATURAL, {}),
+]
+
+
+def official(folder: Path, data: str = "cifar10", **changes: Any) -> Experiment:
+    raw = {
+        "name": "protocols",
+        "protocol": "official",
+        "dataset": {"name": data, "padding": 4},
+        "threat_model": {"norm": "linf", "eps": "8/255"},
+        "seeds": [0],
+        "teachers": {"robust": {"architecture": "resnet", "trained_by": {"method": "sat"}}},
+        "students": {name: {} for name in STUDENTS},
+        "methods": {name: {} for name in dict.fromkeys(row[0] for row in RELEASED)},
+        "evaluation": {"attacks": ["fgsm"]},
+        **changes,
+    }
+    path = folder / "official.yaml"
+    with open(path, "w", encoding="utf-8") as stream:
+        YAML(typ="safe", pure=True).dump(raw, stream)
+    return load(path)
+
+
+def flat(training: Any) -> dict[str, Any]:
+    """What trains, in one mapping; the steps of APGD-CE mean nothing to the other ways to select."""
+    found = training.model_dump()
+    inner, selection = found.pop("inner_attack"), found.pop("selection")
+    assert inner.pop("steps") == 10
+    assert selection.pop("by") == "apgd" or selection.pop("steps") == 10
+    return found | inner | selection | {"by": training.selection.by}
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
+def test_official_settings_are_those_of_the_released_codes(dataset, tmp_path):
+    experiment = official(tmp_path, dataset)
+    seen = set()
+    for method, datasets, students, trained, settings in RELEASED:
+        for student in students if dataset in datasets else ():
+            recipe = experiment.recipes[method, student]
+            assert flat(recipe.training) == EVERYWHERE | trained, (method, student)
+            assert recipe.method.settings.model_dump() == settings, (method, student)
+            seen.add((method, student))
+    assert seen == set(experiment.recipes)
+    assert flat(experiment.teachers["robust"].recipe.training) == EVERYWHERE | SAT
+
+
+def test_official_rslad_looks_where_its_code_does(tmp_path):
+    training = official(tmp_path).training_of("rslad")
+    looks = [epoch for epoch in range(1, 301) if looked_at(training, epoch)]
+    assert looks == [*range(20, 201, 20), *range(215, 301)]
+    assert looks_of(training) == len(looks) == 96
+
+
+def test_official_rates_fall_as_in_the_released_codes(tmp_path):
+    experiment = official(tmp_path)
+    expected = {
+        "rslad": {215: 0.1, 216: 0.01, 260: 0.01, 261: 1e-3, 285: 1e-3, 286: 1e-4, 300: 1e-4},
+        "sat": {103: 0.1, 104: 0.01, 154: 0.01, 155: 1e-3, 205: 1e-3},
+        "trades": {74: 0.1, 75: 0.01, 76: 0.01},
+        "mart": {74: 0.01, 75: 1e-3, 89: 1e-3, 90: 1e-4, 99: 1e-4, 100: 1e-5, 120: 1e-5},
+        "ard": {100: 0.1, 101: 0.01, 150: 0.01, 151: 0.01, 200: 0.01},
+        "iad": {100: 0.1, 101: 0.01, 150: 0.01, 151: 0.01, 200: 0.01},
+    }
+    for method, rates in expected.items():
+        training = experiment.training_of(method, "resnet")
+        assert {epoch: learning_rate(training, epoch) for epoch in rates} == pytest.approx(rates), method
+    wide = experiment.training_of("mart", "wide_resnet")
+    assert [learning_rate(wide, epoch) for epoch in (74, 75, 89, 90)] == pytest.approx([0.1, 0.01, 0.01, 1e-3])
+
+
+def test_official_iad_sends_the_clean_images_through_again_once_it_has_begun(tmp_path):
+    recipe = official(tmp_path).recipes["iad", "resnet"]
+    before, after = (recipe.method.settings.passes(recipe.training.passes, epoch) for epoch in (60, 61))
+    assert before == ["adversarial", "adversarial", "clean"]
+    assert after == ["adversarial", "adversarial", "clean", "clean"]
+
+
+def test_the_files_own_settings_come_before_the_official_ones(tmp_path):
+    """Official, then the experiment's training, then the method's or teacher's."""
+    methods = {
+        "rslad": {"training": {"epochs": 400, "inner_attack": {"steps": 7}}, "alpha": 0.5},
+        "longer": {"method": "sat", "training": {"momentum": 0.8}},
+        "sat": {},
+    }
+    experiment = official(
+        tmp_path,
+        training={"epochs": 320, "momentum": 0.7, "inner_attack": {"step_size": "4/255"}},
+        methods=methods,
+        teachers={
+            "robust": {"architecture": "resnet", "trained_by": {"method": "sat"}, "training": {"epochs": 330}},
+            "plain": {"architecture": "resnet", "trained_by": {"method": "natural"}},
+        },
+    )
+    rslad, longer, sat = (experiment.training_of(name) for name in methods)
+    assert (rslad.epochs, longer.epochs, sat.epochs) == (400, 320, 320)
+    assert (rslad.momentum, longer.momentum, sat.momentum) == (0.7, 0.8, 0.7)
+    assert (rslad.inner_attack.steps, sat.inner_attack.steps) == (7, 10)
+    assert {training.inner_attack.step_size for training in (rslad, longer, sat)} == {4 / 255}
+    assert (rslad.milestones, longer.milestones) == ([215, 260, 285], [103, 154])  # what nobody gave stays official
+    assert (rslad.kl_scale, sat.kl_scale) == ("tenth", "sum")
+    settings = experiment.recipes["rslad", "resnet"].method.settings
+    assert (settings.alpha, settings.log_constant) == (0.5, 1e-5)
+    teachers = {name: teacher.recipe.training for name, teacher in experiment.teachers.items()}
+    assert (teachers["robust"].epochs, teachers["plain"].epochs) == (330, 320)
+    assert teachers["robust"].weight_decay_on == "weights"
+
+
+def test_a_method_of_the_official_protocol_may_be_another_under_the_controlled_one():
+    """The released codes' quirks must not reach the fair comparison."""
+    experiment = load(REPOSITORY / "params.yaml")
+    for recipe in experiment.recipes.values():
+        assert recipe.method.settings == type(recipe.method.settings)(
+            **parsed(REPOSITORY / "params.yaml")["methods"][recipe.method.kind]
+        )
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_controlled_gives_all_runs_one_budget_and_official_does_not(path, without_data, monkeypatch):
+    monkeypatch.chdir(without_data)
+    experiment = load(path)
+    budgets = {recipe.training.model_dump_json() for recipe in experiment.recipes.values()}
+    if experiment.file.protocol == "controlled":
+        assert len(budgets) == 1
+        for key, value in parsed(path)["training"].items():
+            if not isinstance(value, dict):
+                assert getattr(next(iter(experiment.recipes.values())).training, key) == value
+    else:
+        assert len(budgets) == len({recipe.method.kind for recipe in experiment.recipes.values()}) + 2 * (
+            "sat-300" in experiment.methods
+        )
+
+
+def test_official_trains_on_all_training_images_and_selects_on_the_test_split(tmp_path):
+    experiment = official(tmp_path)
+    assert experiment.selects_on_test
+    assert [experiment.size(split) for split in ("train", "validation", "test")] == [50000, 10000, 10000]
+    controlled = load(REPOSITORY / "experiments/gacd_cifar10.yaml")
+    assert not controlled.selects_on_test
+    assert [controlled.size(split) for split in ("train", "validation", "test")] == [45000, 5000, 10000]
+    limited = official(tmp_path, dataset={"name": "cifar10", "limit": {"train": 48000, "validation": 300}})
+    assert [limited.size(split) for split in ("train", "validation", "test")] == [48000, 300, 10000]
+
+
+@pytest.mark.parametrize(
+    ("file", "protocol", "selection"),
+    [
+        ("rslad_cifar100", "official protocol", "best: chosen on the test split, as in the papers' codes"),
+        ("gacd_cifar100", "controlled protocol", "best: chosen on the validation split"),
+    ],
+)
+def test_protocol_and_selection_stand_in_every_caption(file, protocol, selection):
+    matrix = tables.Matrix(**load(REPOSITORY / f"experiments/{file}.yaml").matrix())
+    [teacher, student], metric = matrix.pairs[0], matrix.metrics[-1]
+    common = {"teacher": teacher, "protocol": matrix.protocol, "metric": metric, "n_seeds": 3, "n_images": 10000}
+    rows = [{"student": ITSELF, "method": "x", "checkpoint": "imported", "mean": 30.0, "sd": None}]
+    rows += [
+        {"student": student, "method": "rslad", "checkpoint": c, "mean": 26.0, "sd": 0.5} for c in ("best", "last")
+    ]
+    table = pd.DataFrame([common | row for row in rows]).reindex(columns=tables.COLUMNS)
+    shown = {"main": (table, matrix, "")} | tables.named_tables(table, matrix)
+    for name, view in shown.items():
+        for text in (tables.markdown(*view), tables.latex(*view).replace("\\", "")):
+            assert protocol in text, name
+            if len(view[0]):
+                assert selection in text, name
+                assert "last: after the last epoch" in text, name
