@@ -1,0 +1,164 @@
+"""The values of an experiment file against each other, and its names against what there is."""
+
+from __future__ import annotations
+
+from robust_distillation import attacks, data
+from robust_distillation.config.experiment import NO_TEACHER, ON_SURROGATE
+from robust_distillation.config.parsing import path_text
+from robust_distillation.config.schema import DataFiles, ExperimentFile
+from robust_distillation.data.info import DatasetInfo
+from robust_distillation.errors import UserError, shown, unknown
+from robust_distillation.reporting import published
+
+IMAGE_FOLDER = "image_folder"  # the dataset whose classes and sizes are known from its folder alone
+
+
+def data_info(files: DataFiles, where: tuple, problems: list[str]) -> DatasetInfo | None:
+    folder, named = files.name == IMAGE_FOLDER, path_text(where)
+    if files.classes and not folder and files.name in data.names():
+        problems.append(f"{named}.classes: means nothing for {files.name}: its classes are known")
+    elif files.classes and len(set(files.classes)) < max(2, len(files.classes)):
+        problems.append(f"{named}.classes: give at least two, each once")
+        return None
+    if folder and files.size is None:
+        problems.append(f"{named}.size: is missing: the side in pixels to which every image is brought")
+        return None
+    try:
+        return data.info(files.name, files.options)
+    except UserError as error:
+        key = "name" if files.name not in data.names() else "folder"
+        problems.append(f"{named}.{key}: {error}")
+        return None
+
+
+def sizes_of(file: ExperimentFile, info: DatasetInfo) -> dict[str, int | None]:
+    """Images of each split under the protocol, before limits; None where not known."""
+    sizes = dict(info.sizes)
+    if file.protocol == "official" and None not in sizes.values():
+        return {"train": sizes["train"] + sizes["validation"], "validation": sizes["test"], "test": sizes["test"]}
+    return sizes
+
+
+def check_images(file: ExperimentFile, sizes: dict[str, int | None], problems: list[str]) -> None:
+    limits = file.dataset.limit
+    for split, size in sizes.items():
+        if (limit := getattr(limits, split) or 0) > (size or limit):
+            problems.append(f"dataset.limit.{split}: {limit} is more than the {size} images of the split")
+    if missing := [split for split, size in sizes.items() if not (size or getattr(limits, split))]:
+        folder = shown(file.dataset.folder)
+        problems.append(f"dataset.limit: give {', '.join(missing)} as long as the folder {folder} is not there")
+    test = limits.test or sizes.get("test")
+    for where, images in (
+        ("evaluation.images", file.evaluation.images),
+        ("structure.images", file.structure and file.structure.images),
+    ):
+        if test and (images or 0) > test:
+            problems.append(f"{where}: {images} is more than the {test} images of the test split")
+
+
+def check_evaluation(file: ExperimentFile, classes: int, problems: list[str]) -> None:
+    evaluation = file.evaluation
+    _check_attacks(evaluation.attacks, "evaluation.attacks", file.threat_model.norm, classes, problems)
+    crafted = [name for name in evaluation.attacks if name.startswith(ON_SURROGATE)]
+    if crafted and evaluation.surrogate is None:
+        problems.append(f"evaluation.surrogate: is missing: the teacher that {crafted[0]} is crafted on")
+    if evaluation.surrogate is not None and evaluation.surrogate not in file.teachers:
+        problems.append(f"evaluation.surrogate: {unknown('teacher', evaluation.surrogate, file.teachers)}")
+    twice = next((name for name in evaluation.checkpoints if evaluation.checkpoints.count(name) > 1), None)
+    if twice is not None:
+        problems.append(f"evaluation.checkpoints: {shown(twice)} is named twice")
+
+
+def _check_attacks(
+    names: list[str], where: str, norm: str, classes: int, problems: list[str], surrogate: bool = True
+) -> None:
+    for i, name in enumerate(names):
+        base = name.removeprefix(ON_SURROGATE) if surrogate else name
+        if base not in attacks.names():
+            allowed = [name.removesuffix(base) + attack for attack in attacks.names()]
+            problems.append(f"{where}[{i}]: {unknown('attack', name, allowed)}")
+        elif norm not in attacks.registry.constant(base, "NORMS", ("linf", "l2")):
+            problems.append(f"{where}[{i}]: {name} is not defined for the norm {norm}")
+        elif classes < (least := attacks.registry.constant(base, "CLASSES", 2)):
+            problems.append(f"{where}[{i}]: {name} needs at least {least} classes, the dataset has {classes}")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        problems.append(f"{where}: {shown(twice)} is named twice")
+
+
+def check_analyses(file: ExperimentFile, info: DatasetInfo | None, problems: list[str]) -> None:
+    for name, transfer in file.transfer.items():
+        target = data_info(transfer.dataset, ("transfer", name, "dataset"), problems)
+        if target and info and target.shape != info.shape:
+            problems.append(
+                f"transfer.{name}.dataset: has images of shape {target.shape}, the students take {info.shape}: see size"
+            )
+        images = target.sizes["test"] if target else None
+        if images and (transfer.images or 0) > images:
+            problems.append(f"transfer.{name}.images: {transfer.images} is more than the {images} images of the split")
+        elif target and not (images or transfer.images):
+            folder = shown(transfer.dataset.folder)
+            problems.append(f"transfer.{name}.images: is needed as long as the folder {folder} is not there")
+        known = len(target.classes) if target else 10
+        where = f"transfer.{name}.attacks"
+        _check_attacks(transfer.attacks, where, file.threat_model.norm, known, problems, surrogate=False)
+
+
+def check_names(file: ExperimentFile, recipes: dict, problems: list[str]) -> None:
+    """Names that stand for others: seeds, teachers, exclusions, tables."""
+    if len(set(file.seeds)) < len(file.seeds):
+        twice = next(seed for seed in file.seeds if file.seeds.count(seed) > 1)
+        problems.append(f"seeds: {twice} is named twice")
+    if NO_TEACHER in file.teachers:
+        problems.append(f"teachers.{NO_TEACHER}: this name is kept for methods that need no teacher; choose another")
+    if not file.teachers:
+        needing = dict.fromkeys(name for (name, _), recipe in recipes.items() if recipe and recipe.method.needs.teacher)
+        problems.extend(f"methods.{name}: needs a teacher, but no teacher is given under teachers" for name in needing)
+    groups = {
+        "teacher": [*file.teachers, NO_TEACHER],
+        "student": [*file.students],
+        "method": [*file.methods],
+        "seed": [*file.seeds],
+    }
+    for i, rule in enumerate(file.exclude):
+        given = rule.model_dump(exclude_unset=True)
+        if not given:
+            problems.append(f"exclude[{i}]: matches every run. Give a teacher, student, method or seed")
+        for key, values in given.items():
+            _check_members(key, values or [], groups[key], f"exclude[{i}].{key}", problems)
+    groups["checkpoint"] = file.evaluation.checkpoints
+    groups["metric"] = ["clean", *file.evaluation.attacks]
+    for name, table in file.tables.items():
+        if name in ("main", "structure") or name.startswith("transfer-"):
+            problems.append(f"tables.{name}: this name is kept for a table that is always made; choose another")
+        for key in ("teacher", "student", "method", "checkpoint", "metric"):
+            if (values := getattr(table, f"{key}s")) is not None:
+                _check_members(key, values, groups[key], f"tables.{name}.{key}s", problems)
+    _check_published(file, problems)
+
+
+def _check_published(file: ExperimentFile, problems: list[str]) -> None:
+    datasets: dict[str, set[str]] = {}
+    theirs = set()
+    for entry in published.entries():
+        datasets.setdefault(entry.reference, set()).add(entry.dataset)
+        theirs |= {entry.teacher, entry.student, entry.method} - {published.ANY, NO_TEACHER}
+    for reference in file.published:
+        if reference not in datasets:
+            problems.append(f"published: {unknown('reference', reference, datasets)}")
+        elif file.dataset.name not in datasets[reference]:
+            about = " and ".join(sorted(datasets[reference]))
+            problems.append(f"published: {reference} is about {about}, the experiment about {file.dataset.name}")
+    for ours, name in file.published_as.items():
+        if ours not in (known := [*file.teachers, *file.students, *file.methods]):
+            problems.append(f"{path_text(('published_as', ours))}: {unknown('name', ours, known)}")
+        elif name not in theirs:
+            problems.append(f"{path_text(('published_as', ours))}: {unknown('published name', name, theirs)}")
+
+
+def _check_members(what: str, values: list, allowed: list, where: str, problems: list[str]) -> None:
+    if not values:
+        problems.append(f"{where}: is empty: name at least one {what}, or leave it out")
+    for value in values:
+        if value not in allowed:
+            problems.append(f"{where}: {unknown(what, value, map(str, allowed))}")

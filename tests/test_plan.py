@@ -1,0 +1,252 @@
+"""What `plan` says an experiment costs, against counts by hand and against what torch counts in a real step."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from conftest import REPOSITORY
+from ruamel.yaml import YAML
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from robust_distillation.cli import main
+from robust_distillation.config import Experiment, Selection, load
+from robust_distillation.models.checkpoint import build_model
+from robust_distillation.models.flops import parameter_bytes
+from robust_distillation.models.output import Output, output
+from robust_distillation.reporting import cost
+from robust_distillation.reporting.plan import describe
+from robust_distillation.teachers.live import LiveTeacher
+from robust_distillation.training.loop import Trainer, looked_at
+
+EXPERIMENTS = [REPOSITORY / "params.yaml", *sorted((REPOSITORY / "experiments").glob("*.yaml"))]
+RESNET, WIDE = {"architecture": "resnet", "depth": 18}, {"architecture": "wide_resnet", "depth": 34, "width": 10}
+GIGA = 1e9
+RESNET_F, WIDE_F = 1.111 * GIGA, 13.318 * GIGA  # forward FLOPs of a CIFAR image, counted by torch
+RESNET_NAMED = {"name": "resnet", "depth": 18, "width": 64}  # as resolved
+METHODS = {
+    "natural": {}, "sat": {}, "trades": {}, "mart": {}, "ard": {}, "iad": {}, "rslad": {},
+    "own": {"method": "rslad", "inner_labels": "student"},
+}  # fmt: skip
+
+
+def written(folder: Path, raw: dict) -> Experiment:
+    path = folder / "experiment.yaml"
+    with open(path, "w", encoding="utf-8") as stream:
+        YAML(typ="safe", pure=True).dump(raw, stream)
+    return load(path)
+
+
+def official(folder: Path, **changes: Any) -> Experiment:
+    raw = {
+        "name": "plan",
+        "protocol": "official",
+        "dataset": {"name": "cifar10", "padding": 4},
+        "threat_model": {"norm": "linf", "eps": "8/255"},
+        "seeds": [0, 1],
+        "teachers": {"wide": {"imported": {"source": "trades_wrn_34_10"}}},
+        "students": {"resnet18": RESNET},
+        "methods": METHODS,
+        "evaluation": {"attacks": ["fgsm"]},
+    }
+    return written(folder, raw | changes)
+
+
+def per_image(experiment: Experiment, method: str, f: float = RESNET_F) -> float:
+    """FLOPs of one image in one training step, without the looks for `best`; f: of the student's forward pass."""
+    recipe = experiment.recipes[method, "resnet18"]
+    whole = cost.training(experiment, recipe, experiment.students["resnet18"], "wide")
+    steps = {"apgd": 10, "pgd10": 10, "pgd_trades": 20}[recipe.training.selection.by]
+    looks = cost.looks_of(recipe.training) * 10_000 * (2 * steps + 2) * f
+    return (whole - looks) / recipe.training.epochs / 50_000
+
+
+# Training
+
+
+def test_rslad_step_costs_what_was_counted(tmp_path):
+    """Of the released code, by torch: inner 10 x (1.11 + 1.11) and outer 2 x (1.11 + 2.22) are 28.9 GFLOP an image. Its
+    teacher's 13.3 more are in the cache here."""
+    assert per_image(official(tmp_path), "rslad") / GIGA == pytest.approx(28.9, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("method", "forwards", "teachers"),
+    [
+        ("natural", 3, 0),  # x forward and backward; no attack
+        ("sat", 20 + 3, 0),  # ten steps, x' forward and backward
+        ("trades", 1 + 20 + 3 + 3 + 1, 0),  # S(x) for the attack, then x, x', and x again without gradient
+        ("mart", 20 + 3 + 3, 0),
+        ("ard", 20 + 3 + 3, 0),
+        ("iad", 20 + 3 + 1 + 3 + 1, 1),  # x' and x each twice; the teacher sees x'
+        ("rslad", 20 + 3 + 3, 0),
+        ("own", 1 + 20 + 3 + 3, 0),  # S(x) for the attack
+    ],
+)
+def test_training_costs_its_forward_passes(method, forwards, teachers, tmp_path):
+    expected = forwards * RESNET_F + teachers * WIDE_F
+    assert per_image(official(tmp_path), method) == pytest.approx(expected, rel=0.002)
+
+
+def test_looks_for_best_are_paid_on_the_images_it_is_chosen_on(tmp_path):
+    """20 steps of 2 f on each of 10,000 test images, and the predictions on x and x'."""
+    experiment = official(tmp_path, training={"milestones": []})
+    wide = cost.training(experiment, experiment.recipes["rslad", "resnet18"], experiment.students["resnet18"], "wide")
+    few = official(tmp_path, training={"milestones": [], "selection": {"every": 300, "every_epoch_after": None}})
+    less = cost.training(few, few.recipes["rslad", "resnet18"], few.students["resnet18"], "wide")
+    assert wide - less == pytest.approx(95 * 10_000 * 42 * RESNET_F, rel=0.002)
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 7, 50])
+@pytest.mark.parametrize("after", [None, 1, 5, 19, 20, 30])
+def test_looks_are_those_of_the_training_loop(every, after):
+    training = load(REPOSITORY / "params.yaml").training_of("rslad")  # 20 epochs
+    training = training.model_copy(update={"selection": Selection(every=every, every_epoch_after=after)})
+    assert cost.looks_of(training) == sum(looked_at(training, epoch) for epoch in range(1, 21))
+
+
+class Cached:
+    """A teacher whose answers on x cost nothing."""
+
+    def __init__(self, model: torch.nn.Module, x: torch.Tensor):
+        self.live, self.answer = LiveTeacher(model), output(model, x)
+
+    def clean(self, *_: torch.Tensor) -> Output:
+        return Output(*(tensor.detach() for tensor in self.answer))
+
+    def __call__(self, x: torch.Tensor) -> Output:
+        return self.live(x)
+
+
+class Counter(TorchDispatchMode):
+    """FLOPs by torch's own formulas. Its FlopCounterMode does not stand the gradients in the image alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        found = operation(*args, **(kwargs or {}))
+        if formula := flop_registry.get(operation.overloadpacket):
+            self.flops += formula(*args, **(kwargs or {}), out_val=found)
+        return found
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_real_step_costs_what_is_planned(method, tmp_path):
+    """Torch's counter over a step of the training loop. It counts a little less: where the weights' gradient is taken,
+    the image's is not."""
+    teacher = {"architecture": "resnet", "width": 12, "trained_by": {"method": "sat"}}
+    student = {"architecture": "resnet", "width": 8}
+    experiment = official(tmp_path, teachers={"wide": teacher}, students={"resnet18": student})
+    recipe, architecture = experiment.recipes[method, "resnet18"], experiment.students["resnet18"]
+    model = build_model(architecture, (3, 32, 32), 10).train()
+    x, labels, index = torch.rand(2, 3, 32, 32), torch.tensor([3, 7]), torch.arange(2)
+    taught = Cached(build_model(experiment.teachers["wide"].architecture, (3, 32, 32), 10).eval(), x)
+    trainer = Trainer(model, recipe.method.settings, recipe.training, experiment.threat_model, 0, teacher=taught)
+    with Counter() as counter:
+        trainer.step(x, labels, index, index, recipe.training.epochs, 0)
+    counted, planned = (
+        counter.flops / 2,
+        per_image(experiment, method, cost.forward(experiment, architecture)),
+    )
+    assert counted == pytest.approx(planned, rel=0.03)
+    assert counted <= planned
+
+
+# Attacks, caches, checkpoints
+
+
+def test_attacks_cost_their_passes(tmp_path):
+    """20 steps of 2 f and a last look. AutoAttack where it goes to its end: APGD-CE 100 steps, APGD-T and FAB-T 100 for
+    each of 9 classes, FAB's at 3 f, Square 5,000 queries; on half of the images."""
+    autoattack = 2 * 100 + 9 * 2 * 100 + 9 * 3 * 100 + 5000
+    assert cost.ATTACKS["autoattack"] == autoattack
+    evaluation = {"attacks": ["fgsm", "pgd20", "pgd_sat", "cw", "square", "autoattack"], "images": 700}
+    experiment = official(tmp_path, evaluation=evaluation, methods={"rslad": {}})
+    forwards = 3 + 3 * 41 + (5000 + autoattack) / 2
+    student = 2 * 700 * forwards * RESNET_F  # two checkpoints
+    assert cost.attacking(experiment, RESNET_NAMED, 2) == pytest.approx(student, rel=0.002)
+    teacher = 700 * forwards * WIDE_F
+    assert cost.costs(experiment).flops["attack"] == pytest.approx(2 * student + teacher, rel=0.002)  # two seeds
+
+
+def test_transfer_attacks_are_paid_by_the_surrogate(tmp_path):
+    evaluation = {"attacks": ["pgd20", "transfer_pgd20"], "surrogate": "wide", "images": 100}
+    experiment = official(tmp_path, evaluation=evaluation)
+    assert cost.attacking(experiment, RESNET_NAMED, 1) == pytest.approx(100 * 41 * (RESNET_F + WIDE_F), rel=0.002)
+
+
+def test_disk_of_caches_and_checkpoints(tmp_path):
+    """A ResNet-18 has 11,173,962 parameters, and batch norm on 4,800 channels in 20 layers keeps two statistics of
+    each channel and a counter of 8 bytes in each layer."""
+    experiment = official(tmp_path, methods={"sat": {}, "rslad": {}})
+    found = cost.costs(experiment)
+    assert found.bytes["cache"] == 50_000 * 162 * 10 * 4
+    assert found.flops["fill-cache"] == pytest.approx(50_000 * 162 * WIDE_F, rel=0.002)
+    one = 4 * (11_173_962 + 2 * 4_800) + 8 * 20
+    wide = parameter_bytes(experiment.teachers["wide"].architecture, (3, 32, 32), 10)
+    assert wide == pytest.approx(4 * 46_160_474, rel=0.002)
+    assert found.bytes["checkpoints"] == 2 * 2 * 2 * one + wide  # methods x seeds x (best, last), and an imported one
+    text = describe(experiment)
+    assert "cache of wide, logits: 8100000 x 10 x 4 bytes = 324.0 MB" in text
+    assert f"in all: {(324e6 + 8 * one + wide) / 1e6:.1f} MB" in text
+
+
+def test_features_are_as_wide_as_the_teachers_last_layer(tmp_path):
+    experiment = load(REPOSITORY / "experiments/gacd_cifar10.yaml")
+    assert cost.cache_width(experiment, "wrn-34-10", "features") == 640
+    assert cost.cache_width(experiment, "wrn-34-10", "logits") == 10
+    assert cost.costs(experiment).bytes["cache"] == 45_000 * 162 * (640 + 10) * 4
+
+
+def test_default_experiment_costs_what_is_counted_by_hand():
+    """params.yaml, step by step, in forward passes of the student (s) and the teacher (t) on an 8x8 image."""
+    experiment = load(REPOSITORY / "params.yaml")
+    s = cost.forward(experiment, experiment.students["small"])
+    t = cost.forward(experiment, experiment.teachers["wide"].architecture)
+    a_pass = {"natural": 3, "sat": 23, "trades": 27, "mart": 26, "ard": 26, "iad": 26, "rslad": 26, "gacd": 23}
+    looks = 10 * 297 * 22  # every second of 20 epochs, 10 steps of APGD
+    attacks = 300 * (3 + 41 + 9700 / 2)
+    transfer = 1297 + 300 * (41 + 5000 / 2)
+    expected = {
+        "train-teacher": (30 * 1000 * 27 + 15 * 297 * 22) * t,
+        "fill-cache": 2 * 1000 * 9 * t,
+        "train-student": 3 * ((20 * 1000 * sum(a_pass.values()) + 8 * looks) * s + 20 * 1000 * t),
+        "attack": 24 * 2 * attacks * s + attacks * t,
+        "structure": 500 * 41 * (24 * s + t),
+        "transfer": transfer * (24 * s + t),
+    }
+    assert cost.costs(experiment).flops == pytest.approx(expected)
+
+
+# The text
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_plan_prints_hours_and_disk_without_data(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["plan", "--experiment", str(path), "--tflops", "20"])
+    assert result.exit_code == 0, result.output
+    assert not list(tmp_path.iterdir())
+    found, text = cost.costs(load(path)), result.output
+    rows = re.findall(r"^([a-z][a-z -]+?)  +[0-9.e+-]+ +([0-9.e+-]+)$", text.split("GPU-hours\n")[1], re.MULTILINE)
+    hours = {step: float(number) for step, number in rows}
+    expected = {step: flops / 20e12 / 3600 for step, flops in found.flops.items() if flops}
+    assert hours == pytest.approx(expected | {"in all": sum(expected.values())}, rel=1e-3)
+    disk = text.split("Disk\n")[1].splitlines()
+    sizes = [float(size) * {"MB": 1e6, "GB": 1e9}[unit] for size, unit in re.findall(r"([0-9.]+) (MB|GB)$", text, re.M)]
+    assert len(sizes) == len(disk) == len(load(path).caches) + 2
+    assert sizes[-1] == pytest.approx(sum(sizes[:-1]), rel=0.03) == pytest.approx(sum(found.bytes.values()), rel=0.02)
+
+
+def test_faster_devices_need_less_time():
+    experiment = load(REPOSITORY / "params.yaml")
+    assert "at 10 TFLOP/s" in describe(experiment)
+    hours = [float(describe(experiment, speed).split("in all")[2].split()[1]) for speed in (10, 100)]
+    assert hours[0] == pytest.approx(10 * hours[1], rel=1e-3)
