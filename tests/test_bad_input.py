@@ -620,10 +620,11 @@ DATA = [
 ]
 
 OWN = {"source": "file", "file": "mine.pt"}
+TARGET = ("transfer", "parity")
 
 
 def importing(chosen: Any, **entry: Any) -> Writer:
-    return put("teachers", "wide", {"imported": chosen, **entry})
+    return changed(("dataset", {"name": "cifar10"}), HERE, ("teachers", "wide", {"imported": chosen, **entry}))
 
 
 def own(**entry: Any) -> Writer:
@@ -664,6 +665,30 @@ IMPORTS = [
     case("width", importing(MADRY, width="10"), "teachers.wide.width:", "int", "'10'"),
     case("architecture", importing(MADRY, architecture="resnet"), "wide.architecture: is the source's, wide_resnet"),
     case("own-architecture", importing(OWN, architecture="resnt"), "wide.architecture:", "Did you mean 'resnet'?"),
+    case(
+        "dataset",
+        put("teachers", "wide", {"imported": MADRY}),
+        "trades_wrn_34_10 is for cifar10, the experiment for digits",
+    ),
+    case(
+        "zoo-dataset",
+        changed(("dataset", {"name": "svhn"}), HERE, ("teachers", "wide", {"imported": ZOO})),
+        "RobustBench's zoo is for cifar10 and cifar100, found svhn",
+    ),
+    case(
+        "zoo-transfer",
+        changed(
+            ("dataset", {"name": "cifar10"}),
+            (*TARGET, "dataset", {"name": "svhn"}),
+            ("teachers", "wide", {"imported": ZOO}),
+        ),
+        "can be given no new head",
+    ),
+    case(
+        "grey",
+        put("teachers", "wide", {"imported": {**OWN, "normalisation": "cifar10"}, "architecture": "convnet"}),
+        f"{IMPORTED}normalisation: cifar10 is for colour images",
+    ),
     case("no-architecture", importing(OWN), "teachers.wide: unknown architecture 'wide'", "resnet"),
 ]
 
@@ -698,7 +723,6 @@ ATTACKS = [
     case("target-classes", put("transfer", "parity", "attacks", ["autoattack"]), "parity.attacks[0]: autoattack needs"),
 ]
 
-TARGET = ("transfer", "parity")
 ANALYSES = [
     case("images", put("structure", {"images": 501}), "structure.images: 501", "500 images of the test split"),
     case("images-zero", put("structure", {"images": 0}), "structure.images:", "equal to 1", "found 0"),

@@ -774,6 +774,19 @@ def test_decoded_images_are_kept_and_checked(tmp_path):
     assert len(list((tmp_path / "data/decoded").iterdir())) == 3
 
 
+def test_folders_that_only_their_path_tells_apart_are_kept_apart(tmp_path):
+    """Same names, byte sizes and file times: what an archive with fixed times unpacks to."""
+    for split, grey in (("train", 10), ("test", 200)):
+        for name in ("a", "b"):
+            path = tmp_path / "images" / split / name / "0.bmp"
+            path.parent.mkdir(parents=True)
+            Image.new("RGB", (8, 8), (grey,) * 3).save(path)
+            os.utime(path, (0, 0))
+    options = of(tmp_path / "images", 8)
+    assert int(load("image_folder", "test", options).images.min()) == 200
+    assert int(load("image_folder", "train", options).images.max()) == 10
+
+
 def test_decoded_images_that_cannot_be_kept_are_used_all_the_same(folder, tmp_path, caplog):
     (tmp_path / "data").write_text("a file where the folder should be")
     assert len(load("image_folder", "test", of(folder))) == 24

@@ -205,6 +205,16 @@ def test_tidy_structure_has_the_expected_numbers():
     assert np.isnan(found.loc[("big", "-", "trades", "best", "feature_distance"), "sd"])
 
 
+def test_students_that_no_teacher_stands_beside_have_feature_distances_only(tmp_path):
+    alone = [found for found in example() if found["teacher"] == "none"]
+    matrix = replace(MATRIX, pairs=[("none", "small")])
+    table = structure.tidy(alone, matrix)
+    assert set(table["metric"]) == {"feature_distance", "feature_cosine_distance"}
+    structure.write_tables(alone, matrix, tmp_path)
+    structure.draw_all(alone, matrix, ("a", "b"), tmp_path)
+    assert (tmp_path / "none/small/correlations.png").is_file()
+
+
 def test_a_model_without_features_leaves_its_cells_empty():
     found = [{**one, "feature_distance": None} if one["method"] == "rslad" else one for one in example()]
     table = structure.tidy(found, MATRIX)

@@ -281,8 +281,9 @@ class Experiment:
 
 
 def _images(files: DataFiles) -> dict[str, Any]:
-    """What decides which images these are. Where files lie and come from does not, but of a folder of one's own."""
-    return {"name": files.name, "size": files.size} | ({"folder": files.folder} if files.name == "image_folder" else {})
+    """What decides which images these are. Where files lie and come from does not, but of files of one's own."""
+    own = files.name == "image_folder" or not files.verify
+    return {"name": files.name, "size": files.size} | ({"folder": files.folder} if own else {})
 
 
 def _matches(rule: Exclusion, run: Run) -> bool:

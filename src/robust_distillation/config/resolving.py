@@ -7,6 +7,7 @@ from typing import Any
 
 from robust_distillation import methods, models
 from robust_distillation.config.checking import (
+    IMAGE_FOLDER,
     check_analyses,
     check_evaluation,
     check_images,
@@ -39,7 +40,8 @@ def resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None
         norm = file.threat_model.norm
         problems.append(f"threat_model.norm: {norm} has no official protocol: use linf, or protocol: controlled")
         return None
-    resolver = _Resolver(file, classes, file.dataset.limit.train or sizes.get("train"), problems)
+    images, channels = file.dataset.limit.train or sizes.get("train"), info.shape[0] if info else 3
+    resolver = _Resolver(file, classes, channels, images, problems)
     teachers = {name: resolver.teacher(name, entry or {}) for name, entry in file.teachers.items()}
     students = {
         name: resolver.architecture(entry or {}, name, ("students", name)) for name, entry in file.students.items()
@@ -66,9 +68,9 @@ def resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None
 class _Resolver:
     """What all entries share while they are looked up."""
 
-    def __init__(self, file: ExperimentFile, classes: int, images: int | None, problems: list[str]):
+    def __init__(self, file: ExperimentFile, classes: int, channels: int, images: int | None, problems: list[str]):
         """images: of the training split, None where not known."""
-        self.file, self.classes, self.images, self.problems = file, classes, images, problems
+        self.file, self.classes, self.channels, self.images, self.problems = file, classes, channels, images, problems
         self.said = False  # what is wrong with the experiment's own budget
         if file.protocol == "controlled" and not file.training:
             problems.append("training: is missing")
@@ -189,10 +191,26 @@ class _Resolver:
             if "architecture" in given:
                 self.problems.append(f"{path_text(where)}.architecture: is the source's, {found['name']}; leave it out")
                 return None
+        self._check_source(chosen, where)
         for key in useless:
             self.problems.append(f"{path_text(where)}.imported.{key}: means nothing for {chosen.source}; leave it out")
         architecture = self.architecture({**base, **given}, name, where, besides=list(TeacherEntry.model_fields))
         return None if len(self.problems) > before else Teacher(architecture, None, chosen, 0, IMPORTED)
+
+    def _check_source(self, chosen: Imported, where: tuple) -> None:
+        """Whether the weights are for these images: their classes stand in another order in every other dataset."""
+        ours, source = self.file.dataset.name, sources.SOURCES.get(chosen.source)
+        named = f"{path_text(where)}.imported"
+        if source and ours not in (source.dataset, IMAGE_FOLDER):
+            self.problems.append(f"{named}.source: {chosen.source} is for {source.dataset}, the experiment for {ours}")
+        if chosen.source == sources.ROBUSTBENCH and ours not in sources.NORMALISATIONS:
+            self.problems.append(f"{named}.source: RobustBench's zoo is for cifar10 and cifar100, found {ours}")
+        if chosen.source == sources.ROBUSTBENCH and self.file.transfer:
+            self.problems.append(
+                f"{named}.source: a model of RobustBench's zoo can be given no new head: leave out transfer"
+            )
+        if chosen.normalisation in sources.NORMALISATIONS and self.channels != 3:
+            self.problems.append(f"{named}.normalisation: {chosen.normalisation} is for colour images")
 
     def architecture(self, given: dict, default: str, where: tuple, besides: tuple | list = ()) -> dict[str, Any]:
         """`{"name": ..., **all arguments}`; each must have the type that `build` declares, and numbers be positive."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 KEPT = Path("data") / "decoded"
-VERSION = 1  # of what decode() makes of a file
+VERSION = 2  # of what decode() makes of a file
 # Not everything that Pillow opens: some formats start another program.
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -80,7 +80,7 @@ def decode(path: Path, size: int) -> np.ndarray:
 
 
 def _key(folder: Path, names: list[str], size: int) -> str:
-    found = hashlib.sha256(f"{VERSION} {size}".encode())
+    found = hashlib.sha256(f"{VERSION} {size} {folder.resolve()}".encode())
     for name in names:
         status = os.stat(f"{folder}/{name}")  # joining 50,000 paths as Path would cost each job half a second
         found.update(os.fsencode(name) + f"\0{status.st_size} {status.st_mtime_ns}\0".encode())

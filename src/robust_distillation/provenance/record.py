@@ -23,6 +23,9 @@ PACKAGES = (
     "pyautoattack",
     "safetensors",
     "scikit-learn",
+    "scipy",
+    "pillow",
+    "robustbench",
 )
 
 

@@ -34,7 +34,8 @@ def teacher_code(experiment: Experiment, teacher: str) -> str:
 
 
 def import_code(experiment: Experiment, teacher: str) -> str:
-    return _code("teachers.imported", of=(_architecture(experiment.teachers[teacher].architecture),))
+    named = (_dataset(experiment), _architecture(experiment.teachers[teacher].architecture))
+    return _code("teachers.imported", of=named)
 
 
 def cache_code(experiment: Experiment, teacher: str) -> str:

@@ -45,14 +45,12 @@ def distances(structures: list[dict[str, Any]], matrix: Matrix) -> pd.DataFrame:
     """
     teachers = {found["teacher"]: found for found in structures if found["student"] == ITSELF}
     rows = []
-    for teacher in dict.fromkeys(teacher for teacher, _ in matrix.pairs):
+    for teacher in dict.fromkeys(teacher for teacher, _ in matrix.pairs if teacher in teachers):
         rows += _rows(teachers[teacher], teacher, {metric: teachers[teacher][metric] for metric in FEATURE})
     for teacher, student in matrix.pairs:
         for found in _of_pair(structures, teacher, student):
-            apart = {
-                f"{kind}_distance": correlation_distance(found[kind], teachers[teacher][kind])
-                for kind in ("correlation", "adversarial_correlation")
-            }
+            kinds = ("correlation", "adversarial_correlation") if teacher in teachers else ()  # nothing to compare with
+            apart = {f"{kind}_distance": correlation_distance(found[kind], teachers[teacher][kind]) for kind in kinds}
             rows += _rows(found, teacher, apart | {metric: found[metric] for metric in FEATURE})
     return pd.DataFrame(rows)
 
@@ -109,14 +107,15 @@ def correlations(
 ) -> Figure:
     """Class-correlation matrices of the logits on clean images, mean over the seeds at the first checkpoint: the
     teacher's, then each method's with its distance (mean over the seeds) to the teacher's."""
-    [itself] = [found for found in structures if found["student"] == ITSELF and found["teacher"] == teacher]
+    itself = [found for found in structures if found["student"] == ITSELF and found["teacher"] == teacher]
     own = _at_headline(_of_pair(structures, teacher, student), matrix)
-    pictures = [("teacher", np.array(itself["correlation"]))]
+    pictures = [("teacher", np.array(found["correlation"])) for found in itself]
     for method in matrix.methods:
         seeds = [found["correlation"] for found in own if found["method"] == method]
         if seeds:
-            distance = np.mean([correlation_distance(seed, itself["correlation"]) for seed in seeds])
-            pictures.append((f"{wrapped(method, 20)}\ndistance {distance:.3f}", np.mean(seeds, axis=0)))
+            apart = [correlation_distance(seed, found["correlation"]) for found in itself for seed in seeds]
+            label = f"\ndistance {np.mean(apart):.3f}" if apart else ""
+            pictures.append((f"{wrapped(method, 20)}{label}", np.mean(seeds, axis=0)))
     names = list(classes) if len(classes) <= LABELLED else []
     longest = max(map(len, names), default=0)
     down = math.ceil(len(pictures) / ACROSS)

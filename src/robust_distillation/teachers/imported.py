@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from robust_distillation.config import Experiment
-from robust_distillation.files import read_json
+from robust_distillation.files import read_json, sha256
 from robust_distillation.layout import Layout
 from robust_distillation.models.checkpoint import save_checkpoint
 from robust_distillation.teachers import importing, sources
@@ -21,7 +21,8 @@ def import_to_file(experiment: Experiment, name: str, output: Path) -> dict[str,
         zoo = chosen.model, experiment.dataset.name, experiment.threat_model.norm
         state, _ = importing.import_robustbench(*zoo, chosen.sha256, download)
         normalisation = None  # a part of these models
-        published = {"file": str(importing.robustbench_file(*zoo)), "model": chosen.model}
+        file = importing.robustbench_file(*zoo)
+        published = {"file": file.name, "sha256": sha256(file), "url": None}
     else:
         source = sources.SOURCES.get(chosen.source)  # none for a file of one's own
         own = chosen.normalisation or (source and source.normalisation)
@@ -37,9 +38,11 @@ def import_to_file(experiment: Experiment, name: str, output: Path) -> dict[str,
             normalisation,
         )
         file = importing.locate(chosen.source, chosen.file)
-        published = {"file": str(file), "sha256": digest, "url": source and source.url}
+        published = {"file": file.name, "sha256": digest, "url": source and source.url}
+    settings = experiment.teacher_settings(name)
+    settings["imported"].pop("file")  # where it lay on this machine is for the record, not for the checkpoint
     metadata = {
-        **experiment.teacher_settings(name),
+        **settings,
         "dataset": {**experiment.data_settings(), "shape": list(info.shape), "classes": list(info.classes)},
         "normalisation": normalisation,
         "threat_model": experiment.threat_model.model_dump(),
@@ -49,4 +52,4 @@ def import_to_file(experiment: Experiment, name: str, output: Path) -> dict[str,
         "hashes": {"test_images": read_json(Layout(experiment.name).data)["splits"]["test"]["sha256"]},
     }
     save_checkpoint(output, state, metadata)
-    return {**published, "source": chosen.source, "normalisation": normalisation}
+    return {**published, "path": str(file), "source": chosen.source, "normalisation": normalisation}
