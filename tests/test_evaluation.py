@@ -89,7 +89,8 @@ def test_outcomes_do_not_depend_on_the_number_of_jobs(tmp_path, monkeypatch, che
     found = {}
     for jobs in (1, 3):
         tree = fresh_tree(tmp_path / str(jobs))
-        text = TINY.replace("block_size: 10", f"block_size: 10, jobs: {jobs}").replace("fgsm, pgd20]", "fgsm, pgd20, autoattack]")
+        text = TINY.replace("block_size: 10", f"block_size: 10, jobs: {jobs}")
+        text = text.replace("[fgsm, pgd20]", "[fgsm, pgd20, autoattack]")
         (tree / "tiny.yaml").write_text(text)
         monkeypatch.chdir(tree)
         folder = tree / "results/tiny/students/none/small/natural/seed-0"
