@@ -796,7 +796,10 @@ def test_decoded_images_that_cannot_be_kept_are_used_all_the_same(folder, tmp_pa
 ARCHIVE = Path(__file__).resolve().parents[2] / "shared/data/cifar10-jpeg.tar.gz"
 
 
-@pytest.mark.skipif(not ARCHIVE.is_file(), reason=f"{ARCHIVE.name} is not there")
+@pytest.mark.skipif(
+    not ARCHIVE.is_file(),
+    reason=f"needs {ARCHIVE.name}, real images that are no part of this project; image folders are tested above",
+)
 def test_real_photographs(tmp_path):
     """The first 20 JPEG files of each of three classes; airplanes are bluer than deer."""
     wanted = {f"cifar10-jpeg/train/{name}/{i:04d}.jpg" for name in ("airplane", "bird", "deer") for i in range(20)}

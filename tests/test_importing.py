@@ -523,20 +523,39 @@ def cifar_images(per_class: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.stack(images).permute(0, 3, 1, 2), torch.tensor(labels)
 
 
-def test_the_file_inside_pyautoattack_becomes_an_accurate_model(tmp_path):
-    source = SOURCES["pyautoattack_resnet18"]
+@pytest.fixture(scope="module")
+def from_pyautoattack(tmp_path_factory):
+    """The real third-party file, imported, saved as a checkpoint of ours and loaded again."""
+    source, path = SOURCES["pyautoattack_resnet18"], tmp_path_factory.mktemp("imported") / "ours.safetensors"
     state, digest = import_state("pyautoattack_resnet18", None, None, source.architecture, SHAPE, 10)
     assert digest == source.sha256
-    assert not locate("pyautoattack_resnet18", None).with_suffix(".pt.sha256").exists()
     dataset = {"shape": list(SHAPE), "classes": [str(label) for label in range(10)]}
-    metadata = {"architecture": source.architecture, "dataset": dataset, "normalisation": None}
-    save_checkpoint(tmp_path / "ours.safetensors", state, metadata)
-    model = load_model(tmp_path / "ours.safetensors")
-    if not IMAGES.is_file():
-        pytest.skip(f"{IMAGES.name} is not here")
+    save_checkpoint(path, state, {"architecture": source.architecture, "dataset": dataset, "normalisation": None})
+    return load_model(path)
+
+
+def test_the_file_inside_pyautoattack_answers_as_pyautoattacks_own_network(from_pyautoattack):
+    """pyautoattack ships the network's code beside the weights: both must answer alike."""
+    assert not locate("pyautoattack_resnet18", None).with_suffix(".pt.sha256").exists()
+    folder = locate("pyautoattack_resnet18", None).parent
+    found = importlib.util.spec_from_file_location("resnet_of_pyautoattack", folder / "resnet.py")
+    theirs = importlib.util.module_from_spec(found)
+    found.loader.exec_module(theirs)
+    network = theirs.ResNet18()
+    network.load_state_dict(torch.load(folder / "model_test.pt", map_location="cpu", weights_only=True))
+    x = torch.rand((4, *SHAPE), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(from_pyautoattack(x), network.eval()(x))
+
+
+@pytest.mark.skipif(
+    not IMAGES.is_file(),
+    reason=f"needs {IMAGES.name}, real images that are no part of this project; the import itself is tested above",
+)
+def test_the_file_inside_pyautoattack_becomes_an_accurate_model(from_pyautoattack):
     images, labels = cifar_images(per_class=8)
     with torch.no_grad():
-        predictions = torch.cat([model(part.float() / 255).argmax(1) for part in images.split(50)])
+        predictions = torch.cat([from_pyautoattack(part.float() / 255).argmax(1) for part in images.split(50)])
     assert (predictions == labels).float().mean() > 0.7  # 0.835 of 400: JPEG costs some
 
 
