@@ -21,9 +21,8 @@ from ruamel.yaml import YAML
 from robust_distillation.config import Experiment, load
 from robust_distillation.evaluation.outcomes import ITSELF
 from robust_distillation.reporting import tables
-from robust_distillation.reporting.cost import looks_of
 from robust_distillation.reporting.plan import jobs
-from robust_distillation.training.loop import learning_rate, looked_at
+from robust_distillation.training.schedule import learning_rate, looked_at, looks
 
 EXPERIMENTS = [REPOSITORY / "params.yaml", *sorted((REPOSITORY / "experiments").glob("*.yaml"))]
 CACHES = {
@@ -342,9 +341,9 @@ def test_official_settings_are_those_of_the_released_codes(dataset, tmp_path):
 
 def test_official_rslad_looks_where_its_code_does(tmp_path):
     training = official(tmp_path).training_of("rslad")
-    looks = [epoch for epoch in range(1, 301) if looked_at(training, epoch)]
-    assert looks == [*range(20, 201, 20), *range(215, 301)]
-    assert looks_of(training) == len(looks) == 96
+    looked = [epoch for epoch in range(1, 301) if looked_at(training, epoch)]
+    assert looked == [*range(20, 201, 20), *range(215, 301)]
+    assert looks(training) == len(looked) == 96
 
 
 def test_official_rates_fall_as_in_the_released_codes(tmp_path):

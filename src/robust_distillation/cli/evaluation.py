@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from robust_distillation.cli.shared import example, experiment_options, model_named
+from robust_distillation.cli.shared import check_structure, example, experiment_options, model_named, target_named
 from robust_distillation.errors import UserError
 from robust_distillation.layout import Layout
 
@@ -97,6 +97,7 @@ def structure(model: str, path: str, overlay: str | None) -> None:
     from robust_distillation.provenance.steps import structure_code
 
     experiment = load(path, overlay)
+    check_structure(experiment)
     layout, chosen = Layout(experiment.name), model_named(experiment, model)
     settings = experiment.structure_settings()
     recorder = Recorder("structure", settings, structure_code(experiment, chosen.architecture))
@@ -119,7 +120,6 @@ def transfer(target: str, model: str, path: str, overlay: str | None) -> None:
     from robust_distillation.compute import device_of
     from robust_distillation.config import load
     from robust_distillation.data.prepared import checked
-    from robust_distillation.errors import unknown
     from robust_distillation.evaluation import blocks
     from robust_distillation.evaluation.attack import attack_run
     from robust_distillation.evaluation.outcomes import write_outcomes
@@ -130,9 +130,8 @@ def transfer(target: str, model: str, path: str, overlay: str | None) -> None:
     from robust_distillation.provenance.steps import transfer_code
 
     experiment = load(path, overlay)
-    if target not in experiment.file.transfer:
-        raise UserError(unknown("transfer", target, experiment.file.transfer))
-    layout, chosen, files = Layout(experiment.name), model_named(experiment, model), experiment.file.transfer[target]
+    files = target_named(experiment, target)
+    layout, chosen = Layout(experiment.name), model_named(experiment, model)
     settings, written = experiment.transfer_settings(target), layout.target_data(target)
     recorder = Recorder("transfer", settings, transfer_code(experiment, target, chosen.architecture))
     (checkpoint, weights), device = chosen.headline, device_of(experiment)

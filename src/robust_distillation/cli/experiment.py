@@ -6,8 +6,14 @@ import sys
 
 import click
 
-from robust_distillation.cli.shared import check_data, check_weights, example, experiment_options, fetch_data
-from robust_distillation.errors import UserError
+from robust_distillation.cli.shared import (
+    check_data,
+    check_weights,
+    example,
+    experiment_options,
+    fetch_data,
+    target_named,
+)
 from robust_distillation.layout import Layout
 
 
@@ -62,7 +68,6 @@ def prepare_data(target: str | None, path: str, overlay: str | None) -> None:
     """Fetch the dataset where it is missing, and write down what it is."""
     from robust_distillation.config import load
     from robust_distillation.data.prepared import description
-    from robust_distillation.errors import unknown
     from robust_distillation.files import write_json
     from robust_distillation.provenance.record import Recorder
     from robust_distillation.provenance.steps import data_code
@@ -71,9 +76,7 @@ def prepare_data(target: str | None, path: str, overlay: str | None) -> None:
     check_data(experiment)
     layout, files = Layout(experiment.name), experiment.dataset
     if target is not None:
-        if target not in experiment.file.transfer:
-            raise UserError(unknown("transfer", target, experiment.file.transfer))
-        files = experiment.file.transfer[target].dataset
+        files = target_named(experiment, target).dataset
     output = layout.data if target is None else layout.target_data(target)
     recorder = Recorder("prepare-data", experiment.data_settings(target), data_code(files.name))
     write_json(output, description(files.name, files.options))

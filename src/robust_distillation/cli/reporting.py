@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from robust_distillation.cli.shared import all_folders, example, experiment_options
+from robust_distillation.cli.shared import all_folders, check_structure, example, experiment_options, target_named
 from robust_distillation.errors import UserError
 from robust_distillation.layout import Layout
 
@@ -52,6 +52,7 @@ def report_structure(path: str, overlay: str | None) -> None:
     from robust_distillation.reporting import structure
 
     experiment = load(path, overlay)
+    check_structure(experiment)
     layout, matrix = Layout(experiment.name), _matrix(experiment)
     found = [read_json(layout.structure(folder)) for folder in all_folders(experiment, layout)]
     structure.write_tables(found, matrix, layout.tables)
@@ -72,8 +73,9 @@ def report_transfer(target: str, path: str, overlay: str | None) -> None:
 
     experiment = load(path, overlay)
     layout, matrix = Layout(experiment.name), _matrix(experiment)
-    attacks = experiment.file.transfer[target].attacks
-    matrix = replace(matrix, metrics=["clean", *attacks], checkpoints=matrix.checkpoints[:1])
+    matrix = replace(
+        matrix, metrics=["clean", *target_named(experiment, target).attacks], checkpoints=matrix.checkpoints[:1]
+    )
     outcomes = read_outcomes(layout.transferred(target, folder) for folder in all_folders(experiment, layout))
     transfer.write_tables(outcomes, matrix, target, layout.tables)
     transfer.draw_all(outcomes, matrix, target, layout.figures)
@@ -106,9 +108,7 @@ def track(path: str, overlay: str | None) -> None:
 
     experiment = load(path, overlay)
     layout = Layout(experiment.name)
-    missing = [
-        file for file in [layout.outcomes(folder) for folder in all_folders(experiment, layout)] if not file.is_file()
-    ]
+    missing = [file for file in map(layout.outcomes, all_folders(experiment, layout)) if not file.is_file()]
     if missing:
         raise UserError(f"{missing[0]}: is not there yet. Run the experiment first: robust-distillation reproduce")
     ids = import_runs(experiment, layout)

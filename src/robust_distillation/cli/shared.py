@@ -14,7 +14,7 @@ from robust_distillation.layout import Layout
 
 if TYPE_CHECKING:
     from robust_distillation.config import Experiment, Run
-    from robust_distillation.config.schema import DataFiles
+    from robust_distillation.config.schema import DataFiles, Transfer
 
 
 def experiment_options(command: Callable) -> Callable:
@@ -81,6 +81,21 @@ def teacher_named(experiment: Experiment, name: str) -> Any:
 
         raise UserError(unknown("teacher", name, experiment.teachers))
     return experiment.teachers[name]
+
+
+def target_named(experiment: Experiment, name: str) -> Transfer:
+    """The transfer to the task `name`."""
+    if name not in experiment.file.transfer:
+        from robust_distillation.errors import unknown
+
+        raise UserError(unknown(f"transfer of experiment {experiment.name}", name, experiment.file.transfer))
+    return experiment.file.transfer[name]
+
+
+def check_structure(experiment: Experiment) -> None:
+    """Raises UserError where the experiment does not ask for the analysis."""
+    if experiment.file.structure is None:
+        raise UserError(f"experiment {experiment.name}: does not ask for this: add `structure: {{}}` to its file")
 
 
 @dataclass(frozen=True)

@@ -215,10 +215,9 @@ class Experiment:
     def student_settings(self, run: Run) -> dict[str, Any]:
         return self._trained(self.recipes[run.method, run.student], self.students[run.student], run.seed)
 
-    def attack_settings(self, checkpoints: list[str] | None = None) -> dict[str, Any]:
-        evaluation = self.evaluation.model_dump(exclude={"jobs"})
-        if checkpoints is not None:
-            evaluation["checkpoints"] = checkpoints
+    def attack_settings(self, checkpoints: list[str]) -> dict[str, Any]:
+        """checkpoints: those of the model that is attacked; a teacher has others than the students."""
+        evaluation = {**self.evaluation.model_dump(exclude={"jobs"}), "checkpoints": checkpoints}
         return {
             "dataset": self.data_settings(),
             "threat_model": self.threat_model.model_dump(),

@@ -10,15 +10,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from robust_distillation.data.info import DataOptions
 
 Checkpoint = Literal["best", "last"]
+FRACTION = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*/\s*([1-9][0-9]{0,8})\s*")
 
 
 def _fraction(value: Any) -> Any:
     """8/255 as a number, the way the field writes it."""
-    match = (
-        re.fullmatch(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*/\s*([1-9][0-9]{0,8})\s*", value)
-        if isinstance(value, str)
-        else None
-    )
+    match = FRACTION.fullmatch(value) if isinstance(value, str) else None
     return float(match[1]) / int(match[2]) if match else value
 
 

@@ -30,10 +30,14 @@ def summary(outcomes: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for keys, group in accuracies(outcomes).groupby([*GROUP, "metric"], sort=False):
-        n, mean = len(group), group["value"].mean()
-        sd = group["value"].std(ddof=1) if n > 1 else math.nan
-        half = stats.t.ppf(0.975, n - 1) * sd / math.sqrt(n) if n > 1 else math.nan
         named = dict(zip([*GROUP, "metric"], keys, strict=True))
-        size = {"n_seeds": n, "n_images": group["n_images"].iloc[0]}
-        rows.append({**named, **size, "mean": mean, "sd": sd, "ci_low": mean - half, "ci_high": mean + half})
+        rows.append({**named, "n_images": group["n_images"].iloc[0], **spread(group["value"])})
     return pd.DataFrame(rows)
+
+
+def spread(values: pd.Series) -> dict[str, float]:
+    """n_seeds, mean, sd, ci_low and ci_high of one number per seed, as `summary` has them."""
+    n, mean = len(values), values.mean()
+    sd = values.std(ddof=1) if n > 1 else math.nan
+    half = stats.t.ppf(0.975, n - 1) * sd / math.sqrt(n) if n > 1 else math.nan
+    return {"n_seeds": n, "mean": mean, "sd": sd, "ci_low": mean - half, "ci_high": mean + half}

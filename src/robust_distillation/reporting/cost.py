@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from robust_distillation.config import ON_SURROGATE, Experiment, Recipe, Training
+from robust_distillation.config import ON_SURROGATE, Experiment, Recipe
 from robust_distillation.files import canonical
+from robust_distillation.training.schedule import looks
 
 # Forward passes per image, its final look included. AutoAttack for one that survives: 100 steps of APGD-CE, 9 x 100
 # of APGD-T, 9 x 100 of FAB-T at 3 f, 5,000 queries of Square; 9,700 f where it was measured.
@@ -69,15 +70,8 @@ def training(experiment: Experiment, recipe: Recipe, architecture: dict[str, Any
     if needs.teacher_adversarial:
         per_image += forward(experiment, experiment.teachers[teacher].architecture)
     steps = {"apgd": settings.selection.steps, "pgd10": 10, "pgd_trades": 20}[settings.selection.by]
-    looks = looks_of(settings) * experiment.size("validation") * (2 * steps + 2) * f
-    return settings.epochs * experiment.size("train") * per_image + looks
-
-
-def looks_of(settings: Training) -> int:
-    """How often `best` is looked for."""
-    last, every = settings.epochs, settings.selection.every
-    after = settings.selection.every_epoch_after or last
-    return len({*range(every, last + 1, every), *range(after + 1, last + 1), last})
+    looking = looks(settings) * experiment.size("validation") * (2 * steps + 2) * f
+    return settings.epochs * experiment.size("train") * per_image + looking
 
 
 def attacking(experiment: Experiment, architecture: dict[str, Any], checkpoints: int) -> float:

@@ -47,12 +47,6 @@ def entries() -> tuple[Entry, ...]:
         return tuple(Entry(**{**row, "value": float(row["value"])}) for row in csv.DictReader(stream))
 
 
-@cache
-def references() -> tuple[str, ...]:
-    """The names that an experiment's `published:` may list."""
-    return tuple(dict.fromkeys(entry.reference for entry in entries()))
-
-
 def known(among: Sequence[str], teacher: str, student: str, method: str, checkpoint: str, metric: str) -> list[Entry]:
     """What the references `among` say of one number of ours: in their order, stated checkpoints first. Of a teacher
     itself (student `-`) the method does not matter: its name says what it is."""

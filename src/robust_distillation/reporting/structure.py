@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from scipy import stats
 
 from robust_distillation.config import NO_TEACHER
 from robust_distillation.evaluation.outcomes import ITSELF
+from robust_distillation.evaluation.statistics import spread
 from robust_distillation.evaluation.structure import correlation_distance
 from robust_distillation.files import write_text
 from robust_distillation.reporting import formats
@@ -75,16 +75,9 @@ def tidy(structures: list[dict[str, Any]], matrix: Matrix) -> pd.DataFrame:
     rows = []
     for keys, group in distances(structures, matrix).groupby(KEYS, sort=False):
         named = dict(zip(KEYS, keys, strict=True))
-        rows.append({**named, "n_images": group["n_images"].iloc[0], **_spread(group["value"])})
+        rows.append({**named, "n_images": group["n_images"].iloc[0], **spread(group["value"])})
     table = pd.DataFrame(rows).assign(protocol=matrix.protocol)
     return formats.ordered(table, matrix, TITLES)[COLUMNS].round(6)
-
-
-def _spread(values: pd.Series) -> dict[str, float]:
-    n, mean = len(values), values.mean()
-    sd = values.std(ddof=1) if n > 1 else math.nan
-    half = stats.t.ppf(0.975, n - 1) * sd / math.sqrt(n) if n > 1 else math.nan
-    return {"n_seeds": n, "mean": mean, "sd": sd, "ci_low": mean - half, "ci_high": mean + half}
 
 
 def caption(table: pd.DataFrame, matrix: Matrix) -> str:

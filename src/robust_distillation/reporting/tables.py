@@ -156,10 +156,8 @@ def caption(table: pd.DataFrame, matrix: Matrix) -> str:
     if table.empty:
         return f"{matrix.experiment}: {about}."
     images = table.loc[table["student"] != ITSELF, "n_images"].iloc[0]
-    rules = {"best": matrix.selection, "last": "after the last epoch"}
-    chosen = "; ".join(f"{name}: {rule}" for name, rule in rules.items() if name in set(table["checkpoint"]))
     about = f"accuracy in percent on {images} test images, {about}"
-    return f"{matrix.experiment}: {about}; {formats.over_seeds(table)}. {chosen}."
+    return f"{matrix.experiment}: {about}; {formats.over_seeds(table)}. {formats.checkpoints(table, matrix)}."
 
 
 def legend(table: pd.DataFrame, matrix: Matrix) -> list[str]:

@@ -19,6 +19,7 @@ from robust_distillation.models.frozen import frozen
 from robust_distillation.models.output import Output, output
 from robust_distillation.randomness import derived_seed, generator
 from robust_distillation.training.reduction import reduce
+from robust_distillation.training.schedule import learning_rate, looked_at
 from robust_distillation.training.selection import held_on_selection
 
 log = logging.getLogger(__name__)
@@ -129,21 +130,6 @@ class Trained:
 def method_state(method: Method, data: Dataset, model: nn.Module, teacher_features: int, seed: int) -> nn.Module | None:
     sizes = Sizes(len(data), len(data.info.classes), data.labels, model.classifier.in_features, teacher_features)
     return method.build_state(sizes, generator(seed, "state"))
-
-
-def learning_rate(settings: Training, epoch: int) -> float:
-    """In the epoch with this number, counted from 1: multiplied by `factor` after each milestone."""
-    passed = sum(milestone < epoch for milestone in settings.milestones)
-    if settings.decay == "from_initial":
-        passed = min(passed, 1)
-    return settings.learning_rate * settings.factor**passed
-
-
-def looked_at(settings: Training, epoch: int) -> bool:
-    """Whether `best` may be the checkpoint after this epoch."""
-    selection = settings.selection
-    every = epoch > (selection.every_epoch_after or settings.epochs)
-    return every or epoch % selection.every == 0 or epoch == settings.epochs
 
 
 def batches(

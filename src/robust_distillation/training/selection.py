@@ -5,18 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from robust_distillation.attacks import pgd_trades
 from robust_distillation.attacks.apgd import held_against_apgd
 from robust_distillation.attacks.core import maximise
 from robust_distillation.config import Selection, ThreatModel
 from robust_distillation.data.dataset import Dataset
 from robust_distillation.losses import cross_entropy
 from robust_distillation.models.frozen import frozen
-from robust_distillation.randomness import generator
+from robust_distillation.randomness import derived_seed, generator
 
 BATCH = 500  # fixed, for a random start depends on who is in the batch
-# Plain PGD on the cross-entropy from a uniform start, as the released codes select: steps, step size, and whether the
-# start is clamped to [0,1] (RSLAD does, IAD does not).
-PLAIN = {"pgd_trades": (20, 0.003, True), "pgd10": (10, 2 / 255, False)}
 
 
 def held_on_selection(
@@ -28,35 +26,27 @@ def held_on_selection(
     for number, part in enumerate(torch.arange(len(data)).split(BATCH)):
         x, labels = data.floats(data.images[part]).to(device), data.labels[part].to(device)
         if selection.by == "apgd":
-            found = held_against_apgd(model, x, labels, threat, selection.steps, seed)
+            right, robust = held_against_apgd(model, x, labels, threat, selection.steps, seed)
         else:
-            found = _held_against_pgd(model, x, labels, threat, *PLAIN[selection.by], generator(seed, number))
-        clean.append(found[0])
-        held.append(found[1])
+            attack = {"pgd10": _pgd10, "pgd_trades": pgd_trades.attack}[selection.by]
+            adversarial = attack(model, x, labels, threat, derived_seed(seed, number))
+            with frozen(model), torch.no_grad():
+                right, robust = model(x).argmax(1) == labels, model(adversarial).argmax(1) == labels
+        clean.append(right)
+        held.append(robust)
     return torch.cat(clean), torch.cat(held)
 
 
-def _held_against_pgd(
-    model: nn.Module,
-    x: Tensor,
-    labels: Tensor,
-    threat: ThreatModel,
-    steps: int,
-    step_size: float,
-    project_start: bool,
-    noise: torch.Generator,
-) -> tuple[Tensor, Tensor]:
-    adversarial = maximise(
+def _pgd10(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, seed: int) -> Tensor:
+    """IAD's: 10 steps of 2/255 on the cross-entropy from a uniform start that is not clamped to [0,1]."""
+    return maximise(
         model,
         x,
         lambda logits: cross_entropy(logits, labels),
         threat,
-        steps=steps,
-        step_size=step_size,
+        steps=10,
+        step_size=2 / 255,
         start="uniform",
-        generator=noise,
-        project_start=project_start,
+        generator=generator(seed, "pgd10"),
+        project_start=False,
     )
-    with frozen(model), torch.no_grad():
-        clean = model(x).argmax(1) == labels
-        return clean, model(adversarial).argmax(1) == labels
