@@ -6,15 +6,17 @@ PORT ?= 5000
 
 BIN := .venv/bin
 READY := .venv/.ready
+SERVICES := .venv/.services
 OPTIONS := --experiment $(EXPERIMENT) $(if $(OVERLAY),--overlay $(OVERLAY))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup reproduce test tiny lint ui lock clean
+.PHONY: help setup reproduce test test-services tiny lint ui lock clean
 help:
 	@echo "make reproduce   from nothing to the comparison table [EXPERIMENT=experiments/NAME.yaml] [OVERLAY=FILE]"
 	@echo "make test        the tests"
+	@echo "make test-services   those that start sshd, an S3 server, PostgreSQL, Chromium"
 	@echo "make tiny        every experiment in miniature, on generated files"
 	@echo "make lint        linter and formatters"
 	@echo "make ui          MLflow on 127.0.0.1:$(PORT)"
@@ -32,11 +34,18 @@ $(READY): requirements.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
+$(SERVICES): $(READY) requirements-services.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-services.txt
+	@touch $@
+
 reproduce: setup
 	@robust-distillation reproduce $(OPTIONS)
 
 test: setup
-	@python -m pytest -n 2 --dist loadfile -m "not tiny"
+	@python -m pytest -n 2 --dist loadfile -m "not tiny and not services"
+
+test-services: $(SERVICES)
+	@python -m pytest -m services
 
 tiny: setup
 	@python -m pytest -n 2 --dist worksteal -m tiny tests/test_tiny.py
@@ -51,7 +60,7 @@ ui: setup
 
 # torch pins its own CUDA packages, by platform; so they are left to it.
 lock: setup
-	@python -m pip freeze --exclude-editable | grep -viE '^(nvidia|cuda|triton)' > requirements.txt
+	@python -m pip freeze --exclude-editable | grep -viE '^(nvidia-[^m]|cuda|triton)' | grep -vixFf requirements-services.txt > requirements.txt
 	@{ echo "# The pins of requirements.txt, for conda: conda env create -f environment.yml"; \
 	   echo "name: robust-distillation"; echo "channels: [conda-forge]"; echo "dependencies:"; \
 	   echo "  - python=3.11"; echo "  - pip"; echo "  - pip:"; sed 's/^/      - /' requirements.txt; } > environment.yml

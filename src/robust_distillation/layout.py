@@ -51,6 +51,18 @@ class Layout:
         """The outcomes of a model on another task; its weights lie beside them."""
         return (self.root / "transfer" / target / trained.relative_to(self.root)).with_name(f"{trained.name}.parquet")
 
+    def candidates(self, teacher: str, student: str, method: str) -> Path:
+        """The folder of a method's tuning: a folder per candidate, and choice.json."""
+        return self.root / "tuning" / teacher / student / method
+
+    def choice(self, teacher: str, student: str, method: str) -> Path:
+        """What the tuning stage chose for a method's students."""
+        return self.candidates(teacher, student, method) / "choice.json"
+
+    def robustness(self, trained: Path) -> Path:
+        """Accuracy of the model in the folder `trained` against eps; attacked images lie beside it as .npz."""
+        return (self.root / "robustness" / trained.relative_to(self.root)).with_name(f"{trained.name}.json")
+
     @property
     def tables(self) -> Path:
         return self.root / "tables"
@@ -75,6 +87,21 @@ class Layout:
         return self.root / "mlflow.json"
 
     @property
+    def index(self) -> Path:
+        """The hashes of all artefacts and records, written last."""
+        return self.root / "provenance.json"
+
+    @property
+    def metadata(self) -> Path:
+        """What Snakemake knows of this experiment's files, kept where DVC can version it."""
+        return self.root / ".metadata"
+
+    @property
     def report(self) -> Path:
+        """What came out, for people."""
+        return self.root / "report.html"
+
+    @property
+    def workflow_report(self) -> Path:
         """Snakemake's own report."""
         return self.root / "snakemake-report.html"

@@ -38,7 +38,7 @@ def run_workflow(experiment: Experiment, path: str, overlay: str | None) -> int:
     places = {
         f"{layout.tables}/": "the table as CSV, Markdown and LaTeX",
         f"{layout.figures}/": "training curves, clean against robust accuracy, robustness by class",
-        str(layout.report): "which job made what, with code and times",
+        str(layout.workflow_report): "which job made what, with code and times",
         f"make ui{options}": "every run's curves and settings in MLflow",
     }
     print("Where to look next")
@@ -50,9 +50,9 @@ def run_workflow(experiment: Experiment, path: str, overlay: str | None) -> int:
 def _report(command: list[str], environment: dict[str, str], layout: Layout) -> None:
     """Snakemake's report, made anew where it is older than what it shows."""
     shown = [layout.tracked, *layout.tables.iterdir(), *layout.figures.rglob("*.png")]
-    if layout.report.is_file() and all(layout.report.stat().st_mtime >= file.stat().st_mtime for file in shown):
+    if layout.workflow_report.is_file() and all(layout.workflow_report.stat().st_mtime >= file.stat().st_mtime for file in shown):
         return
-    with replacing(layout.report) as temporary:
+    with replacing(layout.workflow_report) as temporary:
         made = subprocess.run([*command, "--report", str(temporary)], env=environment, capture_output=True, text=True)
         if made.returncode:
             raise RuntimeError(f"snakemake --report failed:\n{made.stderr}")
