@@ -15,7 +15,5 @@ include: "workflow/rules/reporting.smk"
 rule all:
     default_target: True
     input:
-        rules.tabulate.output,
-        rules.draw_figures.output,
-        [layout.tables / f"{name}.csv" for name in ANALYSES],
-        rules.track.output,
+        rules.index.input,
+        rules.index.output,

@@ -11,10 +11,11 @@ class Layout:
     """Paths of one experiment; the arguments may be Snakemake wildcards."""
 
     experiment: str
+    base: Path = Path("results")
 
     @property
     def root(self) -> Path:
-        return Path("results") / self.experiment
+        return self.base / self.experiment
 
     @property
     def data(self) -> Path:
@@ -28,6 +29,10 @@ class Layout:
 
     def cache(self, teacher: str, kind: str) -> Path:
         return self.root / "cache" / teacher / f"{kind}.npy"
+
+    def cache_record(self, teacher: str, kind: str) -> Path:
+        """Beside the teacher, for the cache itself is not versioned."""
+        return self.teacher(teacher) / f"cache-{kind}.record.json"
 
     def outcomes(self, trained: Path) -> Path:
         """The outcomes of the model in the folder `trained`."""

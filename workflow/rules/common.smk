@@ -8,7 +8,7 @@ from robust_distillation.config import Run, load
 from robust_distillation.errors import UserError, unknown
 from robust_distillation.files import canonical, sha256
 from robust_distillation.layout import Layout
-from robust_distillation.provenance import steps
+from robust_distillation.provenance import links, steps
 from robust_distillation.reporting import published
 
 try:

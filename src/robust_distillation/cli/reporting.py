@@ -21,25 +21,15 @@ if TYPE_CHECKING:
 @example("tabulate")
 def tabulate(path: str, overlay: str | None) -> None:
     """Make the comparison tables (CSV, Markdown, LaTeX) and the headline metrics from the outcomes."""
-    import shutil
-
     from robust_distillation.config import load
-    from robust_distillation.evaluation.outcomes import ITSELF
-    from robust_distillation.files import write_json, write_text
+    from robust_distillation.provenance import links
+    from robust_distillation.provenance.record import recorded
     from robust_distillation.reporting import tables
 
     experiment = load(path, overlay)
-    layout, matrix = Layout(experiment.name), _matrix(experiment)
-    table = tables.tidy(_outcomes(experiment, layout), matrix)
-    shown = {"main": tables.View(table, matrix, ""), **tables.named_tables(table, matrix)}
-    for name, view in shown.items():
-        write_text(layout.tables / f"{name}.csv", view.table.to_csv(index=False))
-        write_text(layout.tables / f"{name}.md", tables.markdown(*view))
-        write_text(layout.tables / f"{name}.tex", tables.latex(*view))
-    shutil.rmtree(layout.metrics, ignore_errors=True)  # of methods that the experiment no longer has
-    for (teacher, student, method), numbers in tables.headline(table, matrix).items():
-        model = (teacher,) if student == ITSELF else (teacher, student, method)
-        write_json(layout.headline(*model), numbers)
+    layout = Layout(experiment.name)
+    with recorded(links.tabulate(experiment)):
+        tables.write(_outcomes(experiment, layout), _matrix(experiment), layout)
 
 
 @click.command("report-structure")
@@ -49,14 +39,17 @@ def report_structure(path: str, overlay: str | None) -> None:
     """Make the table and the figures of what the models know of the classes."""
     from robust_distillation.config import load
     from robust_distillation.files import read_json
+    from robust_distillation.provenance import links
+    from robust_distillation.provenance.record import recorded
     from robust_distillation.reporting import structure
 
     experiment = load(path, overlay)
     check_structure(experiment)
     layout, matrix = Layout(experiment.name), _matrix(experiment)
-    found = [read_json(layout.structure(folder)) for folder in all_folders(experiment, layout)]
-    structure.write_tables(found, matrix, layout.tables)
-    structure.draw_all(found, matrix, experiment.info.classes, layout.figures)
+    with recorded(links.report_structure(experiment)):
+        found = [read_json(layout.structure(folder)) for folder in all_folders(experiment, layout)]
+        structure.write_tables(found, matrix, layout.tables)
+        structure.draw_all(found, matrix, experiment.info.classes, layout.figures)
 
 
 @click.command("report-transfer")
@@ -65,20 +58,19 @@ def report_structure(path: str, overlay: str | None) -> None:
 @example("report-transfer parity")
 def report_transfer(target: str, path: str, overlay: str | None) -> None:
     """Make the table and the figures of the transfer to another task."""
-    from dataclasses import replace
-
     from robust_distillation.config import load
     from robust_distillation.evaluation.outcomes import read_outcomes
+    from robust_distillation.provenance import links
+    from robust_distillation.provenance.record import recorded
     from robust_distillation.reporting import transfer
 
     experiment = load(path, overlay)
-    layout, matrix = Layout(experiment.name), _matrix(experiment)
-    matrix = replace(
-        matrix, metrics=["clean", *target_named(experiment, target).attacks], checkpoints=matrix.checkpoints[:1]
-    )
-    outcomes = read_outcomes(layout.transferred(target, folder) for folder in all_folders(experiment, layout))
-    transfer.write_tables(outcomes, matrix, target, layout.tables)
-    transfer.draw_all(outcomes, matrix, target, layout.figures)
+    layout, chosen = Layout(experiment.name), target_named(experiment, target)
+    matrix = _matrix(experiment).transferred(chosen.attacks)
+    with recorded(links.report_transfer(experiment, target)):
+        outcomes = read_outcomes(layout.transferred(target, folder) for folder in all_folders(experiment, layout))
+        transfer.write_tables(outcomes, matrix, target, layout.tables)
+        transfer.draw_all(outcomes, matrix, target, layout.figures)
 
 
 @click.command("draw-figures")
@@ -87,14 +79,16 @@ def report_transfer(target: str, path: str, overlay: str | None) -> None:
 def draw_figures(path: str, overlay: str | None) -> None:
     """Draw training curves, clean against robust accuracy, and robustness by class."""
     from robust_distillation.config import load
+    from robust_distillation.provenance import links
+    from robust_distillation.provenance.record import recorded
     from robust_distillation.reporting.curves import read_curves
     from robust_distillation.reporting.figures import draw_all
 
     experiment = load(path, overlay)
     layout = Layout(experiment.name)
-    outcomes = _outcomes(experiment, layout)
-    curves = read_curves(experiment.runs, layout)
-    draw_all(outcomes, curves, _matrix(experiment), experiment.info.classes, layout.figures)
+    with recorded(links.draw_figures(experiment)):
+        outcomes, curves = _outcomes(experiment, layout), read_curves(experiment.runs, layout)
+        draw_all(outcomes, curves, _matrix(experiment), experiment.info.classes, layout.figures)
 
 
 @click.command()
@@ -104,16 +98,37 @@ def track(path: str, overlay: str | None) -> None:
     """Import finished runs into MLflow; what is there already stays. MLFLOW_TRACKING_URI chooses another store."""
     from robust_distillation.config import load
     from robust_distillation.files import write_json
+    from robust_distillation.provenance import links
+    from robust_distillation.provenance.record import recorded
     from robust_distillation.tracking.runs import import_runs
 
     experiment = load(path, overlay)
-    layout = Layout(experiment.name)
-    missing = [file for file in map(layout.outcomes, all_folders(experiment, layout)) if not file.is_file()]
+    layout, link = Layout(experiment.name), links.track(experiment)
+    missing = [file for file in link.inputs if not file.is_file()]
     if missing:
         raise UserError(f"{missing[0]}: is not there yet. Run the experiment first: robust-distillation reproduce")
-    ids = import_runs(experiment, layout)
-    write_json(layout.tracked, ids)
+    with recorded(link):
+        ids = import_runs(experiment, layout)
+        write_json(layout.tracked, ids)
     click.echo(f"{len(ids)} runs of experiment {experiment.name} are in MLflow")
+
+
+@click.command()
+@experiment_options
+@example("index")
+def index(path: str, overlay: str | None) -> None:
+    """Write down the hashes of all artefacts and records, once everything is made."""
+    from robust_distillation.config import load
+    from robust_distillation.files import write_json
+    from robust_distillation.provenance import links
+    from robust_distillation.provenance.index import index as index_of
+
+    experiment = load(path, overlay)
+    layout = Layout(experiment.name)
+    missing = [file for file in links.index(experiment).inputs if not file.is_file()]
+    if missing:
+        raise UserError(f"{missing[0]}: is not there yet. Run the experiment first: robust-distillation reproduce")
+    write_json(layout.index, index_of(links.links(experiment), layout))
 
 
 def _outcomes(experiment: Experiment, layout: Layout) -> pd.DataFrame:
@@ -128,4 +143,4 @@ def _matrix(experiment: Experiment) -> Any:
     return Matrix(**experiment.matrix())
 
 
-COMMANDS = (tabulate, draw_figures, report_structure, report_transfer, track)
+COMMANDS = (tabulate, draw_figures, report_structure, report_transfer, track, index)

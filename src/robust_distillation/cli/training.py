@@ -83,7 +83,7 @@ def fill_cache(teacher: str, kind: str, path: str, overlay: str | None) -> None:
     weights, output = weights_of(experiment, teacher), layout.cache(teacher, kind)
     fill_cache(output, key_of(experiment, teacher, kind, data), load_model(weights), data, scheme, kind, device)
     inputs = {file: sha256(file) for file in (layout.data, weights)}
-    recorder.write(layout.record(output), inputs, [output, description_of(output)])
+    recorder.write(layout.cache_record(teacher, kind), inputs, [output, description_of(output)])
 
 
 @click.command("train-student")

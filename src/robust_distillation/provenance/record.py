@@ -6,13 +6,15 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from robust_distillation.files import sha256, write_json
+from robust_distillation.provenance.links import Link
 
 PACKAGES = (
     "robust-distillation",
@@ -56,6 +58,14 @@ class Recorder:
             **more,
         }
         write_json(path, record)
+
+
+@contextmanager
+def recorded(link: Link) -> Iterator[None]:
+    """Around a step that reads and makes exactly what `link` says: leaves its record."""
+    recorder = Recorder(link.step, link.settings, link.code)
+    yield
+    recorder.write(link.record, {file: sha256(file) for file in link.inputs}, link.outputs)
 
 
 def _git() -> dict[str, Any] | None:

@@ -99,3 +99,7 @@ def transfer_report_code() -> str:
 
 def tracking_code() -> str:
     return _code("tracking.runs")
+
+
+def index_code() -> str:
+    return _code("provenance.index")

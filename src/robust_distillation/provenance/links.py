@@ -1,0 +1,264 @@
+"""The chain behind every number: each step of an experiment with the files it reads and makes, its settings and its
+code, as they follow from the experiment file and the source. A record says what was, a link what must have been."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from robust_distillation.config import Experiment, Run, Teacher
+from robust_distillation.layout import Layout
+from robust_distillation.provenance import steps
+
+FORMATS = ("csv", "md", "tex")
+
+
+@dataclass(frozen=True)
+class Link:
+    """One job."""
+
+    step: str
+    name: str  # step and what it is about, as a person says it
+    record: Path
+    settings: dict[str, Any]
+    code: str  # fingerprint
+    inputs: tuple[Path, ...]
+    outputs: tuple[Path, ...]
+    rebuildable: bool = False  # its outputs may be absent: they are not versioned, but made again from its inputs
+
+
+def links(experiment: Experiment) -> Iterator[Link]:
+    """Every step, each after those whose files it reads."""
+    yield prepare_data(experiment)
+    for target in experiment.file.transfer:
+        yield prepare_data(experiment, target)
+    for teacher in experiment.teachers:
+        yield teach(experiment, teacher)
+    for teacher, kind in experiment.caches:
+        yield fill_cache(experiment, teacher, kind)
+    for run in experiment.runs:
+        yield train_student(experiment, run)
+    for model in models(experiment):
+        yield from attack(experiment, model)
+        if experiment.file.structure:
+            yield structure(experiment, model)
+        for target in experiment.file.transfer:
+            yield transfer(experiment, target, model)
+    yield tabulate(experiment)
+    yield draw_figures(experiment)
+    if experiment.file.structure:
+        yield report_structure(experiment)
+    for target in experiment.file.transfer:
+        yield report_transfer(experiment, target)
+    yield track(experiment)
+
+
+def index(experiment: Experiment) -> Link:
+    """The index of all artefacts and records; it has no record of its own, dvc.lock speaks for it."""
+    layout = Layout(experiment.name)
+    files = []
+    for link in links(experiment):
+        files += [link.record] if link.rebuildable else [*link.outputs, link.record]
+    return Link("index", "index", layout.index, {}, steps.index_code(), tuple(files), (layout.index,))
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network that is looked at."""
+
+    name: str  # a teacher's, or TEACHER/STUDENT/METHOD/seed-N
+    folder: Path
+    architecture: dict[str, Any]
+    checkpoints: tuple[str, ...]  # those that count, the headline's first
+
+    @property
+    def weights(self) -> tuple[Path, ...]:
+        return tuple(self.folder / f"{name}.safetensors" for name in self.checkpoints)
+
+
+def models(experiment: Experiment) -> list[Model]:
+    """All teachers, then all students."""
+    layout, wanted = Layout(experiment.name), tuple(experiment.evaluation.checkpoints)
+    teachers = [
+        Model(name, layout.teacher(name), teacher.architecture, (teacher.checkpoint,))
+        for name, teacher in experiment.teachers.items()
+    ]
+    return teachers + [
+        Model(run_name(run), student_folder(layout, run), experiment.students[run.student], wanted)
+        for run in experiment.runs
+    ]
+
+
+def run_name(run: Run) -> str:
+    return f"{run.teacher}/{run.student}/{run.method}/seed-{run.seed}"
+
+
+def student_folder(layout: Layout, run: Run) -> Path:
+    return layout.student(run.teacher, run.student, run.method, run.seed)
+
+
+def prepare_data(experiment: Experiment, target: str | None = None) -> Link:
+    layout = Layout(experiment.name)
+    files = experiment.dataset if target is None else experiment.file.transfer[target].dataset
+    output = layout.data if target is None else layout.target_data(target)
+    name = f"prepare-data {target or ''}".strip()
+    settings, code = experiment.data_settings(target), steps.data_code(files.name)
+    return Link("prepare-data", name, layout.record(output), settings, code, (), (output,))
+
+
+def teach(experiment: Experiment, name: str) -> Link:
+    """Training or importing a teacher."""
+    layout, teacher = Layout(experiment.name), experiment.teachers[name]
+    folder, settings = layout.teacher(name), experiment.teacher_settings(name)
+    step, code, made = "train-teacher", steps.teacher_code, ("best.safetensors", "last.safetensors", "metrics.jsonl")
+    if teacher.imported:
+        step, code, made = "import-teacher", steps.import_code, ("imported.safetensors",)
+    return Link(
+        step, f"{step} {name}", folder / "record.json", settings, code(experiment, name), (layout.data,),
+        tuple(folder / file for file in made),
+    )  # fmt: skip
+
+
+def taught_from(layout: Layout, name: str, teacher: Teacher) -> Path:
+    """The checkpoint of a teacher that students learn from."""
+    return layout.teacher(name) / f"{teacher.checkpoint}.safetensors"
+
+
+def fill_cache(experiment: Experiment, teacher: str, kind: str) -> Link:
+    layout = Layout(experiment.name)
+    weights, output = taught_from(layout, teacher, experiment.teachers[teacher]), layout.cache(teacher, kind)
+    return Link(
+        "fill-cache", f"fill-cache {teacher} {kind}", layout.cache_record(teacher, kind),
+        experiment.cache_settings(kind), steps.cache_code(experiment, teacher), (layout.data, weights), (output, output.with_suffix(".json")),
+        rebuildable=True,
+    )  # fmt: skip
+
+
+def train_student(experiment: Experiment, run: Run) -> Link:
+    layout, needs = Layout(experiment.name), experiment.methods[run.method].needs
+    folder, inputs = student_folder(layout, run), [layout.data]
+    if needs.teacher:
+        inputs.append(taught_from(layout, run.teacher, experiment.teachers[run.teacher]))
+        for kind in needs.cached:
+            values = layout.cache(run.teacher, kind)
+            inputs += [values, values.with_suffix(".json")]
+    return Link(
+        "train-student", f"train-student {run_name(run)}", folder / "record.json", experiment.student_settings(run),
+        steps.student_code(experiment, run), tuple(inputs),
+        tuple(folder / file for file in ("best.safetensors", "last.safetensors", "metrics.jsonl")),
+    )  # fmt: skip
+
+
+def attack(experiment: Experiment, model: Model) -> Iterator[Link]:
+    """One job for all blocks, or a job per shard and one that merges them."""
+    layout, shards = Layout(experiment.name), experiment.shards
+    inputs = [layout.data, *model.weights]
+    if surrogate := experiment.surrogate:
+        inputs.append(taught_from(layout, surrogate, experiment.teachers[surrogate]))
+    settings = experiment.attack_settings(list(model.checkpoints))
+    code, outcomes = steps.attack_code(experiment, model.architecture), layout.outcomes(model.folder)
+    if shards == 1:
+        yield Link(
+            "attack", f"attack {model.name}", layout.record(outcomes), settings, code, tuple(inputs), (outcomes,)
+        )
+        return
+    parts = tuple(layout.shard(model.folder, f"{i}-of-{shards}") for i in range(1, shards + 1))
+    for part in parts:
+        name = f"attack {model.name} {part.stem}"
+        yield Link("attack", name, layout.record(part), settings, code, tuple(inputs), (part,))
+    yield Link(
+        "merge-outcomes", f"merge-outcomes {model.name}", layout.record(outcomes), {"shards": shards},
+        steps.merge_code(), parts, (outcomes,),
+    )  # fmt: skip
+
+
+def structure(experiment: Experiment, model: Model) -> Link:
+    layout, output = Layout(experiment.name), Layout(experiment.name).structure(model.folder)
+    return Link(
+        "structure", f"structure {model.name}", layout.record(output), experiment.structure_settings(),
+        steps.structure_code(experiment, model.architecture), (layout.data, model.weights[0]), (output,),
+    )  # fmt: skip
+
+
+def transfer(experiment: Experiment, target: str, model: Model) -> Link:
+    layout = Layout(experiment.name)
+    output = layout.transferred(target, model.folder)
+    return Link(
+        "transfer", f"transfer {target} {model.name}", layout.record(output), experiment.transfer_settings(target),
+        steps.transfer_code(experiment, target, model.architecture),
+        (layout.target_data(target), model.weights[0]), (output, output.with_suffix(".safetensors")),
+    )  # fmt: skip
+
+
+def outcomes(experiment: Experiment) -> list[Path]:
+    """The outcome files of all models."""
+    return [Layout(experiment.name).outcomes(model.folder) for model in models(experiment)]
+
+
+def tabulate(experiment: Experiment) -> Link:
+    layout = Layout(experiment.name)
+    shown = [layout.tables / f"{name}.{kind}" for name in ("main", *experiment.file.tables) for kind in FORMATS]
+    headlines = [layout.headline(name) for name in experiment.teachers]
+    headlines += sorted({layout.headline(run.teacher, run.student, run.method) for run in experiment.runs})
+    return Link(
+        "tabulate", "tabulate", layout.record(layout.tables / "main.csv"), experiment.matrix(), steps.table_code(),
+        tuple(outcomes(experiment)), (*shown, *headlines),
+    )  # fmt: skip
+
+
+def draw_figures(experiment: Experiment) -> Link:
+    layout = Layout(experiment.name)
+    curves = [student_folder(layout, run) / "metrics.jsonl" for run in experiment.runs]
+    return Link(
+        "draw-figures", "draw-figures", layout.record(layout.figures / "figures.png"), experiment.matrix(),
+        steps.figure_code(), (*outcomes(experiment), *curves),
+        pictures(experiment, "training", "trade-off", "per-class"),
+    )  # fmt: skip
+
+
+def report_structure(experiment: Experiment) -> Link:
+    layout = Layout(experiment.name)
+    made = [layout.structure(model.folder) for model in models(experiment)]
+    return Link(
+        "report-structure", "report-structure", layout.record(layout.tables / "structure.csv"), experiment.matrix(),
+        steps.structure_report_code(), tuple(made),
+        (*as_table(layout, "structure"), *pictures(experiment, "correlations", "feature-distances")),
+    )  # fmt: skip
+
+
+def report_transfer(experiment: Experiment, target: str) -> Link:
+    layout, name = Layout(experiment.name), f"transfer-{target}"
+    made = [layout.transferred(target, model.folder) for model in models(experiment)]
+    settings = experiment.matrix() | {"attacks": experiment.file.transfer[target].attacks}
+    return Link(
+        "report-transfer", f"report-transfer {target}", layout.record(layout.tables / f"{name}.csv"), settings,
+        steps.transfer_report_code(), tuple(made), (*as_table(layout, name), *pictures(experiment, name)),
+    )  # fmt: skip
+
+
+def track(experiment: Experiment) -> Link:
+    layout = Layout(experiment.name)
+    made = models(experiment)
+    curves = [m.folder / "metrics.jsonl" for m in made if not _imported(experiment, m)]
+    inputs = [*outcomes(experiment), *curves, *(m.folder / "record.json" for m in made)]
+    inputs += [*tabulate(experiment).outputs, *draw_figures(experiment).outputs]
+    return Link(
+        "track", "track", layout.record(layout.tracked), {}, steps.tracking_code(), tuple(inputs), (layout.tracked,)
+    )
+
+
+def _imported(experiment: Experiment, model: Model) -> bool:
+    return model.name in experiment.teachers and experiment.teachers[model.name].imported is not None
+
+
+def as_table(layout: Layout, name: str) -> tuple[Path, ...]:
+    return tuple(layout.tables / f"{name}.{kind}" for kind in FORMATS)
+
+
+def pictures(experiment: Experiment, *names: str) -> tuple[Path, ...]:
+    """The figures of each comparison, as PNG and as PDF."""
+    figures = Layout(experiment.name).figures
+    panels: Iterable[Path] = (figures / teacher / student for teacher, student in experiment.pairs)
+    return tuple(panel / f"{name}.{kind}" for panel in panels for name in names for kind in ("png", "pdf"))
