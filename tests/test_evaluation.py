@@ -14,12 +14,12 @@ from pyautoattack import AutoAttack
 
 from robust_distillation import load_dataset, load_model
 from robust_distillation.cli import main
-from robust_distillation.config import ThreatModel
+from robust_distillation.config import ITSELF, ThreatModel
 from robust_distillation.data.dataset import load
 from robust_distillation.errors import UserError
 from robust_distillation.evaluation.attack import attack_run
 from robust_distillation.evaluation.blocks import blocks, shard
-from robust_distillation.evaluation.outcomes import ITSELF, merge, read_outcomes, write_outcomes
+from robust_distillation.evaluation.outcomes import merge, read_outcomes, write_outcomes
 from robust_distillation.evaluation.statistics import accuracies, summary
 from robust_distillation.files import sha256
 from robust_distillation.models.checkpoint import build_model, save_checkpoint

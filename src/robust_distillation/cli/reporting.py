@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import click
 
-from robust_distillation.cli.shared import all_folders, check_structure, example, experiment_options, target_named
+from robust_distillation.cli.shared import check_structure, example, experiment_options, target_named
 from robust_distillation.errors import UserError
 from robust_distillation.layout import Layout
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from robust_distillation.config import Experiment
 
 
 @click.command()
@@ -22,14 +15,14 @@ if TYPE_CHECKING:
 def tabulate(path: str, overlay: str | None) -> None:
     """Make the comparison tables (CSV, Markdown, LaTeX) and the headline metrics from the outcomes."""
     from robust_distillation.config import load
+    from robust_distillation.evaluation.outcomes import read_outcomes
     from robust_distillation.provenance import links
     from robust_distillation.provenance.record import recorded
     from robust_distillation.reporting import tables
 
     experiment = load(path, overlay)
-    layout = Layout(experiment.name)
-    with recorded(links.tabulate(experiment)):
-        tables.write(_outcomes(experiment, layout), _matrix(experiment), layout)
+    with recorded(link := links.tabulate(experiment)):
+        tables.write(read_outcomes(link.inputs), tables.Matrix(**experiment.matrix()), Layout(experiment.name))
 
 
 @click.command("report-structure")
@@ -42,12 +35,13 @@ def report_structure(path: str, overlay: str | None) -> None:
     from robust_distillation.provenance import links
     from robust_distillation.provenance.record import recorded
     from robust_distillation.reporting import structure
+    from robust_distillation.reporting.tables import Matrix
 
     experiment = load(path, overlay)
     check_structure(experiment)
-    layout, matrix = Layout(experiment.name), _matrix(experiment)
-    with recorded(links.report_structure(experiment)):
-        found = [read_json(layout.structure(folder)) for folder in all_folders(experiment, layout)]
+    layout, matrix = Layout(experiment.name), Matrix(**experiment.matrix())
+    with recorded(link := links.report_structure(experiment)):
+        found = [read_json(file) for file in link.inputs]
         structure.write_tables(found, matrix, layout.tables)
         structure.draw_all(found, matrix, experiment.info.classes, layout.figures)
 
@@ -63,12 +57,13 @@ def report_transfer(target: str, path: str, overlay: str | None) -> None:
     from robust_distillation.provenance import links
     from robust_distillation.provenance.record import recorded
     from robust_distillation.reporting import transfer
+    from robust_distillation.reporting.tables import Matrix
 
     experiment = load(path, overlay)
     layout, chosen = Layout(experiment.name), target_named(experiment, target)
-    matrix = _matrix(experiment).transferred(chosen.attacks)
-    with recorded(links.report_transfer(experiment, target)):
-        outcomes = read_outcomes(layout.transferred(target, folder) for folder in all_folders(experiment, layout))
+    matrix = Matrix(**experiment.matrix()).transferred(chosen.attacks)
+    with recorded(link := links.report_transfer(experiment, target)):
+        outcomes = read_outcomes(link.inputs)
         transfer.write_tables(outcomes, matrix, target, layout.tables)
         transfer.draw_all(outcomes, matrix, target, layout.figures)
 
@@ -79,16 +74,18 @@ def report_transfer(target: str, path: str, overlay: str | None) -> None:
 def draw_figures(path: str, overlay: str | None) -> None:
     """Draw training curves, clean against robust accuracy, and robustness by class."""
     from robust_distillation.config import load
+    from robust_distillation.evaluation.outcomes import read_outcomes
     from robust_distillation.provenance import links
     from robust_distillation.provenance.record import recorded
     from robust_distillation.reporting.curves import read_curves
     from robust_distillation.reporting.figures import draw_all
+    from robust_distillation.reporting.tables import Matrix
 
     experiment = load(path, overlay)
     layout = Layout(experiment.name)
     with recorded(links.draw_figures(experiment)):
-        outcomes, curves = _outcomes(experiment, layout), read_curves(experiment.runs, layout)
-        draw_all(outcomes, curves, _matrix(experiment), experiment.info.classes, layout.figures)
+        outcomes, curves = read_outcomes(links.outcomes(experiment)), read_curves(experiment.runs, layout)
+        draw_all(outcomes, curves, Matrix(**experiment.matrix()), experiment.info.classes, layout.figures)
 
 
 @click.command()
@@ -129,18 +126,6 @@ def index(path: str, overlay: str | None) -> None:
     if missing:
         raise UserError(f"{missing[0]}: is not there yet. Run the experiment first: robust-distillation reproduce")
     write_json(layout.index, index_of(links.links(experiment), layout))
-
-
-def _outcomes(experiment: Experiment, layout: Layout) -> pd.DataFrame:
-    from robust_distillation.evaluation.outcomes import read_outcomes
-
-    return read_outcomes(layout.outcomes(folder) for folder in all_folders(experiment, layout))
-
-
-def _matrix(experiment: Experiment) -> Any:
-    from robust_distillation.reporting.tables import Matrix
-
-    return Matrix(**experiment.matrix())
 
 
 COMMANDS = (tabulate, draw_figures, report_structure, report_transfer, track, index)

@@ -5,6 +5,7 @@
 
 from robust_distillation.config.experiment import (
     IMPORTED,
+    ITSELF,
     NO_TEACHER,
     ON_SURROGATE,
     Experiment,
@@ -18,6 +19,7 @@ from robust_distillation.config.schema import Imported, Selection, ThreatModel, 
 
 __all__ = [
     "IMPORTED",
+    "ITSELF",
     "NO_TEACHER",
     "ON_SURROGATE",
     "Experiment",

@@ -4,11 +4,11 @@ code, as they follow from the experiment file and the source. A record says what
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from robust_distillation.config import Experiment, Run, Teacher
+from robust_distillation.config import ITSELF, Experiment, Run, Teacher
 from robust_distillation.layout import Layout
 from robust_distillation.provenance import steps
 
@@ -70,25 +70,27 @@ class Model:
 
     name: str  # a teacher's, or TEACHER/STUDENT/METHOD/seed-N
     folder: Path
+    keys: dict[str, Any]  # of its outcomes: teacher, student, method, seed
     architecture: dict[str, Any]
-    checkpoints: tuple[str, ...]  # those that count, the headline's first
+    checkpoints: dict[str, Path]  # those that count, the headline's first
 
     @property
-    def weights(self) -> tuple[Path, ...]:
-        return tuple(self.folder / f"{name}.safetensors" for name in self.checkpoints)
+    def headline(self) -> tuple[str, Path]:
+        return next(iter(self.checkpoints.items()))
 
 
 def models(experiment: Experiment) -> list[Model]:
     """All teachers, then all students."""
-    layout, wanted = Layout(experiment.name), tuple(experiment.evaluation.checkpoints)
-    teachers = [
-        Model(name, layout.teacher(name), teacher.architecture, (teacher.checkpoint,))
-        for name, teacher in experiment.teachers.items()
-    ]
-    return teachers + [
-        Model(run_name(run), student_folder(layout, run), experiment.students[run.student], wanted)
-        for run in experiment.runs
-    ]
+    layout, found = Layout(experiment.name), []
+    for name, teacher in experiment.teachers.items():
+        keys = {"teacher": name, "student": ITSELF, "method": teacher.origin, "seed": teacher.seed}
+        weights = {teacher.checkpoint: taught_from(layout, name, teacher)}
+        found.append(Model(name, layout.teacher(name), keys, teacher.architecture, weights))
+    for run in experiment.runs:
+        folder = student_folder(layout, run)
+        weights = {name: folder / f"{name}.safetensors" for name in experiment.evaluation.checkpoints}
+        found.append(Model(run_name(run), folder, asdict(run), experiment.students[run.student], weights))
+    return found
 
 
 def run_name(run: Run) -> str:
@@ -131,8 +133,8 @@ def fill_cache(experiment: Experiment, teacher: str, kind: str) -> Link:
     weights, output = taught_from(layout, teacher, experiment.teachers[teacher]), layout.cache(teacher, kind)
     return Link(
         "fill-cache", f"fill-cache {teacher} {kind}", layout.cache_record(teacher, kind),
-        experiment.cache_settings(kind), steps.cache_code(experiment, teacher), (layout.data, weights), (output, output.with_suffix(".json")),
-        rebuildable=True,
+        experiment.cache_settings(kind), steps.cache_code(experiment, teacher), (layout.data, weights),
+        (output, output.with_suffix(".json")), rebuildable=True,
     )  # fmt: skip
 
 
@@ -154,7 +156,7 @@ def train_student(experiment: Experiment, run: Run) -> Link:
 def attack(experiment: Experiment, model: Model) -> Iterator[Link]:
     """One job for all blocks, or a job per shard and one that merges them."""
     layout, shards = Layout(experiment.name), experiment.shards
-    inputs = [layout.data, *model.weights]
+    inputs = [layout.data, *model.checkpoints.values()]
     if surrogate := experiment.surrogate:
         inputs.append(taught_from(layout, surrogate, experiment.teachers[surrogate]))
     settings = experiment.attack_settings(list(model.checkpoints))
@@ -178,7 +180,7 @@ def structure(experiment: Experiment, model: Model) -> Link:
     layout, output = Layout(experiment.name), Layout(experiment.name).structure(model.folder)
     return Link(
         "structure", f"structure {model.name}", layout.record(output), experiment.structure_settings(),
-        steps.structure_code(experiment, model.architecture), (layout.data, model.weights[0]), (output,),
+        steps.structure_code(experiment, model.architecture), (layout.data, model.headline[1]), (output,),
     )  # fmt: skip
 
 
@@ -188,7 +190,7 @@ def transfer(experiment: Experiment, target: str, model: Model) -> Link:
     return Link(
         "transfer", f"transfer {target} {model.name}", layout.record(output), experiment.transfer_settings(target),
         steps.transfer_code(experiment, target, model.architecture),
-        (layout.target_data(target), model.weights[0]), (output, output.with_suffix(".safetensors")),
+        (layout.target_data(target), model.headline[1]), (output, output.with_suffix(".safetensors")),
     )  # fmt: skip
 
 

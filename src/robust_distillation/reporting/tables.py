@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from tabulate import tabulate
 
-from robust_distillation.config import NO_TEACHER
-from robust_distillation.evaluation.outcomes import ITSELF
+from robust_distillation.config import ITSELF, NO_TEACHER
 from robust_distillation.evaluation.statistics import summary
 from robust_distillation.files import write_json, write_text
 from robust_distillation.layout import Layout
