@@ -41,4 +41,18 @@ def audit(recompute: int, seed: int | None, path: str, overlay: str | None) -> N
     sys.exit(1 if failed else 0)
 
 
-COMMANDS = (audit,)
+@click.command()
+@click.argument("cell")
+@experiment_options
+@example("explain wide/small/rslad/best/autoattack")
+def explain(cell: str, path: str, overlay: str | None) -> None:
+    """Tell one number's whole story. CELL is TEACHER/STUDENT/METHOD/CHECKPOINT/METRIC of the main table."""
+    from robust_distillation.config import load
+    from robust_distillation.provenance.cells import cell_named
+    from robust_distillation.provenance.story import page, story
+
+    experiment = load(path, overlay)
+    click.echo(page(story(experiment, cell_named(experiment, cell))))
+
+
+COMMANDS = (audit, explain)

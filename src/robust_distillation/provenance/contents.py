@@ -64,7 +64,7 @@ def _weights(experiment: Experiment, link: Link, checked: Checked) -> None:
     for file in link.outputs:
         if file.suffix != ".safetensors":
             continue
-        about = _metadata(file)
+        about = metadata(file)
         for key, value in json.loads(json.dumps(link.settings)).items():
             if key == "imported":
                 continue
@@ -76,7 +76,7 @@ def _weights(experiment: Experiment, link: Link, checked: Checked) -> None:
                 checked.problems.append((file, "", f"says of itself another {key} than the experiment"))
 
 
-def _metadata(file: Path) -> dict[str, Any]:
+def metadata(file: Path) -> dict[str, Any]:
     from safetensors import safe_open
 
     from robust_distillation.models.checkpoint import KEY
