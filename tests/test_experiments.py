@@ -104,6 +104,7 @@ def rules_of(raw: dict) -> dict[str, int]:
         "tabulate": 1,
         "draw_figures": 1,
         "track": 1,
+        "index": 1,
     }
     return {rule: count for rule, count in counted.items() if count}
 
@@ -149,7 +150,7 @@ STEPS = {
     "attack": ("attack", "merge_outcomes"),
     "structure": ("structure",),
     "transfer": ("transfer",),
-    "tables, figures, tracking": ("tabulate", "draw_figures", "track", "report_structure", "report_transfer"),
+    "tables, figures, tracking": ("tabulate", "draw_figures", "track", "report_structure", "report_transfer", "index"),
 }
 
 

@@ -17,7 +17,7 @@ from conftest import REPOSITORY, TINY, environment, fashion_mnist_files, fresh_t
 from generated import cifar10_files, published_weights
 from ruamel.yaml import YAML
 
-TABLES = {"tabulate", "draw_figures", "track"}  # what follows from any new outcome
+TABLES = {"tabulate", "draw_figures", "track", "index"}  # what follows from any new outcome
 ENDS = TABLES | {"report_structure", "report_transfer parity"}  # and from any new student
 
 
@@ -89,13 +89,13 @@ def test_edit_of_an_attack_runs_attacks_and_no_training(tree):
 def test_edit_of_the_analyses_runs_them_alone(tree):
     replace(tree / "src/robust_distillation/evaluation/structure.py", "DECIMALS = 6", "DECIMALS = 7")
     jobs = planned(tree)
-    assert {job.split()[0] for job in jobs} == {"structure", "report_structure", "track"}
-    assert len(jobs) == 4 + 2
+    assert {job.split()[0] for job in jobs} == {"structure", "report_structure", "track", "index"}
+    assert len(jobs) == 4 + 3
 
 
 def test_edit_of_the_figures_runs_the_figures(tree):
     replace(tree / "src/robust_distillation/reporting/figures.py", 'label="teacher"', 'label="the teacher"')
-    assert planned(tree) == {"draw_figures", "track"}
+    assert planned(tree) == {"draw_figures", "track", "index"}
 
 
 def test_new_seed_runs_only_its_jobs(tree):

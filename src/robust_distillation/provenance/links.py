@@ -46,13 +46,18 @@ def links(experiment: Experiment) -> Iterator[Link]:
             yield structure(experiment, model)
         for target in experiment.file.transfer:
             yield transfer(experiment, target, model)
+    yield from reported(experiment)
+    yield track(experiment)
+
+
+def reported(experiment: Experiment) -> Iterator[Link]:
+    """The steps that make tables and figures."""
     yield tabulate(experiment)
     yield draw_figures(experiment)
     if experiment.file.structure:
         yield report_structure(experiment)
     for target in experiment.file.transfer:
         yield report_transfer(experiment, target)
-    yield track(experiment)
 
 
 def index(experiment: Experiment) -> Link:
@@ -245,7 +250,7 @@ def track(experiment: Experiment) -> Link:
     made = models(experiment)
     curves = [m.folder / "metrics.jsonl" for m in made if not _imported(experiment, m)]
     inputs = [*outcomes(experiment), *curves, *(m.folder / "record.json" for m in made)]
-    inputs += [*tabulate(experiment).outputs, *draw_figures(experiment).outputs]
+    inputs += [file for link in reported(experiment) for file in link.outputs]
     return Link(
         "track", "track", layout.record(layout.tracked), {}, steps.tracking_code(), tuple(inputs), (layout.tracked,)
     )
