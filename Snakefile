@@ -10,6 +10,7 @@ include: "workflow/rules/students.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/analyses.smk"
 include: "workflow/rules/reporting.smk"
+include: "workflow/rules/comparing.smk"
 
 
 rule all:
@@ -17,5 +18,6 @@ rule all:
     input:
         rules.tabulate.output,
         rules.draw_figures.output,
+        rules.compare.output,
         [layout.tables / f"{name}.csv" for name in ANALYSES],
         rules.track.output,

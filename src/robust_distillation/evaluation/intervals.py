@@ -2,8 +2,8 @@
 
 Every seed's network sees the same N images, so outcomes form a two-way crossed layout, x_si = mu + a_s + b_i + e_si,
 and a mean over them varies with the seeds, with the images, and with both together. Satterthwaite, Biometrics Bulletin
-2 (1946), gives the degrees of freedom of the sum of their mean squares. Why this interval and no other, and how often it
-covers: docs/statistics.md.
+2 (1946), gives the degrees of freedom of the sum of their mean squares. Why this interval and no other, and how often
+it covers: docs/statistics.md.
 """
 
 from __future__ import annotations
