@@ -14,7 +14,7 @@ from robust_distillation.config import Experiment
 from robust_distillation.errors import UserError
 from robust_distillation.files import read_json
 from robust_distillation.layout import Layout
-from robust_distillation.provenance.links import Link, models
+from robust_distillation.provenance.links import Link, evidence, models
 
 KEYS = ("claim", "target", "teacher", "student", "method", "other", "candidate", "checkpoint", "metric")  # of a cell
 
@@ -168,6 +168,12 @@ def _transfer(experiment: Experiment, link: Link, into: Layout) -> None:
     transfer.write_tables(read_outcomes(link.inputs), matrix, target, into.tables)
 
 
+def _comparisons(experiment: Experiment, link: Link, into: Layout) -> None:
+    from robust_distillation.reporting import claims
+
+    claims.write(experiment, evidence(experiment), into.tables)
+
+
 CHECKS: dict[str, Callable[[Experiment, Link, Checked], None]] = {
     "prepare-data": _images,
     "train-teacher": _weights,
@@ -176,6 +182,7 @@ CHECKS: dict[str, Callable[[Experiment, Link, Checked], None]] = {
     "attack": _outcomes,
     "merge-outcomes": _outcomes,
     "tabulate": _tables(_main),
+    "compare": _tables(_comparisons),
     "report-structure": _tables(_structure),
     "report-transfer": _tables(_transfer),
 }

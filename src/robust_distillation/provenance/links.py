@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from robust_distillation.config import ITSELF, Experiment, Run, Teacher
+from robust_distillation.config import ITSELF, Experiment, Run, Teacher, claims_of, comparison_settings
 from robust_distillation.layout import Layout
 from robust_distillation.provenance import steps
 
@@ -54,6 +54,7 @@ def reported(experiment: Experiment) -> Iterator[Link]:
     """The steps that make tables and figures."""
     yield tabulate(experiment)
     yield draw_figures(experiment)
+    yield compare(experiment)
     if experiment.file.structure:
         yield report_structure(experiment)
     for target in experiment.file.transfer:
@@ -242,6 +243,29 @@ def report_transfer(experiment: Experiment, target: str) -> Link:
     return Link(
         "report-transfer", f"report-transfer {target}", layout.record(layout.tables / f"{name}.csv"), settings,
         steps.transfer_report_code(), tuple(made), (*as_table(layout, name), *pictures(experiment, name)),
+    )  # fmt: skip
+
+
+def evidence(experiment: Experiment) -> dict[str, list[Path]]:
+    """What comparisons and claims are made of: the outcomes on the experiment's images under "", and the files of each
+    analysis that a claim is about."""
+    layout, files = Layout(experiment.name), {"": outcomes(experiment)}
+    for analysis in dict.fromkeys(claim.statement.analysis for claim in claims_of(experiment)):
+        folders = [model.folder for model in models(experiment)]
+        if analysis == "structure":
+            files[analysis] = [layout.structure(folder) for folder in folders]
+        elif analysis:
+            target = analysis.removeprefix("transfer-")
+            files[analysis] = [layout.transferred(target, folder) for folder in folders]
+    return files
+
+
+def compare(experiment: Experiment) -> Link:
+    layout = Layout(experiment.name)
+    inputs = tuple(file for group in evidence(experiment).values() for file in group)
+    return Link(
+        "compare", "compare", layout.record(layout.tables / "comparisons.csv"), comparison_settings(experiment),
+        steps.compare_code(), inputs, (*as_table(layout, "comparisons"), *as_table(layout, "claims")),
     )  # fmt: skip
 
 

@@ -89,6 +89,10 @@ def figure_code() -> str:
     return _code("reporting.figures", "reporting.curves")
 
 
+def compare_code() -> str:
+    return _code("reporting.claims")
+
+
 def structure_report_code() -> str:
     return _code("reporting.structure")
 

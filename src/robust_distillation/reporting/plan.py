@@ -27,7 +27,7 @@ def jobs(experiment: Experiment) -> dict[str, int]:
         "attack": models * (experiment.shards + (experiment.shards > 1)),
         "structure": models * structure,
         "transfer": models * targets,
-        "tables, figures, tracking": 4 + structure + targets,
+        "tables, figures, tracking": 5 + structure + targets,
     }
     return {step: count for step, count in counted.items() if count}
 
