@@ -82,6 +82,24 @@ rule report_transfer:
         "robust-distillation report-transfer {wildcards.target} {experiment.arguments} > {log} 2>&1"
 
 
+if experiment.file.tuning:
+    TUNING = links.report_tuning(experiment)
+
+    rule report_tuning:
+        input:
+            TUNING.inputs,
+        output:
+            flagged(TUNING.outputs),
+            TUNING.record,
+        log:
+            log_of("report-tuning"),
+        params:
+            settings=canonical(TUNING.settings),
+            code=TUNING.code,
+        shell:
+            "robust-distillation report-tuning {experiment.arguments} > {log} 2>&1"
+
+
 rule track:
     input:
         TRACK.inputs,

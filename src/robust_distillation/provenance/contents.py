@@ -12,7 +12,7 @@ from typing import Any
 
 from robust_distillation.config import Experiment
 from robust_distillation.errors import UserError
-from robust_distillation.files import read_json
+from robust_distillation.files import read_json, read_json_lines
 from robust_distillation.layout import Layout
 from robust_distillation.provenance.links import Link, evidence, models
 
@@ -174,6 +174,29 @@ def _comparisons(experiment: Experiment, link: Link, into: Layout) -> None:
     claims.write(experiment, evidence(experiment), into.tables)
 
 
+def _tuning(experiment: Experiment, link: Link, into: Layout) -> None:
+    from robust_distillation.reporting import tuning
+
+    tuning.write_tables([read_json(file) for file in link.inputs], link.settings, into.tables)
+
+
+def _choice(experiment: Experiment, link: Link, checked: Checked) -> None:
+    """Whether the choice is what the short runs say."""
+    from robust_distillation.training import tuning
+
+    chosen, compared = link.outputs
+    candidates = experiment.candidates[link.name.split("/")[-1]]
+    runs = {name: read_json_lines(file) for name, file in zip(candidates, link.inputs, strict=True)}
+    best, scores = tuning.choose(runs)
+    names = link.name.split()[1].split("/")
+    if read_json(chosen) != tuning.choice(*names, candidates[best]):
+        checked.problems.append((chosen, "", f"is not what the short runs say: {best} is the best of them"))
+    written = read_json(compared)
+    known = [{"name": name, **candidates[name].resolved(), **scores[name]} for name in candidates]
+    if written["candidates"] != known or written["chosen"] != best:
+        checked.problems.append((compared, "", "is not what the short runs say"))
+
+
 CHECKS: dict[str, Callable[[Experiment, Link, Checked], None]] = {
     "prepare-data": _images,
     "train-teacher": _weights,
@@ -182,6 +205,8 @@ CHECKS: dict[str, Callable[[Experiment, Link, Checked], None]] = {
     "attack": _outcomes,
     "merge-outcomes": _outcomes,
     "tabulate": _tables(_main),
+    "choose": _choice,
+    "report-tuning": _tables(_tuning),
     "compare": _tables(_comparisons),
     "report-structure": _tables(_structure),
     "report-transfer": _tables(_transfer),

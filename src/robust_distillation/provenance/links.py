@@ -4,13 +4,17 @@ code, as they follow from the experiment file and the source. A record says what
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from robust_distillation.config import ITSELF, Experiment, Run, Teacher, claims_of, comparison_settings
+from robust_distillation.config.tuning import with_candidate
+from robust_distillation.errors import UserError
 from robust_distillation.layout import Layout
 from robust_distillation.provenance import steps
+from robust_distillation.training.tuning import read_choice
 
 FORMATS = ("csv", "md", "tex")
 
@@ -38,6 +42,8 @@ def links(experiment: Experiment) -> Iterator[Link]:
         yield teach(experiment, teacher)
     for teacher, kind in experiment.caches:
         yield fill_cache(experiment, teacher, kind)
+    for names in experiment.tuned:
+        yield from tune(experiment, *names)
     for run in experiment.runs:
         yield train_student(experiment, run)
     for model in models(experiment):
@@ -59,6 +65,8 @@ def reported(experiment: Experiment) -> Iterator[Link]:
         yield report_structure(experiment)
     for target in experiment.file.transfer:
         yield report_transfer(experiment, target)
+    if experiment.file.tuning:
+        yield report_tuning(experiment)
 
 
 def index(experiment: Experiment) -> Link:
@@ -144,19 +152,52 @@ def fill_cache(experiment: Experiment, teacher: str, kind: str) -> Link:
     )  # fmt: skip
 
 
+def tune(experiment: Experiment, teacher: str, student: str, method: str) -> Iterator[Link]:
+    """The short runs of a method's candidates, and the choice between them."""
+    layout = Layout(experiment.name)
+    names, folder = f"{teacher}/{student}/{method}", layout.candidates(teacher, student, method)
+    for candidate in experiment.candidates[method]:
+        yield Link(
+            "tune", f"tune {names} {candidate}", folder / candidate / "record.json",
+            experiment.candidate_settings(student, method, candidate),
+            steps.tune_code(experiment, teacher, student, method), _lessons(experiment, teacher, method),
+            (folder / candidate / "metrics.jsonl",),
+        )  # fmt: skip
+    chosen = layout.choice(teacher, student, method)
+    yield Link(
+        "choose", f"choose {names}", layout.record(chosen), experiment.choice_settings(method), steps.choice_code(),
+        tuple(folder / candidate / "metrics.jsonl" for candidate in experiment.candidates[method]),
+        (chosen, folder / "candidates.json"),
+    )  # fmt: skip
+
+
 def train_student(experiment: Experiment, run: Run) -> Link:
-    layout, needs = Layout(experiment.name), experiment.methods[run.method].needs
-    folder, inputs = student_folder(layout, run), [layout.data]
-    if needs.teacher:
-        inputs.append(taught_from(layout, run.teacher, experiment.teachers[run.teacher]))
-        for kind in needs.cached:
-            values = layout.cache(run.teacher, kind)
-            inputs += [values, values.with_suffix(".json")]
+    layout = Layout(experiment.name)
+    folder, inputs = student_folder(layout, run), _lessons(experiment, run.teacher, run.method)
+    recipe = experiment.recipes[run.method, run.student]
+    if experiment.file.tuning:
+        chosen = layout.choice(run.teacher, run.student, run.method)
+        inputs = (*inputs, chosen)
+        with suppress(UserError):  # not made yet, or broken: then the settings are those before the choice
+            found = read_choice(chosen, experiment, run.teacher, run.student, run.method)
+            recipe = with_candidate(recipe, found)
     return Link(
-        "train-student", f"train-student {run_name(run)}", folder / "record.json", experiment.student_settings(run),
-        steps.student_code(experiment, run), tuple(inputs),
+        "train-student", f"train-student {run_name(run)}", folder / "record.json",
+        experiment.student_settings(run, recipe), steps.student_code(experiment, run), inputs,
         tuple(folder / file for file in ("best.safetensors", "last.safetensors", "metrics.jsonl")),
     )  # fmt: skip
+
+
+def _lessons(experiment: Experiment, teacher: str, method: str) -> tuple[Path, ...]:
+    """What a training of a method reads: the data, and what it asks of its teacher."""
+    layout, needs = Layout(experiment.name), experiment.methods[method].needs
+    inputs = [layout.data]
+    if needs.teacher:
+        inputs.append(taught_from(layout, teacher, experiment.teachers[teacher]))
+    for kind in needs.cached:
+        values = layout.cache(teacher, kind)
+        inputs += [values, values.with_suffix(".json")]
+    return tuple(inputs)
 
 
 def attack(experiment: Experiment, model: Model) -> Iterator[Link]:
@@ -243,6 +284,15 @@ def report_transfer(experiment: Experiment, target: str) -> Link:
     return Link(
         "report-transfer", f"report-transfer {target}", layout.record(layout.tables / f"{name}.csv"), settings,
         steps.transfer_report_code(), tuple(made), (*as_table(layout, name), *pictures(experiment, name)),
+    )  # fmt: skip
+
+
+def report_tuning(experiment: Experiment) -> Link:
+    layout = Layout(experiment.name)
+    return Link(
+        "report-tuning", "report-tuning", layout.record(layout.tables / "tuning.csv"), experiment.tuning_settings(),
+        steps.tuning_report_code(),
+        tuple(layout.candidates(*names) / "candidates.json" for names in experiment.tuned), as_table(layout, "tuning"),
     )  # fmt: skip
 
 
