@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 POWERCAP = Path("/sys/class/powercap")
-PACKAGES = "intel-rapl:[0-9]*"  # AMD's, too
+ZONES = "intel-rapl:*"  # AMD's, too
 MICRO, MILLI = 1e-6, 1e-3  # joules that one count of RAPL and of NVML stands for
 
 
@@ -19,8 +19,9 @@ class Meter:
     """Starts counting; `read` says what was used since then."""
 
     def __init__(self, powercap: Path = POWERCAP):
-        self.zones = [zone for zone in sorted(powercap.glob(PACKAGES)) if zone.name.count(":") == 1]
-        self.packages = {zone: count for zone in self.zones if (count := _number(zone / "energy_uj")) is not None}
+        # Other zones are parts of a package (its cores, its memory) or hold it (psys, the platform).
+        packages = [zone for zone in sorted(powercap.glob(ZONES)) if _text(zone / "name").startswith("package")]
+        self.packages = {zone: count for zone in packages if (count := _number(zone / "energy_uj")) is not None}
         self.gpus = _gpu_counters()
 
     def read(self) -> dict[str, Any] | None:
@@ -52,11 +53,16 @@ class Meter:
         return (now[used] - self.gpus[used]) * MILLI if used in now and used in self.gpus else None
 
 
-def _number(file: Path) -> int | None:
+def _text(file: Path) -> str:
     try:
-        return int(file.read_text())
-    except (OSError, ValueError):
-        return None
+        return file.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _number(file: Path) -> int | None:
+    text = _text(file)
+    return int(text) if text.isdecimal() else None
 
 
 def _gpu_used() -> str | None:
