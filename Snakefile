@@ -10,6 +10,7 @@ include: "workflow/rules/students.smk"
 include: "workflow/rules/tuning.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/analyses.smk"
+include: "workflow/rules/robustness.smk"
 include: "workflow/rules/reporting.smk"
 include: "workflow/rules/comparing.smk"
 

@@ -50,6 +50,8 @@ def links(experiment: Experiment) -> Iterator[Link]:
         yield from attack(experiment, model)
         if experiment.file.structure:
             yield structure(experiment, model)
+        if experiment.file.robustness:
+            yield robustness(experiment, model)
         for target in experiment.file.transfer:
             yield transfer(experiment, target, model)
     yield from reported(experiment)
@@ -228,6 +230,15 @@ def structure(experiment: Experiment, model: Model) -> Link:
     return Link(
         "structure", f"structure {model.name}", layout.record(output), experiment.structure_settings(),
         steps.structure_code(experiment, model.architecture), (layout.data, model.headline[1]), (output,),
+    )  # fmt: skip
+
+
+def robustness(experiment: Experiment, model: Model) -> Link:
+    layout, output = Layout(experiment.name), Layout(experiment.name).robustness(model.folder)
+    return Link(
+        "robustness", f"robustness {model.name}", layout.record(output), experiment.robustness_settings(),
+        steps.robustness_code(experiment, model.architecture), (layout.data, model.headline[1]),
+        (output, output.with_suffix(".npz")),
     )  # fmt: skip
 
 
