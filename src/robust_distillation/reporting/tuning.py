@@ -17,8 +17,8 @@ TITLES = {"selection_clean": "clean", "selection_robust": "APGD-CE"}
 
 
 def tidy(found: list[dict[str, Any]]) -> pd.DataFrame:
-    """tuning.csv, one row per candidate, from each candidates.json: settings as JSON, accuracies in percent and the epoch
-    of the best look (empty where the run diverged), and whether it was chosen."""
+    """tuning.csv, one row per candidate, from each candidates.json: settings as JSON, accuracies in percent and the
+    epoch of the best look (empty where the run diverged), and whether it was chosen."""
     rows = [
         {
             **{key: method[key] for key in ("teacher", "student", "method")},
@@ -73,4 +73,4 @@ def _alignment(shown: pd.DataFrame) -> list[str]:
 
 
 def _percent(share: float | None) -> float | None:
-    return None if share is None else round(100 * share, 6)
+    return None if share is None else round(100 * share, 4)  # single precision
