@@ -498,6 +498,7 @@ def official(*changes: tuple) -> Writer:
     reset = [
         ("protocol", "official"),
         ("training", {}),
+        ("tuning", GONE),
         ("teachers", "wide", "training", {}),
         ("methods", "gacd", GONE),
     ]
@@ -512,7 +513,11 @@ BOTH = "all methods share one budget"
 OFFICIAL = [
     case("kd", official(("methods", "kd", {})), "methods.kd: kd has no official protocol", "protocol: controlled"),
     case("crd", official(("methods", "x", {"method": "crd"})), "methods.x.method: crd has no official protocol"),
-    case("gacd", put("protocol", "official"), "methods.gacd: gacd has no official protocol: leave it out"),
+    case(
+        "gacd",
+        changed(("protocol", "official"), ("tuning", GONE)),
+        "methods.gacd: gacd has no official protocol: leave it out",
+    ),
     case(
         "teacher", official(("teachers", "wide", "trained_by", {"method": "kd"})), "wide.trained_by.method: kd has no"
     ),

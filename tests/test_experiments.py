@@ -6,6 +6,7 @@ the YAML. The official settings stand here as they were read in the released cod
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import subprocess
@@ -32,7 +33,7 @@ CACHES = {
 TOTALS = {
     "params": (24, 161),
     "cifar10_jpeg": (12, 47),
-    "fashion_mnist": (18, 65),
+    "fashion_mnist": (18, 84),
     "gacd_cifar10": (90, 466),
     "gacd_cifar100": (90, 466),
     "gacd_stl10": (51, 271),
@@ -86,6 +87,8 @@ def rules_of(raw: dict) -> dict[str, int]:
         (run["teacher"], kind) for run in runs if run["teacher"] != "none" for kind in CACHES[kinds[run["method"]]]
     }
     imported = sum("imported" in teacher for teacher in raw["teachers"].values())
+    tuned = {(run["teacher"], run["student"], run["method"]) for run in runs if "tuning" in raw}
+    candidates = math.prod(len(values) for values in raw.get("tuning", {}).get("grid", {}).values())
     evaluation = raw["evaluation"]
     shards = min(evaluation.get("jobs", 1), -(-evaluation.get("images", 10**9) // evaluation["block_size"]))
     counted = {
@@ -94,6 +97,8 @@ def rules_of(raw: dict) -> dict[str, int]:
         "import_teacher": imported,
         "train_teacher": len(raw["teachers"]) - imported,
         "fill_cache": len(caches),
+        "tune": len(tuned) * candidates,
+        "choose": len(tuned),
         "train_student": len(runs),
         "attack": models * shards,
         "merge_outcomes": models * (shards > 1),
@@ -102,6 +107,7 @@ def rules_of(raw: dict) -> dict[str, int]:
         "transfer": models * targets,
         "report_structure": structure,
         "report_transfer": targets,
+        "report_tuning": int("tuning" in raw),
         "tabulate": 1,
         "draw_figures": 1,
         "compare": 1,
@@ -148,6 +154,8 @@ STEPS = {
     "import-teacher": ("import_teacher",),
     "train-teacher": ("train_teacher",),
     "fill-cache": ("fill_cache",),
+    "tune": ("tune",),
+    "choose": ("choose",),
     "train-student": ("train_student",),
     "attack": ("attack", "merge_outcomes"),
     "structure": ("structure",),
@@ -160,6 +168,7 @@ STEPS = {
         "track",
         "report_structure",
         "report_transfer",
+        "report_tuning",
         "index",
     ),
 }

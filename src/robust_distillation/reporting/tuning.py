@@ -72,4 +72,4 @@ def _alignment(shown: pd.DataFrame) -> list[str]:
 
 
 def _percent(share: float | None) -> float | None:
-    return None if share is None else round(100 * share, 6)
+    return None if share is None else round(100 * share, 4)  # single precision
