@@ -29,6 +29,9 @@ evaluation: {images: 24, attacks: [fgsm, pgd20], block_size: 10}
 structure: {images: 24}
 robustness: {eps: [0.1, 0.2], images: 24, gallery: 2}
 transfer: {parity: {epochs: 2, attacks: [pgd20], images: 24}}
+claims:
+  {rslad-sat: ~, rslad-trades: ~, rslad-ard: ~, gacd-structure: gacd < rslad on structure.correlation_distance,
+   rslad-natural: rslad > natural on pgd20, parity: gacd > rslad on transfer-parity.clean}
 """  # leaves natural, rslad and gacd: no teacher, cached logits, cached features
 
 

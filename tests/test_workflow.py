@@ -95,13 +95,37 @@ def test_edit_of_an_attack_runs_attacks_and_no_training(tree):
 def test_edit_of_the_analyses_runs_them_alone(tree):
     replace(tree / "src/robust_distillation/evaluation/structure.py", "DECIMALS = 6", "DECIMALS = 7")
     jobs = planned(tree)
-    assert {job.split()[0] for job in jobs} == {"structure", "report_structure", "track", "index"}
-    assert len(jobs) == 4 + 3
+    assert {job.split()[0] for job in jobs} == {
+        "structure",
+        "report_structure",
+        "compare",
+        "track",
+        "index",
+    }  # one claims it
+    assert len(jobs) == 4 + 4
 
 
 def test_edit_of_the_figures_runs_the_figures(tree):
     replace(tree / "src/robust_distillation/reporting/figures.py", 'label="teacher"', 'label="the teacher"')
     assert planned(tree) == {"draw_figures", "track", "index"}
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("tiny.yaml", "rslad > natural on pgd20", "rslad > natural on pgd20 by 2"),
+        ("tiny.yaml", "rslad-natural: ", "again: "),
+        ("src/robust_distillation/evaluation/verdicts.py", "MOST_SEEDS = 1000", "MOST_SEEDS = 100"),
+    ],
+)
+def test_edit_of_a_claim_or_of_verdicts_judges_again_and_does_nothing_else(tree, file, old, new):
+    replace(tree / file, old, new)
+    assert planned(tree) == {"compare", "track"}
+
+
+def test_edit_of_the_interval_makes_every_table_again(tree):
+    replace(tree / "src/robust_distillation/evaluation/intervals.py", "ALPHA = 0.05", "ALPHA = 0.1")
+    assert planned(tree) == ENDS
 
 
 def test_new_seed_runs_only_its_jobs(tree):

@@ -132,25 +132,25 @@ def _rounded(value: float) -> float:
 
 
 def _published(claim: Claim, teacher: str, student: str, evidence: Evidence, matrix: Matrix) -> dict[str, Any]:
-    """The difference of two numbers of one table, and how well the lesser known of them is; empty where one is not
+    """The difference of two numbers of one paper, and how well the lesser known of them is; empty where one is not
     known."""
     about = claim.statement
     if about.analysis:
         return {}
     outcomes = evidence.outcomes[""]
-    by_table = []
+    by_paper = []
     for method in (about.method, about.other):
         own = teacher if (teacher, student, method, about.checkpoint) in outcomes.held else NO_TEACHER
         row = SimpleNamespace(
             teacher=own, student=student, method=method, checkpoint=about.checkpoint, metric=about.metric
         )
-        by_table.append({(entry.paper, entry.table): entry for entry in reversed(matrix.known(row))})
-    shared = next((key for key in reversed(by_table[0]) if key in by_table[1]), None)
+        by_paper.append({entry.paper: entry for entry in reversed(matrix.known(row))})
+    shared = next((key for key in reversed(by_paper[0]) if key in by_paper[1]), None)
     if shared is None:
         return {}
-    one, other = (entries[shared] for entries in by_table)
+    one, other = (entries[shared] for entries in by_paper)
     mark = max(one.mark, other.mark, key=list(published.MARKS).index)
-    source = f"{one.paper}, {one.table}: {' and '.join(dict.fromkeys([one.source, other.source]))}"
+    source = "; ".join(dict.fromkeys(f"{entry.paper}, {entry.table}: {entry.source}" for entry in (one, other)))
     return {"published": _rounded(one.value - other.value), "mark": mark, "source": source}
 
 
