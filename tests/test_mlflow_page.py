@@ -25,9 +25,11 @@ def test_the_curves_of_a_run_are_drawn(here, chromium, tmp_path):  # noqa: F811
         page = chromium.new_page(viewport={"width": 1400, "height": 1000})
         root = f"http://127.0.0.1:{port}/#/experiments/{place}"
         page.goto(f"{root}/runs/{run}/model-metrics")
-        chart = page.locator(".js-plotly-plot", has=page.locator(".scatterlayer .trace path")).first
-        chart.wait_for(timeout=120_000)
-        page.get_by_text("selection_robust", exact=True).first.wait_for()
+        cards = page.get_by_test_id("experiment-view-compare-runs-card")
+        card = cards.filter(has=page.get_by_text("selection_robust", exact=True))
+        line = card.locator(".scatterlayer .trace path.js-line")
+        line.wait_for(state="attached", timeout=120_000)
+        assert line.get_attribute("d").count("L") == 2  # three epochs
         page.wait_for_timeout(2000)
         page.screenshot(path=pictures / "curves.png")
         if "SCREENSHOTS" in os.environ:
