@@ -120,7 +120,7 @@ def test_edit_of_the_figures_runs_the_figures(tree):
 )
 def test_edit_of_a_claim_or_of_verdicts_judges_again_and_does_nothing_else(tree, file, old, new):
     replace(tree / file, old, new)
-    assert planned(tree) == {"compare", "track"}
+    assert planned(tree) == {"compare", "track", "index"}
 
 
 def test_edit_of_the_interval_makes_every_table_again(tree):

@@ -94,7 +94,7 @@ def draw_figures(path: str, overlay: str | None) -> None:
 def track(path: str, overlay: str | None) -> None:
     """Import finished runs into MLflow; what is there already stays. MLFLOW_TRACKING_URI chooses another store."""
     from robust_distillation.config import load
-    from robust_distillation.files import write_json
+    from robust_distillation.files import read_json, write_json
     from robust_distillation.provenance import links
     from robust_distillation.provenance.record import recorded
     from robust_distillation.tracking.runs import import_runs
@@ -104,10 +104,12 @@ def track(path: str, overlay: str | None) -> None:
     missing = [file for file in link.inputs if not file.is_file()]
     if missing:
         raise UserError(f"{missing[0]}: is not there yet. Run the experiment first: robust-distillation reproduce")
-    with recorded(link):
-        ids = import_runs(experiment, layout)
-        write_json(layout.tracked, ids)
-    click.echo(f"{len(ids)} runs of experiment {experiment.name} are in MLflow")
+    contents = import_runs(experiment, layout)
+    if not (layout.tracked.is_file() and link.record.is_file() and read_json(layout.tracked) == contents):
+        # Else it was imported before, maybe elsewhere: what is versioned stays as it is.
+        with recorded(link):
+            write_json(layout.tracked, contents)
+    click.echo(f"{len(contents)} runs of experiment {experiment.name} are in MLflow")
 
 
 @click.command()

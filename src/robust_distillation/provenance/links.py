@@ -332,17 +332,14 @@ def compare(experiment: Experiment) -> Link:
 
 def track(experiment: Experiment) -> Link:
     layout = Layout(experiment.name)
-    made = models(experiment)
-    curves = [m.folder / "metrics.jsonl" for m in made if not _imported(experiment, m)]
-    inputs = [*outcomes(experiment), *curves, *(m.folder / "record.json" for m in made)]
+    trained = [teach(experiment, name) for name in experiment.teachers]
+    trained += [train_student(experiment, run) for run in experiment.runs]
+    inputs = [layout.data, *outcomes(experiment)]
+    inputs += [file for link in trained for file in (*link.outputs, link.record)]
     inputs += [file for link in reported(experiment) for file in link.outputs]
     return Link(
         "track", "track", layout.record(layout.tracked), {}, steps.tracking_code(), tuple(inputs), (layout.tracked,)
     )
-
-
-def _imported(experiment: Experiment, model: Model) -> bool:
-    return model.name in experiment.teachers and experiment.teachers[model.name].imported is not None
 
 
 def as_table(layout: Layout, name: str) -> tuple[Path, ...]:
