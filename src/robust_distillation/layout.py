@@ -26,8 +26,12 @@ class Layout:
     def student(self, teacher: str, student: str, method: str, seed: str | int) -> Path:
         return self.root / "students" / teacher / student / method / f"seed-{seed}"
 
+    @property
+    def caches(self) -> Path:
+        return self.root / "cache"
+
     def cache(self, teacher: str, kind: str) -> Path:
-        return self.root / "cache" / teacher / f"{kind}.npy"
+        return self.caches / teacher / f"{kind}.npy"
 
     def outcomes(self, trained: Path) -> Path:
         """The outcomes of the model in the folder `trained`."""
