@@ -40,7 +40,7 @@ def stage(experiment: Experiment, files: list[str]) -> dict[str, Any]:
 
 
 def _artefacts(experiment: Experiment, layout: Layout) -> list[Path]:
-    """All that the experiment makes but tables and metrics, which git keeps, the cache, which can be filled again, and logs."""
+    """All that it makes but tables and metrics, which git keeps, the cache, which can be filled again, and logs."""
     optional = {"structure": experiment.file.structure is not None, "transfer": bool(experiment.file.transfer)}
     return [
         layout.data,
