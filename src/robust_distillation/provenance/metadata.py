@@ -1,9 +1,9 @@
 """What Snakemake knows of an experiment's files, kept beside them so that DVC can version both together.
 
 Snakemake keeps a record per output of all experiments in `.snakemake/metadata`: rule, params, code, the checksums of
-its inputs, times. The name of a record is the base64 of the output's path, cut into folders that begin with @ where it is
-long; all paths in it are relative to the checkout. A file without its record, or with the record of another
-version of it, is made again. So the records of an experiment lie in `results/EXPERIMENT/.metadata` too:
+its inputs, times. The name of a record is the base64 of the output's path, cut into folders that begin with @ where it
+is long; all paths in it are relative to the checkout. A file without its record, or with the record of another version
+of it, is made again. So the records of an experiment lie in `results/EXPERIMENT/.metadata` too:
 
 - while that folder is there, it speaks of the files beside it, and Snakemake's own records follow it: after a clone, a
   pull, a checkout of another version;
