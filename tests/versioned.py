@@ -39,6 +39,10 @@ def checkout(finished: Path, folder: Path) -> Path:
     with open(tree / "params.yaml", "w") as stream:
         YAML().dump(experiment, stream)
     (tree / "tiny.yaml").unlink()
+    return under_dvc(tree)
+
+
+def under_dvc(tree: Path) -> Path:
     (tree / ".dvc").mkdir()
     for name in (".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"):
         shutil.copy(REPOSITORY / name, tree / name)
