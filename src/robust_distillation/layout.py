@@ -27,8 +27,12 @@ class Layout:
     def student(self, teacher: str, student: str, method: str, seed: str | int) -> Path:
         return self.root / "students" / teacher / student / method / f"seed-{seed}"
 
+    @property
+    def caches(self) -> Path:
+        return self.root / "cache"
+
     def cache(self, teacher: str, kind: str) -> Path:
-        return self.root / "cache" / teacher / f"{kind}.npy"
+        return self.caches / teacher / f"{kind}.npy"
 
     def cache_record(self, teacher: str, kind: str) -> Path:
         """Beside the teacher, for the cache itself is not versioned."""

@@ -11,7 +11,17 @@ from typing import Any
 
 import click
 
-from robust_distillation.cli import auditing, comparing, evaluation, experiment, reporting, robustness, training, tuning
+from robust_distillation.cli import (
+    auditing,
+    comparing,
+    evaluation,
+    experiment,
+    reporting,
+    robustness,
+    training,
+    tuning,
+    versioning,
+)
 from robust_distillation.errors import UserError
 
 __all__ = ["main"]
@@ -39,6 +49,6 @@ def main() -> None:
     logging.getLogger("auto-attack").setLevel(logging.WARNING)
 
 
-for module in (experiment, training, tuning, evaluation, robustness, reporting, comparing, auditing):
+for module in (experiment, training, tuning, evaluation, robustness, reporting, comparing, auditing, versioning):
     for command in module.COMMANDS:
         main.add_command(command)

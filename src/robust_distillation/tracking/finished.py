@@ -93,7 +93,7 @@ def _group(teacher: str, student: str, models: list[Finished]) -> Finished:
 
 
 def _summary(experiment: Experiment, layout: Layout, models: list[Finished]) -> Finished:
-    files = sorted(layout.tables.iterdir())
+    files = sorted(file for file in layout.tables.iterdir() if not file.name.endswith(".record.json"))
     for teacher, student in experiment.pairs:
         files += sorted((layout.figures / teacher / student).iterdir())
     note = f"Experiment `{experiment.name}`: its tables and figures are artifacts of this run."
