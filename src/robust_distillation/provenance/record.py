@@ -26,6 +26,7 @@ PACKAGES = (
     "scipy",
     "pillow",
     "robustbench",
+    "snakemake",
 )
 
 
