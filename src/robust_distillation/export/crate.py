@@ -1,8 +1,8 @@
 """A finished experiment as a research object: its files, and the records as linked data.
 
 An RO-Crate 1.1 (https://w3id.org/ro/crate/1.1) of the profile Provenance Run Crate 0.5
-(https://w3id.org/ro/wfrun/provenance/0.5) and those that it extends: one CreateAction for the whole run, and one for each
-record with the hashes that it states.
+(https://w3id.org/ro/wfrun/provenance/0.5) and those that it extends: one CreateAction for the whole run, and one for
+each record with the hashes that it states.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from rocrate.model import ComputationalWorkflow, ContextEntity, Entity, Person, SoftwareApplication
 from rocrate.rocrate import ROCrate
@@ -45,7 +46,7 @@ FORMATS = {
     ".yaml": "application/yaml",
     "": "text/x-snakemake",
 }
-COMPLETED = {"@id": "http://schema.org/CompletedActionStatus"}
+COMPLETED = "http://schema.org/CompletedActionStatus"
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ class Content:
 def content_of(experiment: Experiment, given: Iterable[str]) -> Content:
     """The files and records of a finished experiment; the cache's arrays and the logs stay out.
 
-    given: the experiment file and, if there is one, the overlay. Raises UserError where a record or the table is missing.
+    given: the experiment file and, if there is one, the overlay. Raises UserError where a record or the table is
+    missing.
     """
     layout = Layout(experiment.name)
     missing = [path for path in _expected(experiment, layout) if not path.is_file()]
@@ -170,7 +172,6 @@ class _Description:
         self.crate.metadata.extra_terms.update(TERMS)
         self.author = self.crate.add(Person(self.crate, "#author", properties={"name": author}))
         self.files = {path: self._file(path) for path in content.files if path != WORKFLOW}
-        self.elsewhere: dict[str, Entity] = {}
         self.workflow = self._workflow()
         self.files[WORKFLOW] = self.workflow
         self.tools: dict[str, Entity] = {}
@@ -223,11 +224,9 @@ class _Description:
         workflow["name"] = "robust-distillation"
         workflow["version"] = __version__
         workflow["author"] = self.author
-        workflow["input"] = [
-            self._parameter(name, path)
-            for name, path in zip(("experiment", "overlay"), self.content.given, strict=False)
-        ]
-        workflow["output"] = [self._parameter("table", self.layout.tables / "main.csv")]
+        inputs = zip(("experiment", "overlay"), self.content.given, strict=False)
+        workflow["input"] = _unlisted([self._parameter(name, path) for name, path in inputs])
+        workflow["output"] = self._parameter("table", self.layout.tables / "main.csv")
         return workflow
 
     def _parameter(self, name: str, path: Path) -> Entity:
@@ -244,7 +243,7 @@ class _Description:
         run = self.crate.add_action(
             self.workflow,
             "#run",
-            object=[self.files[path] for path in self.content.given],
+            object=_unlisted([self.files[path] for path in self.content.given]),
             result=[self.files[path] for path in self.content.results],
             properties={
                 "name": f"Run of experiment {self.experiment.name}",
@@ -293,8 +292,8 @@ class _Description:
         return self.crate.add_action(
             self._tool(step),
             f"#{made.as_posix()}",
-            object=[self._known(name, known, path) for name, known in record["inputs"].items()],
-            result=[self._known(name, known, path) for name, known in record["outputs"].items()],
+            object=_unlisted([self._known(name, known, path) for name, known in record["inputs"].items()]),
+            result=_unlisted([self._known(name, known, path) for name, known in record["outputs"].items()]),
             properties={
                 "name": f"{step}: {made.relative_to(self.layout.root)}",
                 "description": f"Code {record['code']}, {commit}, on {_hardware(record['hardware'])}. "
@@ -323,16 +322,19 @@ class _Description:
                     "`snakemake -n` says what has to be made again"
                 )
             return entity
-        key = f"{name}@{known}"
-        if key not in self.elsewhere:
-            self.elsewhere[key] = self._about(
-                f"#sha256/{known}",
-                "CreativeWork",
-                name=name,
-                sha256=known,
-                description="Not in the crate, as it is large and can be made or fetched again.",
-            )
-        return self.elsewhere[key]
+        identifier = f"#sha256/{known}/{quote(name)}"
+        return self.crate.get(identifier) or self._about(
+            identifier,
+            "CreativeWork",
+            name=name,
+            sha256=known,
+            description="Not in the crate: it is large, or not ours, and can be made or fetched again.",
+        )
+
+
+def _unlisted(values: list[Any]) -> Any:
+    """RO-Crate writes a list of one as the one."""
+    return values[0] if len(values) == 1 else values
 
 
 def _hardware(hardware: dict[str, Any]) -> str:
