@@ -98,6 +98,7 @@ rule track:
         layout.tracked,
     log:
         log_of("track"),
+    localrule: True  # on a cluster: where MLflow's store is
     params:
         code=steps.tracking_code(),
     shell:
