@@ -59,6 +59,7 @@ def commands(page: Path) -> list[list[str]]:
     text = page.read_text().replace("\\\n", " ")
     spans = re.findall(r"`([^`\n]+(?:\n[^`\n]+)?)`", prose(page))
     lines = [line for line in text.splitlines() if re.match(r" {4,}|\$ ", line)]
+    spans = [span.replace("\n", " ") for span in spans]
     found = [re.search(r"(?:^|\s|/)robust-distillation ([a-z].*)", line) for line in [*lines, *spans]]
     return [shlex.split(match[1], comments=True) for match in found if match]
 
@@ -75,7 +76,8 @@ def test_every_command_and_option_exists(page):
                 known = {name for option in command.params for name in option.opts}
                 assert word.partition("=")[0] in known | {"--help"}, f"{page.name}: {' '.join(words)}"
     targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), flags=re.M))
-    assert set(re.findall(r"(?:`| {4})make ([a-z-]+)", page.read_text())) <= targets
+    named = set(re.findall(r"(?:`| {4})make ([a-z-]+)", page.read_text()))
+    assert named <= targets, f"{page.name}: make {named - targets}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
