@@ -11,6 +11,7 @@ from robust_distillation.errors import UserError
 
 
 @click.group()
+@example("export crate --to digits.zip")
 def export() -> None:
     """Write what came out in forms that others read without this project."""
 
