@@ -54,9 +54,12 @@ def test_reading_an_experiment_imports_nothing_heavy():
     assert not heavy(result.stdout)
 
 
-@pytest.mark.parametrize("name", main.commands)
+EVERY = [*main.commands, *(f"export {name}" for name in main.commands["export"].commands)]
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_every_command_has_help_with_an_example(name):
-    result = CliRunner().invoke(main, [name, "--help"])
+    result = CliRunner().invoke(main, [*name.split(), "--help"])
     assert result.exit_code == 0
     assert f"Example: robust-distillation {name}" in result.output
     described = [option for option in main.commands[name].params if isinstance(option, click.Option)]

@@ -108,6 +108,7 @@ rule track:
         TRACK.record,
     log:
         log_of("track"),
+    localrule: True  # on a cluster: where MLflow's store is
     params:
         code=TRACK.code,
     shell:

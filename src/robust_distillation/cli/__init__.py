@@ -16,6 +16,7 @@ from robust_distillation.cli import (
     comparing,
     evaluation,
     experiment,
+    exporting,
     reporting,
     robustness,
     training,
@@ -49,6 +50,6 @@ def main() -> None:
     logging.getLogger("auto-attack").setLevel(logging.WARNING)
 
 
-for module in (experiment, training, tuning, evaluation, robustness, reporting, comparing, auditing, versioning):
+for module in (experiment, training, tuning, evaluation, robustness, reporting, comparing, auditing, exporting, versioning):
     for command in module.COMMANDS:
         main.add_command(command)

@@ -30,6 +30,7 @@ PACKAGES = (
     "scipy",
     "pillow",
     "robustbench",
+    "snakemake",
 )
 
 
