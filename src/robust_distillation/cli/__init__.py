@@ -50,6 +50,8 @@ def main() -> None:
     logging.getLogger("auto-attack").setLevel(logging.WARNING)
 
 
-for module in (experiment, training, tuning, evaluation, robustness, reporting, comparing, auditing, exporting, versioning):
+for module in (
+    experiment, training, tuning, evaluation, robustness, reporting, comparing, auditing, exporting, versioning,
+):  # fmt: skip
     for command in module.COMMANDS:
         main.add_command(command)
