@@ -44,7 +44,7 @@ def write_onnx(model: nn.Module, shape: tuple[int, int, int], path: Path) -> Non
 
 
 def agreement(model: nn.Module, path: Path, images: Tensor) -> Agreement:
-    """Holds the file at `path` against the model on images [N,C,H,W]. Raises RuntimeError where they differ too much."""
+    """Holds the file at `path` against the model on images [N,C,H,W]. Raises RuntimeError where they differ much."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     ours, theirs = [], []
     with torch.no_grad():
