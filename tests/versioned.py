@@ -6,12 +6,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from conftest import REPOSITORY, TINY, environment, planned
+from conftest import PEOPLE, REPOSITORY, TINY, environment, planned
 from ruamel.yaml import YAML
 
 from robust_distillation.config.parsing import overlaid
-
-PEOPLE = {f"GIT_{role}_{what}": "t@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
 
 def attempt(tree: Path, *command: str, **variables: str) -> subprocess.CompletedProcess:
