@@ -116,12 +116,12 @@ def test_official_protocol_is_not_tuned(tmp_path):
 def test_every_method_has_the_grid_or_its_own_of_the_same_size(tmp_path):
     tuning = {
         "training": SHORT,
-        "grid": {"learning_rate": [1, 0.5], "drop_last": [False]},
+        "grid": {"drop_last": [False], "learning_rate": [1, 0.5]},
         "methods": {"trades": {"beta": [3, 6], "learning_rate": [0.3]}},
     }
     experiment = experiment_with(tmp_path, tuning)
-    rates = ["learning_rate=1.0,drop_last=false", "learning_rate=0.5,drop_last=false"]
-    betas = [f"learning_rate=0.3,drop_last=false,beta={beta}" for beta in ("3.0", "6.0")]
+    rates = ["drop_last=false,learning_rate=1.0", "drop_last=false,learning_rate=0.5"]
+    betas = [f"drop_last=false,learning_rate=0.3,beta={beta}" for beta in ("3.0", "6.0")]
     assert {name: list(found) for name, found in experiment.candidates.items()} == {
         name: betas if name == "trades" else rates for name in experiment.methods
     }
