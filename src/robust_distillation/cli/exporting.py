@@ -39,8 +39,8 @@ def model(run: str, target: str, checkpoint: str | None, path: str, overlay: str
 
     found = export_model(experiment, run, chosen, checkpoint, Path(target))
     click.echo(
-        f"{target}: model.safetensors, architecture.py, config.json, README.md, model.onnx; ONNX Runtime gives the same "
-        f"{found.images} predictions, its logits differ by {found.difference:.2g} at most"
+        f"{target}: model.safetensors, architecture.py, config.json, README.md, model.onnx; ONNX Runtime gives the "
+        f"same {found.images} predictions, its logits differ by {found.difference:.2g} at most"
     )
 
 

@@ -61,7 +61,9 @@ def selection(metadata: dict[str, Any]) -> str:
     split = "test" if metadata["dataset"]["selects_on_test"] else "validation"
     rule = metadata["training"]["selection"]
     attack = SELECTIONS[rule["by"]].format(**rule)
-    return f"the highest accuracy on the {split} split under {attack}, ties by clean accuracy: epoch {metadata['epoch']}"
+    return (
+        f"the highest accuracy on the {split} split under {attack}, ties by clean accuracy: epoch {metadata['epoch']}"
+    )
 
 
 def about_attack(name: str) -> str:
