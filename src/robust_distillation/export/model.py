@@ -37,6 +37,9 @@ def export_model(experiment: Experiment, name: str, chosen: Model, checkpoint: s
     for file in (attacked, chosen.folder / "record.json"):
         if not file.is_file():
             raise UserError(f"{file}: is not there yet. Run the experiment first: robust-distillation reproduce")
+    record, digest = read_json(chosen.folder / "record.json"), sha256(weights)
+    if record["outputs"].get(str(weights)) != digest:
+        raise UserError(f"{weights}: is not the file that its record tells of. Remove it and run the experiment again")
     outcomes = read_outcomes([attacked])
     outcomes = outcomes[outcomes["checkpoint"].eq(checkpoint)]
     model, dataset = load_model(weights), metadata["dataset"]
@@ -50,18 +53,20 @@ def export_model(experiment: Experiment, name: str, chosen: Model, checkpoint: s
         write_json(temporary / "config.json", _config(metadata))
         write_onnx(model, tuple(dataset["shape"]), temporary / "model.onnx")
         found = agreement(model, temporary / "model.onnx", images)
-        hashes = {"checkpoint": sha256(weights), "outcomes": sha256(attacked)}
         keys = {**chosen.keys, "checkpoint": checkpoint}
         parameters = sum(parameter.numel() for parameter in model.parameters())
-        values = _card(experiment, metadata, keys, hashes, read_json(chosen.folder / "record.json"))
         text = card.render(
-            **values,
+            **_about(experiment, metadata, keys, record),
             name=name,
             parameters=f"{parameters:,}",
             rows=card.measured(outcomes),
             table=card.over_seeds(layout.tables / "main.csv", keys),
             agreement=found,
-            hashes={**hashes, "record": sha256(chosen.folder / "record.json")},
+            hashes={
+                "checkpoint": digest,
+                "record": sha256(chosen.folder / "record.json"),
+                "outcomes": sha256(attacked),
+            },
         )
         write_text(temporary / "README.md", text)
         for file in temporary.iterdir():
@@ -87,8 +92,8 @@ def _config(metadata: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _card(
-    experiment: Experiment, metadata: dict[str, Any], keys: dict[str, Any], hashes: dict[str, str], record: dict
+def _about(
+    experiment: Experiment, metadata: dict[str, Any], keys: dict[str, Any], record: dict[str, Any]
 ) -> dict[str, Any]:
     """What the card says of where the model comes from."""
     architecture, threat, method = metadata["architecture"], metadata["threat_model"], metadata.get("method")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ def write_onnx(model: nn.Module, shape: tuple[int, int, int], path: Path) -> Non
     """Input `images` [batch,C,H,W] in [0,1], output `logits` [batch,K]; the batch may have any size.
 
     The same model gives the same bytes. Where its code lay on this machine is not written."""
+    logging.getLogger("onnx_ir").setLevel(logging.WARNING)
+    logging.getLogger("onnxscript").setLevel(logging.WARNING)
     batch = torch.export.Dim("batch")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about torch's own internals
@@ -44,7 +47,7 @@ def write_onnx(model: nn.Module, shape: tuple[int, int, int], path: Path) -> Non
 
 
 def agreement(model: nn.Module, path: Path, images: Tensor) -> Agreement:
-    """Holds the file at `path` against the model on images [N,C,H,W]. Raises RuntimeError where they differ much."""
+    """Holds the file at `path` against the model on images [N,C,H,W]. Raises RuntimeError where they differ."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     ours, theirs = [], []
     with torch.no_grad():
