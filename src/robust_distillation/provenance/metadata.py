@@ -10,8 +10,8 @@ of it, is made again. So the records of an experiment lie in `results/EXPERIMENT
 - a run takes it away when it starts and writes it when it ends, well or not. What was killed leaves none, and DVC has
   nothing that it could version; the next start writes it.
 
-The teacher's cache is not versioned, but its records are: they say of which teacher it was, and Snakemake asks that even
-where the cache itself is missing.
+The teacher's cache is not versioned, but its records are: they say of which teacher it was, and Snakemake asks that
+even where the cache itself is missing.
 """
 
 from __future__ import annotations
