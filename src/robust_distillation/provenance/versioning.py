@@ -41,11 +41,16 @@ def stage(experiment: Experiment, files: list[str]) -> dict[str, Any]:
 
 def _artefacts(experiment: Experiment, layout: Layout) -> list[Path]:
     """All that it makes but tables and metrics, which git keeps, the cache, which can be filled again, and logs."""
-    optional = {"structure": experiment.file.structure is not None, "transfer": bool(experiment.file.transfer)}
+    optional = {
+        "teachers": bool(experiment.teachers),
+        "structure": experiment.file.structure is not None,
+        "transfer": bool(experiment.file.transfer),
+    }
     return [
         layout.data,
         layout.record(layout.data),
-        *(layout.root / name for name in ("teachers", "students", "outcomes")),
+        layout.root / "students",
+        layout.root / "outcomes",
         *(layout.root / name for name, asked in optional.items() if asked),
         layout.figures,
         layout.tracked,
