@@ -77,9 +77,10 @@ def test_story_of_a_clone_and_a_change_that_comes_back(origin, tmp_path):
     run(clone, "dvc", "pull")
     assert not (clone / "results/tiny/cache").exists()
     assert plan(clone) == set()
-    for file in (clone / "results").rglob("*.safetensors"):
-        file.touch()
-    assert plan(clone) == set()
+    for pattern in ("*.parquet", "students/**/*.safetensors", "teachers/**/*.safetensors", "data.json"):
+        for file in (clone / "results/tiny").rglob(pattern):
+            file.touch()
+        assert plan(clone) == set()
     assert "up to date" in run(clone, "dvc", "status")
 
     kept = {file.name: file.read_bytes() for file in (clone / "results/tiny/.metadata").iterdir()}
@@ -182,9 +183,13 @@ def test_records_follow_the_folder_while_it_is_there(records):
     assert (metadata.RECORDS / first.name).read_text() == '{"rule": "another"}'
     assert (metadata.RECORDS / rest[0].name).read_bytes() == rest[0].read_bytes()
     assert not (metadata.RECORDS / rest[1].name).exists()
+
+
+def test_records_of_the_cache_are_kept_without_it(records):
+    shutil.rmtree(records.caches)
+    metadata.keep(records)
     cache = urlsafe_b64encode(str(records.cache("wide", "logits")).encode()).decode()
-    assert (metadata.RECORDS / cache).is_file()  # belongs to this folder's cache
-    assert not (records.metadata / cache).exists()
+    assert (records.metadata / cache).is_file()
 
 
 def test_what_was_killed_leaves_nothing_to_version_until_the_next_start(records):

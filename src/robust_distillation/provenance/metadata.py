@@ -10,7 +10,8 @@ of it, is made again. So the records of an experiment lie in `results/EXPERIMENT
 - a run takes it away when it starts and writes it when it ends, well or not. What was killed leaves none, and DVC has
   nothing that it could version; the next start writes it.
 
-The teacher's cache is not versioned, and neither are its records: they belong to the files of this folder.
+The teacher's cache is not versioned, but its records are: they say of which teacher it was, and Snakemake asks that
+even where the cache itself is missing.
 """
 
 from __future__ import annotations
@@ -50,13 +51,14 @@ def forget(layout: Layout) -> None:
 
 
 def keep(layout: Layout) -> None:
-    """Writes the folder: the records of all files that are there and whole. It is complete or absent."""
+    """Writes the folder: the records of all files that are there and whole, and of the cache. Complete or absent."""
     layout.root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=layout.root, prefix=".metadata.") as folder:
         written = Path(folder) / "written"
         written.mkdir()
         for name, output in _of(layout):
-            if output.exists() and not (SNAKEMAKE / "incomplete" / name).exists():
+            there = output.exists() or output.is_relative_to(layout.caches)
+            if there and not (SNAKEMAKE / "incomplete" / name).exists():
                 _copy(RECORDS / name, written / name)
         forget(layout)
         written.rename(layout.metadata)
@@ -68,7 +70,7 @@ def _of(layout: Layout) -> Iterator[tuple[Path, Path]]:
         if file.is_file():
             name = file.relative_to(RECORDS)
             output = Path(urlsafe_b64decode("".join(part.removeprefix("@") for part in name.parts)).decode())
-            if output.is_relative_to(layout.root) and not output.is_relative_to(layout.caches):
+            if output.is_relative_to(layout.root):
                 yield name, output
 
 
