@@ -205,6 +205,7 @@ students: {small: {width: 2}}
 methods: {natural: ~, trades: ~, ard: ~, rslad: ~, gacd: ~}
 evaluation: {images: 16, attacks: [fgsm], checkpoints: [last]}
 robustness: ~
+claims: ~
 """)
     command = [sys.executable, "-m", "robust_distillation.cli", "reproduce"]
     command += ["--experiment", "experiments/fashion_mnist.yaml", "--overlay", "small.yaml"]
@@ -251,6 +252,7 @@ evaluation: {images: 10, attacks: [fgsm], checkpoints: [best], block_size: 4, jo
 structure: {images: 10}
 robustness: ~
 transfer: ~
+claims: ~
 """)
     result = snakemake(tree, "--cores", "2", overlay="odd.yaml")
     assert result.returncode == 0, result.stdout + result.stderr
@@ -321,6 +323,8 @@ def test_official_protocol_with_imported_and_surrogate_teachers_runs_to_its_tabl
     tiny["dataset"]["padding"] = 0
     tiny["evaluation"] |= {"surrogate": "accurate", "attacks": ["fgsm", "pgd_sat", "transfer_pgd20"]}
     tiny["structure"] = {"images": 4}
+    kept = {"autoattack-best-trades", "autoattack-best-iad"}
+    tiny["claims"] = dict.fromkeys(set(experiment["claims"]) - kept)
     tiny["tables"] = {
         name: {"methods": ["trades", "iad", "rslad", "rslad-inner-own"], "metrics": None} if name in tables else None
         for name in experiment["tables"]
@@ -339,6 +343,10 @@ def test_official_protocol_with_imported_and_surrogate_teachers_runs_to_its_tabl
     assert rslad["difference"].dropna().tolist() == pytest.approx(
         (rslad["mean"] - rslad["published"]).dropna().tolist()
     )
+    claims = pd.read_csv(results / "tables/claims.csv").set_index("claim")
+    assert claims["published"].to_dict() == {"autoattack-best-trades": 2.26, "autoattack-best-iad": 2.39}
+    assert set(claims["mark"]) == {"P"}
+    assert claims["source"].str.startswith("RSLAD (Zi 2021), Table 3: https://").all()
     own = main[main["student"].eq("-") & main["teacher"].eq("accurate")]
     assert set(own["method"]) == {"pyautoattack_resnet18"}
     shown = (results / "tables/white-box.md").read_text()
