@@ -10,6 +10,7 @@ include: "workflow/rules/students.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/analyses.smk"
 include: "workflow/rules/reporting.smk"
+include: "workflow/rules/report.smk"
 
 
 rule all:
@@ -19,3 +20,4 @@ rule all:
         rules.draw_figures.output,
         [layout.tables / f"{name}.csv" for name in ANALYSES],
         rules.track.output,
+        rules.report_html.output,

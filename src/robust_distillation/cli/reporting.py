@@ -116,6 +116,26 @@ def track(path: str, overlay: str | None) -> None:
     click.echo(f"{len(ids)} runs of experiment {experiment.name} are in MLflow")
 
 
+@click.command()
+@experiment_options
+@example("report")
+def report(path: str, overlay: str | None) -> None:
+    """Make the report: what came out, as one HTML file that needs no network."""
+    from robust_distillation.config import load
+    from robust_distillation.files import sha256, write_text
+    from robust_distillation.provenance import steps
+    from robust_distillation.provenance.record import Recorder
+    from robust_distillation.reporting.report.page import page
+    from robust_distillation.reporting.report.sources import sources
+
+    experiment = load(path, overlay)
+    recorder = Recorder("report", experiment.matrix(), steps.report_code())
+    output = Layout(experiment.name).report
+    write_text(output, page(experiment))
+    inputs = {file: sha256(file) for file in sources(experiment)}
+    recorder.write(Layout(experiment.name).record(output), inputs, [output])
+
+
 def _outcomes(experiment: Experiment, layout: Layout) -> pd.DataFrame:
     from robust_distillation.evaluation.outcomes import read_outcomes
 
@@ -128,4 +148,4 @@ def _matrix(experiment: Experiment) -> Any:
     return Matrix(**experiment.matrix())
 
 
-COMMANDS = (tabulate, draw_figures, report_structure, report_transfer, track)
+COMMANDS = (tabulate, draw_figures, report_structure, report_transfer, track, report)

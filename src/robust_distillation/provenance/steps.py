@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from robust_distillation import attacks, data, methods, models
 from robust_distillation.config import ON_SURROGATE, Experiment, Run
+from robust_distillation.files import digest, sha256
 from robust_distillation.provenance.fingerprint import PACKAGE, fingerprint
+from robust_distillation.reporting.report.sources import TEMPLATES
 
 
 def _code(*modules: str, of: tuple[str, ...] = ()) -> str:
@@ -95,6 +97,12 @@ def structure_report_code() -> str:
 
 def transfer_report_code() -> str:
     return _code("reporting.transfer")
+
+
+def report_code() -> str:
+    """Of the modules and of the templates, which are no Python."""
+    templates = {file.name: sha256(file) for file in sorted(TEMPLATES.rglob("*")) if file.is_file()}
+    return digest([_code("reporting.report.page"), templates])
 
 
 def tracking_code() -> str:
