@@ -23,9 +23,9 @@ CONFIG: dict[str, Any] = {
     "font": "system-ui, sans-serif",
     "view": {"stroke": None},
     "axis": {
-        "labelColor": "currentColor", "titleColor": "currentColor", "gridColor": "var(--rule)", "tickColor": "var(--rule)",
-        "domainColor": "var(--rule)", "labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal",
-        "labelLimit": 150, "tickCount": 6,
+        "labelColor": "currentColor", "titleColor": "currentColor", "gridColor": "var(--rule)",
+        "tickColor": "var(--rule)", "domainColor": "var(--rule)", "labelFontSize": 11, "titleFontSize": 12,
+        "titleFontWeight": "normal", "labelLimit": 150, "tickCount": 6,
     },
     "line": {"strokeWidth": 1.8}, "text": {"color": "currentColor"}, "rule": {"color": "currentColor"},
 }  # fmt: skip
@@ -51,44 +51,61 @@ def _rounded(found: re.Match[str]) -> str:
     return f"{float(found[0]):.1f}".removesuffix(".0")
 
 
-def colour(names: list[str], by: str = "method") -> alt.Color:
-    keys = {key.name: key for key in legend(names)}
-    scale = alt.Scale(domain=list(keys), range=[key.colour for key in keys.values()])
-    return alt.Color(by, type="nominal", scale=scale, legend=None)
+def _coloured(keys: list[Key]) -> dict[str, Any]:
+    scale = alt.Scale(domain=[key.name for key in keys], range=[key.colour for key in keys])
+    return {"type": "nominal", "scale": scale, "legend": None}
 
 
-def shape(names: list[str], by: str = "method") -> alt.Shape:
-    keys = {key.name: key for key in legend(names)}
-    scale = alt.Scale(domain=list(keys), range=[key.path for key in keys.values()])
-    return alt.Shape(by, type="nominal", scale=scale, legend=None)
+def _shaped(keys: list[Key]) -> dict[str, Any]:
+    scale = alt.Scale(domain=[key.name for key in keys], range=[key.path for key in keys])
+    return {"type": "nominal", "scale": scale, "legend": None}
+
+
+def colour(names: list[str]) -> alt.Color:
+    return alt.Color("method", **_coloured(legend(names)))
+
+
+def shape(names: list[str]) -> alt.Shape:
+    return alt.Shape("method", **_shaped(legend(names)))
 
 
 def number(name: str, title: str, domain: tuple[float, float] | None = None, **more: Any) -> dict[str, Any]:
-    """An axis of numbers, from a domain that is not zero unless it says so."""
-    scale = alt.Scale(domain=list(domain), nice=False) if domain else alt.Scale(zero=False)
+    """An axis of numbers: over `domain`, or about what occurs."""
+    scale = alt.Scale(domain=list(domain), nice=False) if domain else alt.Scale(zero=False, nice=False, padding=10)
     return {"shorthand": name, "type": "quantitative", "title": title, "scale": scale, **more}
 
 
+def rows(column: str, order: list[str]) -> alt.Y:
+    """A row per value of `column`."""
+    axis = alt.Axis(domain=False, ticks=False, labelLimit=170)
+    return alt.Y(column, type="nominal", sort=order, title=None, axis=axis)
+
+
+def _methods(frame: pd.DataFrame, names: list[str]) -> alt.Y:
+    return rows("method", [name for name in [TEACHER, *names] if name in set(frame["method"])])
+
+
 def lines(
-    frame: pd.DataFrame, names: list[str], x: tuple[str, str], y: tuple[str, str], label: str, band: bool = True
+    frame: pd.DataFrame, names: list[str], x: tuple[str, str], y: tuple[str, str], marked: float | None = None
 ) -> alt.LayerChart:
     """A line per method with its marks, and its range over the seeds shaded.
 
-    frame: method, the columns of x and y (name and title), low, high, and `label`, a sentence about each point.
+    frame: method, the columns of x and y (name and title), low, high, and label, what is said of each point. At
+    `marked` stands a dashed line.
     """
-    at = alt.X(
-        **number(*x, axis=alt.Axis(grid=False, **({"format": "d", "tickMinStep": 1} if x[0] == "epoch" else {})))
-    )
-    value = alt.Y(**number(*y, domain=(0, 100)))
-    base = alt.Chart(frame)
+    axis = alt.Axis(grid=False, format="d", tickMinStep=1) if frame[x[0]].dtype.kind == "i" else alt.Axis(grid=False)
+    at, value, base = alt.X(**number(*x, axis=axis)), alt.Y(**number(*y, domain=(0, 100))), alt.Chart(frame)
     line = base.mark_line().encode(x=at, y=value, color=colour(names))
-    points = base.mark_point(filled=True, opacity=1, size=26).encode(
-        x=at, y=value, color=colour(names), shape=shape(names), description=f"{label}:N"
+    points = base.mark_point(filled=True, opacity=1, size=34).encode(
+        x=at, y=value, color=colour(names), shape=shape(names), description="label:N"
     )
-    if not band or frame["low"].equals(frame["high"]):
-        return alt.layer(line, points)
-    area = base.mark_area(opacity=0.13).encode(x=at, y=alt.Y("low:Q"), y2="high:Q", color=colour(names))
-    return alt.layer(area, line, points)
+    layers = [line, points]
+    if not frame["low"].equals(frame["high"]):
+        layers.insert(0, base.mark_area(opacity=0.13).encode(x=at, y="low:Q", y2="high:Q", color=colour(names)))
+    if marked is not None:
+        place = alt.Chart(pd.DataFrame({x[0]: [marked]}))
+        layers.insert(0, place.mark_rule(strokeDash=[4, 3], opacity=0.6).encode(x=at))
+    return alt.layer(*layers)
 
 
 def scatter(frame: pd.DataFrame, names: list[str], x: tuple[str, str], y: tuple[str, str]) -> alt.LayerChart:
@@ -97,11 +114,11 @@ def scatter(frame: pd.DataFrame, names: list[str], x: tuple[str, str], y: tuple[
         "x": alt.X(**number(*x)), "y": alt.Y(**number(*y)), "color": colour(names), "shape": shape(names),
         "description": "label:N",
     }  # fmt: skip
-    seeds = alt.Chart(frame[frame["seed"].notna()]).mark_point(filled=True, size=22, opacity=0.45).encode(**encoded)
+    seeds = alt.Chart(frame[frame["seed"].notna()]).mark_point(filled=True, size=30, opacity=0.5)
     means = alt.Chart(frame[frame["seed"].isna()]).mark_point(
-        filled=True, size=110, opacity=1, stroke="var(--page)", strokeWidth=1
+        filled=True, size=120, opacity=1, stroke="var(--page)", strokeWidth=1
     )
-    return alt.layer(seeds, means.encode(**encoded))
+    return alt.layer(seeds.encode(**encoded), means.encode(**encoded))
 
 
 def dots(
@@ -111,50 +128,54 @@ def dots(
 
     frame: method, value, low, high (missing: none), seed (missing: the mean), label. A teacher comes first.
     """
-    shown = [name for name in [TEACHER, *names] if name in set(frame["method"])]
-    row = alt.Y("method:N", sort=shown, title=None, axis=alt.Axis(domain=False, ticks=False))
+    row = _methods(frame, names)
     encoded = {
         "x": alt.X(**number("value", title, domain)), "y": row, "color": colour(names), "shape": shape(names),
         "description": "label:N",
     }  # fmt: skip
     means, seeds = frame[frame["seed"].isna()], frame[frame["seed"].notna()]
-    layers = [alt.Chart(seeds).mark_point(filled=True, size=16, opacity=0.55, yOffset=8).encode(**encoded)]
+    layers = [alt.Chart(seeds).mark_point(filled=True, size=22, opacity=0.6, yOffset=8).encode(**encoded)]
     if means["low"].notna().any():
         bar = alt.Chart(means.dropna(subset=["low"])).mark_rule(strokeWidth=2)
-        layers.append(bar.encode(x=alt.X("low:Q"), x2="high:Q", y=row, color=colour(names)))
+        layers.append(bar.encode(x="low:Q", x2="high:Q", y=row, color=colour(names)))
     layers.append(alt.Chart(means).mark_point(filled=True, size=75, opacity=1).encode(**encoded))
     return alt.layer(*layers)
 
 
-def height_of(rows: int) -> int:
-    return 48 + ROW * rows
+def forest(frame: pd.DataFrame, names: list[str], title: str) -> alt.LayerChart:
+    """A row per difference with its interval, hollow where that holds zero: columns row, method, value, low, high,
+    apart, label; from the top as they come."""
+    row, base = rows("row", list(frame["row"])), alt.Chart(frame)
+    zero = alt.Chart(pd.DataFrame({"low": [0]})).mark_rule(opacity=0.6).encode(x="low:Q")
+    bar = base.mark_rule(strokeWidth=1.8).encode(x="low:Q", x2="high:Q", y=row, color=colour(names))
+    filled = alt.Fill("method", **_coloured(legend(names)))
+    marks = base.mark_point(size=55, opacity=1, strokeWidth=1.6).encode(
+        x=alt.X(**number("value", title)), y=row, shape=shape(names), description="label:N",
+        stroke=alt.Stroke("method", **_coloured(legend(names))),
+        fill=alt.condition("datum.apart", filled, alt.value("var(--page)")),
+    )  # fmt: skip
+    return alt.layer(zero, bar, marks)
 
 
 def attack_keys(metrics: list[str]) -> list[Key]:
     """From clean to the strongest: from pale to dark, each with a shape of its own."""
     last = max(len(metrics) - 1, 1)
-    return [
-        Key(
-            name,
-            f"color-mix(in srgb, var(--accent) {25 + round(75 * place / last)}%, var(--page))",
-            SHAPES[place % len(SHAPES)],
-        )
-        for place, name in enumerate(metrics)
-    ]
+    shades = [f"color-mix(in srgb, var(--accent) {30 + 70 * place // last}%, var(--page))" for place in range(last + 1)]
+    return [Key(name, shades[place], SHAPES[place % len(SHAPES)]) for place, name in enumerate(metrics)]
 
 
 def by_attack(frame: pd.DataFrame, names: list[str], metrics: list[str]) -> alt.LayerChart:
     """A row per method, a mark per attack: columns method, metric, value, label."""
-    keys = attack_keys(metrics)
-    shown = [name for name in [TEACHER, *names] if name in set(frame["method"])]
-    row = alt.Y("method:N", sort=shown, title=None, axis=alt.Axis(domain=False, ticks=False))
-    base = alt.Chart(frame)
-    ranges = base.mark_rule(strokeWidth=1, opacity=0.4).encode(
-        x=alt.X("min(value):Q", scale=alt.Scale(domain=[0, 100])), x2="max(value):Q", y=row
-    )
+    keys, row, base = attack_keys(metrics), _methods(frame, names), alt.Chart(frame)
+    at = number("value", "accuracy (%)", (0, 100))
+    ends = {"x": alt.X(**at | {"shorthand": "min(value)"}), "x2": "max(value):Q"}
     marks = base.mark_point(filled=True, size=65, opacity=1).encode(
-        x=alt.X(**number("value", "accuracy (%)", (0, 100))), y=row, description="label:N",
-        color=alt.Color("metric:N", scale=alt.Scale(domain=metrics, range=[k.colour for k in keys]), legend=None),
-        shape=alt.Shape("metric:N", scale=alt.Scale(domain=metrics, range=[k.path for k in keys]), legend=None),
+        x=alt.X(**at), y=row, description="label:N",
+        color=alt.Color("metric", **_coloured(keys)), shape=alt.Shape("metric", **_shaped(keys)),
     )  # fmt: skip
-    return alt.layer(ranges, marks)
+    return alt.layer(base.mark_rule(strokeWidth=1, opacity=0.4).encode(y=row, **ends), marks)
+
+
+def height_of(count: int, row: int = ROW) -> int:
+    """Pixels of a chart with so many rows."""
+    return 48 + row * count

@@ -6,15 +6,17 @@ from collections import defaultdict
 from typing import Any
 
 from robust_distillation.reporting import cost
+from robust_distillation.reporting.report.dag import edges, layers
 from robust_distillation.reporting.report.material import Material
 from robust_distillation.reporting.report.parts import Cell, Group, Head, Section, Table
+from robust_distillation.reporting.report.records import duration, seconds
 
 
 def section(material: Material) -> Section:
     lead = (
-        "Seconds are those of the jobs as they ran, jobs beside each other included, so that they add up to more than the "
-        "time on the clock. Floating-point operations are counted, not measured: forward passes of an image, twice as much "
-        "for a gradient in it, three times for a training step."
+        "Seconds are those of the jobs as they ran, jobs beside each other included, so that they add up to more "
+        "than the time on the clock. Floating-point operations are counted, not measured: forward passes of an "
+        "image, twice as much for a gradient in it, three times for a training step."
     )
     return Section("cost", "What it cost", lead, [Group("", [_by_step(material), _by_method(material)])])
 
@@ -26,10 +28,12 @@ def _by_step(material: Material) -> Table:
     flops = cost.costs(material.experiment).flops
     rows = []
     total = sum(map(seconds, material.records.values()))
-    for step, found in steps.items():
+    for step in sorted(steps, key=layers(steps, edges(material.records.values())).__getitem__):
+        found = steps[step]
         spent = sum(map(seconds, found))
         rows.append([
-            Cell(step), Cell(str(len(found)), len(found)), Cell(duration(spent), spent, share=spent / total if total else 0),
+            Cell(step), Cell(str(len(found)), len(found)),
+            Cell(duration(spent), spent, share=spent / total if total else 0),
             Cell(f"{flops[step] / 1e12:,.1f}", flops[step]) if step in flops else Cell(""),
         ])  # fmt: skip
     heads = [Head("Step", number=False), Head("Jobs"), Head("Time"), Head("TFLOP")]
@@ -59,17 +63,3 @@ def _by_method(material: Material) -> Table:
     heads = [Head("Method", number=False), Head("Student", number=False), Head("Runs")]
     heads += [Head("Time a run"), Head("TFLOP a run"), Head("Reads from the cache")]
     return Table("Training of one student by each method, mean over its runs.", [heads], rows, texts=2)
-
-
-def seconds(record: dict[str, Any]) -> float:
-    return record["time"]["seconds"]
-
-
-def duration(spent: float) -> str:
-    """As people say it."""
-    if spent < 60:
-        return f"{spent:.1f} s"
-    minutes, rest = divmod(round(spent), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02} s"
-    return f"{minutes // 60} h {minutes % 60:02} min"

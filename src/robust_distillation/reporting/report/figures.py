@@ -35,7 +35,7 @@ def _curves(material: Material, teacher: str, student: str) -> Figure:
         frame = looked.groupby(["method", "epoch"], sort=False)["value"].agg(["mean", "min", "max"]).reset_index()
         frame = frame.rename(columns={"mean": "value", "min": "low", "max": "high"})
         frame["label"] = [f"{row.method}, epoch {row.epoch}: {row.value:.1f} %" for row in frame.itertuples()]
-        chart = charts.lines(frame, names, ("epoch", "epoch"), ("value", "accuracy (%)"), "label")
+        chart = charts.lines(frame, names, ("epoch", "epoch"), ("value", "accuracy (%)"))
         last = frame.groupby("method")["value"].last()
         said = ", ".join(f"{name} {last[name]:.1f}" for name in names if name in last)
         panels.append(charts.panel(chart, f"{title}, accuracy in percent by epoch; after the last: {said}", title))
@@ -45,8 +45,8 @@ def _curves(material: Material, teacher: str, student: str) -> Figure:
 
 def trade_off(material: Material) -> Section:
     lead = (
-        "Clean accuracy against that under the strongest attack: what is further up and to the right is better in both. "
-        "Beside all models the robust ones closer: those that keep at least half of the best one's robustness."
+        "Clean accuracy against that under the strongest attack: what is further up and to the right is better in "
+        "both. Beside all models the robust ones closer: those that keep at least half of the best one's robustness."
     )
     groups = [Group(of_pair(*pair), [_trade_off(material, *pair)]) for pair in material.matrix.pairs]
     return Section("trade-off", "Clean against robust accuracy", lead, groups)

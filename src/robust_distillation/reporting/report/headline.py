@@ -10,8 +10,11 @@ from robust_distillation.reporting.report import charts
 from robust_distillation.reporting.report.marks import TEACHER, legend
 from robust_distillation.reporting.report.material import Material
 from robust_distillation.reporting.report.parts import Facts, Figure, Group, Section, of_pair
-from robust_distillation.reporting.report.results import of_comparison
+from robust_distillation.reporting.report.records import commit, machine, minute
+from robust_distillation.reporting.report.results import of_comparison, spread
 from robust_distillation.reporting.tables import at_headline, metric_title
+
+LED = 3  # comparisons at most that are told in words
 
 
 def section(material: Material) -> Section:
@@ -25,16 +28,31 @@ def section(material: Material) -> Section:
         ("Matrix", _matrix(material)),
         ("Strongest attack", metric_title(material.strongest)),
         ("Made", _when(material)),
-        ("On", "; ".join(dict.fromkeys(_machine(record["hardware"]) for record in material.records.values()))),
+        ("On", "; ".join(dict.fromkeys(machine(record["hardware"]) for record in material.records.values()))),
         ("Code", "; ".join(dict.fromkeys(commit(record) for record in material.records.values()))),
     ]  # fmt: skip
     groups = [Group("", [Facts(facts)])]
     groups += [Group(of_pair(*pair), [_at_a_glance(material, *pair)]) for pair in material.matrix.pairs]
-    lead = (
-        f"Accuracy of the students under {metric_title(material.strongest)} and on clean images at the checkpoint "
-        f"{material.first}: what remains of this page says how far to trust it."
-    )
+    lead = " ".join(_said(material, *pair) for pair in material.matrix.pairs[:LED])
     return Section("overview", "At a glance", lead, groups)
+
+
+def _said(material: Material, teacher: str, student: str) -> str:
+    """The highest robust accuracy, which need not be told apart from the next."""
+    rows = of_comparison(at_headline(material.table, material.matrix), teacher, student)
+    title = metric_title(material.strongest)
+    rows = rows.set_index(["method", "metric"])
+    itself = rows["student"].eq(ITSELF)
+    taught, own = rows[itself]["mean"], rows[~itself]
+    best = own.xs(material.strongest, level="metric")["mean"].idxmax()
+    robust, clean = own.loc[(best, material.strongest)], own.loc[(best, "clean"), "mean"]
+    said = (
+        f"Of the students {student}, {best} has the highest {title} accuracy: {spread(robust['mean'], robust['sd'])} "
+        f"%, at {clean:.2f} % on clean images"
+    )
+    if taught.empty:
+        return f"{said}."
+    return f"{said}; the teacher {teacher} has {taught.xs(material.strongest, level='metric').iloc[0]:.2f} %."
 
 
 def _matrix(material: Material) -> str:
@@ -49,25 +67,7 @@ def _matrix(material: Material) -> str:
 def _when(material: Material) -> str:
     times = [record["time"] for record in material.records.values()]
     first, last = min(time["started"] for time in times), max(time["ended"] for time in times)
-    return f"{_minute(first)} to {_minute(last)} UTC"
-
-
-def _minute(moment: str) -> str:
-    """Records are in UTC."""
-    return moment[:16].replace("T", " ")
-
-
-def _machine(hardware: dict) -> str:
-    gpu = f", {hardware['gpu']}" if hardware["gpu"] else ""
-    return f"{hardware['cpu']}, {hardware['cores']} cores{gpu}"
-
-
-def commit(record: dict) -> str:
-    """The commit a record names."""
-    if record["git"] is None:
-        return "outside a repository"
-    changed = " with local changes" if record["git"]["dirty"] else ""
-    return f"git {record['git']['commit'][:12]}{changed}"
+    return f"{minute(first)} to {minute(last)} UTC"
 
 
 def _at_a_glance(material: Material, teacher: str, student: str) -> Figure:
@@ -95,7 +95,7 @@ def dotted(rows: pd.DataFrame, seeds: pd.DataFrame, title: str) -> pd.DataFrame:
     """Rows of a tidy table and values per seed, of one metric, as `charts.dots` takes them."""
     means = pd.DataFrame({
         "method": rows["method"].where(rows["student"] != ITSELF, TEACHER), "value": rows["mean"],
-        "low": rows["ci_low"], "high": rows["ci_high"], "seed": None,
+        "low": rows["ci_low"].clip(0, 100), "high": rows["ci_high"].clip(0, 100), "seed": None,
     })  # fmt: skip
     means["label"] = [f"{row.method}: {title} {row.value:.2f}" + _interval(row) for row in means.itertuples()]
     own = seeds[seeds["student"] != ITSELF]

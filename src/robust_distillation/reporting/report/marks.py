@@ -1,4 +1,4 @@
-"""How each method looks in every chart: a colour and a shape, told apart without colour vision and in black and white."""
+"""How each method looks in every chart: a colour and a shape, so that it is known in black and white, too."""
 
 from __future__ import annotations
 

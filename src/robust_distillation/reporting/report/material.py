@@ -31,6 +31,7 @@ class Material:
     curves: pd.DataFrame
     tables: dict[str, pd.DataFrame]  # by name, as tables/NAME.csv
     records: dict[Path, dict[str, Any]]
+    robustness: dict[Path, dict[str, Any]]  # accuracy against eps, by file
 
     @property
     def layout(self) -> Layout:
@@ -67,6 +68,7 @@ def gather(experiment: Experiment) -> Material:
         curves=read_curves(experiment.runs, layout),
         tables={file.stem: read_table(file) for file in sources.tables(experiment)},
         records={file: read_json(file) for file in sources.records(experiment)},
+        robustness={file: read_json(file) for file in sources.robustness(experiment)},
     )
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from robust_distillation.config import NO_TEACHER
 from robust_distillation.evaluation.outcomes import ITSELF
-from robust_distillation.reporting import formats, structure, tables
+from robust_distillation.reporting import formats, structure, tables, transfer
 from robust_distillation.reporting.report.material import Material
 from robust_distillation.reporting.report.parts import Cell, Group, Head, Section, Table, Text, anchor, of_pair
 from robust_distillation.reporting.tables import metric_title
@@ -36,7 +36,7 @@ def section(material: Material) -> Section:
 
 
 def _beside_published(view: tables.View, teacher: str, student: str) -> Table:
-    """A row per method and checkpoint, for each metric ours and, where something was published, that and the difference."""
+    """A row per method and checkpoint; for each metric ours and, where it was published, that and the difference."""
     rows = of_comparison(view.table, teacher, student)
     metrics = [metric for metric in view.matrix.metrics if metric in set(rows["metric"])]
     beside = {metric for metric in metrics if rows.loc[rows["metric"] == metric, "published"].notna().any()}
@@ -107,23 +107,28 @@ def structures(material: Material) -> Section | None:
     if "structure" not in material.tables:
         return None
     table = material.tables["structure"]
-    return Section(
-        "structure", "What the students know of the classes", structure.caption(table, material.matrix),
-        _analysed(table, material.matrix, structure.TITLES, "{:.3f}".format),
-    )  # fmt: skip
+    lead = (
+        "How alike a student's picture of the classes is to its teacher's, and how far an attack moves its features: "
+        "smaller is closer to the teacher, and more robust."
+    )
+    note = Group("", [Text([structure.caption(table, material.matrix)])])
+    groups = _analysed(table, material.matrix, structure.TITLES, "{:.3f}".format)
+    return Section("structure", "Structure and features", lead, [*groups, note])
 
 
 def transfers(material: Material) -> Section | None:
     """Accuracies on other tasks."""
-    groups, leads = [], []
+    groups: list[Group] = []
     for target in material.experiment.file.transfer:
-        from robust_distillation.reporting import transfer
-
         table = material.tables[f"transfer-{target}"]
         titles = {metric: metric_title(metric) for metric in dict.fromkeys(table["metric"])}
-        leads.append(transfer.caption(table, material.matrix))
         groups += _analysed(table, material.matrix, titles, "{:.2f}".format, f"To {target}: ")
-    return Section("transfer", "Transfer to other tasks", " ".join(leads), groups) if groups else None
+        groups.append(Group("", [Text([transfer.caption(table, material.matrix)])]))
+    lead = (
+        "Does robustness come along to another task? The backbones stay as they are, a linear head is trained on "
+        "each, and both are attacked together."
+    )
+    return Section("transfer", "Transfer to other tasks", lead, groups) if groups else None
 
 
 def _analysed(

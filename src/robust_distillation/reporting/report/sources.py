@@ -21,12 +21,21 @@ def tables(experiment: Experiment) -> list[Path]:
     """The tables that are shown."""
     names = ["main", *(["structure"] if experiment.file.structure else [])]
     names += [f"transfer-{target}" for target in experiment.file.transfer]
+    names += ["comparisons"] if getattr(experiment.file, "claims", None) is not None else []  # MERGE
+    names += ["claims"] if getattr(experiment.file, "claims", None) else []
+    names += ["tuning"] if getattr(experiment.file, "tuning", None) else []
     return [Layout(experiment.name).tables / f"{name}.csv" for name in names]
 
 
 def curves(experiment: Experiment) -> list[Path]:
     layout = Layout(experiment.name)
     return [layout.student(run.teacher, run.student, run.method, run.seed) / "metrics.jsonl" for run in experiment.runs]
+
+
+def robustness(experiment: Experiment) -> list[Path]:
+    """Accuracy against eps, where it is asked for; the images lie beside each."""
+    asked = getattr(experiment.file, "robustness", None)  # MERGE
+    return [Layout(experiment.name).robustness(folder) for folder in folders(experiment)] if asked else []
 
 
 def records(experiment: Experiment) -> list[Path]:
@@ -42,11 +51,14 @@ def records(experiment: Experiment) -> list[Path]:
         if experiment.file.structure:
             found.append(layout.record(layout.structure(folder)))
         found += [layout.record(layout.transferred(target, folder)) for target in experiment.file.transfer]
-    return found
+    return found + [layout.record(file) for file in robustness(experiment)]
 
 
 def sources(experiment: Experiment) -> list[Path]:
     """All of them."""
     layout = Layout(experiment.name)
     outcomes = [layout.outcomes(folder) for folder in folders(experiment)]
-    return [layout.data, *outcomes, *curves(experiment), *tables(experiment), *records(experiment)]
+    values = robustness(experiment)
+    images = [file.with_suffix(".npz") for file in values]
+    shown = [layout.data, *outcomes, *curves(experiment), *tables(experiment), *values, *images]
+    return [*shown, *records(experiment)]
