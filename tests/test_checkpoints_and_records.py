@@ -1,10 +1,8 @@
-"""Checkpoints, fingerprints, records, MLflow: what stands beside a number."""
+"""Checkpoints, fingerprints, records: what stands beside a number."""
 
 from __future__ import annotations
 
-import json
 import pickle
-import shutil
 
 import pytest
 import torch
@@ -13,11 +11,9 @@ from conftest import REPOSITORY
 from robust_distillation import attacks, config, data, load_model, methods, models
 from robust_distillation.errors import UserError
 from robust_distillation.files import read_json, replacing, sha256
-from robust_distillation.layout import Layout
 from robust_distillation.models.checkpoint import build_model, read_checkpoint, save_checkpoint
 from robust_distillation.provenance import steps
 from robust_distillation.provenance.fingerprint import _imports, _meaning, _source, _tree, closure, fingerprint
-from robust_distillation.tracking.runs import import_runs
 
 
 def small(name: str) -> dict:
@@ -161,46 +157,3 @@ def test_every_module_is_in_the_fingerprint_of_some_step():
         "robust_distillation.reporting.plan", "robust_distillation.reporting.reproduce",
     }  # fmt: skip
     assert len({steps.student_code(experiment, run) for run in experiment.runs}) == 8
-
-
-def test_import_into_mlflow_twice_changes_nothing_and_completes_what_was_cut_off(finished, tmp_path, monkeypatch):
-    shutil.copytree(finished / "results", tmp_path / "results")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    from mlflow import MlflowClient
-
-    (tmp_path / "tiny.yaml").write_text((finished / "tiny.yaml").read_text())
-    experiment = config.load(REPOSITORY / "params.yaml", tmp_path / "tiny.yaml")
-    layout = Layout("tiny")
-    first = import_runs(experiment, layout)
-    assert set(first) == {
-        "summary", "teacher/wide", "none/small/natural/seed-0", "wide/small/rslad/seed-0", "wide/small/gacd/seed-0",
-    }  # fmt: skip
-    client = MlflowClient()
-    place = [client.get_experiment_by_name("tiny").experiment_id]
-
-    def state():
-        runs = client.search_runs(place)
-        return sorted((run.info.run_id, len(run.data.metrics), len(run.data.params), run.info.status) for run in runs)
-
-    before = state()
-    assert import_runs(experiment, layout) == first
-    assert state() == before
-
-    run = client.get_run(first["wide/small/rslad/seed-0"])
-    lines = (layout.student("wide", "small", "rslad", 0) / "metrics.jsonl").read_text().splitlines()
-    curve = client.get_metric_history(run.info.run_id, "selection_robust")
-    assert [(point.step, point.value) for point in curve] == [
-        (line["epoch"], line["selection_robust"]) for line in map(json.loads, lines)
-    ]
-    assert run.data.params["method.alpha"] == str(5 / 6)
-    assert run.data.tags["mlflow.parentRunId"] == first["summary"]
-    assert "test_best_pgd20" in run.data.metrics
-    figures = client.list_artifacts(first["summary"], "figures/wide/small")
-    assert {item.path.rpartition("/")[2] for item in figures} >= {"training.png", "per-class.pdf"}
-
-    client.set_tag(run.info.run_id, "content", "cut off before this was written")
-    second = import_runs(experiment, layout)
-    assert second["wide/small/rslad/seed-0"] != run.info.run_id
-    assert {name for name in first if first[name] != second[name]} == {"wide/small/rslad/seed-0"}
-    assert len(state()) == len(before)

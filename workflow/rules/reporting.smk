@@ -2,6 +2,7 @@
 
 HEADLINES = [layout.headline(name) for name in experiment.teachers]
 HEADLINES += sorted({layout.headline(run.teacher, run.student, run.method) for run in experiment.runs})
+TRAINED_HERE = [layout.teacher(name) for name in experiment.teachers if name not in IMPORTED] + STUDENTS
 FORMATS = ("csv", "md", "tex")
 ANALYSES = [f"transfer-{target}" for target in experiment.file.transfer]
 if experiment.file.structure:
@@ -87,9 +88,11 @@ rule report_transfer:
 
 rule track:
     input:
+        data=layout.data,
         outcomes=[layout.outcomes(folder) for folder in TEACHERS + STUDENTS],
-        curves=[layout.teacher(name) / "metrics.jsonl" for name in experiment.teachers if name not in IMPORTED]
-        + [folder / "metrics.jsonl" for folder in STUDENTS],
+        curves=[folder / "metrics.jsonl" for folder in TRAINED_HERE],
+        weights=[folder / f"{name}.safetensors" for folder in TRAINED_HERE for name in ("best", "last")]
+        + [layout.teacher(name) / "imported.safetensors" for name in IMPORTED],
         records=[folder / "record.json" for folder in TEACHERS + STUDENTS],
         tables=rules.tabulate.output,
         figures=rules.draw_figures.output,

@@ -108,12 +108,13 @@ def track(path: str, overlay: str | None) -> None:
 
     experiment = load(path, overlay)
     layout = Layout(experiment.name)
-    missing = [file for file in map(layout.outcomes, all_folders(experiment, layout)) if not file.is_file()]
-    if missing:
-        raise UserError(f"{missing[0]}: is not there yet. Run the experiment first: robust-distillation reproduce")
-    ids = import_runs(experiment, layout)
-    write_json(layout.tracked, ids)
-    click.echo(f"{len(ids)} runs of experiment {experiment.name} are in MLflow")
+    try:
+        contents = import_runs(experiment, layout)
+    except FileNotFoundError as error:
+        message = f"{error.filename}: is not there yet. Run the experiment first: robust-distillation reproduce"
+        raise UserError(message) from None
+    write_json(layout.tracked, contents)
+    click.echo(f"{len(contents)} runs of experiment {experiment.name} are in MLflow")
 
 
 @click.command()

@@ -1,142 +1,94 @@
 """Imports finished runs into MLflow. Training never talks to MLflow: this one serial step reads the files it left.
 
-A run is found by its tag `run`; its tag `content`, the hash of all that was imported, is written last. So importing
-twice changes nothing, a run whose files changed is replaced, and an import that was killed is completed by the next.
+A run is found by its tags `run`, its name, and `content`, the hash of all that was imported, which is written last. So
+importing twice changes nothing, a run whose files changed is replaced, and an import that was killed is completed by
+the next.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+import json
+from datetime import datetime
 from typing import Any
 
-import pandas as pd
-
 from robust_distillation.config import Experiment
-from robust_distillation.evaluation.outcomes import read_outcomes
-from robust_distillation.evaluation.statistics import accuracies
-from robust_distillation.files import digest, read_json, read_json_lines, sha256
 from robust_distillation.layout import Layout
+from robust_distillation.tracking import store
+from robust_distillation.tracking.finished import Finished, finished_runs
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("DO_NOT_TRACK", "true")
-DEFAULT_STORE = "sqlite:///mlflow.db"
-METRICS_PER_CALL = 1000  # MLflow's limit
-
-
-@dataclass
-class Finished:
-    """What one run brings to MLflow."""
-
-    name: str
-    record: dict[str, Any]
-    files: list[Path]
-    curves: list[dict[str, Any]]
-    results: dict[str, float] = field(default_factory=dict)
-    artifacts: list[Path] = field(default_factory=list)
-    tags: dict[str, str] = field(default_factory=dict)
-
-    def content(self) -> str:
-        return digest(
-            {"record": self.record, "files": {str(path): sha256(path) for path in self.files + self.artifacts}}
-        )
-
-
-def finished_runs(experiment: Experiment, layout: Layout) -> Iterator[Finished]:
-    folders = {f"teacher/{name}": layout.teacher(name) for name in experiment.teachers}
-    for run in experiment.runs:
-        name = f"{run.teacher}/{run.student}/{run.method}/seed-{run.seed}"
-        folders[name] = layout.student(run.teacher, run.student, run.method, run.seed)
-    for name, folder in folders.items():
-        outcomes = layout.outcomes(folder)
-        found = accuracies(read_outcomes([outcomes]))
-        record = read_json(folder / "record.json")
-        curves = [file for file in [folder / "metrics.jsonl"] if file.is_file()]  # none of an imported teacher
-        yield Finished(
-            name,
-            record,
-            [*curves, outcomes],
-            [line for file in curves for line in read_json_lines(file)],
-            {f"test_{row.checkpoint}_{row.metric}": row.value for row in found.itertuples()},
-            tags={"git_commit": (record["git"] or {}).get("commit", ""), "code": record["code"]},
-        )
+METRICS_PER_CALL, PARAMS_PER_CALL = 900, 100  # MLflow takes 1000 in all and no more params than that
+DIGEST_LENGTH = 36
+PARENT = "mlflow.parentRunId"
 
 
 def import_runs(experiment: Experiment, layout: Layout) -> dict[str, str]:
-    """Run name to MLflow run id, for every run of the experiment and for its summary, the parent of the others."""
-    from mlflow import MlflowClient
+    """The name of each imported run and the hash of its content: the same in every store.
 
-    client = MlflowClient(store())
-    place = _experiment(client, experiment.name)
-    shown = sorted(layout.tables.iterdir())
-    for teacher, student in experiment.pairs:
-        shown += sorted((layout.figures / teacher / student).iterdir())
-    summary = Finished("summary", {"settings": {}, "time": {}}, [], [], artifacts=shown)
-    ids = {"summary": _import(client, place, summary, layout, parent=None)}
-    for finished in finished_runs(experiment, layout):
-        ids[finished.name] = _import(client, place, finished, layout, parent=ids["summary"])
-    for run in client.search_runs([place], max_results=50_000):
-        if run.info.run_id not in ids.values():  # of a method or seed that the experiment no longer has
+    Raises FileNotFoundError for a file that is not there yet, UserError where the store does not answer; both before
+    anything is written.
+    """
+    runs = finished_runs(experiment, layout)
+    client = store.client()
+    place = store.experiment_id(client, experiment.name)
+    old = client.search_runs([place], max_results=50_000)
+    known = {(run.data.tags.get("run"), run.data.tags.get("content")): run for run in old}
+    contents, ids = {}, {}
+    for run in runs:
+        content, parent = run.content(), ids.get(run.parent)
+        there = known.get((run.name, content))
+        if there is None:
+            ids[run.name] = _import(client, place, run, content, parent)
+        else:
+            ids[run.name] = there.info.run_id
+            if parent and there.data.tags.get(PARENT) != parent:  # the parent was replaced
+                client.set_tag(there.info.run_id, PARENT, parent)
+        contents[run.name] = content
+    for run in old:  # replaced, cut off, or of a method or seed that the experiment no longer has
+        if run.info.run_id not in ids.values():
             client.delete_run(run.info.run_id)
-    return ids
+    return contents
 
 
-def store() -> str:
-    """Where the runs go: a database in the checkout unless MLFLOW_TRACKING_URI says otherwise."""
-    return os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_STORE)
+def _import(client: Any, place: str, run: Finished, content: str, parent: str | None) -> str:
+    from mlflow.entities import Metric, Param
 
-
-def _experiment(client: Any, name: str) -> str:
-    """The id of the MLflow experiment `name`, made where it is missing."""
-    found = client.get_experiment_by_name(name)
-    if found:
-        return found.experiment_id
-    # Beside a database of our own the artifacts lie in the checkout; a server says itself where it keeps them.
-    location = (Path("mlartifacts") / name).resolve().as_uri() if store() == DEFAULT_STORE else None
-    # The kind makes the UI open on training runs rather than on its pages for language models.
-    return client.create_experiment(name, location, tags={"mlflow.experimentKind": "custom_model_development"})
-
-
-def _import(client: Any, place: str, finished: Finished, layout: Layout, parent: str | None) -> str:
-    from mlflow.entities import Metric, Param, RunTag
-
-    content = finished.content()
-    for old in client.search_runs([place], f"tags.run = '{finished.name}'"):
-        if old.data.tags.get("content") == content:
-            if parent:
-                client.set_tag(old.info.run_id, "mlflow.parentRunId", parent)
-            return old.info.run_id
-        client.delete_run(old.info.run_id)
-
-    start = _milliseconds(finished.record["time"].get("started"))
-    tags = {"run": finished.name, **finished.tags} | ({"mlflow.parentRunId": parent} if parent else {})
-    run = client.create_run(place, start_time=start, tags=tags, run_name=finished.name).info.run_id
+    start = _milliseconds(run.started)
+    tags = {"run": run.name, **run.tags, "mlflow.note.content": run.note} | ({PARENT: parent} if parent else {})
+    if "git_commit" in run.tags:
+        tags["mlflow.source.git.commit"] = run.tags["git_commit"]
+    made = client.create_run(place, start, tags, run.name).info.run_id
     metrics = [
         Metric(key, float(value), start, int(line["epoch"]))
-        for line in finished.curves
+        for line in run.curves
         for key, value in line.items()
         if key != "epoch"
     ]
-    metrics += [Metric(key, float(value), start, 0) for key, value in finished.results.items()]
-    for first in range(0, len(metrics), METRICS_PER_CALL):
-        client.log_batch(run, metrics=metrics[first : first + METRICS_PER_CALL])
-    client.log_batch(run, params=[Param(key, str(value)) for key, value in _flat(finished.record["settings"])])
-    for path in finished.artifacts:
-        client.log_artifact(run, path, str(path.relative_to(layout.root).parent))
-    client.set_terminated(run, end_time=_milliseconds(finished.record["time"].get("ended")))
-    client.log_batch(run, tags=[RunTag("content", content)])
-    return run
+    metrics += [Metric(key, value, start, 0) for key, value in run.results.items()]
+    params = [Param(key, value) for key, value in run.params.items()]
+    while metrics or params:
+        client.log_batch(made, metrics[:METRICS_PER_CALL], params[:PARAMS_PER_CALL])
+        metrics, params = metrics[METRICS_PER_CALL:], params[PARAMS_PER_CALL:]
+    if run.data:
+        client.log_inputs(made, _splits(**run.data))
+    for path in run.artifacts:
+        client.log_artifact(made, path, "/".join(path.split("/")[2:-1]))  # without results/EXPERIMENT
+    client.set_terminated(made, end_time=_milliseconds(run.ended))
+    client.set_tag(made, "content", content)
+    return made
 
 
-def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if not isinstance(value, dict):
-        yield prefix, value
-        return
-    for key, inner in value.items():
-        yield from _flat(inner, f"{prefix}.{key}" if prefix else key)
+def _splits(name: str, splits: dict[str, dict[str, Any]]) -> list[Any]:
+    """MLflow's datasets: one for each split of a dataset."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    return [
+        DatasetInput(
+            Dataset(name, known["sha256"][:DIGEST_LENGTH], "local", f"{name} {split}", profile=json.dumps(known)),
+            [InputTag("mlflow.data.context", split)],
+        )
+        for split, known in splits.items()
+    ]
 
 
-def _milliseconds(time: str | None) -> int:
-    return int((pd.Timestamp(time) if time else pd.Timestamp.now("UTC")).timestamp() * 1000)
+def _milliseconds(time: str) -> int:
+    return int(datetime.fromisoformat(time).timestamp() * 1000)
