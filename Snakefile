@@ -9,6 +9,7 @@ include: "workflow/rules/cache.smk"
 include: "workflow/rules/students.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/analyses.smk"
+include: "workflow/rules/robustness.smk"
 include: "workflow/rules/reporting.smk"
 include: "workflow/rules/report.smk"
 
@@ -19,5 +20,6 @@ rule all:
         rules.tabulate.output,
         rules.draw_figures.output,
         [layout.tables / f"{name}.csv" for name in ANALYSES],
+        ROBUSTNESS,
         rules.track.output,
         rules.report_html.output,

@@ -36,6 +36,7 @@ students: {small: {width: 4}}
 methods: {sat: ~, trades: ~, mart: ~, ard: ~, iad: ~, gacd: {negatives: 16, dimension: 8}}
 evaluation: {images: 24, attacks: [fgsm, pgd20], block_size: 10}
 structure: {images: 24}
+robustness: {eps: [0.1, 0.2], images: 24, gallery: 2}
 transfer: {parity: {epochs: 2, attacks: [pgd20], images: 24}}
 """  # leaves natural, rslad and gacd: no teacher, cached logits, cached features
 

@@ -731,6 +731,14 @@ ANALYSES = [
     ),
     case("key", put("structure", {"image": 1}), "structure.image:", "Did you mean 'images'?"),
     case("bool", put("structure", True), "structure:", "mapping", "true"),
+    case("eps-none", put("robustness", {}), "robustness.eps: is missing"),
+    case("eps-empty", put("robustness", {"eps": []}), "robustness.eps: is empty: give at least one"),
+    case("eps-order", put("robustness", "eps", [0.2, 0.1]), "robustness.eps: [0.2, 0.1] must be ascending"),
+    case("eps-twice", put("robustness", "eps", [0.1, "1/10"]), "robustness.eps: [0.1, 0.1] must be ascending"),
+    case("eps-zero", put("robustness", "eps", [0, 0.1]), "robustness.eps[0]:", "greater than 0", "found 0"),
+    case("eps-grey", put("robustness", "eps", [4, 8]), "robustness.eps:", "8/255", "found 8"),
+    case("eps-images", put("robustness", "images", 501), "robustness.images: 501", "500 images of the test split"),
+    case("gallery", put("robustness", "gallery", 0), "robustness.gallery:", "found 0"),
     case(
         "shape", put(*TARGET, "dataset", {"name": "fashion_mnist"}), "transfer.parity.dataset:", "(1, 28, 28)", "size"
     ),

@@ -31,14 +31,14 @@ CACHES = {
 }  # fmt: skip
 # Students, jobs in all. What changes one of these numbers changes what a study costs.
 TOTALS = {
-    "params": (24, 109),
-    "cifar10_jpeg": (12, 32),
-    "fashion_mnist": (18, 44),
-    "gacd_cifar10": (90, 373),
-    "gacd_cifar100": (90, 373),
-    "gacd_stl10": (51, 217),
-    "rslad_cifar10": (111, 249),
-    "rslad_cifar100": (39, 88),
+    "params": (24, 134),
+    "cifar10_jpeg": (12, 45),
+    "fashion_mnist": (18, 63),
+    "gacd_cifar10": (90, 464),
+    "gacd_cifar100": (90, 464),
+    "gacd_stl10": (51, 269),
+    "rslad_cifar10": (111, 368),
+    "rslad_cifar100": (39, 129),
 }
 
 
@@ -99,6 +99,7 @@ def rules_of(raw: dict) -> dict[str, int]:
         "attack": models * shards,
         "merge_outcomes": models * (shards > 1),
         "structure": models * structure,
+        "robustness": models * ("robustness" in raw),
         "transfer": models * targets,
         "report_structure": structure,
         "report_transfer": targets,
@@ -149,6 +150,7 @@ STEPS = {
     "train-student": ("train_student",),
     "attack": ("attack", "merge_outcomes"),
     "structure": ("structure",),
+    "robustness": ("robustness",),
     "transfer": ("transfer",),
     "tables, figures, tracking": ("tabulate", "draw_figures", "track", "report_structure", "report_transfer"),
 }

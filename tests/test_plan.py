@@ -222,6 +222,7 @@ def test_default_experiment_costs_what_is_counted_by_hand():
         "train-student": 3 * ((20 * 1000 * sum(a_pass.values()) + 8 * looks) * s + 20 * 1000 * t),
         "attack": 24 * 2 * attacks * s + attacks * t,
         "structure": 500 * 41 * (24 * s + t),
+        "robustness": (300 * 6 * 102 + 6 * 41) * (24 * s + t),
         "transfer": transfer * (24 * s + t),
     }
     assert cost.costs(experiment).flops == pytest.approx(expected)

@@ -33,7 +33,7 @@ def student(teacher: str, method: str, seed: int = 0) -> set[str]:
 
 
 def looks(trained: str) -> set[str]:
-    return {f"attack {trained}", f"structure {trained}", f"transfer parity/{trained}"}
+    return {f"{step} {trained}" for step in ("attack", "structure", "robustness")} | {f"transfer parity/{trained}"}
 
 
 def test_finished_run_has_nothing_to_do(finished):
@@ -172,6 +172,7 @@ teachers: ~
 students: {small: {width: 2}}
 methods: {natural: ~, trades: ~, ard: ~, rslad: ~, gacd: ~}
 evaluation: {images: 16, attacks: [fgsm], checkpoints: [last]}
+robustness: ~
 """)
     command = [sys.executable, "-m", "robust_distillation.cli", "reproduce"]
     command += ["--experiment", "experiments/fashion_mnist.yaml", "--overlay", "small.yaml"]
@@ -215,6 +216,7 @@ methods: {natural: ~, sat: ~, trades: ~, mart: ~, ard: ~, iad: ~, gacd: ~, rslad
 exclude: [{teacher: other.x, student: s2}]
 evaluation: {images: 10, attacks: [fgsm], checkpoints: [best], block_size: 4, jobs: 3}
 structure: {images: 10}
+robustness: ~
 transfer: ~
 """)
     result = snakemake(tree, "--cores", "2", overlay="odd.yaml")

@@ -51,6 +51,7 @@ def check_images(file: ExperimentFile, sizes: dict[str, int | None], problems: l
     for where, images in (
         ("evaluation.images", file.evaluation.images),
         ("structure.images", file.structure and file.structure.images),
+        ("robustness.images", file.robustness and file.robustness.images),
     ):
         if test and (images or 0) > test:
             problems.append(f"{where}: {images} is more than the {test} images of the test split")
@@ -87,6 +88,8 @@ def _check_attacks(
 
 
 def check_analyses(file: ExperimentFile, info: DatasetInfo | None, problems: list[str]) -> None:
+    if file.robustness:
+        _check_distances(file.robustness.eps, file.threat_model.norm, problems)
     for name, transfer in file.transfer.items():
         target = data_info(transfer.dataset, ("transfer", name, "dataset"), problems)
         if target and info and target.shape != info.shape:
@@ -102,6 +105,16 @@ def check_analyses(file: ExperimentFile, info: DatasetInfo | None, problems: lis
         known = len(target.classes) if target else 10
         where = f"transfer.{name}.attacks"
         _check_attacks(transfer.attacks, where, file.threat_model.norm, known, problems, surrogate=False)
+
+
+def _check_distances(distances: list[float], norm: str, problems: list[str]) -> None:
+    if distances != sorted(set(distances)):
+        problems.append(f"robustness.eps: {str(distances)[:80]} must be ascending")
+    elif norm == "linf" and distances[-1] > 1:
+        problems.append(
+            "robustness.eps: pixels lie in [0,1], so linf distances are at most 1 (8 grey levels are written 8/255), "
+            f"found {shown(distances[-1])}"
+        )
 
 
 def check_names(file: ExperimentFile, recipes: dict, problems: list[str]) -> None:

@@ -244,6 +244,20 @@ class Experiment:
             "seed": self.evaluation.seed,
         }
 
+    @property
+    def robustness_images(self) -> int:
+        return self.file.robustness.images or self.size("test")
+
+    def robustness_settings(self) -> dict[str, Any]:
+        return {
+            **self.file.robustness.model_dump(),
+            "dataset": self.data_settings(),
+            "threat_model": self.threat_model.model_dump(),
+            "compute": self.compute.model_dump(),
+            "images": self.robustness_images,
+            "seed": self.evaluation.seed,
+        }
+
     def target_info(self, target: str) -> data.DatasetInfo:
         chosen = self.file.transfer[target].dataset
         return data.info(chosen.name, chosen.options)

@@ -169,6 +169,14 @@ class Structure(Settings):
     images: Positive | None = Field(None, description="the first images of the test split; all where left out")
 
 
+class Robustness(Settings):
+    """Accuracy against eps, and attacked images to look at."""
+
+    eps: list[Distance] = Field(min_length=1, description="ascending; 0 is always measured")
+    images: Positive | None = Field(None, description="the first images of the test split; all where left out")
+    gallery: int = Field(6, ge=1, le=100, description="so many of them are stored, attacked at the threat model's eps")
+
+
 class Transfer(Settings):
     """Another task for the students: the backbone frozen, a linear head trained, both attacked end to end."""
 
@@ -243,6 +251,7 @@ class ExperimentFile(Settings):
     methods: dict[Name, dict[str, Any] | None] = Field(min_length=1)
     exclude: list[Exclusion] = []
     structure: Structure | None = None
+    robustness: Robustness | None = None
     transfer: dict[Name, Transfer] = {}
     published: list[str] = Field([], description="references that the tables are compared to")
     published_as: dict[str, str] = Field({}, description="the names of ours that are called otherwise there")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from robust_distillation.files import sha256, write_json
+from robust_distillation.provenance.energy import Meter
 
 PACKAGES = (
     "robust-distillation",
@@ -35,6 +37,7 @@ class Recorder:
     def __init__(self, step: str, settings: dict[str, Any], code: str):
         self.step, self.settings, self.code = step, settings, code
         self.started = datetime.now(UTC)
+        self.meter = Meter()
 
     def write(self, path: str | Path, inputs: Mapping[Path, str], outputs: Iterable[Path], **more: Any) -> None:
         """inputs: file to sha256."""
@@ -53,6 +56,8 @@ class Recorder:
                 "ended": ended.isoformat(timespec="seconds"),
                 "seconds": round((ended - self.started).total_seconds(), 3),
             },
+            "energy": self.meter.read(),
+            "peak_memory_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,  # Linux counts in KiB
             **more,
         }
         write_json(path, record)

@@ -72,6 +72,11 @@ def structure_code(experiment: Experiment, architecture: dict) -> str:
     return _code("evaluation.structure", "data.prepared", "compute", of=named)
 
 
+def robustness_code(experiment: Experiment, architecture: dict) -> str:
+    named = (_dataset(experiment), _architecture(architecture))
+    return _code("evaluation.robustness", "data.prepared", "compute", of=named)
+
+
 def transfer_code(experiment: Experiment, target: str, architecture: dict) -> str:
     chosen = experiment.file.transfer[target]
     named = (data.registry.module_name(chosen.dataset.name), _architecture(architecture), *_attacks(chosen.attacks))

@@ -19,6 +19,7 @@ from robust_distillation.training.schedule import looks
 # of APGD-T, 9 x 100 of FAB-T at 3 f, 5,000 queries of Square; 9,700 f where it was measured.
 ATTACKS = {"fgsm": 3, "pgd20": 41, "pgd_sat": 41, "pgd_trades": 41, "cw": 41, "square": 5000, "autoattack": 9700}
 QUERIED = ("square", "autoattack")  # stop at images that fell
+APGD = 102  # 50 steps, for each eps of the robustness curve; images that fell earlier are counted too
 SURVIVORS = 0.5  # share of the images that these attacks work through to the end: an assumption
 OTHER_ATTACK = 100  # of one that somebody added
 
@@ -94,6 +95,9 @@ def _analyse(experiment: Experiment, architecture: dict[str, Any], found: Costs)
     f = forward(experiment, architecture)
     if experiment.file.structure:
         found.flops["structure"] += experiment.structure_images * ATTACKS["pgd20"] * f
+    if robustness := experiment.file.robustness:
+        attacked = experiment.robustness_images * len(robustness.eps) * APGD
+        found.flops["robustness"] += (attacked + robustness.gallery * ATTACKS["pgd20"]) * f
     for target, transfer in experiment.file.transfer.items():
         info = experiment.target_info(target)
         images = transfer.images or info.sizes["test"]

@@ -10,7 +10,7 @@ from robust_distillation.config import Experiment
 from robust_distillation.reporting.cost import SURVIVORS, cache_width, costs, views_of
 
 TFLOPS = 10.0  # half of what an A100 could do in fp32
-STEPS = ("train-teacher", "fill-cache", "train-student", "attack", "structure", "transfer")
+STEPS = ("train-teacher", "fill-cache", "train-student", "attack", "structure", "robustness", "transfer")
 
 
 def jobs(experiment: Experiment) -> dict[str, int]:
@@ -26,6 +26,7 @@ def jobs(experiment: Experiment) -> dict[str, int]:
         "train-student": len(experiment.runs),
         "attack": models * (experiment.shards + (experiment.shards > 1)),
         "structure": models * structure,
+        "robustness": models * (experiment.file.robustness is not None),
         "transfer": models * targets,
         "tables, figures, tracking": 3 + structure + targets,
     }
