@@ -31,6 +31,7 @@ name: tiny
 dataset: {limit: {train: 96, validation: 40}}
 seeds: [0]
 training: {epochs: 3, milestones: [2], batch_size: 32, inner_attack: {steps: 2}, selection: {steps: 2, every: 1}}
+tuning: {training: {epochs: 1, milestones: []}}
 teachers: {wide: {width: 8, training: {epochs: 3, milestones: [2]}}}
 students: {small: {width: 4}}
 methods: {sat: ~, trades: ~, mart: ~, ard: ~, iad: ~, gacd: {negatives: 16, dimension: 8}}

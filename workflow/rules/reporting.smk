@@ -7,6 +7,8 @@ FORMATS = ("csv", "md", "tex")
 ANALYSES = [f"transfer-{target}" for target in experiment.file.transfer]
 if experiment.file.structure:
     ANALYSES.append("structure")
+if experiment.file.tuning:
+    ANALYSES.append("tuning")
 
 
 def pictures(*names):
@@ -84,6 +86,21 @@ rule report_transfer:
         code=steps.transfer_report_code(),
     shell:
         "robust-distillation report-transfer {wildcards.target} {experiment.arguments} > {log} 2>&1"
+
+
+rule report_tuning:
+    input:
+        [layout.candidates(*names) / "candidates.json" for names in experiment.tuned],
+    output:
+        **as_table("tuning"),
+        record=layout.record(layout.tables / "tuning.csv"),
+    log:
+        log_of("report-tuning"),
+    params:
+        settings=lambda w: canonical(experiment.tuning_settings()),
+        code=steps.tuning_report_code(),
+    shell:
+        "robust-distillation report-tuning {experiment.arguments} > {log} 2>&1"
 
 
 rule track:

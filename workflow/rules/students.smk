@@ -12,10 +12,17 @@ def teaching(wildcards):
     return files
 
 
+def choice(wildcards):
+    """What the tuning stage chose for a method, where there is such a stage."""
+    names = wildcards.teacher, wildcards.student, wildcards.method
+    return [layout.choice(*names)] if experiment.file.tuning else []
+
+
 rule train_student:
     input:
         data=layout.data,
         teaching=teaching,
+        choice=choice,
     output:
         best=STUDENT / "best.safetensors",
         last=STUDENT / "last.safetensors",

@@ -31,7 +31,7 @@ def train_teacher(teacher: str, path: str, overlay: str | None) -> None:
         raise UserError(f"teacher {teacher}: is imported, not trained: robust-distillation import-teacher {teacher}")
     layout, settings = Layout(experiment.name), experiment.teacher_settings(teacher)
     recorder = Recorder("train-teacher", settings, teacher_code(experiment, teacher))
-    _train(experiment, layout.teacher(teacher), settings, recorder, chosen.recipe, role="teacher")
+    train(experiment, layout.teacher(teacher), settings, recorder, chosen.recipe, role="teacher")
 
 
 @click.command("import-teacher")
@@ -92,20 +92,25 @@ def fill_cache(teacher: str, kind: str, path: str, overlay: str | None) -> None:
 @example("train-student wide/small/rslad/seed-0")
 def train_student(run: str, path: str, overlay: str | None) -> None:
     """Train one student. RUN is TEACHER/STUDENT/METHOD/seed-N; TEACHER is none where the method needs none."""
+    from robust_distillation.cli.tuning import read_choice
     from robust_distillation.config import load
+    from robust_distillation.config.tuning import with_candidate
     from robust_distillation.provenance.record import Recorder
     from robust_distillation.provenance.steps import student_code
 
     experiment = load(path, overlay)
     chosen = run_named(experiment, run)
-    layout, settings = Layout(experiment.name), experiment.student_settings(chosen)
+    layout, recipe, choice = Layout(experiment.name), experiment.recipes[chosen.method, chosen.student], None
+    if experiment.file.tuning:
+        choice = layout.choice(chosen.teacher, chosen.student, chosen.method)
+        recipe = with_candidate(recipe, read_choice(choice, experiment, chosen.teacher, chosen.student, chosen.method))
+    settings = experiment.student_settings(chosen, recipe)
     recorder = Recorder("train-student", settings, student_code(experiment, chosen))
     folder = layout.student(chosen.teacher, chosen.student, chosen.method, chosen.seed)
-    recipe = experiment.recipes[chosen.method, chosen.student]
-    _train(experiment, folder, settings, recorder, recipe, role="student", teacher=chosen.teacher)
+    train(experiment, folder, settings, recorder, recipe, role="student", teacher=chosen.teacher, choice=choice)
 
 
-def _train(
+def train(
     experiment: Experiment,
     folder: Path,
     settings: dict[str, Any],
@@ -114,33 +119,41 @@ def _train(
     *,
     role: str,
     teacher: str | None = None,
+    choice: Path | None = None,
 ) -> None:
-    """Trains a teacher or a student and writes its four files into `folder`."""
+    """Trains a teacher, a student or a candidate of the tuning stage, and writes its files into `folder`.
+
+    choice: the file that `recipe` took values from."""
     from robust_distillation.compute import device_of
     from robust_distillation.data.prepared import scheme_of, split_of
     from robust_distillation.files import sha256
-    from robust_distillation.training.run import train_to_files
+    from robust_distillation.training.run import train_to_files, trainer_of, tune_to_file
 
     written = Layout(experiment.name).data
     device, data, inputs = device_of(experiment), split_of(experiment, "train"), {written: sha256(written)}
+    if choice is not None:
+        inputs[choice] = sha256(choice)
     needs, lessons = recipe.method.needs, None
     if needs.teacher:
         from robust_distillation.cache.teaching import teaching
 
         lessons = teaching(experiment, teacher, needs, data, device)
         inputs |= lessons.files
-    outputs = train_to_files(
-        folder, settings, recipe.training, recipe.method.settings, experiment.threat_model, data,
-        split_of(experiment, "validation"), scheme_of(experiment), device,
-        description={
+    trainer = trainer_of(
+        settings, recipe.training, recipe.method.settings, experiment.threat_model, data, device,
+        lessons and lessons.teacher, lessons.features if lessons else 0,
+    )  # fmt: skip
+    images = data, split_of(experiment, "validation"), scheme_of(experiment), device
+    if role == "candidate":
+        outputs = tune_to_file(folder, trainer, *images)
+    else:
+        description = {
             "role": role,
             "teacher": teacher,
             "training_images": data.digest(),
             "hashes": {str(file): known for file, known in inputs.items()},
-        },
-        teacher=lessons and lessons.teacher,
-        teacher_features=lessons.features if lessons else 0,
-    )  # fmt: skip
+        }
+        outputs = train_to_files(folder, settings, trainer, *images, description)
     record = folder / "record.json"
     recorder.write(record, inputs, outputs, teacher_served_from=lessons.served_from if lessons else {})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -20,11 +20,13 @@ from robust_distillation.config.schema import (
     Training,
     Transfer,
 )
+from robust_distillation.config.tuning import Candidate, with_candidate
 from robust_distillation.data.info import DataOptions
 
 NO_TEACHER = "none"  # stands in paths and tables for methods that need none
 IMPORTED = "imported"  # the checkpoint of a teacher that was not trained here
 ON_SURROGATE = "transfer_"  # an attack's name with this before it is crafted on the surrogate
+FIRST_TUNING_SEED = 2**31  # no student has one as large
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class Experiment:
     students: dict[str, dict[str, Any]]
     recipes: dict[tuple[str, str], Recipe]  # by method and student
     arguments: str  # the command line options that load this experiment again
+    candidates: dict[str, dict[str, Candidate]] = field(default_factory=dict)  # of the tuning stage, by method and name
 
     @property
     def name(self) -> str:
@@ -159,6 +162,16 @@ class Experiment:
                     for seed in self.file.seeds:
                         yield Run(teacher, student, method, seed)
 
+    @cached_property
+    def tuned(self) -> tuple[tuple[str, str, str], ...]:
+        """(teacher, student, method) of each choice of the tuning stage; none where there is no such stage."""
+        return tuple(dict.fromkeys((r.teacher, r.student, r.method) for r in self.runs if self.file.tuning))
+
+    def short_recipe(self, student: str, method: str, candidate: str) -> Recipe:
+        """How a candidate of the tuning stage is trained."""
+        chosen = self.candidates[method][candidate]
+        return with_candidate(self.recipes[method, student], chosen, self.file.tuning.training)
+
     @property
     def pairs(self) -> list[tuple[str, str]]:
         """(teacher, student) of each comparison: those with distilled runs; a student that has none stands alone."""
@@ -212,8 +225,28 @@ class Experiment:
     def cache_settings(self, kind: str) -> dict[str, Any]:
         return {"kind": kind, "dataset": self._views("train"), "compute": self.compute.model_dump()}
 
-    def student_settings(self, run: Run) -> dict[str, Any]:
-        return self._trained(self.recipes[run.method, run.student], self.students[run.student], run.seed)
+    def student_settings(self, run: Run, recipe: Recipe | None = None) -> dict[str, Any]:
+        """recipe: with what the tuning stage chose, where there is one; a rule's params are without."""
+        recipe = recipe or self.recipes[run.method, run.student]
+        return self._trained(recipe, self.students[run.student], run.seed)
+
+    def candidate_settings(self, student: str, method: str, candidate: str) -> dict[str, Any]:
+        seed = FIRST_TUNING_SEED + self.file.tuning.seed
+        return self._trained(self.short_recipe(student, method, candidate), self.students[student], seed)
+
+    def choice_settings(self, method: str) -> dict[str, Any]:
+        """In the grid's order, which decides ties."""
+        return {"candidates": [candidate.resolved() for candidate in self.candidates[method].values()]}
+
+    def tuning_settings(self) -> dict[str, Any]:
+        """What the table of the tuning stage needs to know to head it."""
+        training = next(iter(self.recipes.values())).training
+        return {
+            "experiment": self.name,
+            "threat": self.matrix()["threat"],
+            "images": self.size("validation"),
+            "epochs": self.file.tuning.training.get("epochs", training.epochs),
+        }
 
     def attack_settings(self, checkpoints: list[str]) -> dict[str, Any]:
         """checkpoints: those of the model that is attacked; a teacher has others than the students."""

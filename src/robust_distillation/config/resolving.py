@@ -24,6 +24,7 @@ from robust_distillation.config.experiment import (
 )
 from robust_distillation.config.parsing import overlaid, parse, path_text
 from robust_distillation.config.schema import ExperimentFile, Imported, TeacherEntry, Training
+from robust_distillation.config.tuning import candidates_of
 from robust_distillation.errors import UserError, shown, unknown
 from robust_distillation.teachers import sources
 
@@ -57,9 +58,12 @@ def resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None
     check_evaluation(file, classes, problems)
     check_analyses(file, info, problems)
     check_names(file, recipes, problems)
+    candidates = candidates_of(
+        file, recipes, lambda budget: _parsed_training(budget, file.threat_model.norm, images), problems
+    )
     if problems:
         return None
-    experiment = Experiment(file, teachers, students, recipes, arguments)
+    experiment = Experiment(file, teachers, students, recipes, arguments, candidates)
     if not experiment.runs:
         problems.append("exclude: leaves no run")
     return experiment

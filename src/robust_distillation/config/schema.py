@@ -237,6 +237,21 @@ class TeacherEntry(Settings):
     training: dict[str, Any] = Field({}, description="what differs from the budget of the students")
 
 
+Grid = dict[str, Annotated[list[Any], Field(min_length=1)]]
+
+
+class Tuning(Settings):
+    """The tuning stage of the controlled protocol: before its students, every method has the same number of short runs,
+    and the values of the best on the validation split are the students'."""
+
+    training: dict[str, Any] = Field({}, description="what differs from the budget in the short runs")
+    grid: Grid = Field({}, description="values of the budget to compare, the same for every method")
+    methods: dict[Name, Grid] = Field(
+        {}, description="of a method: values of its settings, or of the budget in place of those in `grid`"
+    )
+    seed: Seed = Field(0, description="of the short runs; they share no random numbers with any student")
+
+
 class ExperimentFile(Settings):
     name: Name
     protocol: Literal["controlled", "official"]
@@ -250,6 +265,7 @@ class ExperimentFile(Settings):
     students: dict[Name, dict[str, Any] | None] = Field(min_length=1)
     methods: dict[Name, dict[str, Any] | None] = Field(min_length=1)
     exclude: list[Exclusion] = []
+    tuning: Tuning | None = None
     structure: Structure | None = None
     robustness: Robustness | None = None
     transfer: dict[Name, Transfer] = {}

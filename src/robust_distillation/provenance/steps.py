@@ -53,6 +53,15 @@ def student_code(experiment: Experiment, run: Run) -> str:
     return _training(experiment, architecture, method.kind, "cache.teaching", of=tuple(map(_architecture, live)))
 
 
+def tune_code(experiment: Experiment, teacher: str, student: str, method: str) -> str:
+    """That of the students: a short run is trained as they are."""
+    return student_code(experiment, Run(teacher, student, method, seed=0))
+
+
+def choice_code() -> str:
+    return _code("training.tuning")
+
+
 def _attacks(names: list[str]) -> tuple[str, ...]:
     return tuple(attacks.registry.module_name(name.removeprefix(ON_SURROGATE)) for name in names)
 
@@ -108,6 +117,10 @@ def report_code() -> str:
     """Of the modules and of the templates, which are no Python."""
     templates = {file.name: sha256(file) for file in sorted(TEMPLATES.rglob("*")) if file.is_file()}
     return digest([_code("reporting.report.page"), templates])
+
+
+def tuning_report_code() -> str:
+    return _code("reporting.tuning")
 
 
 def tracking_code() -> str:

@@ -46,6 +46,10 @@ def costs(experiment: Experiment) -> Costs:
         rows = experiment.size("train") * views
         found.flops["fill-cache"] += rows * forward(experiment, architecture)
         found.bytes["cache"] += 4 * rows * cache_width(experiment, name, kind)
+    for teacher, student, method in experiment.tuned:
+        for candidate in experiment.candidates[method]:
+            recipe = experiment.short_recipe(student, method, candidate)
+            found.flops["tune"] += training(experiment, recipe, experiment.students[student], teacher)
     for run in experiment.runs:
         architecture, recipe = experiment.students[run.student], experiment.recipes[run.method, run.student]
         found.bytes["checkpoints"] += 2 * _bytes(experiment, architecture)

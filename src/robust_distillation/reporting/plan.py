@@ -10,7 +10,7 @@ from robust_distillation.config import Experiment
 from robust_distillation.reporting.cost import SURVIVORS, cache_width, costs, views_of
 
 TFLOPS = 10.0  # half of what an A100 could do in fp32
-STEPS = ("train-teacher", "fill-cache", "train-student", "attack", "structure", "robustness", "transfer")
+STEPS = ("train-teacher", "fill-cache", "tune", "train-student", "attack", "structure", "robustness", "transfer")
 
 
 def jobs(experiment: Experiment) -> dict[str, int]:
@@ -18,17 +18,20 @@ def jobs(experiment: Experiment) -> dict[str, int]:
     models = len(experiment.runs) + len(experiment.teachers)
     imported = sum(teacher.imported is not None for teacher in experiment.teachers.values())
     targets, structure = len(experiment.file.transfer), experiment.file.structure is not None
+    tuning = experiment.file.tuning is not None
     counted = {
         "prepare-data": 1 + targets,
         "import-teacher": imported,
         "train-teacher": len(experiment.teachers) - imported,
         "fill-cache": len(experiment.caches),
+        "tune": sum(len(experiment.candidates[method]) for _, _, method in experiment.tuned),
+        "choose": len(experiment.tuned),
         "train-student": len(experiment.runs),
         "attack": models * (experiment.shards + (experiment.shards > 1)),
         "structure": models * structure,
         "robustness": models * (experiment.file.robustness is not None),
         "transfer": models * targets,
-        "tables, figures, tracking": 3 + structure + targets,
+        "tables, figures, tracking": 3 + structure + targets + tuning,
     }
     return {step: count for step, count in counted.items() if count}
 

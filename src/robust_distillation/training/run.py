@@ -1,4 +1,4 @@
-"""One training from settings to files: best and last checkpoint, and the curves."""
+"""One training from settings to files: best and last checkpoint, and the curves; of a short run the curves alone."""
 
 from __future__ import annotations
 
@@ -21,29 +21,39 @@ from robust_distillation.training.loop import Teacher, Trainer, method_state, tr
 log = logging.getLogger(__name__)
 
 
-def train_to_files(
-    folder: Path,
+def trainer_of(
     settings: dict[str, Any],
     training: Training,
     method: Method,
     threat: ThreatModel,
     data: Dataset,
+    device: torch.device,
+    teacher: Teacher | None = None,
+    teacher_features: int = 0,
+) -> Trainer:
+    """settings: the resolved settings of this training, which name the architecture and the seed."""
+    seed, info = settings["seed"], data.info
+    model = build_model(settings["architecture"], info.shape, len(info.classes), derived_seed(seed, "model")).to(device)
+    state = method_state(method, data, model, teacher_features, seed)
+    return Trainer(model, method, training, threat, seed, state and state.to(device), teacher)
+
+
+def train_to_files(
+    folder: Path,
+    settings: dict[str, Any],
+    trainer: Trainer,
+    data: Dataset,
     validation: Dataset,
     scheme: ViewScheme,
     device: torch.device,
     description: dict[str, Any],
-    teacher: Teacher | None = None,
-    teacher_features: int = 0,
 ) -> list[Path]:
     """Writes best.safetensors, last.safetensors and metrics.jsonl into `folder` and returns their paths.
 
-    settings: the resolved settings of this training; with `description` they become the checkpoints' metadata.
+    settings: as for `trainer_of`; with `description` they become the checkpoints' metadata.
     """
-    seed, info = settings["seed"], data.info
-    model = build_model(settings["architecture"], info.shape, len(info.classes), derived_seed(seed, "model")).to(device)
-    state = method_state(method, data, model, teacher_features, seed)
-    trainer = Trainer(model, method, training, threat, seed, state and state.to(device), teacher)
-    trained = train(trainer, data, validation, scheme, device, on_epoch=lambda line: log.info("%s", json.dumps(line)))
+    info = data.info
+    trained = train(trainer, data, validation, scheme, device, on_epoch=_say)
     metadata = {
         **settings,
         "dataset": {**settings["dataset"], "shape": list(info.shape), "classes": list(info.classes)},
@@ -53,5 +63,33 @@ def train_to_files(
     files = [folder / "best.safetensors", folder / "last.safetensors", folder / "metrics.jsonl"]
     save_checkpoint(files[0], trained.best, {**metadata, "checkpoint": "best", "epoch": trained.best_epoch})
     save_checkpoint(files[1], trained.last, {**metadata, "checkpoint": "last", "epoch": trained.last_epoch})
-    write_text(files[2], "".join(json.dumps(line) + "\n" for line in trained.metrics))
+    _write_lines(files[2], trained.metrics)
     return files
+
+
+def tune_to_file(
+    folder: Path, trainer: Trainer, data: Dataset, validation: Dataset, scheme: ViewScheme, device: torch.device
+) -> list[Path]:
+    """Writes metrics.jsonl alone. A run that diverges is no fault here, it has lost: its last line says so."""
+    lines: list[dict[str, Any]] = []
+
+    def on_epoch(line: dict[str, Any]) -> None:
+        lines.append(line)
+        _say(line)
+
+    try:
+        train(trainer, data, validation, scheme, device, on_epoch)
+    except FloatingPointError as error:
+        log.info("%s", error)
+        lines.append({"epoch": len(lines) + 1, "diverged": True})
+    file = folder / "metrics.jsonl"
+    _write_lines(file, lines)
+    return [file]
+
+
+def _say(line: dict[str, Any]) -> None:
+    log.info("%s", json.dumps(line))
+
+
+def _write_lines(file: Path, lines: list[dict[str, Any]]) -> None:
+    write_text(file, "".join(json.dumps(line) + "\n" for line in lines))

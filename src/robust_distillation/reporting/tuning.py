@@ -1,0 +1,76 @@
+"""The tuning stage as a table: every candidate of every method, its accuracy on the validation split, the choice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from robust_distillation.files import canonical, write_text
+from robust_distillation.reporting.formats import escaped
+
+COLUMNS = [
+    "teacher", "student", "method", "candidate", "settings", "selection_clean", "selection_robust", "epoch", "chosen",
+]  # fmt: skip
+TITLES = {"selection_clean": "clean", "selection_robust": "APGD-CE"}
+
+
+def tidy(found: list[dict[str, Any]]) -> pd.DataFrame:
+    """tuning.csv, one row per candidate, from each candidates.json: settings as JSON, accuracies in percent and the epoch
+    of the best look (empty where the run diverged), and whether it was chosen."""
+    rows = [
+        {
+            **{key: method[key] for key in ("teacher", "student", "method")},
+            "candidate": candidate["name"],
+            "settings": canonical({key: candidate[key] for key in ("training", "method")}),
+            **{key: _percent(candidate[key]) for key in TITLES},
+            "epoch": candidate["epoch"],
+            "chosen": candidate["name"] == method["chosen"],
+        }
+        for method in found
+        for candidate in method["candidates"]
+    ]
+    return pd.DataFrame(rows)[COLUMNS].astype({"epoch": "Int64"})
+
+
+def write_tables(found: list[dict[str, Any]], settings: dict[str, Any], folder: Path) -> list[Path]:
+    """tuning.csv, .md and .tex. settings: `Experiment.tuning_settings`."""
+    table = tidy(found)
+    shown = _shown(table)
+    text = shown.to_markdown(index=False, disable_numparse=True, colalign=_alignment(shown))
+    tex = (
+        shown.map(escaped)
+        .style.hide(axis="index")
+        .to_latex(hrules=True, column_format="llllrrrl", caption=escaped(caption(settings)), position="t")
+    )
+    written = {"csv": table.to_csv(index=False), "md": f"{caption(settings)}\n\n{text}\n", "tex": tex}
+    for kind, content in written.items():
+        write_text(folder / f"tuning.{kind}", content)
+    return [folder / f"tuning.{kind}" for kind in written]
+
+
+def caption(settings: dict[str, Any]) -> str:
+    return (
+        f"{settings['experiment']}: the tuning stage. Highest accuracy in percent on {settings['images']} validation "
+        f"images, {settings['threat']}, in one run of {settings['epochs']} epochs per candidate, and the epoch it was "
+        "found at. Chosen: the highest under APGD-CE, of equals the highest clean one."
+    )
+
+
+def _shown(table: pd.DataFrame) -> pd.DataFrame:
+    text = table.drop(columns="settings").rename(columns=TITLES)
+    for title in TITLES.values():
+        text[title] = ["diverged" if pd.isna(value) else f"{value:.2f}" for value in text[title]]
+    text["epoch"] = ["" if pd.isna(epoch) else str(epoch) for epoch in text["epoch"]]
+    text["chosen"] = ["chosen" if chosen else "" for chosen in text["chosen"]]
+    return text
+
+
+def _alignment(shown: pd.DataFrame) -> list[str]:
+    numbers = (*TITLES.values(), "epoch")
+    return ["right" if column in numbers else "left" for column in shown]
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else round(100 * share, 6)
