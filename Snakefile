@@ -13,6 +13,7 @@ include: "workflow/rules/analyses.smk"
 include: "workflow/rules/robustness.smk"
 include: "workflow/rules/reporting.smk"
 include: "workflow/rules/comparing.smk"
+include: "workflow/rules/report.smk"
 
 
 rule all:

@@ -112,6 +112,7 @@ def rules_of(raw: dict) -> dict[str, int]:
         "draw_figures": 1,
         "compare": 1,
         "track": 1,
+        "report_html": 1,
         "index": 1,
     }
     return {rule: count for rule, count in counted.items() if count}
@@ -169,6 +170,7 @@ STEPS = {
         "report_structure",
         "report_transfer",
         "report_tuning",
+        "report_html",
         "index",
     ),
 }

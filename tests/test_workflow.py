@@ -17,7 +17,7 @@ from conftest import REPOSITORY, TINY, environment, fashion_mnist_files, fresh_t
 from generated import cifar10_files, published_weights
 from ruamel.yaml import YAML
 
-TABLES = {"tabulate", "draw_figures", "compare", "track", "index"}  # what follows from any new outcome
+TABLES = {"tabulate", "draw_figures", "compare", "track", "report_html", "index"}  # what follows from any new outcome
 RATES = (0.1, 0.2)  # the grid of params.yaml
 ENDS = TABLES | {"report_structure", "report_transfer parity"}  # and from any new student
 
@@ -107,7 +107,7 @@ def test_edit_of_the_analyses_runs_them_alone(tree):
 
 def test_edit_of_the_figures_runs_the_figures(tree):
     replace(tree / "src/robust_distillation/reporting/figures.py", 'label="teacher"', 'label="the teacher"')
-    assert planned(tree) == {"draw_figures", "track", "index"}
+    assert planned(tree) == {"draw_figures", "track", "report_html", "index"}
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_edit_of_the_figures_runs_the_figures(tree):
 )
 def test_edit_of_a_claim_or_of_verdicts_judges_again_and_does_nothing_else(tree, file, old, new):
     replace(tree / file, old, new)
-    assert planned(tree) == {"compare", "track", "index"}
+    assert planned(tree) == {"compare", "track", "report_html", "index"}
 
 
 def test_edit_of_the_interval_makes_every_table_again(tree):

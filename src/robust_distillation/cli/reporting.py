@@ -114,6 +114,23 @@ def track(path: str, overlay: str | None) -> None:
 
 @click.command()
 @experiment_options
+@example("report")
+def report(path: str, overlay: str | None) -> None:
+    """Make the report: what came out, as one HTML file that needs no network."""
+    from robust_distillation.config import load
+    from robust_distillation.files import write_text
+    from robust_distillation.provenance import links
+    from robust_distillation.provenance.record import recorded
+    from robust_distillation.reporting.report.page import page
+
+    experiment = load(path, overlay)
+    text = page(experiment)
+    with recorded(links.report(experiment)):
+        write_text(Layout(experiment.name).report, text)
+
+
+@click.command()
+@experiment_options
 @example("index")
 def index(path: str, overlay: str | None) -> None:
     """Write down the hashes of all artefacts and records, once everything is made."""
@@ -130,4 +147,4 @@ def index(path: str, overlay: str | None) -> None:
     write_json(layout.index, index_of(links.links(experiment), layout))
 
 
-COMMANDS = (tabulate, draw_figures, report_structure, report_transfer, track, index)
+COMMANDS = (tabulate, draw_figures, report_structure, report_transfer, track, report, index)

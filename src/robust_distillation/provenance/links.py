@@ -35,6 +35,14 @@ class Link:
 
 def links(experiment: Experiment) -> Iterator[Link]:
     """Every step, each after those whose files it reads."""
+    yield from computed(experiment)
+    yield from reported(experiment)
+    yield track(experiment)
+    yield report(experiment)
+
+
+def computed(experiment: Experiment) -> Iterator[Link]:
+    """The steps up to what is known of each model."""
     yield prepare_data(experiment)
     for target in experiment.file.transfer:
         yield prepare_data(experiment, target)
@@ -54,8 +62,6 @@ def links(experiment: Experiment) -> Iterator[Link]:
             yield robustness(experiment, model)
         for target in experiment.file.transfer:
             yield transfer(experiment, target, model)
-    yield from reported(experiment)
-    yield track(experiment)
 
 
 def reported(experiment: Experiment) -> Iterator[Link]:
@@ -340,6 +346,26 @@ def track(experiment: Experiment) -> Link:
     return Link(
         "track", "track", layout.record(layout.tracked), {}, steps.tracking_code(), tuple(inputs), (layout.tracked,)
     )
+
+
+def shown_tables(experiment: Experiment) -> list[Path]:
+    """Those in the report: all that are always made, claims where there are some."""
+    apart = {*experiment.file.tables, *([] if experiment.file.claims else ["claims"])}
+    made = [file for link in reported(experiment) for file in link.outputs if file.suffix == ".csv"]
+    return [file for file in made if file.stem not in apart]
+
+
+def report(experiment: Experiment) -> Link:
+    layout, made = Layout(experiment.name), models(experiment)
+    inputs = [layout.data, *outcomes(experiment), *shown_tables(experiment)]
+    inputs += [student_folder(layout, run) / "metrics.jsonl" for run in experiment.runs]
+    if experiment.file.robustness:
+        inputs += [file for model in made for file in robustness(experiment, model).outputs]
+    inputs += [link.record for link in computed(experiment)]
+    return Link(
+        "report", "report", layout.record(layout.report), experiment.matrix(), steps.report_code(), tuple(inputs),
+        (layout.report,),
+    )  # fmt: skip
 
 
 def as_table(layout: Layout, name: str) -> tuple[Path, ...]:

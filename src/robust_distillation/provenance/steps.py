@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from robust_distillation import attacks, data, methods, models
 from robust_distillation.config import ON_SURROGATE, Experiment, Run
+from robust_distillation.files import digest, sha256
 from robust_distillation.provenance.fingerprint import PACKAGE, fingerprint
+
+TEMPLATES = Path(__file__).parents[1] / "reporting/report/templates"
 
 
 def _code(*modules: str, of: tuple[str, ...] = ()) -> str:
@@ -113,6 +118,12 @@ def structure_report_code() -> str:
 
 def transfer_report_code() -> str:
     return _code("reporting.transfer")
+
+
+def report_code() -> str:
+    """Of the modules and of the templates, which are no Python."""
+    templates = {file.name: sha256(file) for file in sorted(TEMPLATES.rglob("*")) if file.is_file()}
+    return digest([_code("reporting.report.page"), templates])
 
 
 def tuning_report_code() -> str:

@@ -1,0 +1,65 @@
+"""What the experiment cost: time and energy from the records, floating-point operations by count."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from robust_distillation.reporting import cost
+from robust_distillation.reporting.report.dag import edges, layers
+from robust_distillation.reporting.report.material import Material
+from robust_distillation.reporting.report.parts import Cell, Group, Head, Section, Table
+from robust_distillation.reporting.report.records import duration, seconds
+
+
+def section(material: Material) -> Section:
+    lead = (
+        "Seconds are those of the jobs as they ran, jobs beside each other included, so that they add up to more "
+        "than the time on the clock. Floating-point operations are counted, not measured: forward passes of an "
+        "image, twice as much for a gradient in it, three times for a training step."
+    )
+    return Section("cost", "What it cost", lead, [Group("", [_by_step(material), _by_method(material)])])
+
+
+def _by_step(material: Material) -> Table:
+    steps: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for record in material.records.values():
+        steps[record["step"]].append(record)
+    flops = cost.costs(material.experiment).flops
+    rows = []
+    total = sum(map(seconds, material.records.values()))
+    for step in sorted(steps, key=layers(steps, edges(material.records.values())).__getitem__):
+        found = steps[step]
+        spent = sum(map(seconds, found))
+        rows.append([
+            Cell(step), Cell(str(len(found)), len(found)),
+            Cell(duration(spent), spent, share=spent / total if total else 0),
+            Cell(f"{flops[step] / 1e12:,.1f}", flops[step]) if step in flops else Cell(""),
+        ])  # fmt: skip
+    heads = [Head("Step", number=False), Head("Jobs"), Head("Time"), Head("TFLOP")]
+    return Table(f"By step; {duration(total)} of jobs in all.", [heads], rows)
+
+
+def _by_method(material: Material) -> Table:
+    experiment = material.experiment
+    rows = []
+    for method, named in experiment.methods.items():
+        runs = [run for run in experiment.runs if run.method == method]
+        for student in dict.fromkeys(run.student for run in runs):
+            own = [run for run in runs if run.student == student]
+            spent = [
+                seconds(
+                    material.records[material.layout.student(r.teacher, r.student, r.method, r.seed) / "record.json"]
+                )
+                for r in own
+            ]
+            recipe, architecture = experiment.recipes[method, student], experiment.students[student]
+            flops = cost.training(experiment, recipe, architecture, own[0].teacher)
+            mean = sum(spent) / len(spent)
+            rows.append([
+                Cell(method), Cell(student), Cell(str(len(own)), len(own)), Cell(duration(mean), mean),
+                Cell(f"{flops / 1e12:,.2f}", flops), Cell(", ".join(named.needs.cached) or "nothing"),
+            ])  # fmt: skip
+    heads = [Head("Method", number=False), Head("Student", number=False), Head("Runs")]
+    heads += [Head("Time a run"), Head("TFLOP a run"), Head("Reads from the cache")]
+    return Table("Training of one student by each method, mean over its runs.", [heads], rows, texts=2)

@@ -1,0 +1,58 @@
+"""All sections on one page."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+
+from itables import options
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from robust_distillation.config import Experiment
+from robust_distillation.reporting.report import (
+    cost,
+    dag,
+    figures,
+    headline,
+    masking,
+    results,
+    robustness,
+    stories,
+    tuning,
+    verdicts,
+)
+from robust_distillation.reporting.report.material import Material, gather
+from robust_distillation.reporting.report.parts import Section
+
+SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
+    headline.section, verdicts.claims, results.section, verdicts.comparisons, figures.training, figures.trade_off,
+    robustness.curves, figures.classes, masking.section, results.structures, results.transfers, tuning.section,
+    robustness.gallery, cost.section, dag.section, stories.section,
+)  # fmt: skip
+
+
+def page(experiment: Experiment) -> str:
+    """The whole report; the same files make the same text. Raises UserError where one of them is missing."""
+    material = gather(experiment)
+    sections = [section for make in SECTIONS if (section := make(material))]
+    templates = Environment(
+        loader=PackageLoader(__package__),
+        autoescape=True,  # classes and imported models are called whatever somebody called them
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return templates.get_template("page.html.jinja").render(
+        experiment=experiment,
+        matrix=material.matrix,
+        sections=sections,
+        node=dag.NODE,
+        side=robustness.SIDE,
+        datatables=_datatables(),
+    )
+
+
+def _datatables() -> str:
+    """DataTables as itables bundles it, for a `data:` URL."""
+    return base64.b64encode(Path(options.dt_bundle).read_bytes()).decode()

@@ -1,0 +1,37 @@
+"""What a record says, in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def seconds(record: dict[str, Any]) -> float:
+    return record["time"]["seconds"]
+
+
+def duration(spent: float) -> str:
+    """As people say it."""
+    if spent < 60:
+        return f"{spent:.1f} s"
+    minutes, rest = divmod(round(spent), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def minute(moment: str) -> str:
+    """Records are in UTC."""
+    return moment[:16].replace("T", " ")
+
+
+def machine(hardware: dict[str, Any]) -> str:
+    gpu = f", {hardware['gpu']}" if hardware["gpu"] else ""
+    return f"{hardware['cpu']}, {hardware['cores']} cores{gpu}"
+
+
+def commit(record: dict[str, Any], whole: bool = False) -> str:
+    """The commit that a record names."""
+    if record["git"] is None:
+        return "outside a repository"
+    changed = " with local changes" if record["git"]["dirty"] else ""
+    return f"git {record['git']['commit'][: None if whole else 12]}{changed}"

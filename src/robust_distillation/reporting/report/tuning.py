@@ -1,0 +1,50 @@
+"""How each method's settings were chosen: every candidate of its grid, and which it was."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+
+from robust_distillation.reporting.report.material import Material
+from robust_distillation.reporting.report.parts import Cell, Group, Head, Section, Table, of_pair
+
+
+def section(material: Material) -> Section | None:
+    if "tuning" not in material.tables:
+        return None
+    table = material.tables["tuning"]
+    lead = (
+        "The same number of short runs for every method, compared on the validation split: accuracy in percent at "
+        "the best look of each run. Chosen is the highest under attack, of equals the highest clean one; the "
+        "students are trained with it. The test images play no part."
+    )
+    groups = [
+        Group(of_pair(teacher, student), [_table(rows, of_pair(teacher, student))])
+        for (teacher, student), rows in table.groupby(["teacher", "student"], sort=False)
+    ]
+    return Section("tuning", "Tuning", lead, groups)
+
+
+def _table(rows: pd.DataFrame, title: str) -> Table:
+    lines = []
+    for row in rows.itertuples():
+        lines.append([
+            Cell(row.method), Cell(_settings(row.settings)), Cell("chosen" if row.chosen else "", tone="good"),
+            _number(row.selection_robust), _number(row.selection_clean),
+            Cell("" if pd.isna(row.epoch) else f"{row.epoch:.0f}", None if pd.isna(row.epoch) else row.epoch),
+        ])  # fmt: skip
+    heads = [Head(name, number=False) for name in ("Method", "Candidate", "Chosen")]
+    heads += [Head(name) for name in ("Under attack", "Clean", "Epoch")]
+    return Table(f"{title}: every candidate of every method.", [heads], lines, texts=3)
+
+
+def _settings(text: str) -> str:
+    """The values of a candidate, budget and method's own together."""
+    values = json.loads(text)
+    return ", ".join(f"{key} {value}" for part in values.values() for key, value in part.items())
+
+
+def _number(value: float) -> Cell:
+    """A run without a finite loss has none."""
+    return Cell("diverged", -1.0, tone="bad") if pd.isna(value) else Cell(f"{value:.2f}", value)
