@@ -31,14 +31,14 @@ CACHES = {
 }  # fmt: skip
 # Students, jobs in all. What changes one of these numbers changes what a study costs.
 TOTALS = {
-    "params": (24, 161),
-    "cifar10_jpeg": (12, 47),
-    "fashion_mnist": (18, 84),
-    "gacd_cifar10": (90, 466),
-    "gacd_cifar100": (90, 466),
-    "gacd_stl10": (51, 271),
-    "rslad_cifar10": (111, 370),
-    "rslad_cifar100": (39, 131),
+    "params": (24, 162),
+    "cifar10_jpeg": (12, 48),
+    "fashion_mnist": (18, 85),
+    "gacd_cifar10": (90, 467),
+    "gacd_cifar100": (90, 467),
+    "gacd_stl10": (51, 272),
+    "rslad_cifar10": (111, 371),
+    "rslad_cifar100": (39, 132),
 }
 
 

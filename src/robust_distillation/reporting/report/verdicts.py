@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from robust_distillation.reporting.claims import STRUCTURE
 from robust_distillation.reporting.report import charts
 from robust_distillation.reporting.report.marks import legend
 from robust_distillation.reporting.report.material import Material
@@ -54,28 +55,26 @@ def _verdict(row: Any) -> Verdict:
 
 
 def evidence(row: Any) -> str:
-    """The interval behind a verdict, and what it would take to decide it."""
+    """The interval behind a verdict, the scale that it is for, and what it would take to decide it."""
     if pd.isna(row.difference):
-        return "Nothing was measured that speaks of it."
-    interval = (
-        "" if pd.isna(row.ci_low) else f", {100 * row.level:g} % interval {row.ci_low:+.2f} to {row.ci_high:+.2f}"
-    )
-    said = (
-        f"{of_pair(row.teacher, row.student)}: {row.difference:+.2f} points{interval}, {row.n_seeds:.0f} seeds and "
-        f"{row.n_images:.0f} images."
-    )
-    if row.verdict == "inconclusive" and not pd.isna(row.seeds_needed):
-        said += f" About {row.seeds_needed:.0f} seeds would decide it."
+        return f"Nothing was measured that speaks of it: {row.seeds_needed}."
+    points = f" on {STRUCTURE}." not in row.text  # else in the unit of the distance
+    digits, unit = (2, " points") if points else (3, "")
+    said = f"{of_pair(row.teacher, row.student)}: {row.difference:+.{digits}f}{unit}"
+    if not pd.isna(row.ci_low):
+        said += f", {100 * row.level:g} % interval {row.ci_low:+.{digits}f} to {row.ci_high:+.{digits}f}"
+    said += f" ({row.scale})."
+    if not pd.isna(row.seeds_needed):
+        needed = str(row.seeds_needed)
+        said += f" {needed} seeds would decide it." if needed.isdecimal() else f" Seeds that would decide it: {needed}."
     return said
 
 
 def _published(row: Any) -> str:
+    said = "" if pd.isna(row.paper) else f"{row.paper}. "
     if pd.isna(row.published):
-        return ""
-    about = ", ".join(str(value) for value in (row.paper, row.source) if not pd.isna(value))
-    mark = "" if pd.isna(row.mark) else f" ({row.mark})"
-    scale = "" if pd.isna(row.scale) else f", {row.scale}"
-    return f"Published: {row.published:+.2f} points{mark}{scale}. {about}"
+        return said and f"The paper: {said}"
+    return f"The paper: {said}Printed: {row.published:+.2f} points ({row.mark}; {row.source})."
 
 
 def comparisons(material: Material) -> Section | None:
