@@ -54,8 +54,7 @@ def test_reading_an_experiment_imports_nothing_heavy():
     assert not heavy(result.stdout)
 
 
-EXPORTS = {f"export {name}": command for name, command in main.commands["export"].commands.items()}
-EVERY = {**main.commands, **EXPORTS}
+EVERY = {**main.commands, **{f"export {name}": one for name, one in main.commands["export"].commands.items()}}
 
 
 @pytest.mark.parametrize("name", EVERY)

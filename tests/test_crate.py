@@ -158,6 +158,7 @@ def validate(tmp_path_factory):
 
     def run(crate: Path, profile: str) -> tuple[bool, list[str]]:
         report = folder / "report.json"
+        report.unlink(missing_ok=True)
         options = ["--offline", "--cache-path", cache, "--no-auto-profile", "--requirement-severity", "required"]
         command = [
             folder / "bin/rocrate-validator",
