@@ -29,7 +29,8 @@ def example(seeds: int = 4, images: int = 50, effect: float = 0.3) -> np.ndarray
 def outcomes_of(runs: dict[tuple, np.ndarray]) -> pd.DataFrame:
     names = ["teacher", "student", "method", "seed", "checkpoint"]
     parts = [
-        pd.DataFrame({"index": range(len(held)), "label": 0, "prediction": 0, "block": 0, "attack_seed": 0, "pgd20": held})
+        pd.DataFrame({"index": range(len(held)), "pgd20": held})
+        .assign(label=0, prediction=0, block=0, attack_seed=0)
         .assign(**dict(zip(names, keys, strict=True)))
         for keys, held in runs.items()
     ]  # fmt: skip
@@ -192,7 +193,7 @@ def test_numbers_of_seeds_have_a_paired_t_interval():
     assert (found.mean - found.half, found.mean + found.half) == pytest.approx((low, high))
     needed = verdicts.seeds_needed(found, 0)
     sd = values.std(ddof=1)
-    assert [n for n in range(4, 50) if stats.t.ppf(0.975, n - 1) * sd / math.sqrt(n) < values.mean()][0] == needed
+    assert needed == next(n for n in range(4, 50) if stats.t.ppf(0.975, n - 1) * sd / math.sqrt(n) < values.mean())
 
 
 def test_no_torch_is_imported():
