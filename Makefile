@@ -12,11 +12,12 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup reproduce test test-services tiny lint coverage ui lock clean
+.PHONY: help setup reproduce test test-services tamper tiny lint coverage ui lock clean
 help:
 	@echo "make reproduce   from nothing to the comparison table [EXPERIMENT=experiments/NAME.yaml] [OVERLAY=FILE]"
 	@echo "make test        the tests"
 	@echo "make test-services   those that start sshd, an S3 server, PostgreSQL, Chromium"
+	@echo "make tamper      hundreds of tamperings that an audit must name"
 	@echo "make tiny        every experiment in miniature, on generated files"
 	@echo "make lint        linter and formatters"
 	@echo "make coverage    how often the intervals hold the truth, by simulation"
@@ -43,10 +44,13 @@ reproduce: setup
 	@robust-distillation reproduce $(OPTIONS)
 
 test: setup
-	@python -m pytest -n 2 --dist loadfile -m "not tiny and not services"
+	@python -m pytest -n 2 --dist loadfile -m "not tiny and not services and not tamper"
 
 test-services: $(SERVICES)
 	@python -m pytest -m services
+
+tamper: setup
+	@python -m pytest -s -m tamper tests/test_audit.py
 
 tiny: setup
 	@python -m pytest -n 2 --dist worksteal -m tiny tests/test_tiny.py

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 import torch
 from click.testing import CliRunner
 from conftest import TINY, fresh_tree
@@ -140,13 +141,14 @@ def test_shards_that_miss_or_repeat_images_are_refused(tmp_path):
 
 
 def test_summary_against_hand_computed_numbers():
-    """Accuracies 50, 75 and 100 %: mean 75, sd 25, and t(0.975, 2) = 4.3027 for the interval, clipped at 100."""
+    """Accuracies 50, 75 and 100 %: mean 75, sd 25; mean squares of seeds, images and rest 1/4, 11/36, 5/36."""
     values = ([True, True, False, False], [True, True, True, False], [True] * 4)
     outcomes = frame({("t", "s", "m", seed, "best"): held for seed, held in enumerate(values)})
     rows = summary(outcomes.sample(frac=1, random_state=0)).set_index("metric")
     row = rows.loc["pgd20"]
     assert (row["n_seeds"], row["n_images"], row["mean"], row["sd"]) == (3, 4, 75, 25)
-    half = 4.302652729911275 * 25 / math.sqrt(3)
+    df = (15 / 36) ** 2 / ((1 / 4) ** 2 / 2 + (11 / 36) ** 2 / 3 + (5 / 36) ** 2 / 6)
+    half = 100 * stats.t.ppf(0.975, df) * math.sqrt(15 / 36 / 12)
     assert (row["ci_low"], row["ci_high"]) == pytest.approx((75 - half, 100))
     exact = 100 * 0.025 ** (1 / 4)  # all held: the exact binomial bound of four images
     assert rows.loc["clean", ["mean", "ci_low", "ci_high"]].tolist() == pytest.approx([100, exact, 100])
@@ -154,7 +156,7 @@ def test_summary_against_hand_computed_numbers():
     assert (one["mean"], one["n_seeds"]) == (75, 1)
     assert np.isnan(one["sd"])
     half = 100 * 3.182446305284263 * 0.5 / math.sqrt(4)  # t(0.975, 3), sd of 1, 1, 1, 0
-    assert (one["ci_low"], one["ci_high"]) == pytest.approx((max(75 - half, 0), 100))
+    assert (one["ci_low"], one["ci_high"]) == pytest.approx((0, 100))  # half is 79.6
 
 
 def test_seeds_on_other_images_are_refused():

@@ -193,7 +193,7 @@ def test_numbers_of_seeds_have_a_paired_t_interval():
     assert (found.mean - found.half, found.mean + found.half) == pytest.approx((low, high))
     needed = verdicts.seeds_needed(found, 0)
     sd = values.std(ddof=1)
-    assert next(n for n in range(4, 50) if stats.t.ppf(0.975, n - 1) * sd / math.sqrt(n) < values.mean()) == needed
+    assert needed == next(n for n in range(4, 50) if stats.t.ppf(0.975, n - 1) * sd / math.sqrt(n) < values.mean())
 
 
 def test_no_torch_is_imported():
