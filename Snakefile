@@ -12,6 +12,7 @@ include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/analyses.smk"
 include: "workflow/rules/robustness.smk"
 include: "workflow/rules/reporting.smk"
+include: "workflow/rules/comparing.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -20,6 +21,7 @@ rule all:
     input:
         rules.tabulate.output,
         rules.draw_figures.output,
+        rules.compare.output,
         [layout.tables / f"{name}.csv" for name in ANALYSES],
         ROBUSTNESS,
         rules.track.output,

@@ -105,6 +105,7 @@ def rules_of(raw: dict) -> dict[str, int]:
         "report_transfer": targets,
         "tabulate": 1,
         "draw_figures": 1,
+        "compare": 1,
         "track": 1,
     }
     return {rule: count for rule, count in counted.items() if count}
@@ -152,7 +153,14 @@ STEPS = {
     "structure": ("structure",),
     "robustness": ("robustness",),
     "transfer": ("transfer",),
-    "tables, figures, tracking": ("tabulate", "draw_figures", "track", "report_structure", "report_transfer"),
+    "tables, figures, tracking": (
+        "tabulate",
+        "draw_figures",
+        "compare",
+        "track",
+        "report_structure",
+        "report_transfer",
+    ),
 }
 
 

@@ -17,7 +17,7 @@ from conftest import REPOSITORY, TINY, environment, fashion_mnist_files, fresh_t
 from generated import cifar10_files, published_weights
 from ruamel.yaml import YAML
 
-TABLES = {"tabulate", "draw_figures", "track"}  # what follows from any new outcome
+TABLES = {"tabulate", "draw_figures", "compare", "track"}  # what follows from any new outcome
 ENDS = TABLES | {"report_structure", "report_transfer parity"}  # and from any new student
 
 

@@ -113,7 +113,7 @@ rule track:
         records=[folder / "record.json" for folder in TEACHERS + STUDENTS],
         tables=rules.tabulate.output,
         figures=rules.draw_figures.output,
-        analyses=[layout.tables / f"{name}.csv" for name in ANALYSES],
+        analyses=[layout.tables / f"{name}.csv" for name in [*ANALYSES, "comparisons", "claims"]],
     output:
         layout.tracked,
     log:

@@ -3,6 +3,7 @@
 `load("params.yaml")` returns an Experiment or raises one UserError that names every mistake.
 """
 
+from robust_distillation.config.claims import Claim, Statement, claims_of, comparison_settings
 from robust_distillation.config.experiment import (
     IMPORTED,
     NO_TEACHER,
@@ -20,15 +21,19 @@ __all__ = [
     "IMPORTED",
     "NO_TEACHER",
     "ON_SURROGATE",
+    "Claim",
     "Experiment",
     "Imported",
     "NamedMethod",
     "Recipe",
     "Run",
     "Selection",
+    "Statement",
     "Teacher",
     "ThreatModel",
     "Training",
     "Transfer",
+    "claims_of",
+    "comparison_settings",
     "load",
 ]

@@ -15,6 +15,7 @@ from robust_distillation.config.checking import (
     data_info,
     sizes_of,
 )
+from robust_distillation.config.claims import check_claims, claims_of
 from robust_distillation.config.experiment import (
     IMPORTED,
     Experiment,
@@ -61,11 +62,17 @@ def resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None
     candidates = candidates_of(
         file, recipes, lambda budget: _parsed_training(budget, file.threat_model.norm, images), problems
     )
+    check_claims(file, problems)
     if problems:
         return None
     experiment = Experiment(file, teachers, students, recipes, arguments, candidates)
     if not experiment.runs:
         problems.append("exclude: leaves no run")
+    problems += [
+        f"claims.{claim.name}: covers no teacher and student for which both methods are trained"
+        for claim in claims_of(experiment)
+        if not claim.pairs
+    ]
     return experiment
 
 

@@ -252,6 +252,19 @@ class Tuning(Settings):
     seed: Seed = Field(0, description="of the short runs; they share no random numbers with any student")
 
 
+def _claimed(value: Any) -> Any:
+    return {"claim": value} if isinstance(value, str) else value
+
+
+class ClaimEntry(Settings):
+    """What an experiment asks its numbers: see `config.claims`."""
+
+    claim: str = Field(min_length=1, max_length=300, description="A > B on METRIC [at best|last] [by X]")
+    teachers: Names = None
+    students: Names = None
+    paper: str = Field("", max_length=1000, description="what the paper says, in our words")
+
+
 class ExperimentFile(Settings):
     name: Name
     protocol: Literal["controlled", "official"]
@@ -272,3 +285,4 @@ class ExperimentFile(Settings):
     published: list[str] = Field([], description="references that the tables are compared to")
     published_as: dict[str, str] = Field({}, description="the names of ours that are called otherwise there")
     tables: dict[Name, Table] = {}
+    claims: dict[Name, Annotated[ClaimEntry, BeforeValidator(_claimed)]] = {}

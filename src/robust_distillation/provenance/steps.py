@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from robust_distillation import attacks, data, methods, models
-from robust_distillation.config import ON_SURROGATE, Experiment, Run
+from robust_distillation.config import ON_SURROGATE, Experiment, Run, claims_of
 from robust_distillation.files import digest, sha256
 from robust_distillation.provenance.fingerprint import PACKAGE, fingerprint
 from robust_distillation.reporting.report.sources import TEMPLATES
@@ -103,6 +103,11 @@ def table_code() -> str:
 
 def figure_code() -> str:
     return _code("reporting.figures", "reporting.curves")
+
+
+def compare_code(experiment: Experiment) -> str:
+    structure = any(claim.statement.analysis == "structure" for claim in claims_of(experiment))
+    return _code("reporting.comparisons", "reporting.claims", *(["reporting.structure"] if structure else []))
 
 
 def structure_report_code() -> str:

@@ -7,12 +7,14 @@ The tables shown are tidy: teacher, student, method, checkpoint, metric, n_seeds
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
 from robust_distillation.config import NO_TEACHER
 from robust_distillation.evaluation.outcomes import ITSELF
+from robust_distillation.files import write_text
 
 if TYPE_CHECKING:
     from robust_distillation.reporting.tables import Matrix
@@ -83,8 +85,13 @@ def blocks(table: pd.DataFrame, matrix: Matrix, metrics: list[str], cell: Callab
 def over_seeds(table: pd.DataFrame) -> str:
     """What a cell is, for a caption."""
     seeds = table.loc[table["student"] != ITSELF, "n_seeds"]
+    return few_to_many(seeds) if seeds.max() == 1 else f"mean ± sd over {few_to_many(seeds)}"
+
+
+def few_to_many(seeds: pd.Series) -> str:
+    """3 seeds, 2 to 3 seeds, one seed."""
     few, many = seeds.min(), seeds.max()
-    return "one seed" if many == 1 else f"mean ± sd over {many if few == many else f'{few} to {many}'} seeds"
+    return "one seed" if many == 1 else f"{many if few == many else f'{few} to {many}'} seeds"
 
 
 def checkpoints(table: pd.DataFrame, matrix: Matrix) -> str:
@@ -120,6 +127,33 @@ def latex(caption: str, shown: list[Block], titles: dict[str, str]) -> str:
             )
         )
     return "\n".join(parts)
+
+
+def write(stem: Path, table: pd.DataFrame, markdown: str, latex: str) -> list[Path]:
+    """STEM.csv, STEM.md and STEM.tex."""
+    texts = {"csv": table.to_csv(index=False), "md": markdown, "tex": latex}
+    for kind, text in texts.items():
+        write_text(stem.with_name(f"{stem.name}.{kind}"), text)
+    return [stem.with_name(f"{stem.name}.{kind}") for kind in texts]
+
+
+def longtable(caption: str, head: list[str], rows: list[list[str]], columns: str) -> str:
+    """Rows of plain text as a table that may run over pages."""
+    written = [
+        " & ".join(escaped(cell).replace("-", "$-$") if _signed(cell) else escaped(cell) for cell in row)
+        for row in rows
+    ]
+    lines = [
+        rf"\begin{{longtable}}{{{columns}}}", rf"\caption{{{escaped(caption)}}}\\", r"\toprule",
+        " & ".join(map(escaped, head)) + r" \\", r"\midrule", r"\endhead", r"\bottomrule", r"\endfoot",
+        *(rf"{row} \\" for row in written), r"\end{longtable}", "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _signed(cell: str) -> bool:
+    """Whether its hyphens are minus signs."""
+    return cell[:1] in ("+", "-") and cell[1:2].isdigit()
 
 
 def escaped(text: str) -> str:

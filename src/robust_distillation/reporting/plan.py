@@ -31,7 +31,7 @@ def jobs(experiment: Experiment) -> dict[str, int]:
         "structure": models * structure,
         "robustness": models * (experiment.file.robustness is not None),
         "transfer": models * targets,
-        "tables, figures, tracking": 3 + structure + targets + tuning,
+        "tables, figures, tracking": 5 + structure + targets + tuning,
     }
     return {step: count for step, count in counted.items() if count}
 

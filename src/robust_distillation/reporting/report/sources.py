@@ -19,11 +19,9 @@ def folders(experiment: Experiment) -> list[Path]:
 
 def tables(experiment: Experiment) -> list[Path]:
     """The tables that are shown."""
-    names = ["main", *(["structure"] if experiment.file.structure else [])]
-    names += [f"transfer-{target}" for target in experiment.file.transfer]
-    names += ["comparisons"] if getattr(experiment.file, "claims", None) is not None else []  # MERGE
-    names += ["claims"] if getattr(experiment.file, "claims", None) else []
-    names += ["tuning"] if getattr(experiment.file, "tuning", None) else []
+    names = ["main", "comparisons", "claims", *(f"transfer-{target}" for target in experiment.file.transfer)]
+    names += ["structure"] if experiment.file.structure else []
+    names += ["tuning"] if experiment.tuned else []
     return [Layout(experiment.name).tables / f"{name}.csv" for name in names]
 
 
@@ -34,15 +32,19 @@ def curves(experiment: Experiment) -> list[Path]:
 
 def robustness(experiment: Experiment) -> list[Path]:
     """Accuracy against eps, where it is asked for; the images lie beside each."""
-    asked = getattr(experiment.file, "robustness", None)  # MERGE
-    return [Layout(experiment.name).robustness(folder) for folder in folders(experiment)] if asked else []
+    asked = experiment.file.robustness is not None
+    return [Layout(experiment.name).robustness(folder) for folder in folders(experiment) if asked]
 
 
 def records(experiment: Experiment) -> list[Path]:
-    """Those of data, caches and models."""
+    """Those of all jobs that are shown."""
     layout = Layout(experiment.name)
     found = [layout.record(layout.data), *(layout.record(layout.target_data(t)) for t in experiment.file.transfer)]
     found += [layout.record(layout.cache(teacher, kind)) for teacher, kind in experiment.caches]
+    for teacher, student, method in experiment.tuned:
+        tuned = layout.candidates(teacher, student, method)
+        found += [tuned / name / "record.json" for name in experiment.candidates[method]]
+        found.append(layout.record(layout.choice(teacher, student, method)))
     for folder in folders(experiment):
         found += [folder / "record.json", layout.record(layout.outcomes(folder))]
         if experiment.shards > 1:
@@ -51,7 +53,8 @@ def records(experiment: Experiment) -> list[Path]:
         if experiment.file.structure:
             found.append(layout.record(layout.structure(folder)))
         found += [layout.record(layout.transferred(target, folder)) for target in experiment.file.transfer]
-    return found + [layout.record(file) for file in robustness(experiment)]
+    found += [layout.record(file) for file in robustness(experiment)]
+    return [*found, layout.record(layout.tables / "comparisons.csv")]
 
 
 def sources(experiment: Experiment) -> list[Path]:
