@@ -8,7 +8,6 @@ from robust_distillation.files import read_json
 from robust_distillation.provenance.energy import Meter
 from robust_distillation.provenance.record import Recorder
 
-
 NAMES = {"0": "package-0", "0:0": "core", "1": "package-1", "2": "psys"}
 
 

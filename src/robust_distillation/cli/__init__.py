@@ -11,7 +11,16 @@ from typing import Any
 
 import click
 
-from robust_distillation.cli import comparing, evaluation, experiment, reporting, robustness, training, tuning
+from robust_distillation.cli import (
+    comparing,
+    evaluation,
+    experiment,
+    exporting,
+    reporting,
+    robustness,
+    training,
+    tuning,
+)
 from robust_distillation.errors import UserError
 
 __all__ = ["main"]
@@ -39,6 +48,6 @@ def main() -> None:
     logging.getLogger("auto-attack").setLevel(logging.WARNING)
 
 
-for module in (experiment, training, tuning, evaluation, robustness, comparing, reporting):
+for module in (experiment, training, tuning, evaluation, robustness, comparing, reporting, exporting):
     for command in module.COMMANDS:
         main.add_command(command)

@@ -1,0 +1,47 @@
+"""What came out, handed to others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from robust_distillation.cli.shared import example, experiment_options, model_named
+from robust_distillation.errors import UserError
+
+
+@click.group()
+@example("export model wide/small/rslad/seed-0 --to rslad-digits")
+def export() -> None:
+    """Write what came out in forms that others read without this project."""
+
+
+@export.command("model")
+@click.argument("run")
+@click.option("--to", "target", metavar="FOLDER", required=True, help="What to write; new, or empty.")
+@click.option("--checkpoint", metavar="NAME", help="best or last; the headline's if left out.")
+@experiment_options
+@example("export model wide/small/rslad/seed-0 --to rslad-digits")
+def model(run: str, target: str, checkpoint: str | None, path: str, overlay: str | None) -> None:
+    """Write a student or a teacher as safetensors and ONNX, with its source in plain torch and a model card.
+
+    RUN is TEACHER/STUDENT/METHOD/seed-N or, for a teacher, its name.
+    """
+    from robust_distillation.config import load
+    from robust_distillation.errors import unknown
+
+    experiment = load(path, overlay)
+    chosen = model_named(experiment, run)
+    checkpoint = checkpoint or chosen.headline[0]
+    if checkpoint not in chosen.checkpoints:
+        raise UserError(f"--checkpoint: {unknown(f'evaluated checkpoint of {run}', checkpoint, chosen.checkpoints)}")
+    from robust_distillation.export.model import export_model
+
+    found = export_model(experiment, run, chosen, checkpoint, Path(target))
+    click.echo(
+        f"{target}: model.safetensors, architecture.py, config.json, README.md, model.onnx; ONNX Runtime gives the "
+        f"same {found.images} predictions, its logits differ by {found.difference:.2g} at most"
+    )
+
+
+COMMANDS = (export,)

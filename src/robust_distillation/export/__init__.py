@@ -1,0 +1,1 @@
+"""What came out, in forms that others read without this project."""

@@ -1,0 +1,128 @@
+"""A network for others: weights, source and card that need none of this package, and ONNX."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+
+from robust_distillation.cli.shared import Model
+from robust_distillation.config import NO_TEACHER, Experiment
+from robust_distillation.data.prepared import split_of
+from robust_distillation.errors import UserError
+from robust_distillation.evaluation.outcomes import read_outcomes
+from robust_distillation.export import card
+from robust_distillation.export.architecture import standalone_source
+from robust_distillation.export.onnx import Agreement, agreement, write_onnx
+from robust_distillation.files import read_json, sha256, write_json, write_text
+from robust_distillation.layout import Layout
+from robust_distillation.models.checkpoint import load_model, read_checkpoint
+
+
+def export_model(experiment: Experiment, name: str, chosen: Model, checkpoint: str, folder: Path) -> Agreement:
+    """Writes model.safetensors, architecture.py, config.json, model.onnx and README.md, the card, into `folder`.
+
+    All or nothing. Raises UserError where the folder holds something, or where the model was not attacked yet;
+    RuntimeError where ONNX Runtime gives other answers on the test images."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: is there already. Name a folder that is new or empty")
+    layout, weights = Layout(experiment.name), chosen.checkpoints[checkpoint]
+    state, metadata = read_checkpoint(weights)
+    source = standalone_source(metadata["architecture"]["name"], metadata["normalisation"] is not None)
+    attacked = layout.outcomes(chosen.folder)
+    for file in (attacked, chosen.folder / "record.json"):
+        if not file.is_file():
+            raise UserError(f"{file}: is not there yet. Run the experiment first: robust-distillation reproduce")
+    record, digest = read_json(chosen.folder / "record.json"), sha256(weights)
+    if record["outputs"].get(str(weights)) != digest:
+        raise UserError(f"{weights}: is not the file that its record tells of. Remove it and run the experiment again")
+    outcomes = read_outcomes([attacked])
+    outcomes = outcomes[outcomes["checkpoint"].eq(checkpoint)]
+    model, dataset = load_model(weights), metadata["dataset"]
+    images = split_of(experiment, "test").first(experiment.test_images).floats()
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        (temporary / "model.safetensors").write_bytes(save(state, {"format": "pt"}))
+        write_text(temporary / "architecture.py", source)
+        write_json(temporary / "config.json", _config(metadata))
+        write_onnx(model, tuple(dataset["shape"]), temporary / "model.onnx")
+        found = agreement(model, temporary / "model.onnx", images)
+        keys = {**chosen.keys, "checkpoint": checkpoint}
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        text = card.render(
+            **_about(experiment, metadata, keys, record),
+            name=name,
+            parameters=f"{parameters:,}",
+            rows=card.measured(outcomes),
+            table=card.over_seeds(layout.tables / "main.csv", keys),
+            agreement=found,
+            hashes={
+                "checkpoint": digest,
+                "record": sha256(chosen.folder / "record.json"),
+                "outcomes": sha256(attacked),
+            },
+        )
+        write_text(temporary / "README.md", text)
+        for file in temporary.iterdir():
+            file.chmod(0o644)
+        temporary.chmod(0o755)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return found
+
+
+def _config(metadata: dict[str, Any]) -> dict[str, Any]:
+    architecture, dataset = metadata["architecture"], metadata["dataset"]
+    return {
+        "architecture": architecture["name"],
+        "arguments": {key: value for key, value in architecture.items() if key != "name"},
+        "dataset": dataset["name"],
+        "classes": dataset["classes"],
+        "input_shape": dataset["shape"],
+        "input_range": [0, 1],
+        "normalisation": metadata["normalisation"],
+        "threat_model": metadata["threat_model"],
+    }
+
+
+def _about(
+    experiment: Experiment, metadata: dict[str, Any], keys: dict[str, Any], record: dict[str, Any]
+) -> dict[str, Any]:
+    """What the card says of where the model comes from."""
+    architecture, threat, method = metadata["architecture"], metadata["threat_model"], metadata.get("method")
+    dataset, distilled = metadata["dataset"], metadata["role"] == "student" and keys["teacher"] != NO_TEACHER
+    arguments = ", ".join(f"{key} {value}" for key, value in architecture.items() if key != "name")
+    own = keys["teacher"] if metadata["role"] == "teacher" else f"{keys['student']} by {keys['method']}"
+    teacher = experiment.teachers[keys["teacher"]] if distilled else None
+    return {
+        "title": f"{own} on {dataset['name']}",
+        "experiment": experiment.name,
+        "keys": keys,
+        "architecture_text": f"`{architecture['name']}` ({arguments})",
+        "dataset": dataset,
+        "shape": dataset["shape"],
+        "normalisation": metadata["normalisation"],
+        "threat": f"{threat['norm']} eps {threat['eps']:.4g}",
+        "protocol": experiment.file.protocol,
+        "method": method,
+        "method_name": method["name"] if method else keys["method"],
+        "method_about": card.about_method(method["name"]) if method else "",
+        "distilled": distilled,
+        "teacher_text": f"`{teacher.architecture['name']}`, {teacher.origin}" if teacher else "",
+        "published": metadata.get("published"),
+        "training": metadata.get("training"),
+        "checkpoint": metadata["checkpoint"],
+        "selection": card.selection(metadata),
+        "chosen_on_test": metadata["checkpoint"] == "best" and experiment.selects_on_test,
+        "evaluation": {"block_size": experiment.evaluation.block_size, "seed": experiment.evaluation.seed},
+        "git": record["git"],
+        "code": record["code"],
+        "versions": record["versions"],
+    }
