@@ -12,13 +12,14 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup reproduce test test-services tiny lint ui lock clean
+.PHONY: help setup reproduce test test-services tiny lint coverage ui lock clean
 help:
 	@echo "make reproduce   from nothing to the comparison table [EXPERIMENT=experiments/NAME.yaml] [OVERLAY=FILE]"
 	@echo "make test        the tests"
 	@echo "make test-services   those that start sshd, an S3 server, PostgreSQL, Chromium"
 	@echo "make tiny        every experiment in miniature, on generated files"
 	@echo "make lint        linter and formatters"
+	@echo "make coverage    how often the intervals hold the truth, by simulation"
 	@echo "make ui          MLflow on 127.0.0.1:$(PORT)"
 	@echo "make lock        pin again what is installed in .venv"
 	@echo "make clean       remove .venv; results stay"
@@ -52,6 +53,9 @@ tiny: setup
 
 lint: setup
 	@ruff check . && ruff format --check . && snakefmt --check --line-length 120 Snakefile workflow
+
+coverage: setup
+	@python benchmarks/coverage.py
 
 ui: setup
 	@robust-distillation track $(OPTIONS)

@@ -19,10 +19,5 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
-        rules.tabulate.output,
-        rules.draw_figures.output,
-        rules.compare.output,
-        [layout.tables / f"{name}.csv" for name in ANALYSES],
-        ROBUSTNESS,
-        rules.track.output,
-        rules.report_html.output,
+        rules.index.input,
+        rules.index.output,

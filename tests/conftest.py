@@ -26,6 +26,7 @@ CHROMIUM_OPTIONS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+PEOPLE = {f"GIT_{role}_{what}": "t@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 TINY = """
 name: tiny
 dataset: {limit: {train: 96, validation: 40}}
@@ -39,6 +40,9 @@ evaluation: {images: 24, attacks: [fgsm, pgd20], block_size: 10}
 structure: {images: 24}
 robustness: {eps: [0.1, 0.2], images: 24, gallery: 2}
 transfer: {parity: {epochs: 2, attacks: [pgd20], images: 24}}
+claims:
+  {rslad-sat: ~, rslad-trades: ~, rslad-ard: ~, gacd-structure: gacd < rslad on structure.correlation_distance,
+   rslad-natural: rslad > natural on pgd20, parity: gacd > rslad on transfer-parity.clean}
 """  # leaves natural, rslad and gacd: no teacher, cached logits, cached features
 
 
@@ -101,8 +105,10 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Path:
-    """A tree in which the tiny experiment was run to its end on two cores. Do not change it: see `tree`."""
+    """A checkout in which the tiny experiment was run to its end on two cores. Do not change it: see `tree`."""
     folder = fresh_tree(tmp_path_factory.mktemp("finished") / "tree")
+    for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "Before the run"]):
+        subprocess.run(["git", *command], cwd=folder, env=os.environ | PEOPLE, check=True)
     result = snakemake(folder, "--cores", "2")
     assert result.returncode == 0, result.stdout + result.stderr
     return folder

@@ -35,7 +35,8 @@ from robust_distillation.errors import UserError
 from robust_distillation.reporting.plan import describe
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-VALID = (REPOSITORY / "params.yaml").read_text(encoding="utf-8")
+WHOLE = (REPOSITORY / "params.yaml").read_text(encoding="utf-8")
+VALID = WHOLE[: WHOLE.index("\nclaims:")]  # without what would name every other mistake once more
 FILE, OVERLAY = "broken.yaml", "overlay.yaml"
 GONE = object()
 FEW = 12  # lines, where a file holds more mistakes than anyone would read
@@ -498,6 +499,7 @@ def official(*changes: tuple) -> Writer:
     reset = [
         ("protocol", "official"),
         ("training", {}),
+        ("tuning", GONE),
         ("teachers", "wide", "training", {}),
         ("methods", "gacd", GONE),
     ]
@@ -512,7 +514,11 @@ BOTH = "all methods share one budget"
 OFFICIAL = [
     case("kd", official(("methods", "kd", {})), "methods.kd: kd has no official protocol", "protocol: controlled"),
     case("crd", official(("methods", "x", {"method": "crd"})), "methods.x.method: crd has no official protocol"),
-    case("gacd", put("protocol", "official"), "methods.gacd: gacd has no official protocol: leave it out"),
+    case(
+        "gacd",
+        changed(("protocol", "official"), ("tuning", GONE)),
+        "methods.gacd: gacd has no official protocol: leave it out",
+    ),
     case(
         "teacher", official(("teachers", "wide", "trained_by", {"method": "kd"})), "wide.trained_by.method: kd has no"
     ),
@@ -803,7 +809,7 @@ TABLES = [
     case("key", view(method=["rslad"]), "tables.mine.method:", "Did you mean 'methods'?"),
     *[
         case(f"kept-{name}", put("tables", {name: {"title": "Mine"}}), f"tables.{name}: this name is kept", "another")
-        for name in ("main", "structure", "transfer-parity", "transfer-x")
+        for name in ("main", "structure", "comparisons", "claims", "transfer-parity", "transfer-x")
     ],
     case("no-title", put("tables", {"mine": {}}), "tables.mine.title: is missing"),
     case("empty-title", put("tables", {"mine": {"title": ""}}), "tables.mine.title:", "at least 1 character"),
@@ -839,6 +845,85 @@ TABLES = [
     case("exclude-key", put("exclude", [{"methods": ["sat"]}]), "exclude[0].methods:", "Did you mean 'method'?"),
 ]
 
+
+def claimed(text: Any, **more: Any) -> Writer:
+    return put("claims", {"mine": {"claim": text, **more} if more else text})
+
+
+CLAIMS = [
+    case("method", claimed("rslat > sat on clean"), "claims.mine: unknown method 'rslat'. Did you mean 'rslad'?"),
+    case("other", claimed("rslad > trade on clean"), "claims.mine: unknown method 'trade'. Did you mean 'trades'?"),
+    case("metric", claimed("rslad > sat on autoatack"), "claims.mine: unknown metric", "mean 'autoattack'?", "clean"),
+    case("not-measured", claimed("rslad > sat on square"), "claims.mine: unknown metric 'square'", "fgsm"),
+    case("checkpoint", claimed("rslad > sat on clean at bset"), "claims.mine: unknown checkpoint", "mean 'best'?"),
+    case(
+        "checkpoint-not-kept",
+        changed(("evaluation", "checkpoints", ["best"]), ("claims", {"mine": "rslad > sat on clean at last"})),
+        "claims.mine: unknown checkpoint 'last'",
+        "Allowed: best",
+    ),
+    case("itself", claimed("rslad > rslad on clean"), "claims.mine: compares rslad with itself"),
+    case("structure", claimed("gacd < ard on structure.correlation"), "mean 'structure.correlation_distance'?"),
+    case(
+        "structure-last",
+        claimed("gacd < ard on structure.feature_distance at last"),
+        "claims.mine: structure is measured at the first of evaluation.checkpoints, best: leave out `at`",
+    ),
+    case(
+        "structure-not-asked",
+        changed(("structure", GONE), ("claims", {"mine": "gacd < ard on structure.feature_distance"})),
+        "claims.mine: unknown metric 'structure.feature_distance'",
+    ),
+    case("target", claimed("gacd > ard on transfer-party.pgd20"), "Did you mean 'transfer-parity.pgd20'?"),
+    case("target-metric", claimed("gacd > ard on transfer-parity.fgsm"), "unknown metric 'transfer-parity.fgsm'"),
+    case("transfer-last", claimed("gacd > ard on transfer-parity.clean at last"), "transfer is measured at the first"),
+    *[
+        case(f"form-{number}", claimed(text), "claims.mine: is not of the form A > B on METRIC", "found")
+        for number, text in enumerate((
+            "rslad", "rslad > sat", "rslad = sat on clean", "rslad >> sat on clean now", "rslad > sat on", "> on clean",
+            "rslad beats sat on clean", "rslad > sat on clean at", "rslad > sat on clean by", "rslad >= sat on clean",
+            "rslad > sat on clean by 1 at best", "rslad > sat on clean on fgsm", " ", "rslad\n", "x" * 300,
+        ))
+    ],
+    case("margin", claimed("rslad > sat on clean by 1%"), "claims.mine: by: is not a number", "'1%'"),
+    case("margin-word", claimed("rslad > sat on clean by far"), "claims.mine: by: is not a number", "'far'"),
+    case("margin-nan", claimed("rslad > sat on clean by nan"), "claims.mine: by: is not a number", "'nan'"),
+    case("margin-huge", claimed("rslad > sat on clean by 1e99"), "claims.mine: by: is not a number"),
+    case("long", claimed("x" * 301), "claims.mine.claim:", "at most 300"),
+    case("empty", claimed(""), "claims.mine.claim:", "at least 1 character"),
+    case("number", claimed(3), "claims.mine:", "mapping", "found 3"),
+    case("list", claimed(["rslad > sat on clean"]), "claims.mine:", "mapping", "a list"),
+    case("null", claimed(None), "claims.mine:", "mapping", "nothing"),
+    case("text", put("claims", "rslad > sat on clean"), "claims:", "mapping"),
+    case("no-claim", put("claims", {"mine": {"paper": "so"}}), "claims.mine.claim: is missing"),
+    case("key", claimed("rslad > sat on clean", teacher=["wide"]), "claims.mine.teacher:", "Did you mean 'teachers'?"),
+    case("teacher", claimed("rslad > sat on clean", teachers=["wid"]), "claims.mine.teachers:", "mean 'wide'?"),
+    case("student", claimed("rslad > sat on clean", students=["smal"]), "claims.mine.students:", "mean 'small'?"),
+    case("no-students", claimed("rslad > sat on clean", students=[]), "claims.mine.students: is empty"),
+    case("students-text", claimed("rslad > sat on clean", students="small"), "claims.mine.students:", "list"),
+    case("paper", claimed("rslad > sat on clean", paper=3), "claims.mine.paper:", "string", "3"),
+    case("paper-long", claimed("rslad > sat on clean", paper="x" * 1001), "claims.mine.paper:", "at most 1000"),
+    case("name", put("claims", {"a/b": "rslad > sat on clean"}), "claims.a/b: 'a/b'", BAD_NAME),
+    case(
+        "excluded",
+        changed(("exclude", [{"method": "rslad"}]), ("claims", {"mine": "rslad > sat on clean"})),
+        "claims.mine: covers no teacher and student for which both methods are trained",
+    ),
+    case(
+        "several",
+        put("claims", {"one": "rslat > sat on clean", "two": "rslad > sta on claen by"}),
+        "claims.one: unknown method 'rslat'",
+        "claims.two: is not of the form",
+        lines=2,
+    ),
+    case(
+        "several-in-one",
+        claimed("rslat > sta on claen at end"),
+        "method 'rslat'", "method 'sta'", "metric 'claen'", "checkpoint 'end'",
+        lines=4,
+    ),
+]  # fmt: skip
+
 GROUPS = {
     "key": UNKNOWN_KEYS,
     "type": WRONG_TYPES,
@@ -856,6 +941,7 @@ GROUPS = {
     "attack": ATTACKS,
     "analysis": ANALYSES,
     "table": TABLES,
+    "claim": CLAIMS,
 }
 CASES = [
     pytest.param(*found.values, id=f"{group}-{found.id}") for group, members in GROUPS.items() for found in members

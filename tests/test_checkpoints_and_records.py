@@ -138,10 +138,10 @@ def test_every_module_is_in_the_fingerprint_of_some_step():
     experiment = config.load(REPOSITORY / "params.yaml")
     reached = set()
     for module in (
-        "training.run", "data.prepared", "compute", "cache.fill", "cache.teaching", "teachers.imported",
-        "evaluation.attack", "evaluation.blocks", "evaluation.structure", "evaluation.robustness",
+        "training.run", "training.tuning", "data.prepared", "compute", "cache.fill", "cache.teaching",
+        "teachers.imported", "evaluation.attack", "evaluation.blocks", "evaluation.structure", "evaluation.robustness",
         "evaluation.transfer", "reporting.tables", "reporting.figures", "reporting.curves", "reporting.structure",
-        "reporting.transfer", "tracking.runs",
+        "reporting.transfer", "reporting.tuning", "reporting.claims", "tracking.runs",
     ):  # fmt: skip
         reached |= closure([f"robust_distillation.{module}"])
     for registry in (methods.registry, models.registry, attacks.registry, data.registry):

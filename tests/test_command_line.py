@@ -54,12 +54,15 @@ def test_reading_an_experiment_imports_nothing_heavy():
     assert not heavy(result.stdout)
 
 
-@pytest.mark.parametrize("name", main.commands)
+EVERY = {**main.commands, **{f"export {name}": one for name, one in main.commands["export"].commands.items()}}
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_every_command_has_help_with_an_example(name):
-    result = CliRunner().invoke(main, [name, "--help"])
+    result = CliRunner().invoke(main, [*name.split(), "--help"])
     assert result.exit_code == 0
     assert f"Example: robust-distillation {name}" in result.output
-    described = [option for option in main.commands[name].params if isinstance(option, click.Option)]
+    described = [option for option in EVERY[name].params if isinstance(option, click.Option)]
     assert all(option.help for option in described)
 
 

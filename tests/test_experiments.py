@@ -6,6 +6,7 @@ the YAML. The official settings stand here as they were read in the released cod
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import subprocess
@@ -18,8 +19,7 @@ import pytest
 from conftest import REPOSITORY, WORKFLOW, environment
 from ruamel.yaml import YAML
 
-from robust_distillation.config import Experiment, load
-from robust_distillation.evaluation.outcomes import ITSELF
+from robust_distillation.config import ITSELF, Experiment, load
 from robust_distillation.reporting import tables
 from robust_distillation.reporting.plan import jobs
 from robust_distillation.training.schedule import learning_rate, looked_at, looks
@@ -31,14 +31,14 @@ CACHES = {
 }  # fmt: skip
 # Students, jobs in all. What changes one of these numbers changes what a study costs.
 TOTALS = {
-    "params": (24, 134),
-    "cifar10_jpeg": (12, 45),
-    "fashion_mnist": (18, 63),
-    "gacd_cifar10": (90, 464),
-    "gacd_cifar100": (90, 464),
-    "gacd_stl10": (51, 269),
-    "rslad_cifar10": (111, 368),
-    "rslad_cifar100": (39, 129),
+    "params": (24, 162),
+    "cifar10_jpeg": (12, 48),
+    "fashion_mnist": (18, 85),
+    "gacd_cifar10": (90, 467),
+    "gacd_cifar100": (90, 467),
+    "gacd_stl10": (51, 272),
+    "rslad_cifar10": (111, 371),
+    "rslad_cifar100": (39, 132),
 }
 
 
@@ -87,6 +87,8 @@ def rules_of(raw: dict) -> dict[str, int]:
         (run["teacher"], kind) for run in runs if run["teacher"] != "none" for kind in CACHES[kinds[run["method"]]]
     }
     imported = sum("imported" in teacher for teacher in raw["teachers"].values())
+    tuned = {(run["teacher"], run["student"], run["method"]) for run in runs if "tuning" in raw}
+    candidates = math.prod(len(values) for values in raw.get("tuning", {}).get("grid", {}).values())
     evaluation = raw["evaluation"]
     shards = min(evaluation.get("jobs", 1), -(-evaluation.get("images", 10**9) // evaluation["block_size"]))
     counted = {
@@ -95,6 +97,8 @@ def rules_of(raw: dict) -> dict[str, int]:
         "import_teacher": imported,
         "train_teacher": len(raw["teachers"]) - imported,
         "fill_cache": len(caches),
+        "tune": len(tuned) * candidates,
+        "choose": len(tuned),
         "train_student": len(runs),
         "attack": models * shards,
         "merge_outcomes": models * (shards > 1),
@@ -103,10 +107,13 @@ def rules_of(raw: dict) -> dict[str, int]:
         "transfer": models * targets,
         "report_structure": structure,
         "report_transfer": targets,
+        "report_tuning": int("tuning" in raw),
         "tabulate": 1,
         "draw_figures": 1,
         "compare": 1,
         "track": 1,
+        "report_html": 1,
+        "index": 1,
     }
     return {rule: count for rule, count in counted.items() if count}
 
@@ -148,6 +155,8 @@ STEPS = {
     "import-teacher": ("import_teacher",),
     "train-teacher": ("train_teacher",),
     "fill-cache": ("fill_cache",),
+    "tune": ("tune",),
+    "choose": ("choose",),
     "train-student": ("train_student",),
     "attack": ("attack", "merge_outcomes"),
     "structure": ("structure",),
@@ -160,6 +169,9 @@ STEPS = {
         "track",
         "report_structure",
         "report_transfer",
+        "report_tuning",
+        "report_html",
+        "index",
     ),
 }
 

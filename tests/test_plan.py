@@ -213,12 +213,14 @@ def test_default_experiment_costs_what_is_counted_by_hand():
     s = cost.forward(experiment, experiment.students["small"])
     t = cost.forward(experiment, experiment.teachers["wide"].architecture)
     a_pass = {"natural": 3, "sat": 23, "trades": 27, "mart": 26, "ard": 26, "iad": 26, "rslad": 26, "gacd": 23}
-    looks = 10 * 297 * 22  # every second of 20 epochs, 10 steps of APGD
+    look = 297 * 22
+    looks = 10 * look  # every second of 20 epochs, 10 steps of APGD
     attacks = 300 * (3 + 41 + 9700 / 2)
     transfer = 1297 + 300 * (41 + 5000 / 2)
     expected = {
         "train-teacher": (30 * 1000 * 27 + 15 * 297 * 22) * t,
         "fill-cache": 2 * 1000 * 9 * t,
+        "tune": 2 * ((7 * 1000 * sum(a_pass.values()) + 8 * look) * s + 7 * 1000 * t),  # looked at once, at its end
         "train-student": 3 * ((20 * 1000 * sum(a_pass.values()) + 8 * looks) * s + 20 * 1000 * t),
         "attack": 24 * 2 * attacks * s + attacks * t,
         "structure": 500 * 41 * (24 * s + t),

@@ -14,9 +14,8 @@ import torch
 from matplotlib import pyplot as plt
 from torch import nn
 
-from robust_distillation.config import ThreatModel
+from robust_distillation.config import ITSELF, ThreatModel
 from robust_distillation.data.dataset import load
-from robust_distillation.evaluation.outcomes import ITSELF
 from robust_distillation.evaluation.structure import (
     BATCH,
     class_correlation,

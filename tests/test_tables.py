@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robust_distillation.evaluation.outcomes import ITSELF
+from robust_distillation.config import ITSELF
 from robust_distillation.reporting import published, tables
 
 FACTS = Path(__file__).resolve().parent.parent.parent / "shared" / "facts"

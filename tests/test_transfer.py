@@ -12,12 +12,11 @@ import torch
 from matplotlib import pyplot as plt
 from torch import nn
 
-from robust_distillation.config import ThreatModel
+from robust_distillation.config import ITSELF, ThreatModel
 from robust_distillation.data.dataset import Dataset, load
 from robust_distillation.data.info import DatasetInfo
 from robust_distillation.evaluation.attack import attack_run, predict
 from robust_distillation.evaluation.blocks import blocks
-from robust_distillation.evaluation.outcomes import ITSELF
 from robust_distillation.evaluation.transfer import features_of, folded, train_head
 from robust_distillation.models.checkpoint import build_model, load_model, save_checkpoint
 from robust_distillation.reporting import transfer

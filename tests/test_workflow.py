@@ -17,7 +17,8 @@ from conftest import REPOSITORY, TINY, environment, fashion_mnist_files, fresh_t
 from generated import cifar10_files, published_weights
 from ruamel.yaml import YAML
 
-TABLES = {"tabulate", "draw_figures", "compare", "track"}  # what follows from any new outcome
+TABLES = {"tabulate", "draw_figures", "compare", "track", "report_html", "index"}  # what follows from any new outcome
+RATES = (0.1, 0.2)  # the grid of params.yaml
 ENDS = TABLES | {"report_structure", "report_transfer parity"}  # and from any new student
 
 
@@ -30,6 +31,11 @@ def replace(file: Path, old: str, new: str) -> None:
 def student(teacher: str, method: str, seed: int = 0) -> set[str]:
     run = f"students/{teacher}/small/{method}/seed-{seed}"
     return {f"train_student {teacher}/small/{method}/{seed}"} | looks(run)
+
+
+def tuned(teacher: str, method: str) -> set[str]:
+    model = f"{teacher}/small/{method}"
+    return {f"tune {model}/learning_rate={rate}" for rate in RATES} | {f"choose {model}", "report_tuning"}
 
 
 def looks(trained: str) -> set[str]:
@@ -63,19 +69,19 @@ def test_comments_docstrings_and_layout_run_nothing(tree):
 
 def test_edit_of_one_method_runs_its_students_and_what_follows(tree):
     replace(tree / "src/robust_distillation/methods/rslad.py", "1 - self.alpha", "2 - self.alpha")
-    assert planned(tree) == student("wide", "rslad") | ENDS
+    assert planned(tree) == tuned("wide", "rslad") | student("wide", "rslad") | ENDS
 
 
 def test_edit_of_the_teachers_method_runs_all_that_learns_from_it(tree):
     replace(tree / "src/robust_distillation/methods/trades.py", "divergence=True", "divergence=False")
     caches = {"fill_cache wide/logits", "fill_cache wide/features"}
-    distilled = student("wide", "rslad") | student("wide", "gacd")
+    distilled = set().union(*(tuned("wide", method) | student("wide", method) for method in ("rslad", "gacd")))
     assert planned(tree) == {"train_teacher wide"} | looks("teachers/wide") | caches | distilled | ENDS
 
 
 def test_edit_of_the_memory_bank_runs_gacd_alone(tree):
     replace(tree / "src/robust_distillation/methods/contrast.py", "tiny = 1e-7", "tiny = 1e-6")
-    assert planned(tree) == student("wide", "gacd") | ENDS
+    assert planned(tree) == tuned("wide", "gacd") | student("wide", "gacd") | ENDS
 
 
 def test_edit_of_an_attack_runs_attacks_and_no_training(tree):
@@ -89,13 +95,37 @@ def test_edit_of_an_attack_runs_attacks_and_no_training(tree):
 def test_edit_of_the_analyses_runs_them_alone(tree):
     replace(tree / "src/robust_distillation/evaluation/structure.py", "DECIMALS = 6", "DECIMALS = 7")
     jobs = planned(tree)
-    assert {job.split()[0] for job in jobs} == {"structure", "report_structure", "track"}
-    assert len(jobs) == 4 + 2
+    assert {job.split()[0] for job in jobs} == {
+        "structure",
+        "report_structure",
+        "compare",
+        "track",
+        "index",
+    }  # one claims it
+    assert len(jobs) == 4 + 4
 
 
 def test_edit_of_the_figures_runs_the_figures(tree):
     replace(tree / "src/robust_distillation/reporting/figures.py", 'label="teacher"', 'label="the teacher"')
-    assert planned(tree) == {"draw_figures", "track"}
+    assert planned(tree) == {"draw_figures", "track", "report_html", "index"}
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("tiny.yaml", "rslad > natural on pgd20", "rslad > natural on pgd20 by 2"),
+        ("tiny.yaml", "rslad-natural: ", "again: "),
+        ("src/robust_distillation/evaluation/verdicts.py", "MOST_SEEDS = 1000", "MOST_SEEDS = 100"),
+    ],
+)
+def test_edit_of_a_claim_or_of_verdicts_judges_again_and_does_nothing_else(tree, file, old, new):
+    replace(tree / file, old, new)
+    assert planned(tree) == {"compare", "track", "report_html", "index"}
+
+
+def test_edit_of_the_interval_makes_every_table_again(tree):
+    replace(tree / "src/robust_distillation/evaluation/intervals.py", "ALPHA = 0.05", "ALPHA = 0.1")
+    assert planned(tree) == ENDS | {"report_tuning"}
 
 
 def test_new_seed_runs_only_its_jobs(tree):
@@ -106,7 +136,7 @@ def test_new_seed_runs_only_its_jobs(tree):
 
 def test_new_method_runs_only_its_jobs(tree):
     replace(tree / "tiny.yaml", "methods: {sat: ~, ", "methods: {")
-    assert planned(tree) == student("none", "sat") | ENDS
+    assert planned(tree) == tuned("none", "sat") | student("none", "sat") | ENDS
 
 
 def test_the_documented_method_of_ones_own_is_one_file_and_one_line(tree):
@@ -114,25 +144,25 @@ def test_the_documented_method_of_ones_own_is_one_file_and_one_line(tree):
     assert len(code.splitlines()) <= 40
     (tree / "src/robust_distillation/methods/half.py").write_text(code)
     replace(tree / "tiny.yaml", "methods: {", "methods: {half: {alpha: 0.7}, ")
-    assert planned(tree) == student("wide", "half") | ENDS
+    assert planned(tree) == tuned("wide", "half") | student("wide", "half") | ENDS
     result = snakemake(tree, "--cores", "1", "results/tiny/students/wide/small/half/seed-0/best.safetensors")
     assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_new_settings_of_a_method_run_beside_the_old(tree):
     replace(tree / "tiny.yaml", "methods: {", "methods: {rslad-half: {method: rslad, alpha: 0.5}, ")
-    assert planned(tree) == student("wide", "rslad-half") | ENDS
+    assert planned(tree) == tuned("wide", "rslad-half") | student("wide", "rslad-half") | ENDS
 
 
 def test_changed_value_runs_what_uses_it(tree):
     replace(tree / "tiny.yaml", "negatives: 16", "negatives: 17")
-    assert planned(tree) == student("wide", "gacd") | ENDS
+    assert planned(tree) == tuned("wide", "gacd") | student("wide", "gacd") | ENDS
 
 
 def test_dry_run_from_nothing_lists_the_whole_matrix(tmp_path):
     tree = fresh_tree(tmp_path / "tree")
-    methods = ("natural", "rslad", "gacd")
-    runs = set().union(*(student("none" if method == "natural" else "wide", method) for method in methods))
+    models = ("none", "natural"), ("wide", "rslad"), ("wide", "gacd")
+    runs = set().union(*(tuned(*names) | student(*names) for names in models))
     teacher = {"prepare_data", "prepare_target parity", "train_teacher wide"} | looks("teachers/wide")
     caches = {"fill_cache wide/logits", "fill_cache wide/features"}
     assert planned(tree) == runs | teacher | caches | ENDS
@@ -153,10 +183,11 @@ def test_same_bytes_again_on_one_core(finished, tmp_path):
     assert result.returncode == 0, result.stdout + result.stderr
     compared = 0
     for file in (again / "results").rglob("*"):
-        if file.suffix in {".safetensors", ".npy", ".parquet", ".csv", ".md", ".tex", ".jsonl"}:
+        kinds = {".safetensors", ".npy", ".parquet", ".csv", ".md", ".tex", ".jsonl"}
+        if file.suffix in kinds or file.name in ("choice.json", "candidates.json"):
             assert file.read_bytes() == (finished / file.relative_to(again)).read_bytes(), file
             compared += 1
-    assert compared == 2 * 4 + 4 + 2 + 4 + 3  # checkpoints, curves, caches, outcomes, tables
+    assert compared == 2 * 4 + 4 + 2 + 4 + 3 + 3 * 4  # checkpoints, curves, caches, outcomes, tables, tuning
 
 
 def test_another_experiment_runs_by_the_same_command(tmp_path):
@@ -168,11 +199,13 @@ name: fashion-small
 dataset: {folder: images, limit: {train: 64, validation: 32}}
 seeds: [0]
 training: {epochs: 1, milestones: [], inner_attack: {steps: 1}}
+tuning: ~
 teachers: ~
 students: {small: {width: 2}}
 methods: {natural: ~, trades: ~, ard: ~, rslad: ~, gacd: ~}
 evaluation: {images: 16, attacks: [fgsm], checkpoints: [last]}
 robustness: ~
+claims: ~
 """)
     command = [sys.executable, "-m", "robust_distillation.cli", "reproduce"]
     command += ["--experiment", "experiments/fashion_mnist.yaml", "--overlay", "small.yaml"]
@@ -208,6 +241,7 @@ dataset: {limit: {train: 48, validation: 16}}
 threat_model: {norm: l2, eps: 0.5}
 seeds: [3]
 training: {epochs: 1, milestones: [], inner_attack: {steps: 1}}
+tuning: ~
 teachers:
   wide: {width: 4, checkpoint: last, training: {epochs: 1, milestones: []}}
   other.x: {architecture: wide_resnet, depth: 10, width: 1, trained_by: {method: sat}, training: {milestones: []}}
@@ -218,6 +252,7 @@ evaluation: {images: 10, attacks: [fgsm], checkpoints: [best], block_size: 4, jo
 structure: {images: 10}
 robustness: ~
 transfer: ~
+claims: ~
 """)
     result = snakemake(tree, "--cores", "2", overlay="odd.yaml")
     assert result.returncode == 0, result.stdout + result.stderr
@@ -288,6 +323,8 @@ def test_official_protocol_with_imported_and_surrogate_teachers_runs_to_its_tabl
     tiny["dataset"]["padding"] = 0
     tiny["evaluation"] |= {"surrogate": "accurate", "attacks": ["fgsm", "pgd_sat", "transfer_pgd20"]}
     tiny["structure"] = {"images": 4}
+    kept = {"autoattack-best-trades", "autoattack-best-iad"}
+    tiny["claims"] = dict.fromkeys(set(experiment["claims"]) - kept)
     tiny["tables"] = {
         name: {"methods": ["trades", "iad", "rslad", "rslad-inner-own"], "metrics": None} if name in tables else None
         for name in experiment["tables"]
@@ -306,6 +343,10 @@ def test_official_protocol_with_imported_and_surrogate_teachers_runs_to_its_tabl
     assert rslad["difference"].dropna().tolist() == pytest.approx(
         (rslad["mean"] - rslad["published"]).dropna().tolist()
     )
+    claims = pd.read_csv(results / "tables/claims.csv").set_index("claim")
+    assert claims["published"].to_dict() == {"autoattack-best-trades": 2.26, "autoattack-best-iad": 2.39}
+    assert set(claims["mark"]) == {"P"}
+    assert claims["source"].str.startswith("RSLAD (Zi 2021), Table 3: https://").all()
     own = main[main["student"].eq("-") & main["teacher"].eq("accurate")]
     assert set(own["method"]) == {"pyautoattack_resnet18"}
     shown = (results / "tables/white-box.md").read_text()

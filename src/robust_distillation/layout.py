@@ -11,10 +11,11 @@ class Layout:
     """Paths of one experiment; the arguments may be Snakemake wildcards."""
 
     experiment: str
+    base: Path = Path("results")
 
     @property
     def root(self) -> Path:
-        return Path("results") / self.experiment
+        return self.base / self.experiment
 
     @property
     def data(self) -> Path:
@@ -26,8 +27,16 @@ class Layout:
     def student(self, teacher: str, student: str, method: str, seed: str | int) -> Path:
         return self.root / "students" / teacher / student / method / f"seed-{seed}"
 
+    @property
+    def caches(self) -> Path:
+        return self.root / "cache"
+
     def cache(self, teacher: str, kind: str) -> Path:
-        return self.root / "cache" / teacher / f"{kind}.npy"
+        return self.caches / teacher / f"{kind}.npy"
+
+    def cache_record(self, teacher: str, kind: str) -> Path:
+        """Beside the teacher, for the cache itself is not versioned."""
+        return self.teacher(teacher) / f"cache-{kind}.record.json"
 
     def outcomes(self, trained: Path) -> Path:
         """The outcomes of the model in the folder `trained`."""

@@ -5,7 +5,7 @@ rule fill_cache:
     output:
         values=layout.cache("{teacher}", "{kind}"),
         description=layout.cache("{teacher}", "{kind}").with_suffix(".json"),
-        record=layout.record(layout.cache("{teacher}", "{kind}")),
+        record=layout.cache_record("{teacher}", "{kind}"),
     log:
         log_of("fill-cache", "{teacher}", "{kind}"),
     priority: 90

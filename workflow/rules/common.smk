@@ -8,7 +8,7 @@ from robust_distillation.config import Run, load
 from robust_distillation.errors import UserError, unknown
 from robust_distillation.files import canonical, sha256
 from robust_distillation.layout import Layout
-from robust_distillation.provenance import steps
+from robust_distillation.provenance import links, metadata, steps
 from robust_distillation.reporting import published
 
 try:
@@ -22,6 +22,7 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 layout = Layout(experiment.name)
+metadata.follow(layout)
 TEACHER = layout.teacher("{teacher}")
 STUDENT = layout.student("{teacher}", "{student}", "{method}", "{seed}")
 
@@ -46,6 +47,15 @@ wildcard_constraints:
 # Before the first job of a real run (never of a dry run): are the data here, or may they be fetched?
 onstart:
     shell("robust-distillation check {experiment.arguments}")
+    metadata.forget(layout)
+
+
+onsuccess:
+    metadata.keep(layout)
+
+
+onerror:
+    metadata.keep(layout)
 
 
 def run_of(wildcards):

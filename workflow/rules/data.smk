@@ -4,6 +4,7 @@ rule prepare_data:
         record=layout.record(layout.data),
     log:
         log_of("prepare-data"),
+    localrule: True  # on a cluster: where the network is
     params:
         settings=canonical(experiment.data_settings()),
         code=steps.data_code(experiment.dataset.name),
@@ -17,6 +18,7 @@ rule prepare_target:
         record=layout.record(layout.target_data("{target}")),
     log:
         log_of("prepare-target", "{target}"),
+    localrule: True  # on a cluster: where the network is
     params:
         settings=lambda w: canonical(experiment.data_settings(w.target)),
         code=lambda w: steps.data_code(experiment.file.transfer[w.target].dataset.name),

@@ -1,18 +1,18 @@
 """What came out, for people: one HTML file."""
 
-from robust_distillation.reporting.report.sources import sources
+REPORT = links.report(experiment)
 
 
 rule report_html:
     input:
-        sources(experiment),
+        REPORT.inputs,
     output:
-        report=layout.report,
-        record=layout.record(layout.report),
+        REPORT.outputs,
+        REPORT.record,
     log:
         log_of("report"),
     params:
-        settings=canonical(experiment.matrix()),
-        code=steps.report_code(),
+        settings=canonical(REPORT.settings),
+        code=REPORT.code,
     shell:
         "robust-distillation report {experiment.arguments} > {log} 2>&1"

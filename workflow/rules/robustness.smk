@@ -1,7 +1,5 @@
 """Accuracy against eps, where the experiment asks for it."""
 
-ROBUSTNESS = [layout.robustness(folder) for folder in TEACHERS + STUDENTS] if experiment.file.robustness else []
-
 
 rule robustness:
     input:

@@ -30,6 +30,7 @@ rule import_teacher:
     wildcard_constraints:
         teacher=one_of(IMPORTED),
     priority: 100
+    localrule: True  # on a cluster: where the network is
     params:
         settings=lambda w: canonical(experiment.teacher_settings(w.teacher)),
         code=lambda w: steps.import_code(experiment, w.teacher),

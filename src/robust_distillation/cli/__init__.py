@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from robust_distillation.cli import (
+    auditing,
     comparing,
     evaluation,
     experiment,
@@ -20,6 +21,7 @@ from robust_distillation.cli import (
     robustness,
     training,
     tuning,
+    versioning,
 )
 from robust_distillation.errors import UserError
 
@@ -48,6 +50,8 @@ def main() -> None:
     logging.getLogger("auto-attack").setLevel(logging.WARNING)
 
 
-for module in (experiment, training, tuning, evaluation, robustness, comparing, reporting, exporting):
+for module in (
+    experiment, training, tuning, evaluation, robustness, reporting, comparing, auditing, exporting, versioning,
+):  # fmt: skip
     for command in module.COMMANDS:
         main.add_command(command)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from robust_distillation.errors import UserError
+from robust_distillation.errors import UserError, unknown
 from robust_distillation.layout import Layout
 
 if TYPE_CHECKING:
     from robust_distillation.config import Experiment, Run
     from robust_distillation.config.schema import DataFiles, Transfer
+    from robust_distillation.provenance.links import Model
 
 
 def experiment_options(command: Callable) -> Callable:
@@ -64,21 +63,17 @@ def _datasets(experiment: Experiment) -> list[DataFiles]:
     return [experiment.dataset, *(transfer.dataset for transfer in experiment.file.transfer.values())]
 
 
-def run_named(experiment: Experiment, text: str, also: Iterable[str] = ()) -> Run:
-    """The run that `text` names; `also` are names that would have been right here too."""
-    known = {f"{r.teacher}/{r.student}/{r.method}/seed-{r.seed}": r for r in experiment.runs}
-    if text not in known:
-        from robust_distillation.errors import unknown
+def run_named(experiment: Experiment, text: str) -> Run:
+    from robust_distillation.provenance.links import run_name
 
-        what = "teacher or run" if also else "run"
-        raise UserError(unknown(f"{what} of experiment {experiment.name}", text, [*also, *known]))
+    known = {run_name(run): run for run in experiment.runs}
+    if text not in known:
+        raise UserError(unknown(f"run of experiment {experiment.name}", text, known))
     return known[text]
 
 
 def teacher_named(experiment: Experiment, name: str) -> Any:
     if name not in experiment.teachers:
-        from robust_distillation.errors import unknown
-
         raise UserError(unknown("teacher", name, experiment.teachers))
     return experiment.teachers[name]
 
@@ -86,8 +81,6 @@ def teacher_named(experiment: Experiment, name: str) -> Any:
 def target_named(experiment: Experiment, name: str) -> Transfer:
     """The transfer to the task `name`."""
     if name not in experiment.file.transfer:
-        from robust_distillation.errors import unknown
-
         raise UserError(unknown(f"transfer of experiment {experiment.name}", name, experiment.file.transfer))
     return experiment.file.transfer[name]
 
@@ -98,39 +91,11 @@ def check_structure(experiment: Experiment) -> None:
         raise UserError(f"experiment {experiment.name}: does not ask for this: add `structure: {{}}` to its file")
 
 
-@dataclass(frozen=True)
-class Model:
-    """A student or a teacher that is looked at: its folder, the keys of its outcomes, its architecture, the checkpoints
-    that count (name to file), the first of which is its headline."""
-
-    folder: Path
-    keys: dict[str, Any]
-    architecture: dict[str, Any]
-    checkpoints: dict[str, Path]
-
-    @property
-    def headline(self) -> tuple[str, Path]:
-        return next(iter(self.checkpoints.items()))
-
-
 def model_named(experiment: Experiment, text: str) -> Model:
     """A student (TEACHER/STUDENT/METHOD/seed-N) or, by its bare name, a teacher."""
-    from robust_distillation.evaluation.outcomes import ITSELF
+    from robust_distillation.provenance.links import models
 
-    layout = Layout(experiment.name)
-    if text in experiment.teachers:
-        teacher = experiment.teachers[text]
-        folder, architecture, names = layout.teacher(text), teacher.architecture, [teacher.checkpoint]
-        keys = {"teacher": text, "student": ITSELF, "method": teacher.origin, "seed": teacher.seed}
-    else:
-        run = run_named(experiment, text, also=experiment.teachers)
-        folder = layout.student(run.teacher, run.student, run.method, run.seed)
-        architecture, names = experiment.students[run.student], experiment.evaluation.checkpoints
-        keys = {"teacher": run.teacher, "student": run.student, "method": run.method, "seed": run.seed}
-    return Model(folder, keys, architecture, {name: folder / f"{name}.safetensors" for name in names})
-
-
-def all_folders(experiment: Experiment, layout: Layout) -> list[Path]:
-    """The folders of all teachers and students."""
-    teachers = [layout.teacher(name) for name in experiment.teachers]
-    return teachers + [layout.student(run.teacher, run.student, run.method, run.seed) for run in experiment.runs]
+    known = {model.name: model for model in models(experiment)}
+    if text not in known:
+        raise UserError(unknown(f"teacher or run of experiment {experiment.name}", text, known))
+    return known[text]

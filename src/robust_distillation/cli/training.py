@@ -83,7 +83,7 @@ def fill_cache(teacher: str, kind: str, path: str, overlay: str | None) -> None:
     weights, output = weights_of(experiment, teacher), layout.cache(teacher, kind)
     fill_cache(output, key_of(experiment, teacher, kind, data), load_model(weights), data, scheme, kind, device)
     inputs = {file: sha256(file) for file in (layout.data, weights)}
-    recorder.write(layout.record(output), inputs, [output, description_of(output)])
+    recorder.write(layout.cache_record(teacher, kind), inputs, [output, description_of(output)])
 
 
 @click.command("train-student")
@@ -92,11 +92,11 @@ def fill_cache(teacher: str, kind: str, path: str, overlay: str | None) -> None:
 @example("train-student wide/small/rslad/seed-0")
 def train_student(run: str, path: str, overlay: str | None) -> None:
     """Train one student. RUN is TEACHER/STUDENT/METHOD/seed-N; TEACHER is none where the method needs none."""
-    from robust_distillation.cli.tuning import read_choice
     from robust_distillation.config import load
     from robust_distillation.config.tuning import with_candidate
     from robust_distillation.provenance.record import Recorder
     from robust_distillation.provenance.steps import student_code
+    from robust_distillation.training.tuning import read_choice
 
     experiment = load(path, overlay)
     chosen = run_named(experiment, run)

@@ -14,7 +14,6 @@ from robust_distillation.layout import Layout
 
 if TYPE_CHECKING:
     from robust_distillation.config import Experiment
-    from robust_distillation.config.tuning import Candidate
 
 
 @click.command()
@@ -60,10 +59,11 @@ def choose(model: str, path: str, overlay: str | None) -> None:
     recorder = Recorder("choose", experiment.choice_settings(names[-1]), choice_code())
     runs = {name: layout.candidates(*names) / name / "metrics.jsonl" for name in candidates}
     chosen, scores = tuning.choose({name: _read_lines(file) for name, file in runs.items()})
+    keys = dict(zip(("teacher", "student", "method"), names, strict=True))
     compared = [{"name": name, **candidates[name].resolved(), **scores[name]} for name in candidates]
     outputs = [layout.choice(*names), layout.candidates(*names) / "candidates.json"]
-    write_json(outputs[1], {**_keys(*names), "chosen": chosen, "candidates": compared})
-    write_json(outputs[0], _choice(*names, candidates[chosen]))
+    write_json(outputs[1], {**keys, "chosen": chosen, "candidates": compared})
+    write_json(outputs[0], tuning.choice(*names, candidates[chosen]))
     recorder.write(layout.record(outputs[0]), {file: sha256(file) for file in runs.values()}, outputs)
 
 
@@ -73,45 +73,16 @@ def choose(model: str, path: str, overlay: str | None) -> None:
 def report_tuning(path: str, overlay: str | None) -> None:
     """Make the table of the tuning stage: every candidate, its accuracy on the validation split, and the choice."""
     from robust_distillation.config import load
-    from robust_distillation.files import read_json, sha256
-    from robust_distillation.provenance.record import Recorder
-    from robust_distillation.provenance.steps import tuning_report_code
+    from robust_distillation.files import read_json
+    from robust_distillation.provenance import links
+    from robust_distillation.provenance.record import recorded
     from robust_distillation.reporting.tuning import write_tables
 
     experiment = load(path, overlay)
     _check_tuning(experiment)
-    layout, settings = Layout(experiment.name), experiment.tuning_settings()
-    recorder = Recorder("report-tuning", settings, tuning_report_code())
-    files = [layout.candidates(*names) / "candidates.json" for names in experiment.tuned]
-    outputs = write_tables([read_json(file) for file in files], settings, layout.tables)
-    recorder.write(layout.record(outputs[0]), {file: sha256(file) for file in files}, outputs)
-
-
-def read_choice(file: Path, experiment: Experiment, teacher: str, student: str, method: str) -> Candidate:
-    """What the tuning stage chose. Raises UserError for a file that holds no candidate of this method."""
-    from robust_distillation.files import read_json
-
-    try:
-        found = read_json(file)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}: cannot be read ({error}). Remove it; the next start chooses again") from error
-    known = experiment.candidates[method]
-    for candidate in known.values():
-        if found == _choice(teacher, student, method, candidate):
-            return candidate
-    raise UserError(
-        f"{file}: is not the choice of one of the candidates of {teacher}/{student}/{method} ({'; '.join(known)}). "
-        "Remove it; the next start chooses again"
-    )
-
-
-def _choice(teacher: str, student: str, method: str, candidate: Candidate) -> dict[str, Any]:
-    """The whole file: nothing in it changes with a candidate that is not chosen, so that no student trains again."""
-    return {**_keys(teacher, student, method), "chosen": candidate.resolved()}
-
-
-def _keys(teacher: str, student: str, method: str) -> dict[str, str]:
-    return {"teacher": teacher, "student": student, "method": method}
+    with recorded(link := links.report_tuning(experiment)):
+        found = [read_json(file) for file in link.inputs]
+        write_tables(found, link.settings, Layout(experiment.name).tables)
 
 
 def _tuned_named(experiment: Experiment, text: str) -> tuple[str, str, str]:

@@ -6,6 +6,7 @@
 from robust_distillation.config.claims import Claim, Statement, claims_of, comparison_settings
 from robust_distillation.config.experiment import (
     IMPORTED,
+    ITSELF,
     NO_TEACHER,
     ON_SURROGATE,
     Experiment,
@@ -19,6 +20,7 @@ from robust_distillation.config.schema import Imported, Selection, ThreatModel, 
 
 __all__ = [
     "IMPORTED",
+    "ITSELF",
     "NO_TEACHER",
     "ON_SURROGATE",
     "Claim",

@@ -142,7 +142,7 @@ def check_names(file: ExperimentFile, recipes: dict, problems: list[str]) -> Non
     groups["checkpoint"] = file.evaluation.checkpoints
     groups["metric"] = ["clean", *file.evaluation.attacks]
     for name, table in file.tables.items():
-        if name in ("main", "structure", "tuning", "comparisons", "claims") or name.startswith("transfer-"):
+        if name in ("main", "structure", "comparisons", "claims", "tuning") or name.startswith("transfer-"):
             problems.append(f"tables.{name}: this name is kept for a table that is always made; choose another")
         for key in ("teacher", "student", "method", "checkpoint", "metric"):
             if (values := getattr(table, f"{key}s")) is not None:

@@ -24,6 +24,7 @@ from robust_distillation.config.tuning import Candidate, with_candidate
 from robust_distillation.data.info import DataOptions
 
 NO_TEACHER = "none"  # stands in paths and tables for methods that need none
+ITSELF = "-"  # stands as `student` in the rows of a teacher; its `method` is what trained it
 IMPORTED = "imported"  # the checkpoint of a teacher that was not trained here
 ON_SURROGATE = "transfer_"  # an attack's name with this before it is crafted on the surrogate
 FIRST_TUNING_SEED = 2**31  # no student has one as large

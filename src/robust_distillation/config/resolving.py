@@ -59,10 +59,10 @@ def resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None
     check_evaluation(file, classes, problems)
     check_analyses(file, info, problems)
     check_names(file, recipes, problems)
+    check_claims(file, problems)
     candidates = candidates_of(
         file, recipes, lambda budget: _parsed_training(budget, file.threat_model.norm, images), problems
     )
-    check_claims(file, problems)
     if problems:
         return None
     experiment = Experiment(file, teachers, students, recipes, arguments, candidates)

@@ -237,6 +237,19 @@ class TeacherEntry(Settings):
     training: dict[str, Any] = Field({}, description="what differs from the budget of the students")
 
 
+def _claimed(value: Any) -> Any:
+    return {"claim": value} if isinstance(value, str) else value
+
+
+class ClaimEntry(Settings):
+    """What an experiment asks its numbers: see `config.claims`."""
+
+    claim: str = Field(min_length=1, max_length=300, description="A > B on METRIC [at best|last] [by X]")
+    teachers: Names = None
+    students: Names = None
+    paper: str = Field("", max_length=1000, description="what the paper says, in our words")
+
+
 Grid = dict[str, Annotated[list[Any], Field(min_length=1)]]
 
 
@@ -250,19 +263,6 @@ class Tuning(Settings):
         {}, description="of a method: values of its settings, or of the budget in place of those in `grid`"
     )
     seed: Seed = Field(0, description="of the short runs; they share no random numbers with any student")
-
-
-def _claimed(value: Any) -> Any:
-    return {"claim": value} if isinstance(value, str) else value
-
-
-class ClaimEntry(Settings):
-    """What an experiment asks its numbers: see `config.claims`."""
-
-    claim: str = Field(min_length=1, max_length=300, description="A > B on METRIC [at best|last] [by X]")
-    teachers: Names = None
-    students: Names = None
-    paper: str = Field("", max_length=1000, description="what the paper says, in our words")
 
 
 class ExperimentFile(Settings):

@@ -67,9 +67,7 @@ def candidates_of(
     if tuning is None:
         return {}
     if file.protocol == "official":
-        problems.append(
-            "tuning: means nothing under the official protocol, whose settings are those of the papers' codes"
-        )
+        problems.append("tuning: means nothing under the official protocol: there the papers' codes say what is used")
         return {}
     before, known = len(problems), {}
     for (method, _), recipe in recipes.items():  # under the controlled protocol the same for every student
@@ -83,15 +81,14 @@ def candidates_of(
     budget = next(iter(known.values())).training.model_dump()
     problems += [f"tuning.training.{problem}" for problem in parsed(overlaid(budget, tuning.training))[1]]
     in_grid = {key for grid in (tuning.grid, *tuning.methods.values()) for key in grid}
-    problems += [
-        f"tuning.training.{key}: is in the grid, too: leave one out" for key in tuning.training if key in in_grid
-    ]
+    for key in tuning.training:
+        if key in in_grid:
+            problems.append(f"{path_text(('tuning', 'training', key))}: is in the grid, too: leave one of them out")
+    axes = {}
     shared = _axes(tuning.grid, None, budget, parsed, ("tuning", "grid"), problems)
-    axes = {
-        name: shared
-        | _axes(tuning.methods.get(name, {}), recipe, budget, parsed, ("tuning", "methods", name), problems)
-        for name, recipe in known.items()
-    }
+    for name, recipe in known.items():
+        own = _axes(tuning.methods.get(name, {}), recipe, budget, parsed, ("tuning", "methods", name), problems)
+        axes[name] = shared | own
     if len(problems) > before:
         return {}
     _check_counts({name: math.prod(map(len, grid.values())) for name, grid in axes.items()}, problems)

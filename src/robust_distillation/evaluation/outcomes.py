@@ -14,7 +14,6 @@ from robust_distillation.files import replacing
 
 KEYS = ["teacher", "student", "method", "seed", "checkpoint"]
 IMAGE = ["index", "label", "prediction", "block", "attack_seed"]
-ITSELF = "-"  # stands as `student` in the rows of a teacher; its `method` is what trained it
 
 
 def write_outcomes(path: str | Path, outcomes: pd.DataFrame) -> None:

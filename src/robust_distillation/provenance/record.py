@@ -7,7 +7,8 @@ import platform
 import resource
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 from robust_distillation.files import sha256, write_json
 from robust_distillation.provenance.energy import Meter
+from robust_distillation.provenance.links import Link
 
 PACKAGES = (
     "robust-distillation",
@@ -28,6 +30,7 @@ PACKAGES = (
     "scipy",
     "pillow",
     "robustbench",
+    "snakemake",
 )
 
 
@@ -61,6 +64,14 @@ class Recorder:
             **more,
         }
         write_json(path, record)
+
+
+@contextmanager
+def recorded(link: Link) -> Iterator[None]:
+    """Around a step that reads and makes exactly what `link` says: leaves its record."""
+    recorder = Recorder(link.step, link.settings, link.code)
+    yield
+    recorder.write(link.record, {file: sha256(file) for file in link.inputs}, link.outputs)
 
 
 def _git() -> dict[str, Any] | None:

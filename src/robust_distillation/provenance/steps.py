@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from robust_distillation import attacks, data, methods, models
-from robust_distillation.config import ON_SURROGATE, Experiment, Run, claims_of
+from robust_distillation.config import ON_SURROGATE, Experiment, Run
 from robust_distillation.files import digest, sha256
 from robust_distillation.provenance.fingerprint import PACKAGE, fingerprint
-from robust_distillation.reporting.report.sources import TEMPLATES
+
+TEMPLATES = Path(__file__).parents[1] / "reporting/report/templates"
 
 
 def _code(*modules: str, of: tuple[str, ...] = ()) -> str:
@@ -105,9 +108,8 @@ def figure_code() -> str:
     return _code("reporting.figures", "reporting.curves")
 
 
-def compare_code(experiment: Experiment) -> str:
-    structure = any(claim.statement.analysis == "structure" for claim in claims_of(experiment))
-    return _code("reporting.comparisons", "reporting.claims", *(["reporting.structure"] if structure else []))
+def compare_code() -> str:
+    return _code("reporting.claims")
 
 
 def structure_report_code() -> str:
@@ -130,3 +132,7 @@ def tuning_report_code() -> str:
 
 def tracking_code() -> str:
     return _code("tracking.runs")
+
+
+def index_code() -> str:
+    return _code("provenance.index")

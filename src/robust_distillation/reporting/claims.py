@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from robust_distillation.config import NO_TEACHER, Claim
+from robust_distillation.config import NO_TEACHER, Claim, Experiment, claims_of, comparison_settings
 from robust_distillation.evaluation import verdicts
 from robust_distillation.evaluation.comparing import Outcomes, paired
 from robust_distillation.evaluation.intervals import ALPHA
-from robust_distillation.reporting import formats, published
+from robust_distillation.evaluation.outcomes import read_outcomes
+from robust_distillation.files import read_json
+from robust_distillation.reporting import comparisons, formats, published, structure
 from robust_distillation.reporting.tables import Matrix
 
 COLUMNS = [
@@ -34,6 +36,15 @@ class Evidence:
 
     def __init__(self, outcomes: Mapping[str, Outcomes], distances: pd.DataFrame | None = None):
         self.outcomes, self.distances = outcomes, distances
+
+    @classmethod
+    def of(cls, files: Mapping[str, list[Path]], matrix: Matrix) -> Evidence:
+        """Of the files of each analysis, as provenance.links.evidence names them."""
+        distances = None
+        if STRUCTURE in files:
+            distances = structure.distances([read_json(file) for file in files[STRUCTURE]], matrix)
+        outcomes = {name: Outcomes.of(read_outcomes(group)) for name, group in files.items() if name != STRUCTURE}
+        return cls(outcomes, distances)
 
     def differences(self, claim: Claim, teacher: str, student: str) -> np.ndarray | str:
         """Of the claim's two methods: [S,N] of outcomes, or [S] of distances; or why there are none."""
@@ -61,6 +72,14 @@ class Evidence:
     def images(self, claim: Claim, values: np.ndarray) -> int:
         """How many test images the differences are of."""
         return int(self.distances["n_images"].iloc[0]) if claim.statement.analysis == STRUCTURE else values.shape[1]
+
+
+def write(experiment: Experiment, files: Mapping[str, list[Path]], folder: Path) -> None:
+    """FOLDER/comparisons.{csv,md,tex} and FOLDER/claims.{csv,md,tex}."""
+    matrix, evidence = Matrix(**experiment.matrix()), Evidence.of(files, Matrix(**experiment.matrix()))
+    comparisons.write_tables(comparisons.tidy(evidence.outcomes[""], matrix), matrix, folder)
+    scale = comparison_settings(experiment)["scale"]
+    write_tables(judged(claims_of(experiment), evidence, matrix, scale), matrix, folder)
 
 
 def judged(claims: list[Claim], evidence: Evidence, matrix: Matrix, scale: dict[str, Any]) -> pd.DataFrame:
@@ -113,25 +132,25 @@ def _rounded(value: float) -> float:
 
 
 def _published(claim: Claim, teacher: str, student: str, evidence: Evidence, matrix: Matrix) -> dict[str, Any]:
-    """The difference of two numbers of one table, and how well the lesser known of them is; empty where one is not
+    """The difference of two numbers of one paper, and how well the lesser known of them is; empty where one is not
     known."""
     about = claim.statement
     if about.analysis:
         return {}
     outcomes = evidence.outcomes[""]
-    by_table = []
+    by_paper = []
     for method in (about.method, about.other):
         own = teacher if (teacher, student, method, about.checkpoint) in outcomes.held else NO_TEACHER
         row = SimpleNamespace(
             teacher=own, student=student, method=method, checkpoint=about.checkpoint, metric=about.metric
         )
-        by_table.append({(entry.paper, entry.table): entry for entry in reversed(matrix.known(row))})
-    shared = next((key for key in reversed(by_table[0]) if key in by_table[1]), None)
+        by_paper.append({entry.paper: entry for entry in reversed(matrix.known(row))})
+    shared = next((key for key in reversed(by_paper[0]) if key in by_paper[1]), None)
     if shared is None:
         return {}
-    one, other = (entries[shared] for entries in by_table)
+    one, other = (entries[shared] for entries in by_paper)
     mark = max(one.mark, other.mark, key=list(published.MARKS).index)
-    source = f"{one.paper}, {one.table}: {' and '.join(dict.fromkeys([one.source, other.source]))}"
+    source = "; ".join(dict.fromkeys(f"{entry.paper}, {entry.table}: {entry.source}" for entry in (one, other)))
     return {"published": _rounded(one.value - other.value), "mark": mark, "source": source}
 
 

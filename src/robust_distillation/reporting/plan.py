@@ -31,7 +31,7 @@ def jobs(experiment: Experiment) -> dict[str, int]:
         "structure": models * structure,
         "robustness": models * (experiment.file.robustness is not None),
         "transfer": models * targets,
-        "tables, figures, tracking": 5 + structure + targets + tuning,
+        "tables, figures, tracking": 6 + structure + targets + tuning,
     }
     return {step: count for step, count in counted.items() if count}
 
@@ -60,6 +60,7 @@ def describe(experiment: Experiment, tflops: float = TFLOPS) -> str:
         f"{experiment.test_images} test images",
         f"  teachers: {', '.join(experiment.teachers) or 'none'}; students: {', '.join(experiment.students)}; "
         f"seeds: {', '.join(map(str, experiment.file.seeds))}",
+        *_tuning(experiment),
         f"  attacks: {', '.join(evaluation.attacks)} on {' and '.join(evaluation.checkpoints)}",
         "",
         tabulate(rows, headers=["name", "method", "teacher is asked for", "students to train"]),
@@ -85,6 +86,13 @@ def describe(experiment: Experiment, tflops: float = TFLOPS) -> str:
 
 def _size(count: float) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _tuning(experiment: Experiment) -> list[str]:
+    if not experiment.tuned:
+        return []
+    many = len(next(iter(experiment.candidates.values())))
+    return [f"  tuning: {many} candidates of each method, {experiment.tuning_settings()['epochs']} epochs each"]
 
 
 def _teaching(experiment: Experiment, name: str) -> str:

@@ -15,8 +15,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from robust_distillation.config import NO_TEACHER
-from robust_distillation.evaluation.outcomes import ITSELF
+from robust_distillation.config import ITSELF, NO_TEACHER
 from robust_distillation.evaluation.statistics import spread
 from robust_distillation.evaluation.structure import correlation_distance
 from robust_distillation.files import write_text

@@ -5,6 +5,7 @@ Beside what we measured stands what was published, where an experiment names it:
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -13,9 +14,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 from tabulate import tabulate
 
-from robust_distillation.config import NO_TEACHER
-from robust_distillation.evaluation.outcomes import ITSELF
+from robust_distillation.config import ITSELF, NO_TEACHER
 from robust_distillation.evaluation.statistics import summary
+from robust_distillation.files import write_json, write_text
+from robust_distillation.layout import Layout
 from robust_distillation.reporting import formats, published
 
 COLUMNS = [
@@ -47,6 +49,10 @@ class Matrix:
     published_as: dict[str, str] = field(default_factory=dict)  # our names of teachers, students, methods to theirs
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)  # views, see named_tables
 
+    def transferred(self, attacks: list[str]) -> Matrix:
+        """Of the same models on another task, where the first checkpoint alone is looked at."""
+        return replace(self, metrics=["clean", *attacks], checkpoints=self.checkpoints[:1])
+
     def known(self, row: Any) -> list[published.Entry]:
         """The published numbers beside a row of main.csv, the one to compare with first."""
         names = [self.published_as.get(name, name) for name in (row.teacher, row.student, row.method)]
@@ -59,6 +65,19 @@ class View(NamedTuple):
     table: pd.DataFrame
     matrix: Matrix
     title: str
+
+
+def write(outcomes: pd.DataFrame, matrix: Matrix, layout: Layout) -> None:
+    """main.{csv,md,tex}, the same of every named table, and the headline numbers."""
+    table = tidy(outcomes, matrix)
+    for name, view in {"main": View(table, matrix, ""), **named_tables(table, matrix)}.items():
+        write_text(layout.tables / f"{name}.csv", view.table.to_csv(index=False))
+        write_text(layout.tables / f"{name}.md", markdown(*view))
+        write_text(layout.tables / f"{name}.tex", latex(*view))
+    shutil.rmtree(layout.metrics, ignore_errors=True)  # of methods that the experiment no longer has
+    for (teacher, student, method), numbers in headline(table, matrix).items():
+        model = (teacher,) if student == ITSELF else (teacher, student, method)
+        write_json(layout.headline(*model), numbers)
 
 
 def tidy(outcomes: pd.DataFrame, matrix: Matrix) -> pd.DataFrame:

@@ -12,8 +12,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from robust_distillation.config import NO_TEACHER
-from robust_distillation.evaluation.outcomes import ITSELF
+from robust_distillation.config import ITSELF, NO_TEACHER
 from robust_distillation.evaluation.statistics import accuracies, summary
 from robust_distillation.files import write_text
 from robust_distillation.reporting import formats

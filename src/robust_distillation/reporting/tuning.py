@@ -17,8 +17,8 @@ TITLES = {"selection_clean": "clean", "selection_robust": "APGD-CE"}
 
 
 def tidy(found: list[dict[str, Any]]) -> pd.DataFrame:
-    """tuning.csv, one row per candidate, from each candidates.json: settings as JSON, accuracies in percent and the epoch
-    of the best look (empty where the run diverged), and whether it was chosen."""
+    """tuning.csv, one row per candidate, from each candidates.json: settings as JSON, accuracies in percent and the
+    epoch of the best look (empty where the run diverged), and whether it was chosen."""
     rows = [
         {
             **{key: method[key] for key in ("teacher", "student", "method")},
@@ -34,7 +34,7 @@ def tidy(found: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows)[COLUMNS].astype({"epoch": "Int64"})
 
 
-def write_tables(found: list[dict[str, Any]], settings: dict[str, Any], folder: Path) -> list[Path]:
+def write_tables(found: list[dict[str, Any]], settings: dict[str, Any], folder: Path) -> None:
     """tuning.csv, .md and .tex. settings: `Experiment.tuning_settings`."""
     table = tidy(found)
     shown = _shown(table)
@@ -47,7 +47,6 @@ def write_tables(found: list[dict[str, Any]], settings: dict[str, Any], folder: 
     written = {"csv": table.to_csv(index=False), "md": f"{caption(settings)}\n\n{text}\n", "tex": tex}
     for kind, content in written.items():
         write_text(folder / f"tuning.{kind}", content)
-    return [folder / f"tuning.{kind}" for kind in written]
 
 
 def caption(settings: dict[str, Any]) -> str:
@@ -73,4 +72,4 @@ def _alignment(shown: pd.DataFrame) -> list[str]:
 
 
 def _percent(share: float | None) -> float | None:
-    return None if share is None else round(100 * share, 6)
+    return None if share is None else round(100 * share, 4)  # single precision

@@ -79,7 +79,7 @@ def _model(name: str, parent: str, folder: Path, experiment: Experiment) -> Fini
         },
         params={key: str(value) for key, value in _flat(record["settings"])},
         curves=read_json_lines(made["metrics"]) if "metrics" in made else [],  # an imported teacher has none
-        results={f"test_{row.checkpoint}_{row.metric}": row.value for row in found.itertuples()},
+        results={f"test/{row.checkpoint}/{row.metric}": round(row.value, 4) for row in found.itertuples()},
         data=read_json(layout.data),
     )
 
@@ -93,7 +93,7 @@ def _group(teacher: str, student: str, models: list[Finished]) -> Finished:
 
 
 def _summary(experiment: Experiment, layout: Layout, models: list[Finished]) -> Finished:
-    files = sorted(layout.tables.iterdir())
+    files = sorted(file for file in layout.tables.iterdir() if not file.name.endswith(".record.json"))
     for teacher, student in experiment.pairs:
         files += sorted((layout.figures / teacher / student).iterdir())
     note = f"Experiment `{experiment.name}`: its tables and figures are artifacts of this run."
@@ -107,10 +107,10 @@ def _span(models: Iterable[Finished]) -> tuple[str, str]:
 
 
 def _note(cells: dict[str, float], table: Path, experiment: Experiment) -> str:
-    lines = [f"| cell of `{table}` | this run (%) |", "|---|---|"]
-    lines += [f"| `{cell}` | {value:.2f} |" for cell, value in cells.items()]
     story = f"robust-distillation explain {list(cells)[-1]} {experiment.arguments}"
-    return "\n".join([*lines, "", "The table has the mean over the seeds. The story of a cell:", "", f"    {story}"])
+    lines = [f"Its cells in `{table}`, which has the mean over the seeds; the story of one: `{story}`", ""]
+    lines += ["| cell | this run (%) |", "|---|---:|"]
+    return "\n".join([*lines, *(f"| `{cell}` | {value:.2f} |" for cell, value in cells.items())])
 
 
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from robust_distillation.evaluation.outcomes import ITSELF
+from robust_distillation.config import ITSELF
 from robust_distillation.evaluation.statistics import accuracies
 from robust_distillation.reporting.report import charts
 from robust_distillation.reporting.report.marks import TEACHER, legend

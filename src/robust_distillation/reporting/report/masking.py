@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from robust_distillation.evaluation.outcomes import ITSELF
+from robust_distillation.config import ITSELF
 from robust_distillation.reporting.report import charts
 from robust_distillation.reporting.report.marks import TEACHER
 from robust_distillation.reporting.report.material import Material

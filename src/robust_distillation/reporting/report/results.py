@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from robust_distillation.config import NO_TEACHER
-from robust_distillation.evaluation.outcomes import ITSELF
+from robust_distillation.config import ITSELF, NO_TEACHER
 from robust_distillation.reporting import formats, structure, tables, transfer
 from robust_distillation.reporting.report.material import Material
 from robust_distillation.reporting.report.parts import Cell, Group, Head, Section, Table, Text, anchor, of_pair

@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from robust_distillation.config import NO_TEACHER
-from robust_distillation.evaluation.outcomes import ITSELF
+from robust_distillation.config import ITSELF, NO_TEACHER
 from robust_distillation.reporting.report import charts
 from robust_distillation.reporting.report.marks import TEACHER, legend
 from robust_distillation.reporting.report.material import Material

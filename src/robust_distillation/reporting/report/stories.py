@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from robust_distillation.evaluation.outcomes import ITSELF
+from robust_distillation.config import ITSELF
 from robust_distillation.reporting.report.material import Material
 from robust_distillation.reporting.report.parts import Cell, Facts, Group, Head, Section, Table, anchor, of_pair
 from robust_distillation.reporting.report.records import commit, duration, seconds

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from robust_distillation.evaluation.intervals import ALPHA
+from robust_distillation.reporting.claims import STRUCTURE
 from robust_distillation.reporting.report import charts
 from robust_distillation.reporting.report.marks import legend
 from robust_distillation.reporting.report.material import Material
@@ -15,6 +15,7 @@ from robust_distillation.reporting.report.parts import Cell, Figure, Group, Head
 from robust_distillation.reporting.tables import metric_title
 
 TONES = {"supported": "good", "refuted": "bad", "inconclusive": "unsure"}
+ALPHA = 0.05  # of the simultaneous intervals
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,14 @@ class Verdicts:
 
 
 def claims(material: Material) -> Section | None:
-    table = material.tables["claims"]
-    if table.empty:
+    if "claims" not in material.tables:
         return None
+    table = material.tables["claims"]
     counts = table["verdict"].value_counts()
     said = ", ".join(f"{counts[name]} {name}" for name in TONES if name in counts)
     lead = (
         f"{len(table)} claim{'s' * (len(table) != 1)}: {said}. Supported or refuted where the whole interval of the "
-        "difference lies on one side, inconclusive where it does not. A difference is the first method less the "
-        "second, in points or in the unit of a distance; all intervals hold at once with 95 % (Bonferroni)."
+        "difference lies on one side; inconclusive where it holds zero. Nothing was tuned to make a verdict come out."
     )
     verdicts = [_verdict(row) for row in table.itertuples()]
     return Section("claims", "Verdicts", lead, [Group("", [Verdicts(verdicts)])])
@@ -55,24 +55,31 @@ def _verdict(row: Any) -> Verdict:
 
 
 def evidence(row: Any) -> str:
-    """The interval behind a verdict, and what it would take to decide it: a row of claims.csv."""
-    said = of_pair(row.teacher, row.student)
-    if not pd.isna(row.difference):
-        interval = "" if pd.isna(row.ci_low) else f", interval {row.ci_low:+.4g} to {row.ci_high:+.4g}"
-        said += f": difference {row.difference:+.4g}{interval}"
-    needed = "" if pd.isna(row.seeds_needed) else f" Seeds needed to decide it: {row.seeds_needed}."
-    return f"{said}; {row.scale}.{needed}"
+    """The interval behind a verdict, the scale that it is for, and what it would take to decide it."""
+    if pd.isna(row.difference):
+        return f"Nothing was measured that speaks of it: {row.seeds_needed}."
+    points = f" on {STRUCTURE}." not in row.text  # else in the unit of the distance
+    digits, unit = (2, " points") if points else (3, "")
+    said = f"{of_pair(row.teacher, row.student)}: {row.difference:+.{digits}f}{unit}"
+    if not pd.isna(row.ci_low):
+        said += f", {100 * row.level:g} % interval {row.ci_low:+.{digits}f} to {row.ci_high:+.{digits}f}"
+    said += f" ({row.scale})."
+    if not pd.isna(row.seeds_needed):
+        needed = str(row.seeds_needed)
+        said += f" {needed} seeds would decide it." if needed.isdecimal() else f" Seeds that would decide it: {needed}."
+    return said
 
 
 def _published(row: Any) -> str:
-    """What the paper says, and the difference of the numbers it prints."""
-    says = "" if pd.isna(row.paper) else f"Published: {row.paper}"
+    said = "" if pd.isna(row.paper) else f"{row.paper}. "
     if pd.isna(row.published):
-        return says
-    return f"{says or 'Published:'} {row.published:+.2f} points ({row.mark}; {row.source})"
+        return said and f"The paper: {said}"
+    return f"The paper: {said}Printed: {row.published:+.2f} points ({row.mark}; {row.source})."
 
 
 def comparisons(material: Material) -> Section | None:
+    if "comparisons" not in material.tables:
+        return None
     table = material.tables["comparisons"]
     shown = table[table["checkpoint"].eq(material.first) & table["metric"].eq(material.strongest)]
     if shown.empty:

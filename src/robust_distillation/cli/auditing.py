@@ -1,0 +1,58 @@
+"""Whether what lies under results/ is what it says it is, and the story of one number."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from robust_distillation.cli.shared import example, experiment_options
+
+
+@click.command()
+@click.option("--recompute", metavar="N", type=click.IntRange(min=0), default=0, help="Attack again for N table cells.")
+@click.option("--seed", type=click.IntRange(min=0), help="Of the choice of those cells; another each time if left out.")
+@experiment_options
+@example("audit --recompute 5")
+def audit(recompute: int, seed: int | None, path: str, overlay: str | None) -> None:
+    """Follow every table cell back to outcomes, checkpoint, cache, teacher, data, settings, code and commit.
+
+    Hashes every file and makes every table again; names the first thing that does not fit, and what depends on it.
+    Exit code 0 where everything fits, 1 where something does not. Nothing is written.
+    """
+    import secrets
+
+    from robust_distillation.config import load
+    from robust_distillation.provenance.audit import audit as audit_of
+    from robust_distillation.provenance.audit import described
+
+    experiment = load(path, overlay)
+    result = audit_of(experiment)
+    click.echo(described(result, experiment))
+    failed = bool(result.findings)
+    if recompute:
+        from robust_distillation.provenance.recompute import recomputed
+
+        seed = secrets.randbelow(2**31) if seed is None else seed
+        click.echo(f"recomputing {recompute} cells chosen with --seed {seed}")
+        for cell in recomputed(experiment, recompute, seed):
+            click.echo(cell.described())
+            failed |= not cell.fits
+    sys.exit(1 if failed else 0)
+
+
+@click.command()
+@click.argument("cell")
+@experiment_options
+@example("explain wide/small/rslad/best/autoattack")
+def explain(cell: str, path: str, overlay: str | None) -> None:
+    """Tell one number's whole story. CELL is TEACHER/STUDENT/METHOD/CHECKPOINT/METRIC of the main table."""
+    from robust_distillation.config import load
+    from robust_distillation.provenance.cells import cell_named
+    from robust_distillation.provenance.story import page, story
+
+    experiment = load(path, overlay)
+    click.echo(page(story(experiment, cell_named(experiment, cell))))
+
+
+COMMANDS = (audit, explain)
