@@ -38,7 +38,8 @@ def _by_step(material: Material) -> Table:
             Cell(f"{flops[step] / 1e12:,.1f}", flops[step]) if step in flops else Cell(""),
             *([_energy(found)] if metered else []),
         ])  # fmt: skip
-    heads = [Head("Step", number=False), Head("Jobs"), Head("Time"), Head("TFLOP"), *([Head("Energy (kJ)")] if metered else [])]
+    heads = [Head("Step", number=False), Head("Jobs"), Head("Time"), Head("TFLOP")]
+    heads += [Head("Energy (kJ)")] if metered else []
     return Table(f"By step; {duration(total)} of jobs in all.", [heads], rows)
 
 
