@@ -33,7 +33,9 @@ CONFIG: dict[str, Any] = {
 
 def panel(chart: alt.Chart | alt.LayerChart, alternative: str, title: str = "", height: int = HEIGHT) -> Panel:
     """`alternative` says in words what the chart shows."""
-    sized = chart.properties(width=WIDTH, height=height, autosize=alt.AutoSizeParams(type="fit", contains="padding"))
+    fit = alt.AutoSizeParams(type="fit", contains="padding")
+    padding = {"left": 14, "right": 8, "top": 4, "bottom": 4}  # a reader's font may be wider than the one here
+    sized = chart.properties(width=WIDTH, height=height, autosize=fit, padding=padding)
     return Panel(_slim(vl_convert.vegalite_to_svg(sized.to_dict() | {"config": CONFIG})), alternative, title)
 
 

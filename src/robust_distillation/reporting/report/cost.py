@@ -28,6 +28,7 @@ def _by_step(material: Material) -> Table:
     flops = cost.costs(material.experiment).flops
     rows = []
     total = sum(map(seconds, material.records.values()))
+    metered = any(record.get("energy") for record in material.records.values())
     for step in sorted(steps, key=layers(steps, edges(material.records.values())).__getitem__):
         found = steps[step]
         spent = sum(map(seconds, found))
@@ -35,9 +36,17 @@ def _by_step(material: Material) -> Table:
             Cell(step), Cell(str(len(found)), len(found)),
             Cell(duration(spent), spent, share=spent / total if total else 0),
             Cell(f"{flops[step] / 1e12:,.1f}", flops[step]) if step in flops else Cell(""),
+            *([_energy(found)] if metered else []),
         ])  # fmt: skip
     heads = [Head("Step", number=False), Head("Jobs"), Head("Time"), Head("TFLOP")]
+    heads += [Head("Energy (kJ)")] if metered else []
     return Table(f"By step; {duration(total)} of jobs in all.", [heads], rows)
+
+
+def _energy(found: list[dict[str, Any]]) -> Cell:
+    """Of the machine while the jobs ran, where every one of them could read it."""
+    known = [record["energy"]["joules"] for record in found if record.get("energy")]
+    return Cell(f"{sum(known) / 1e3:,.1f}", sum(known)) if len(known) == len(found) else Cell("not read")
 
 
 def _by_method(material: Material) -> Table:
