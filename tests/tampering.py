@@ -250,10 +250,8 @@ def _forge(experiment: Experiment, chain: list[Link], layout: Layout, file: Path
         flipped(file)
     elif file.suffix == ".json":
         content = read_json(file)
-        path, value = next(
-            (p, v) for p, v in _leaves(content) if isinstance(v, float | int) and not isinstance(v, bool)
-        )
-        write_json(file, content) if not path else _edit(file, path, value + 1)
+        path, value = next((p, v) for p, v in _leaves(content) if not isinstance(v, list))
+        _edit(file, path, _other(value))
     else:
         text = file.read_bytes()
         file.write_bytes(text.replace(b"1", b"2", 1))
