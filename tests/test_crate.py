@@ -141,7 +141,8 @@ def test_what_is_unfinished_changed_or_there_already_is_refused(tree, tmp_path):
     (tree / "tiny.yaml").write_text(
         TINY.replace("methods: {", "methods: {gacd: ~, ").replace("gacd: {negatives: 16, dimension: 8}", "")
     )
-    assert export(tree, target).exit_code == 0
+    result = export(tree, target)
+    assert result.exit_code == 0, result.output
     assert not list(target.rglob("gacd/seed-0*"))
 
 
