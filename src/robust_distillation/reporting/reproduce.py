@@ -36,6 +36,7 @@ def run_workflow(experiment: Experiment, path: str, overlay: str | None) -> int:
     options += f" OVERLAY={overlay}" if overlay else ""
     print(f"\n{(layout.tables / 'main.md').read_text(encoding='utf-8')}")
     places = {
+        str(layout.report): "what came out, on one page",
         f"{layout.tables}/": "the table as CSV, Markdown and LaTeX",
         f"{layout.figures}/": "training curves, clean against robust accuracy, robustness by class",
         str(layout.workflow_report): "which job made what, with code and times",

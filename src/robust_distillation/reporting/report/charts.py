@@ -20,6 +20,7 @@ from robust_distillation.reporting.report.parts import Key, Panel
 WIDTH, HEIGHT, ROW = 340, 240, 24  # pixels
 CONFIG: dict[str, Any] = {
     "background": "transparent",
+    "padding": {"left": 12, "right": 8, "top": 5, "bottom": 5},  # a reader's font may be wider than that measured with
     "font": "system-ui, sans-serif",
     "view": {"stroke": None},
     "axis": {

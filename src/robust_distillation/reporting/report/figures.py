@@ -124,7 +124,7 @@ def _class_table(means: pd.DataFrame, known: tuple[str, ...], about: str) -> Tab
         rows.append([Cell(method), worst, *cells])
     others = known if len(known) <= SHOWN else [f"{rank}. worst" for rank in range(2, WORST + 1)]
     heads = [Head("Method", number=False), Head("Worst class"), *(Head(name) for name in others)]
-    return Table(f"{about}: robust accuracy by class in percent; the darker the weaker.", [heads], rows)
+    return Table(f"{about}: robust accuracy by class in percent; the deeper the colour the weaker.", [heads], rows)
 
 
 def _legend(names: list[str], frame: pd.DataFrame, teacher: bool = False) -> list:
