@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 import torch
 from click.testing import CliRunner
 from conftest import TINY, fresh_tree
 from pyautoattack import AutoAttack
+from scipy import stats
 
 from robust_distillation import load_dataset, load_model
 from robust_distillation.cli import main
