@@ -145,6 +145,7 @@ def test_every_module_is_in_the_fingerprint_of_some_step():
         "training.run", "data.prepared", "compute", "cache.fill", "cache.teaching", "teachers.imported",
         "evaluation.attack", "evaluation.blocks", "evaluation.structure", "evaluation.transfer", "reporting.tables",
         "reporting.figures", "reporting.curves", "reporting.structure", "reporting.transfer", "tracking.runs",
+        "reporting.comparisons", "reporting.claims",
     ):  # fmt: skip
         reached |= closure([f"robust_distillation.{module}"])
     for registry in (methods.registry, models.registry, attacks.registry, data.registry):
