@@ -141,7 +141,7 @@ def test_every_module_is_in_the_fingerprint_of_some_step():
         "training.run", "training.tuning", "data.prepared", "compute", "cache.fill", "cache.teaching",
         "teachers.imported", "evaluation.attack", "evaluation.blocks", "evaluation.structure", "evaluation.robustness",
         "evaluation.transfer", "reporting.tables", "reporting.figures", "reporting.curves", "reporting.structure",
-        "reporting.transfer", "reporting.tuning", "reporting.claims", "tracking.runs",
+        "reporting.transfer", "reporting.tuning", "reporting.claims", "reporting.report.page", "tracking.runs",
     ):  # fmt: skip
         reached |= closure([f"robust_distillation.{module}"])
     for registry in (methods.registry, models.registry, attacks.registry, data.registry):
