@@ -1,4 +1,4 @@
-"""A real MLflow server on PostgreSQL: the import goes there as into a database of our own, also when the server dies."""
+"""A real MLflow server on PostgreSQL: the import goes there as into a database of our own, also when it dies."""
 
 from __future__ import annotations
 
