@@ -100,7 +100,7 @@ def test_runs_are_nested_and_tell_where_they_come_from(here):
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert run["metrics"]["selection_robust"] == [(line["epoch"], line["selection_robust"]) for line in lines]
     assert run["params"]["method.alpha"] == str(5 / 6)
-    assert {f"test/{checkpoint}/{metric}" for checkpoint in ("best", "last") for metric in ("clean", "fgsm", "pgd20")} \
+    assert {f"test_{checkpoint}_{metric}" for checkpoint in ("best", "last") for metric in ("clean", "fgsm", "pgd20")} \
         < set(run["metrics"])  # fmt: skip
 
     tags, record = run["tags"], read_json(folder / "record.json")

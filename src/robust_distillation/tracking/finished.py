@@ -79,7 +79,7 @@ def _model(name: str, parent: str, folder: Path, experiment: Experiment) -> Fini
         },
         params={key: str(value) for key, value in _flat(record["settings"])},
         curves=read_json_lines(made["metrics"]) if "metrics" in made else [],  # an imported teacher has none
-        results={f"test/{row.checkpoint}/{row.metric}": round(row.value, 4) for row in found.itertuples()},
+        results={f"test_{row.checkpoint}_{row.metric}": round(row.value, 4) for row in found.itertuples()},
         data=read_json(layout.data),
     )
 
