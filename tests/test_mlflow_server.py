@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""A real MLflow server on PostgreSQL: the import goes there as into our own database, also when the server dies."""
-=======
 """A real MLflow server on PostgreSQL: the import goes there as into a database of our own, also when it dies."""
->>>>>>> mlflow
 
 from __future__ import annotations
 
