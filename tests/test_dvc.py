@@ -114,8 +114,19 @@ def test_exp_run_runs_only_what_it_touches_and_leaves_the_store_whole(origin, tm
     tree = Path(shutil.copytree(origin, tmp_path / "tree"))
     log = run(tree, "dvc", "exp", "run", "--name", "half", "--set-param", "methods.rslad.alpha=0.5")
     jobs = re.findall(r"rule (\w+):", log)
-    ends = ["report_structure", "report_transfer", "tabulate", "draw_figures", "track", "all"]
-    assert sorted(jobs) == sorted(["train_student", "attack", "structure", "transfer", *ends])
+    tuning = ["tune", "tune", "choose", "report_tuning"]
+    ends = [
+        "report_structure",
+        "report_transfer",
+        "tabulate",
+        "draw_figures",
+        "compare",
+        "track",
+        "report_html",
+        "index",
+    ]
+    looks = ["attack", "structure", "robustness", "transfer"]
+    assert sorted(jobs) == sorted([*tuning, "train_student", *looks, *ends, "all"])
     assert set(re.findall(r"trained=(\S+)", log)) == {"students/wide/small/rslad/seed-0"}
     shown = run(tree, "dvc", "exp", "show", "--csv")
     header, rows = shown.splitlines()[0], shown.splitlines()[1:]

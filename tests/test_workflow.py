@@ -100,6 +100,7 @@ def test_edit_of_the_analyses_runs_them_alone(tree):
         "report_structure",
         "compare",
         "track",
+        "report_html",
         "index",
     }  # one claims it
     assert len(jobs) == 4 + 5

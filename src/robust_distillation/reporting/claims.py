@@ -18,7 +18,7 @@ from robust_distillation.evaluation.comparing import Outcomes, paired
 from robust_distillation.evaluation.intervals import ALPHA
 from robust_distillation.evaluation.outcomes import read_outcomes
 from robust_distillation.files import read_json
-from robust_distillation.reporting import comparisons, formats, published, structure
+from robust_distillation.reporting import comparisons, formats, published
 from robust_distillation.reporting.tables import Matrix
 
 COLUMNS = [
@@ -42,6 +42,8 @@ class Evidence:
         """Of the files of each analysis, as provenance.links.evidence names them."""
         distances = None
         if STRUCTURE in files:
+            from robust_distillation.reporting import structure  # imports torch
+
             distances = structure.distances([read_json(file) for file in files[STRUCTURE]], matrix)
         outcomes = {name: Outcomes.of(read_outcomes(group)) for name, group in files.items() if name != STRUCTURE}
         return cls(outcomes, distances)
