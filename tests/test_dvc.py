@@ -110,7 +110,6 @@ def test_story_of_a_clone_and_a_change_that_comes_back(origin, tmp_path):
     assert_store_is_whole(origin)
 
 
-@pytest.mark.services  # for its time: it trains again
 def test_exp_run_runs_only_what_it_touches_and_leaves_the_store_whole(origin, tmp_path):
     tree = Path(shutil.copytree(origin, tmp_path / "tree"))
     log = run(tree, "dvc", "exp", "run", "--name", "half", "--set-param", "methods.rslad.alpha=0.5")
