@@ -138,9 +138,8 @@ def test_what_is_unfinished_changed_or_there_already_is_refused(tree, tmp_path):
     shutil.copy(kept, record)
     refused("is there already", tmp_path)
     # What the experiment no longer has stays out: its files lie there still.
-    (tree / "tiny.yaml").write_text(
-        TINY.replace("methods: {", "methods: {gacd: ~, ").replace("gacd: {negatives: 16, dimension: 8}", "")
-    )
+    without = TINY.replace("methods: {", "methods: {gacd: ~, ").replace("gacd: {negatives: 16, dimension: 8}", "")
+    (tree / "tiny.yaml").write_text(without.partition("claims:")[0] + "claims: ~\n")
     result = export(tree, target)
     assert result.exit_code == 0, result.output
     assert not list(target.rglob("gacd/seed-0*"))

@@ -10,7 +10,6 @@ from typing import Any
 
 from safetensors.torch import save
 
-from robust_distillation.cli.shared import Model
 from robust_distillation.config import NO_TEACHER, Experiment
 from robust_distillation.data.prepared import split_of
 from robust_distillation.errors import UserError
@@ -21,6 +20,7 @@ from robust_distillation.export.onnx import Agreement, agreement, write_onnx
 from robust_distillation.files import read_json, sha256, write_json, write_text
 from robust_distillation.layout import Layout
 from robust_distillation.models.checkpoint import load_model, read_checkpoint
+from robust_distillation.provenance.links import Model
 
 
 def export_model(experiment: Experiment, name: str, chosen: Model, checkpoint: str, folder: Path) -> Agreement:
