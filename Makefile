@@ -18,7 +18,7 @@ help:
 	@echo "make test        the tests"
 	@echo "make test-services   those that start sshd, an S3 server, PostgreSQL, Chromium"
 	@echo "make tamper      hundreds of tamperings that an audit must name"
-	@echo "make tiny        every experiment in miniature, on generated files"
+	@echo "make tiny        whole runs: every experiment in miniature, on generated files"
 	@echo "make lint        linter and formatters"
 	@echo "make coverage    how often the intervals hold the truth, by simulation"
 	@echo "make ui          MLflow on 127.0.0.1:$(PORT)"
@@ -44,7 +44,7 @@ reproduce: setup
 	@robust-distillation reproduce $(OPTIONS)
 
 test: setup
-	@python -m pytest -n 2 --dist loadfile -m "not tiny and not services and not tamper"
+	@python -m pytest -n 2 --dist worksteal -m "not tiny and not services and not tamper"
 
 test-services: $(SERVICES)
 	@python -m pytest -m services
@@ -53,7 +53,7 @@ tamper: setup
 	@python -m pytest -s -m tamper tests/test_audit.py
 
 tiny: setup
-	@python -m pytest -n 2 --dist worksteal -m tiny tests/test_tiny.py
+	@python -m pytest -n 2 --dist worksteal -m tiny
 
 lint: setup
 	@ruff check . && ruff format --check . && snakefmt --check --line-length 120 Snakefile workflow

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -104,13 +105,23 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> Path:
-    """A checkout in which the tiny experiment was run to its end on two cores. Do not change it: see `tree`."""
-    folder = fresh_tree(tmp_path_factory.mktemp("finished") / "tree")
-    for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "Before the run"]):
-        subprocess.run(["git", *command], cwd=folder, env=os.environ | PEOPLE, check=True)
-    result = snakemake(folder, "--cores", "2")
-    assert result.returncode == 0, result.stdout + result.stderr
+def finished(tmp_path_factory, worker_id) -> Path:
+    """A checkout in which the tiny experiment was run to its end on two cores, one for all workers. Do not change it:
+    see `tree`."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "finished"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            building = fresh_tree(folder.with_name("building"))
+            for command in (
+                ["init", "--quiet"],
+                ["add", "--all"],
+                ["commit", "--quiet", "--message", "Before the run"],
+            ):
+                subprocess.run(["git", *command], cwd=building, env=os.environ | PEOPLE, check=True)
+            result = snakemake(building, "--cores", "2")
+            assert result.returncode == 0, result.stdout + result.stderr
+            building.rename(folder)
     return folder
 
 

@@ -14,8 +14,10 @@ from typing import Any
 import pandas as pd
 
 from robust_distillation.config import Experiment
+from robust_distillation.evaluation.outcomes import write_outcomes
 from robust_distillation.files import read_json, sha256, write_json
 from robust_distillation.layout import Layout
+from robust_distillation.models.checkpoint import read_checkpoint, save_checkpoint
 from robust_distillation.provenance import contents
 from robust_distillation.provenance.index import index
 from robust_distillation.provenance.links import Link, links, models
@@ -245,9 +247,11 @@ def _forge(experiment: Experiment, chain: list[Link], layout: Layout, file: Path
         rows = pd.read_parquet(file)
         held = rows.columns[-1]
         rows[held] = ~rows[held]
-        rows.to_parquet(file, index=False)
+        write_outcomes(file, rows)
     elif file.suffix == ".safetensors":
-        flipped(file)
+        state, metadata = read_checkpoint(file)
+        name = next(name for name, tensor in state.items() if tensor.is_floating_point())
+        save_checkpoint(file, {**state, name: state[name] + 1}, metadata)
     elif file.suffix == ".json":
         content = read_json(file)
         path, value = next((p, v) for p, v in _leaves(content) if not isinstance(v, list))

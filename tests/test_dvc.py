@@ -110,6 +110,7 @@ def test_story_of_a_clone_and_a_change_that_comes_back(origin, tmp_path):
     assert_store_is_whole(origin)
 
 
+@pytest.mark.tiny
 def test_exp_run_runs_only_what_it_touches_and_leaves_the_store_whole(origin, tmp_path):
     tree = Path(shutil.copytree(origin, tmp_path / "tree"))
     log = run(tree, "dvc", "exp", "run", "--name", "half", "--set-param", "methods.rslad.alpha=0.5")
@@ -261,7 +262,7 @@ def test_the_committed_stage_is_what_the_command_writes(tmp_path):
 def test_a_stage_joins_the_others_and_is_refused_where_it_would_replace_one(tmp_path):
     source = {"PYTHONPATH": str(REPOSITORY / "src")}
     shutil.copy(REPOSITORY / "params.yaml", tmp_path / "params.yaml")
-    (tmp_path / "other.yaml").write_text("name: digits.v2\nstructure: ~\n")
+    (tmp_path / "other.yaml").write_text("name: digits.v2\nstructure: ~\nclaims: {gacd-structure: ~}\n")
     (tmp_path / "dvc.yaml").write_text("# mine\nstages:\n  hand:  # written by hand\n    cmd: echo\n")
     version = ("robust-distillation", "version", "--experiment", "params.yaml")
     run(tmp_path, *version, "--overlay", "other.yaml", **source)

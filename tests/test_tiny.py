@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -17,18 +16,14 @@ from conftest import REPOSITORY, environment, fresh_tree
 from generated import all_files, image_folder_files, published_weights
 
 OVERLAYS = sorted((REPOSITORY / "tests/tiny").glob("*.yaml"))
-IN_MAKE_TEST = ("cifar10_jpeg",)  # an image folder; the other shapes are in test_workflow.py
-
-
-def marked(path: Path):
-    return pytest.param(path.stem, marks=[] if path.stem in IN_MAKE_TEST else pytest.mark.tiny, id=path.stem)
 
 
 def test_every_experiment_has_an_overlay():
     assert [path.stem for path in OVERLAYS] == sorted(path.stem for path in (REPOSITORY / "experiments").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("name", [marked(path) for path in OVERLAYS])
+@pytest.mark.tiny
+@pytest.mark.parametrize("name", [path.stem for path in OVERLAYS])
 def test_experiment_runs_to_its_tables(name, tmp_path):
     tree = fresh_tree(tmp_path / "tree")
     generated = tree / "generated"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,7 +15,7 @@ from robust_distillation.cache.fill import fill_cache
 from robust_distillation.cache.store import CachedTeacher, CachedValues, cache_key
 from robust_distillation.config import ThreatModel, Training
 from robust_distillation.data.dataset import load
-from robust_distillation.data.views import ViewScheme
+from robust_distillation.data.views import ViewScheme, epoch_order
 from robust_distillation.errors import UserError
 from robust_distillation.methods import Batch
 from robust_distillation.models.checkpoint import build_model, weights_digest
@@ -21,6 +23,7 @@ from robust_distillation.models.frozen import frozen
 from robust_distillation.models.output import output
 from robust_distillation.randomness import generator
 from robust_distillation.teachers.live import LiveTeacher
+from robust_distillation.training.divergence import Diverged
 from robust_distillation.training.loop import Trainer, batches, learning_rate, method_state, train
 
 CPU = torch.device("cpu")
@@ -153,19 +156,18 @@ def test_cache_of_something_else_is_refused(data, tmp_path):
     for other in ({**key, "teacher": "another"}, {**key, "data": "another"}, {**key, "padding": 2}):
         with pytest.raises(UserError, match="belongs to another"):
             CachedValues(tmp_path / "logits.npy", other)
-    whole = (tmp_path / "logits.npy").read_bytes()
-    (tmp_path / "logits.npy").write_bytes(whole[:-40])
-    with pytest.raises(UserError, match="cannot be read"):
-        CachedValues(tmp_path / "logits.npy", key)
 
 
-def test_cache_is_mapped_not_read(data, tmp_path):
+def test_cache_is_read_where_it_lies_and_says_when_that_ends(data, tmp_path):
     key = cache_key("teacher", data.digest(), SCHEME, "logits")
     fill_cache(tmp_path / "logits.npy", key, network(8, 2), data, SCHEME, "logits")
     values = CachedValues(tmp_path / "logits.npy", key)
-    assert values.rows.base is not None
-    assert type(values.rows).__name__ == "memmap"
-    assert not values.rows.flags.writeable
+    stored = np.load(tmp_path / "logits.npy")
+    index, views = torch.tensor([159, 0, 7]), torch.tensor([8, 0, 3])
+    assert torch.equal(values(index, views), torch.from_numpy(stored[[159 * 9 + 8, 0, 7 * 9 + 3]]))
+    os.truncate(tmp_path / "logits.npy", 1000)  # as a file that is overwritten, or a disk that is gone
+    with pytest.raises(UserError, match=r"is shorter than it was\. Is its disk still there\?"):
+        values(index, views)
 
 
 @pytest.mark.parametrize("name", methods.names())
@@ -173,18 +175,20 @@ def test_same_seed_same_weights_and_another_seed_others(name, data):
     def run(seed):
         torch.manual_seed(torch.seed() % 1000)  # no hidden state: the global generator must not matter
         teacher = LiveTeacher(network(8, 2).eval())
-        trained = train(trainer_of(name, data, teacher, seed=seed), data, data.first(40), SCHEME, CPU)
-        return weights_digest(trained.best), weights_digest(trained.last), trained.metrics
+        trainer = trainer_of(name, data, teacher, seed=seed)
+        progress = train(trainer, data, data.first(40), SCHEME, CPU)
+        return weights_digest(progress.best), weights_digest(trainer.model.state_dict()), progress.counts.metrics
 
     assert run(0) == run(0)
     assert run(0)[1] != run(1)[1]
 
 
 def test_best_is_the_highest_validation_accuracy_under_attack(data):
-    trained = train(trainer_of("sat", data), data, load("digits", "validation").first(60), SCHEME, CPU)
-    scores = [(line["selection_robust"], line["selection_clean"]) for line in trained.metrics]
-    assert trained.best_epoch == 1 + scores.index(max(scores))
-    assert [line["learning_rate"] for line in trained.metrics] == pytest.approx([0.05, 0.05, 0.005])
+    validation = load("digits", "validation").first(60)
+    counts = train(trainer_of("sat", data), data, validation, SCHEME, CPU).counts
+    scores = [(line["selection_robust"], line["selection_clean"]) for line in counts.metrics]
+    assert counts.best_epoch == 1 + scores.index(max(scores))
+    assert [line["learning_rate"] for line in counts.metrics] == pytest.approx([0.05, 0.05, 0.005])
 
 
 def test_learning_rate_falls_after_each_milestone():
@@ -203,8 +207,18 @@ def test_training_leaves_the_teacher_alone(data):
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
 
-def test_diverging_training_says_so(data):
+def test_diverging_training_names_the_step_and_its_images(data):
     trainer = trainer_of("sat", data)
-    trainer.model.classifier.weight.data.fill_(float("nan"))
-    with pytest.raises(FloatingPointError, match=r"the loss is nan in epoch 1: lower training\.learning_rate"):
+    real = trainer.step
+
+    def step(x, labels, index, views, epoch, number):
+        found = real(x, labels, index, views, epoch, number)
+        return {**found, "loss": found["loss"] * float("nan")} if (epoch, number) == (2, 3) else found
+
+    trainer.step = step
+    images = epoch_order(0, 2, len(data)).split(32)[3][:8].tolist()
+    with pytest.raises(Diverged) as raised:
         train(trainer, data, data.first(40), SCHEME, CPU)
+    named = f"the loss is nan in epoch 2, step 3 (training images {', '.join(map(str, images))} and 24 more). Lower"
+    assert str(raised.value).startswith(named)
+    assert [line["epoch"] for line in raised.value.metrics] == [1]

@@ -232,6 +232,7 @@ def test_bad_params_stop_before_any_job(tree):
     assert not (tree / "results/other").exists()
 
 
+@pytest.mark.tiny
 def test_odd_shapes_of_an_experiment_run_to_their_end(tmp_path):
     """Two teachers (one taught from `last`, which is not evaluated for students), two students, a method under another
     name, an exclusion that leaves a pair empty, one checkpoint, L2, three jobs per attack."""
@@ -285,7 +286,8 @@ def test_changed_limits_and_jobs_run_what_uses_them(tree):
 
 def test_killed_run_says_how_to_go_on(tree):
     """kill -9 of the command and of Snakemake leaves Snakemake's lock; the next start tells how to lift it."""
-    replace(tree / "tiny.yaml", "seeds: [0]", "seeds: [0, 1]")
+    replace(tree / "tiny.yaml", "{sat: ~, ", "{")
+    replace(tree / "tiny.yaml", "rslad-sat: ~", "rslad-sat: rslad > sat on pgd20")
     command = [sys.executable, "-m", "robust_distillation.cli", "reproduce", "--overlay", "tiny.yaml"]
     options = {"cwd": tree, "env": environment(tree), "text": True}
     with subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, **options) as process:
@@ -304,6 +306,7 @@ def test_killed_run_says_how_to_go_on(tree):
     assert planned(tree) == set()
 
 
+@pytest.mark.tiny
 def test_official_protocol_with_imported_and_surrogate_teachers_runs_to_its_tables(tmp_path):
     """experiments/rslad_cifar10.yaml with few of its teachers and methods, on generated files. The real third-party
     file that comes with pyautoattack is imported, attacked, taught from, compared, and the surrogate."""

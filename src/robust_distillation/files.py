@@ -11,18 +11,30 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+PARTIAL = ".partial-"
+
+
+def half_written(folder: str | Path) -> Iterator[Path]:
+    """What killed processes left of files below `folder` that were being written."""
+    return Path(folder).rglob(f".*{PARTIAL}*")
+
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; on success it takes its place at once, on failure it is removed."""
+    """Yields a temporary path beside `path`; on success it takes its place at once, on failure it is removed.
+
+    It is on the disk when this returns: a machine that loses power leaves the old file or the new one. What is killed
+    in between leaves the temporary one, see `half_written`."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}{PARTIAL}", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
         temporary.chmod(0o644)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -72,6 +72,10 @@ class Layout:
         """Accuracy of the model in the folder `trained` against eps; attacked images lie beside it as .npz."""
         return (self.root / "robustness" / trained.relative_to(self.root)).with_name(f"{trained.name}.json")
 
+    def state(self, artefact: Path) -> Path:
+        """What the job that makes `artefact`, a file or a folder, has done so far: outside of what is versioned."""
+        return self.root / ".state" / artefact.relative_to(self.root)
+
     @property
     def tables(self) -> Path:
         return self.root / "tables"

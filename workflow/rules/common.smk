@@ -6,7 +6,7 @@ from snakemake.exceptions import WorkflowError
 
 from robust_distillation.config import Run, load
 from robust_distillation.errors import UserError, unknown
-from robust_distillation.files import canonical, sha256
+from robust_distillation.files import canonical, half_written, sha256
 from robust_distillation.layout import Layout
 from robust_distillation.provenance import links, metadata, steps
 from robust_distillation.reporting import published
@@ -48,6 +48,8 @@ wildcard_constraints:
 onstart:
     shell("robust-distillation check {experiment.arguments}")
     metadata.forget(layout)
+    for left in half_written(layout.root):  # by processes that were killed
+        left.unlink(missing_ok=True)
 
 
 onsuccess:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import click
 
-from robust_distillation.cli.shared import check_structure, example, experiment_options, model_named, target_named
+from robust_distillation.cli.shared import (
+    check_structure,
+    example,
+    experiment_options,
+    model_named,
+    target_named,
+    work_on,
+)
 from robust_distillation.errors import UserError
 from robust_distillation.layout import Layout
 
@@ -50,13 +56,16 @@ def attack(model: str, shard: str | None, path: str, overlay: str | None) -> Non
     if experiment.surrogate:
         files["surrogate"] = weights_of(experiment, experiment.surrogate)
         surrogate = load_model(files["surrogate"]).to(device)
-    outcomes = attack_run(
-        chosen.checkpoints, split_of(experiment, "test"), todo, evaluation.attacks, experiment.threat_model, device,
-        surrogate, _say_block,
-    )  # fmt: skip
-    write_outcomes(output, outcomes.assign(**chosen.keys))
     inputs = {file: sha256(file) for file in (layout.data, *files.values())}
-    recorder.write(layout.record(output), inputs, [output])
+    with work_on(experiment, output, layout.record(output), recorder, inputs) as work:
+        if work is None:
+            return
+        outcomes = attack_run(
+            chosen.checkpoints, split_of(experiment, "test"), todo, evaluation.attacks, experiment.threat_model, device,
+            surrogate, work,
+        )  # fmt: skip
+        write_outcomes(output, outcomes.assign(**chosen.keys))
+        recorder.write(layout.record(output), inputs, [output], work)
 
 
 @click.command("merge-outcomes")
@@ -144,17 +153,15 @@ def transfer(target: str, model: str, path: str, overlay: str | None) -> None:
     metadata |= {"dataset": {**settings["dataset"], **own}, "role": "transferred", "head": settings}
     save_checkpoint(output.with_suffix(".safetensors"), state, metadata)
     todo = blocks.blocks(settings["images"], settings["block_size"], settings["seed"])
-    outcomes = attack_run(
-        {checkpoint: output.with_suffix(".safetensors")}, split["test"], todo, files.attacks, experiment.threat_model,
-        device, None, _say_block,
-    )  # fmt: skip
-    write_outcomes(output, outcomes.assign(**chosen.keys))
-    outputs = [output, output.with_suffix(".safetensors")]
-    recorder.write(layout.record(output), {file: sha256(file) for file in (written, weights)}, outputs, head=metrics)
-
-
-def _say_block(checkpoint: str, block: Any) -> None:
-    log.info("%s: attacked images %d to %d with seed %d", checkpoint, block.start, block.stop - 1, block.seed)
+    outputs, inputs = [output, output.with_suffix(".safetensors")], {file: sha256(file) for file in (written, weights)}
+    with work_on(experiment, output, layout.record(output), recorder, inputs) as work:
+        if work is None:
+            return
+        outcomes = attack_run(
+            {checkpoint: outputs[1]}, split["test"], todo, files.attacks, experiment.threat_model, device, None, work
+        )
+        write_outcomes(output, outcomes.assign(**chosen.keys))
+        recorder.write(layout.record(output), inputs, outputs, work, head=metrics)
 
 
 def _shard(text: str) -> tuple[int, int]:

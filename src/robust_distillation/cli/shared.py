@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from robust_distillation.config import Experiment, Run
     from robust_distillation.config.schema import DataFiles, Transfer
     from robust_distillation.provenance.links import Model
+    from robust_distillation.provenance.record import Recorder
+    from robust_distillation.resume import Work
 
 
 def experiment_options(command: Callable) -> Callable:
@@ -89,6 +93,20 @@ def check_structure(experiment: Experiment) -> None:
     """Raises UserError where the experiment does not ask for the analysis."""
     if experiment.file.structure is None:
         raise UserError(f"experiment {experiment.name}: does not ask for this: add `structure: {{}}` to its file")
+
+
+@contextmanager
+def work_on(
+    experiment: Experiment, artefact: Path, record: Path, recorder: Recorder, inputs: dict[Path, str]
+) -> Iterator[Work | None]:
+    """Around making `artefact`, a file or a folder: one process at a time, which goes on where a killed one was. None
+    where another process was waited for, which made the same and left its `record`."""
+    from robust_distillation.provenance.record import fits
+    from robust_distillation.resume import Work
+
+    configuration = recorder.configuration(inputs)
+    with Work(Layout(experiment.name).state(artefact), configuration, experiment.compute.save_every) as work:
+        yield None if work.waited and fits(record, configuration) else work
 
 
 def model_named(experiment: Experiment, text: str) -> Model:

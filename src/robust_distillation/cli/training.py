@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from robust_distillation.cli.shared import example, experiment_options, run_named, teacher_named
+from robust_distillation.cli.shared import example, experiment_options, run_named, teacher_named, work_on
 from robust_distillation.errors import UserError
 from robust_distillation.layout import Layout
 
@@ -81,9 +81,13 @@ def fill_cache(teacher: str, kind: str, path: str, overlay: str | None) -> None:
     recorder = Recorder("fill-cache", experiment.cache_settings(kind), cache_code(experiment, teacher))
     device, data, scheme = device_of(experiment), split_of(experiment, "train"), scheme_of(experiment)
     weights, output = weights_of(experiment, teacher), layout.cache(teacher, kind)
-    fill_cache(output, key_of(experiment, teacher, kind, data), load_model(weights), data, scheme, kind, device)
-    inputs = {file: sha256(file) for file in (layout.data, weights)}
-    recorder.write(layout.cache_record(teacher, kind), inputs, [output, description_of(output)])
+    inputs, record = {file: sha256(file) for file in (layout.data, weights)}, layout.cache_record(teacher, kind)
+    with work_on(experiment, output, record, recorder, inputs) as work:
+        if work is None:
+            return
+        key, model = key_of(experiment, teacher, kind, data), load_model(weights)
+        fill_cache(output, key, model, data, scheme, kind, device, work)
+        recorder.write(record, inputs, [output, description_of(output)], work)
 
 
 @click.command("train-student")
@@ -144,18 +148,21 @@ def train(
         lessons and lessons.teacher, lessons.features if lessons else 0,
     )  # fmt: skip
     images = data, split_of(experiment, "validation"), scheme_of(experiment), device
-    if role == "candidate":
-        outputs = tune_to_file(folder, trainer, *images)
-    else:
-        description = {
-            "role": role,
-            "teacher": teacher,
-            "training_images": data.digest(),
-            "hashes": {str(file): known for file, known in inputs.items()},
-        }
-        outputs = train_to_files(folder, settings, trainer, *images, description)
     record = folder / "record.json"
-    recorder.write(record, inputs, outputs, teacher_served_from=lessons.served_from if lessons else {})
+    with work_on(experiment, folder, record, recorder, inputs) as work:
+        if work is None:
+            return
+        if role == "candidate":
+            outputs = tune_to_file(folder, trainer, *images, work)
+        else:
+            description = {
+                "role": role,
+                "teacher": teacher,
+                "training_images": data.digest(),
+                "hashes": {str(file): known for file, known in inputs.items()},
+            }
+            outputs = train_to_files(folder, settings, trainer, *images, description, work)
+        recorder.write(record, inputs, outputs, work, teacher_served_from=lessons.served_from if lessons else {})
 
 
 COMMANDS = (import_teacher, train_teacher, fill_cache, train_student)

@@ -151,6 +151,9 @@ class Compute(Settings):
     precision: Literal["exact"] = "exact"
     threads: Positive = Field(1, description="torch threads of each job; more cores run more jobs")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")
+    save_every: float = Field(
+        300, gt=0, exclude=True, description="seconds between two saved states of a job; in no record: it moves nothing"
+    )
 
 
 class Evaluation(Settings):

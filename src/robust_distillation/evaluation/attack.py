@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,11 @@ from robust_distillation import attacks
 from robust_distillation.config import ON_SURROGATE, ThreatModel
 from robust_distillation.data.dataset import Dataset
 from robust_distillation.evaluation.blocks import Block
+from robust_distillation.files import canonical
 from robust_distillation.models.checkpoint import load_model, read_checkpoint, weights_digest
+from robust_distillation.resume import Work
+
+log = logging.getLogger(__name__)
 
 
 def attack_run(
@@ -25,20 +31,33 @@ def attack_run(
     threat: ThreatModel,
     device: torch.device,
     surrogate: nn.Module | None = None,
-    on_block: Callable[[str, Block], None] = lambda checkpoint, block: None,
+    work: Work | None = None,
 ) -> pd.DataFrame:
     """The outcomes of all `checkpoints` (name to file), attacked once where their weights are equal. Attacks named
-    transfer_... are crafted on `surrogate`."""
+    transfer_... are crafted on `surrogate`. work: what is done is saved there, an attack on a block at a time."""
     found: dict[str, pd.DataFrame] = {}
     frames = []
+    saved = work and work.load()
+    done: dict[str, dict[str, list[bool]]] = json.loads(saved) if saved else {}
+
+    def content() -> bytes:
+        return canonical(done).encode()
+
+    def save_if_due() -> None:
+        if work and work.due():
+            work.save(content())
+
+    if work:
+        work.at_any_time(content)
     for checkpoint, path in checkpoints.items():
         weights = weights_digest(read_checkpoint(path)[0])
         if weights not in found:
             model = load_model(path).to(device)
             parts = []
             for block in todo:
-                parts.append(attack_block(model, data, block, names, threat, device, surrogate))
-                on_block(checkpoint, block)
+                known = done.setdefault(f"{weights} {block.number}", {})
+                parts.append(attack_block(model, data, block, names, threat, device, surrogate, known, save_if_due))
+                log.info("%s: attacked images %d to %d, seed %d", checkpoint, block.start, block.stop - 1, block.seed)
             found[weights] = pd.concat(parts, ignore_index=True)
         frames.append(found[weights].assign(checkpoint=checkpoint))
     return pd.concat(frames, ignore_index=True)
@@ -52,11 +71,15 @@ def attack_block(
     threat: ThreatModel,
     device: torch.device,
     surrogate: nn.Module | None = None,
+    known: dict[str, list[bool]] | None = None,
+    between: Callable[[], None] = lambda: None,
 ) -> pd.DataFrame:
     """One row per image: index, label, prediction, block, attack_seed, and per attack whether it held.
 
-    Held means that both the clean and the attacked prediction are right.
+    Held means that both the clean and the attacked prediction are right. known: attacks in there are not made again,
+    those that are made come in; `between` is called after each of these.
     """
+    known = {} if known is None else known
     part = slice(block.start, block.stop)
     x, labels = data.floats(data.images[part]).to(device), data.labels[part].to(device)
     prediction = predict(model, x)
@@ -68,11 +91,14 @@ def attack_block(
         "attack_seed": block.seed,
     }
     for name in names:
-        attacked = surrogate if name.startswith(ON_SURROGATE) else model
-        attack = attacks.registry.module(name.removeprefix(ON_SURROGATE)).attack
-        adversarial = attack(attacked, x, labels, threat, block.seed)
-        held = (prediction == labels) & (predict(model, adversarial) == labels)
-        columns[name] = held.cpu().numpy()
+        if name not in known:
+            attacked = surrogate if name.startswith(ON_SURROGATE) else model
+            attack = attacks.registry.module(name.removeprefix(ON_SURROGATE)).attack
+            adversarial = attack(attacked, x, labels, threat, block.seed)
+            held = (prediction == labels) & (predict(model, adversarial) == labels)
+            known[name] = held.tolist()
+            between()
+        columns[name] = known[name]
     return pd.DataFrame(columns)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from robust_distillation.errors import UserError
-from robust_distillation.files import replacing
+from robust_distillation.files import canonical, replacing
 
 KEYS = ["teacher", "student", "method", "seed", "checkpoint"]
+DIGEST = b"digest"  # the key of the file's metadata that holds its checksum
 IMAGE = ["index", "label", "prediction", "block", "attack_seed"]
 
 
@@ -20,21 +22,37 @@ def write_outcomes(path: str | Path, outcomes: pd.DataFrame) -> None:
     """Parquet with the rows in the one order: checkpoint, then index. The same rows give the same bytes."""
     attacks = [column for column in outcomes.columns if column not in KEYS + IMAGE]
     ordered = outcomes[KEYS + IMAGE + attacks].sort_values(["checkpoint", "index"], ignore_index=True)
+    table = pa.Table.from_pandas(ordered, preserve_index=False)
+    table = table.replace_schema_metadata({**table.schema.metadata, DIGEST: _digest(table)})
     with replacing(path) as temporary:
-        pq.write_table(pa.Table.from_pandas(ordered, preserve_index=False), temporary)
+        pq.write_table(table, temporary)
 
 
 def read_outcomes(paths: Iterable[str | Path]) -> pd.DataFrame:
-    """The rows of all files. Raises UserError for a file that is missing or broken."""
-    frames = []
-    for path in paths:
-        try:
-            frames.append(pd.read_parquet(path))
-        except (OSError, pa.ArrowInvalid) as error:
-            raise UserError(
-                f"outcomes {path}: cannot be read ({error}). Remove it; the next start attacks again"
-            ) from error
-    return pd.concat(frames, ignore_index=True)
+    """The rows of all files. Raises UserError for a file that is missing or damaged."""
+    return pd.concat([_read(path) for path in paths], ignore_index=True)
+
+
+def _read(path: str | Path) -> pd.DataFrame:
+    try:
+        table = pq.read_table(path)
+        if (table.schema.metadata or {}).get(DIGEST) != _digest(table):
+            raise ValueError("its own checksum does not fit")
+        return table.to_pandas()
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise UserError(
+            f"outcomes {path}: cannot be read ({error}). Remove it; the next start attacks again"
+        ) from error
+
+
+def _digest(table: pa.Table) -> bytes:
+    """sha256 of the columns' names, types and values."""
+    found = hashlib.sha256()
+    for name in table.column_names:
+        column = table.column(name)
+        found.update(f"{name} {column.type} ".encode())
+        found.update(canonical(column.to_pylist()).encode())
+    return found.hexdigest().encode()
 
 
 def attack_columns(outcomes: pd.DataFrame) -> list[str]:

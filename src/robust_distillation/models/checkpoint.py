@@ -13,23 +13,26 @@ from safetensors.torch import save
 from torch import nn
 
 from robust_distillation.errors import UserError, shown
-from robust_distillation.files import canonical, replacing
+from robust_distillation.files import canonical, digest, replacing
 from robust_distillation.models import arguments, registry
 from robust_distillation.models.normalised import Normalised
 
 KEY = "robust_distillation"
+DIGEST = "digest"  # in there: of the weights and of all else that is there
+REMEDY = "Remove it, and start the experiment again to make it anew"
 # One metadata key holding sorted JSON: several keys would be written in random order.
 
 
 def save_checkpoint(path: str | Path, state: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
     """The same state and metadata give the same bytes."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    metadata = {**metadata, DIGEST: _digest(tensors, metadata)}
     with replacing(path) as temporary:
         temporary.write_bytes(save(tensors, {KEY: canonical(metadata)}))
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The tensors and the metadata. Raises UserError for a file that is missing, broken, or not ours."""
+    """The tensors and the metadata. Raises UserError for a file that is missing, damaged, or not ours."""
     if not Path(path).is_file():
         raise UserError(f"checkpoint {path}: no such file")
     try:
@@ -37,10 +40,16 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str
             metadata = json.loads((opened.metadata() or {}).get(KEY, "null"))
             state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
     except (safetensors.SafetensorError, ValueError) as error:
-        raise UserError(f"checkpoint {path}: not a whole safetensors file ({error})") from error
+        raise UserError(f"checkpoint {path}: not a whole safetensors file ({error}). {REMEDY}") from error
     if not isinstance(metadata, dict):
         raise UserError(f"checkpoint {path}: has no {KEY!r} metadata, so it was not written by this program")
+    if metadata.pop(DIGEST, None) != _digest(state, metadata):
+        raise UserError(f"checkpoint {path}: is damaged or was changed, its own checksum does not fit. {REMEDY}")
     return state, metadata
+
+
+def _digest(state: dict[str, torch.Tensor], metadata: dict[str, Any]) -> str:
+    return digest([weights_digest(state), metadata])
 
 
 def weights_digest(state: dict[str, torch.Tensor]) -> str:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,11 +70,10 @@ def _in_folder(folder: Path, expected: str) -> Iterator[tuple[str, str]]:
     here = listing(folder)
     if folder_md5(here) == expected:
         return
-    known = CACHE / expected[:2] / expected[2:]
-    if not known.is_file() or md5(known) != expected.removesuffix(".dir"):
+    committed = _listed_by_dvc(expected) or _listed_by_git(folder)
+    if folder_md5(committed) != expected:
         yield str(folder), f"holds other files than the committed {LOCK} says"
         return
-    committed = {entry["relpath"]: entry["md5"] for entry in json.loads(known.read_text(encoding="utf-8"))}
     for name in sorted(committed | here):
         file = str(folder / name)
         if name not in here:
@@ -82,6 +82,26 @@ def _in_folder(folder: Path, expected: str) -> Iterator[tuple[str, str]]:
             yield file, f"is unknown to the committed {LOCK}"
         elif here[name] != committed[name]:
             yield file, f"is not the file that the committed {LOCK} names"
+
+
+def _listed_by_dvc(expected: str) -> dict[str, str]:
+    """As `listing`, from DVC's cache; empty where it is not there."""
+    known = CACHE / expected[:2] / expected[2:]
+    if not known.is_file():
+        return {}
+    with suppress(ValueError, TypeError, KeyError):
+        return {entry["relpath"]: entry["md5"] for entry in json.loads(known.read_text(encoding="utf-8"))}
+    return {}
+
+
+def _listed_by_git(folder: Path) -> dict[str, str]:
+    """As `listing`, of the last commit: for tables and metrics, which git keeps."""
+    names = git("ls-tree", "-r", "--name-only", "-z", "HEAD", "--", str(folder)) or ""
+    found = {}
+    for name in filter(None, names.split("\0")):
+        shown = subprocess.run(["git", "show", f"HEAD:./{name}"], capture_output=True)
+        found[Path(name).relative_to(folder).as_posix()] = hashlib.md5(shown.stdout).hexdigest()
+    return found
 
 
 def listing(folder: Path) -> dict[str, str]:

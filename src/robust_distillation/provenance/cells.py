@@ -23,7 +23,12 @@ class Cell(NamedTuple):
 
     def models(self, experiment: Experiment) -> list[Model]:
         """Those whose mean this is: a student of each seed, or the teacher."""
-        return [model for model in models(experiment) if _names(model) == self[:3]]
+        return models_of(experiment, *self[:3])
+
+
+def models_of(experiment: Experiment, teacher: str, student: str, method: str) -> list[Model]:
+    """The students of all seeds, or the teacher alone."""
+    return [model for model in models(experiment) if _names(model) == (teacher, student, method)]
 
 
 def _names(model: Model) -> tuple[str, str, str]:

@@ -24,7 +24,7 @@ class Link:
     """One job."""
 
     step: str
-    name: str  # step and what it is about, as a person says it
+    name: str  # `robust-distillation NAME` makes it again
     record: Path
     settings: dict[str, Any]
     code: str  # fingerprint
@@ -55,13 +55,24 @@ def computed(experiment: Experiment) -> Iterator[Link]:
     for run in experiment.runs:
         yield train_student(experiment, run)
     for model in models(experiment):
-        yield from attack(experiment, model)
-        if experiment.file.structure:
-            yield structure(experiment, model)
-        if experiment.file.robustness:
-            yield robustness(experiment, model)
-        for target in experiment.file.transfer:
-            yield transfer(experiment, target, model)
+        yield from looks(experiment, model)
+
+
+def about(experiment: Experiment, model: Model) -> Iterator[Link]:
+    """The steps about one model alone: its training or import, then all that looks at it."""
+    yield train_student(experiment, model.run) if model.run else teach(experiment, model.name)
+    yield from looks(experiment, model)
+
+
+def looks(experiment: Experiment, model: Model) -> Iterator[Link]:
+    """Attacks and analyses of a model."""
+    yield from attack(experiment, model)
+    if experiment.file.structure:
+        yield structure(experiment, model)
+    if experiment.file.robustness:
+        yield robustness(experiment, model)
+    for target in experiment.file.transfer:
+        yield transfer(experiment, target, model)
 
 
 def reported(experiment: Experiment) -> Iterator[Link]:
@@ -95,6 +106,7 @@ class Model:
     keys: dict[str, Any]  # of its outcomes: teacher, student, method, seed
     architecture: dict[str, Any]
     checkpoints: dict[str, Path]  # those that count, the headline's first
+    run: Run | None  # None of a teacher
 
     @property
     def headline(self) -> tuple[str, Path]:
@@ -107,11 +119,11 @@ def models(experiment: Experiment) -> list[Model]:
     for name, teacher in experiment.teachers.items():
         keys = {"teacher": name, "student": ITSELF, "method": teacher.origin, "seed": teacher.seed}
         weights = {teacher.checkpoint: taught_from(layout, name, teacher)}
-        found.append(Model(name, layout.teacher(name), keys, teacher.architecture, weights))
+        found.append(Model(name, layout.teacher(name), keys, teacher.architecture, weights, None))
     for run in experiment.runs:
         folder = student_folder(layout, run)
         weights = {name: folder / f"{name}.safetensors" for name in experiment.evaluation.checkpoints}
-        found.append(Model(run_name(run), folder, asdict(run), experiment.students[run.student], weights))
+        found.append(Model(run_name(run), folder, asdict(run), experiment.students[run.student], weights, run))
     return found
 
 
@@ -127,7 +139,7 @@ def prepare_data(experiment: Experiment, target: str | None = None) -> Link:
     layout = Layout(experiment.name)
     files = experiment.dataset if target is None else experiment.file.transfer[target].dataset
     output = layout.data if target is None else layout.target_data(target)
-    name = f"prepare-data {target or ''}".strip()
+    name = "prepare-data" if target is None else f"prepare-data --target {target}"
     settings, code = experiment.data_settings(target), steps.data_code(files.name)
     return Link("prepare-data", name, layout.record(output), settings, code, (), (output,))
 
@@ -223,7 +235,7 @@ def attack(experiment: Experiment, model: Model) -> Iterator[Link]:
         return
     parts = tuple(layout.shard(model.folder, f"{i}-of-{shards}") for i in range(1, shards + 1))
     for part in parts:
-        name = f"attack {model.name} {part.stem}"
+        name = f"attack {model.name} --shard {part.stem}"
         yield Link("attack", name, layout.record(part), settings, code, tuple(inputs), (part,))
     yield Link(
         "merge-outcomes", f"merge-outcomes {model.name}", layout.record(outcomes), {"shards": shards},

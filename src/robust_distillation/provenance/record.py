@@ -14,9 +14,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from robust_distillation.files import sha256, write_json
+from robust_distillation.files import read_json, sha256, write_json
 from robust_distillation.provenance.energy import Meter
 from robust_distillation.provenance.links import Link
+from robust_distillation.resume import Work
 
 PACKAGES = (
     "robust-distillation",
@@ -42,28 +43,52 @@ class Recorder:
         self.started = datetime.now(UTC)
         self.meter = Meter()
 
-    def write(self, path: str | Path, inputs: Mapping[Path, str], outputs: Iterable[Path], **more: Any) -> None:
-        """inputs: file to sha256."""
+    def configuration(self, inputs: Mapping[Path, str]) -> dict[str, Any]:
+        """What the step's files depend on. inputs: file to sha256."""
+        read = {str(file): known for file, known in inputs.items()}
+        return {"step": self.step, "settings": self.settings, "code": self.code, "inputs": read}
+
+    def write(
+        self,
+        path: str | Path,
+        inputs: Mapping[Path, str],
+        outputs: Iterable[Path],
+        work: Work | None = None,
+        **more: Any,
+    ) -> None:
+        """inputs: file to sha256. work: its earlier sessions count, too; what energy they used is not known."""
         ended = datetime.now(UTC)
+        spent, sessions = (ended - self.started).total_seconds(), 1
+        started = self.started
+        if work and work.sessions > 1:
+            started, spent, sessions = work.started, spent + work.spent, work.sessions
         record = {
-            "step": self.step,
-            "settings": self.settings,
-            "code": self.code,
-            "inputs": {str(file): known for file, known in inputs.items()},
+            **self.configuration(inputs),
             "outputs": {str(file): sha256(file) for file in outputs},
             "git": _git(),
             "versions": {"python": platform.python_version(), **_versions()},
             "hardware": _hardware(),
             "time": {
-                "started": self.started.isoformat(timespec="seconds"),
+                "started": started.isoformat(timespec="seconds"),
                 "ended": ended.isoformat(timespec="seconds"),
-                "seconds": round((ended - self.started).total_seconds(), 3),
+                "seconds": round(spent, 3),
+                "sessions": sessions,
             },
-            "energy": self.meter.read(),
+            "energy": self.meter.read() if sessions == 1 else None,
             "peak_memory_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,  # Linux counts in KiB
             **more,
         }
         write_json(path, record)
+
+
+def fits(path: Path, configuration: dict[str, Any]) -> bool:
+    """Whether the record at `path` is of this configuration, and its outputs are what it says."""
+    try:
+        record = read_json(path)
+        same = all(record[key] == value for key, value in configuration.items())
+        return same and all(sha256(file) == known for file, known in record["outputs"].items())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return False
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from robust_distillation.layout import Layout
 from robust_distillation.provenance.cells import Cell
 from robust_distillation.provenance.contents import metadata
 from robust_distillation.provenance.links import Link, links
+from robust_distillation.provenance.words import made
 from robust_distillation.reporting.published import MARKS
 from robust_distillation.reporting.tables import Matrix, metric_title
 
@@ -74,16 +75,10 @@ def _made(link: Link, file: Path | None = None) -> Iterator[str]:
         yield f"{link.name}: its record {link.record} is missing"
         return
     record = read_json(link.record)
-    for made in [file] if file else link.outputs:
-        yield f"{made}  sha256 {record['outputs'].get(str(made), 'not in the record')[:16]}"
-    git, time, hardware = record["git"], record["time"], record["hardware"]
-    commit = (
-        "outside git" if git is None else f"commit {git['commit'][:12]}{' with uncommitted changes' * git['dirty']}"
-    )
-    yield (
-        f"made by {link.name}, {time['started']}, {time['seconds']:.0f} s on {hardware['cpu']}"
-        f"{', ' + hardware['gpu'] if hardware['gpu'] else ''}; {commit}, code {record['code'][:12]}"
-    )
+    for output in [file] if file else link.outputs:
+        yield f"{output}  sha256 {record['outputs'].get(str(output), 'not in the record')[:16]}"
+    yield f"made by robust-distillation {link.name}"
+    yield from (f"{title.lower()}: {said}" for title, said in made(record))
     if read := record["inputs"]:
         yield f"from {', '.join(read)}"
 
@@ -96,8 +91,6 @@ def _settings(link: Link) -> Iterator[str]:
     for key in ("method", "architecture", "training"):
         if key in record["settings"]:
             yield f"{key}: {_flat(record['settings'][key])}"
-    versions = {name: record["versions"][name] for name in ("python", "torch", "numpy") if name in record["versions"]}
-    yield f"versions: {_flat(versions)}"
 
 
 def _flat(values: dict[str, Any]) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +19,12 @@ from robust_distillation.methods import Batch, Method, Sizes
 from robust_distillation.models.frozen import frozen
 from robust_distillation.models.output import Output, output
 from robust_distillation.randomness import derived_seed, generator
+from robust_distillation.resume import Work
+from robust_distillation.training.divergence import Losses, check_finite
 from robust_distillation.training.reduction import reduce
 from robust_distillation.training.schedule import learning_rate, looked_at
 from robust_distillation.training.selection import held_on_selection
+from robust_distillation.training.state import Progress, packed, restored
 
 log = logging.getLogger(__name__)
 
@@ -116,28 +120,23 @@ class Trainer:
         return found
 
 
-@dataclass
-class Trained:
-    """What a training leaves: the weights of both checkpoints, their epochs, and one line of metrics per epoch."""
-
-    best: dict[str, Tensor]
-    best_epoch: int
-    last: dict[str, Tensor]
-    last_epoch: int
-    metrics: list[dict[str, Any]]
-
-
 def method_state(method: Method, data: Dataset, model: nn.Module, teacher_features: int, seed: int) -> nn.Module | None:
     sizes = Sizes(len(data), len(data.info.classes), data.labels, model.classifier.in_features, teacher_features)
     return method.build_state(sizes, generator(seed, "state"))
 
 
 def batches(
-    data: Dataset, scheme: ViewScheme, settings: Training, seed: int, epoch: int, device: torch.device
+    data: Dataset,
+    scheme: ViewScheme,
+    settings: Training,
+    seed: int,
+    epoch: int,
+    device: torch.device,
+    first: int = 0,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """x, labels, index, views of each step of an epoch."""
+    """x, labels, index, views of each step of an epoch, from step `first` on."""
     views = scheme.epoch(seed, epoch, len(data))
-    for index in epoch_order(seed, epoch, len(data)).split(settings.batch_size):
+    for index in epoch_order(seed, epoch, len(data)).split(settings.batch_size)[first:]:
         if settings.drop_last and len(index) < settings.batch_size:
             break
         x = data.views(scheme, index, views[index]).to(device)
@@ -150,39 +149,61 @@ def train(
     validation: Dataset,
     scheme: ViewScheme,
     device: torch.device,
-    on_epoch: Callable[[dict[str, Any]], None] = lambda line: None,
-) -> Trained:
+    work: Work | None = None,
+) -> Progress:
     """Trains for all epochs and chooses `best` on the images of `validation` (the test images only where the official
-    protocol hands them over as such)."""
+    protocol hands them over as such). The model is left as it is after the last.
+
+    work: what was saved there is gone on from, and where this training stands is saved when it is time to and after
+    every epoch. Raises Diverged once a loss or the weights are not finite; what is saved is from before.
+    """
     settings, model = trainer.settings, trainer.model
-    best, best_epoch, best_score = None, 0, (-1.0, -1.0)
-    metrics = []
-    for epoch in range(1, settings.epochs + 1):
+    saved = work and work.load()
+    progress = restored(trainer, saved) if saved else Progress()
+    counts, losses = progress.counts, Losses()
+
+    def save() -> None:
+        losses.check(counts)
+        if work:
+            check_finite(model, counts)
+            work.save(packed(trainer, progress))
+
+    def save_if_due() -> None:
+        if work and work.due():
+            save()
+
+    for epoch in range(counts.epoch, settings.epochs + 1):
         rate = learning_rate(settings, epoch)
         for group in trainer.optimizer.param_groups:
             group["lr"] = rate
         model.train()
-        sums: dict[str, Tensor] = {}
-        steps = 0
-        for step, batch in enumerate(batches(data, scheme, settings, trainer.seed, epoch, device)):
-            for name, value in trainer.step(*batch, epoch, step).items():
-                sums[name] = sums.get(name, 0) + value
-            steps += 1
-        line = {"epoch": epoch, "learning_rate": rate, **{name: float(value) / steps for name, value in sums.items()}}
-        if not torch.isfinite(torch.tensor(line["loss"])):
-            raise FloatingPointError(f"the loss is {line['loss']} in epoch {epoch}: lower training.learning_rate")
+        for batch in batches(data, scheme, settings, trainer.seed, epoch, device, counts.steps):
+            found = trainer.step(*batch, epoch, counts.steps)
+            losses.add(found["loss"], batch[2], counts)
+            for name, value in found.items():
+                progress.sums[name] = progress.sums.get(name, 0) + value
+            counts.steps += 1
+            save_if_due()
+        losses.check(counts)
+        means = {name: float(value) / counts.steps for name, value in progress.sums.items()}
+        line = {"epoch": epoch, "learning_rate": rate, **means}
         if looked_at(settings, epoch):
-            clean, robust = validate(trainer, validation, device)
+            clean, robust = validate(trainer, validation, device, save_if_due)
             line |= {"selection_clean": clean, "selection_robust": robust}
-            if (robust, clean) > best_score:
-                best, best_epoch, best_score = _copy(model), epoch, (robust, clean)
-        metrics.append(line)
-        on_epoch(line)
-    return Trained(best, best_epoch, _copy(model), settings.epochs, metrics)
+            if (robust, clean) > counts.best_score:
+                progress.best, counts.best_epoch, counts.best_score = copied(model), epoch, (robust, clean)
+        log.info("%s", json.dumps(line))
+        counts.metrics.append(line)
+        counts.epoch, counts.steps, progress.sums = epoch + 1, 0, {}
+        save()
+    return progress
 
 
-def validate(trainer: Trainer, validation: Dataset, device: torch.device) -> tuple[float, float]:
-    """Accuracy on the images that `best` is chosen on, clean and under attack, the same one at every epoch."""
+def validate(
+    trainer: Trainer, validation: Dataset, device: torch.device, between: Callable[[], None] = lambda: None
+) -> tuple[float, float]:
+    """Accuracy on the images that `best` is chosen on, clean and under attack, the same one at every epoch. `between`
+    is called after every batch; the model is then as it was."""
     clean, held = held_on_selection(
         trainer.model,
         validation,
@@ -190,9 +211,10 @@ def validate(trainer: Trainer, validation: Dataset, device: torch.device) -> tup
         trainer.settings.selection,
         derived_seed(trainer.seed, "selection") % 2**32,
         device,
+        between,
     )
     return clean.float().mean().item(), held.float().mean().item()
 
 
-def _copy(model: nn.Module) -> dict[str, Tensor]:
+def copied(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

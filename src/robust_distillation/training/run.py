@@ -16,6 +16,8 @@ from robust_distillation.files import write_text
 from robust_distillation.methods import Method
 from robust_distillation.models.checkpoint import build_model, save_checkpoint
 from robust_distillation.randomness import derived_seed
+from robust_distillation.resume import Work
+from robust_distillation.training.divergence import Diverged
 from robust_distillation.training.loop import Teacher, Trainer, method_state, train
 
 log = logging.getLogger(__name__)
@@ -47,13 +49,14 @@ def train_to_files(
     scheme: ViewScheme,
     device: torch.device,
     description: dict[str, Any],
+    work: Work | None = None,
 ) -> list[Path]:
     """Writes best.safetensors, last.safetensors and metrics.jsonl into `folder` and returns their paths.
 
-    settings: as for `trainer_of`; with `description` they become the checkpoints' metadata.
+    settings: as for `trainer_of`; with `description` they become the checkpoints' metadata. work: as for `train`.
     """
     info = data.info
-    trained = train(trainer, data, validation, scheme, device, on_epoch=_say)
+    progress = train(trainer, data, validation, scheme, device, work)
     metadata = {
         **settings,
         "dataset": {**settings["dataset"], "shape": list(info.shape), "classes": list(info.classes)},
@@ -61,34 +64,32 @@ def train_to_files(
         **description,
     }
     files = [folder / "best.safetensors", folder / "last.safetensors", folder / "metrics.jsonl"]
-    save_checkpoint(files[0], trained.best, {**metadata, "checkpoint": "best", "epoch": trained.best_epoch})
-    save_checkpoint(files[1], trained.last, {**metadata, "checkpoint": "last", "epoch": trained.last_epoch})
-    _write_lines(files[2], trained.metrics)
+    counts = progress.counts
+    save_checkpoint(files[0], progress.best, {**metadata, "checkpoint": "best", "epoch": counts.best_epoch})
+    last = {**metadata, "checkpoint": "last", "epoch": trainer.settings.epochs}
+    save_checkpoint(files[1], trainer.model.state_dict(), last)
+    _write_lines(files[2], counts.metrics)
     return files
 
 
 def tune_to_file(
-    folder: Path, trainer: Trainer, data: Dataset, validation: Dataset, scheme: ViewScheme, device: torch.device
+    folder: Path,
+    trainer: Trainer,
+    data: Dataset,
+    validation: Dataset,
+    scheme: ViewScheme,
+    device: torch.device,
+    work: Work | None = None,
 ) -> list[Path]:
     """Writes metrics.jsonl alone. A run that diverges is no fault here, it has lost: its last line says so."""
-    lines: list[dict[str, Any]] = []
-
-    def on_epoch(line: dict[str, Any]) -> None:
-        lines.append(line)
-        _say(line)
-
     try:
-        train(trainer, data, validation, scheme, device, on_epoch)
-    except FloatingPointError as error:
+        lines = train(trainer, data, validation, scheme, device, work).counts.metrics
+    except Diverged as error:
         log.info("%s", error)
-        lines.append({"epoch": len(lines) + 1, "diverged": True})
+        lines = [*error.metrics, {"epoch": len(error.metrics) + 1, "diverged": True}]
     file = folder / "metrics.jsonl"
     _write_lines(file, lines)
     return [file]
-
-
-def _say(line: dict[str, Any]) -> None:
-    log.info("%s", json.dumps(line))
 
 
 def _write_lines(file: Path, lines: list[dict[str, Any]]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -18,10 +20,17 @@ BATCH = 500  # fixed, for a random start depends on who is in the batch
 
 
 def held_on_selection(
-    model: nn.Module, data: Dataset, threat: ThreatModel, selection: Selection, seed: int, device: torch.device
+    model: nn.Module,
+    data: Dataset,
+    threat: ThreatModel,
+    selection: Selection,
+    seed: int,
+    device: torch.device,
+    between: Callable[[], None] = lambda: None,
 ) -> tuple[Tensor, Tensor]:
     """Booleans [N] twice: right on the clean image, and under the attack that selection names. APGD-CE leaves alone
-    what is wrong already; under the others, as in the released codes, only the attacked image counts."""
+    what is wrong already; under the others, as in the released codes, only the attacked image counts. `between` is
+    called after every batch."""
     clean, held = [], []
     for number, part in enumerate(torch.arange(len(data)).split(BATCH)):
         x, labels = data.floats(data.images[part]).to(device), data.labels[part].to(device)
@@ -34,6 +43,7 @@ def held_on_selection(
                 right, robust = model(x).argmax(1) == labels, model(adversarial).argmax(1) == labels
         clean.append(right)
         held.append(robust)
+        between()
     return torch.cat(clean), torch.cat(held)
 
 

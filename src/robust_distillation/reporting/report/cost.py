@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+from robust_distillation.provenance.words import duration, seconds
 from robust_distillation.reporting import cost
 from robust_distillation.reporting.report.dag import edges, layers
 from robust_distillation.reporting.report.material import Material
 from robust_distillation.reporting.report.parts import Cell, Group, Head, Section, Table
-from robust_distillation.reporting.report.records import duration, seconds
 
 
 def section(material: Material) -> Section:

@@ -6,11 +6,11 @@ import pandas as pd
 
 from robust_distillation.config import ITSELF
 from robust_distillation.evaluation.statistics import accuracies
+from robust_distillation.provenance.words import commit, machine, minute
 from robust_distillation.reporting.report import charts
 from robust_distillation.reporting.report.marks import TEACHER, legend
 from robust_distillation.reporting.report.material import Material
 from robust_distillation.reporting.report.parts import Facts, Figure, Group, Section, of_pair
-from robust_distillation.reporting.report.records import commit, machine, minute
 from robust_distillation.reporting.report.results import of_comparison, spread
 from robust_distillation.reporting.tables import at_headline, metric_title
 

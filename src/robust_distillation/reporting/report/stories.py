@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
 from robust_distillation.config import ITSELF
+from robust_distillation.provenance.cells import models_of
+from robust_distillation.provenance.links import Link, about
+from robust_distillation.provenance.words import made
 from robust_distillation.reporting.report.material import Material
 from robust_distillation.reporting.report.parts import Cell, Facts, Group, Head, Section, Table, anchor, of_pair
-from robust_distillation.reporting.report.records import commit, duration, seconds
 from robust_distillation.reporting.report.results import cell_of
 from robust_distillation.reporting.tables import metric_title
 
-SHARD = re.compile(r"^\d+-of-\d+\.record")
 MODEL = ["teacher", "student", "method"]
 
 
@@ -57,32 +56,13 @@ def section(material: Material) -> Section:
         values, itself = material.values, student == ITSELF
         own = values[values["teacher"].eq(teacher) & values["student"].eq(student) & values["method"].eq(method)]
         parts: list = [_explained(material, rows), _numbers(rows, own)]
-        for seed in dict.fromkeys(own["seed"]):
-            name = teacher if itself else f"{teacher}/{student}/{method}/seed-{seed}"
-            about = _about(material, _folder(material, teacher, student, method, seed))
-            records = [_record(material, file, name) for file in about]
-            parts.append(Records(f"Seed {seed}: {', '.join(record.title for record in records)}", records))
+        for model in models_of(material.experiment, teacher, student, method):
+            records = [_record(material, link) for link in about(material.experiment, model)]
+            titles = ", ".join(record.title for record in records)
+            parts.append(Records(f"Seed {model.keys['seed']}: {titles}", records))
         title = f"Teacher {teacher} ({method})" if itself else f"{method}: {of_pair(teacher, student).lower()}"
         groups.append(Group(title, parts, id=anchor(teacher, student, method)))
     return Section("stories", "The story of every number", lead, groups)
-
-
-def _folder(material: Material, teacher: str, student: str, method: str, seed: int) -> Path:
-    if student == ITSELF:
-        return material.layout.teacher(teacher)
-    return material.layout.student(teacher, student, method, seed)
-
-
-def _about(material: Material, folder: Path) -> list[Path]:
-    """The records of all jobs about the model in `folder`: its own, and KIND/.../FOLDER.record.json, or
-    KIND/.../FOLDER/SHARD.record.json."""
-    below = folder.relative_to(material.layout.root).parts
-    found = []
-    for file in material.records:
-        parts = (*file.relative_to(material.layout.root).parts[:-1], file.name.removesuffix(".record.json"))
-        if file.parent == folder or below in (parts[-len(below) :], parts[-len(below) - 1 : -1]):
-            found.append(file)
-    return found
 
 
 def _explained(material: Material, rows: pd.DataFrame) -> Facts:
@@ -117,25 +97,13 @@ def _numbers(rows: pd.DataFrame, values: pd.DataFrame) -> Table:
     return Table("The numbers, in percent.", [named], lines, sortable=False)
 
 
-def _record(material: Material, file: Path, name: str) -> Record:
-    record = material.records[file]
-    step, below = record["step"], file.relative_to(material.layout.root)
-    target = below.parts[1] if step == "transfer" else ""
-    shard = file.name.removesuffix(".record.json") if step == "attack" and SHARD.search(file.name) else ""
-    command = ["robust-distillation", step, target, name, f"--shard {shard}" * bool(shard)]
-    hardware = record["hardware"]
-    machine = [str(hardware[key]) for key in ("cpu", "machine", "gpu") if hardware[key]]
-    facts = [
-        ("When", f"{record['time']['started']}, {duration(seconds(record))}"),
-        ("On", ", ".join([*machine, f"{hardware['cores']} cores"])),
-        ("Code", f"{commit(record, whole=True)}; fingerprint {record['code']}"),
-        ("Versions", ", ".join(f"{package} {version}" for package, version in record["versions"].items())),
-    ]
+def _record(material: Material, link: Link) -> Record:
+    record = material.records[link.record]
     return Record(
-        " ".join(filter(None, [step, target, shard])),
-        str(file),
-        " ".join(filter(None, [*command, material.experiment.arguments])),
-        facts,
+        link.step,
+        str(link.record),
+        f"robust-distillation {link.name} {material.experiment.arguments}",
+        made(record),
         list(record["inputs"].items()),
         list(record["outputs"].items()),
         json.dumps(record["settings"], indent=1, sort_keys=True),

@@ -19,6 +19,16 @@ def duration(spent: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02} min"
 
 
+def made(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """When, where and by what a step was done, each under its name."""
+    return [
+        ("When", f"{record['time']['started']}, {duration(seconds(record))}"),
+        ("On", machine(record["hardware"])),
+        ("Code", f"{commit(record, whole=True)}; fingerprint {record['code']}"),
+        ("Versions", ", ".join(f"{package} {version}" for package, version in record["versions"].items())),
+    ]
+
+
 def minute(moment: str) -> str:
     """Records are in UTC."""
     return moment[:16].replace("T", " ")

@@ -1,0 +1,187 @@
+"""What a job has done so far, on disk, so that one that was killed goes on where it was.
+
+Below results/EXPERIMENT/.state a job has a folder, which one process at a time holds, and in it a folder for its
+configuration: `state`, a file that carries its own checksum, `previous`, the one before, and `configuration.json`, what
+they belong to. A state of another configuration lies in another folder, so it is never picked up, and is there still
+when somebody goes back to it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any, Self, TextIO
+
+from robust_distillation.files import canonical, digest, read_json, replacing, write_json
+
+log = logging.getLogger(__name__)
+STOPPED = 128 + signal.SIGTERM  # exit code, as a shell counts
+
+
+class Work:
+    """One job's work, to be entered. `resumed` of `sessions`: how often it was started and saved something; `started`
+    and `spent`: when the first began, and the seconds of all but this one."""
+
+    def __init__(self, folder: Path, configuration: dict[str, Any], every: float):
+        """every: seconds after which what was done is to be saved."""
+        self.folder, self.configuration, self.every = folder, configuration, every
+        self.own = folder / digest(configuration)[:16]
+        self.scratch: Path | None = None  # a file that what was saved relies on
+        self.waited = self.stopping = False
+        self.sessions, self.started, self.spent = 1, datetime.now(UTC), 0.0
+        self._began = self._saved = time.monotonic()
+        self._snapshot: Callable[[], bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self._lock = self._locked()
+        self._handler = signal.signal(signal.SIGTERM, self._terminated)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self._handler)
+        if kind is None:  # all is done
+            shutil.rmtree(self.own, ignore_errors=True)
+            if self.scratch:
+                self.scratch.unlink(missing_ok=True)
+        self._release()
+
+    def load(self) -> bytes | None:
+        """What was saved last, and is whole; None where there is nothing to go on from."""
+        self._say_others()
+        for name in ("state", "previous"):
+            file = self.own / name
+            if not file.is_file():
+                continue
+            try:
+                header, payload = _opened(file)
+            except ValueError as error:
+                broken = file.rename(file.with_name(f"{name}.broken"))
+                log.warning("%s: %s, so it is not used; it lies in %s", file, error, broken)
+                continue
+            self.sessions, self.spent = header["sessions"] + 1, header["spent"]
+            self.started = datetime.fromisoformat(header["started"])
+            log.info("going on from %s", file)
+            return payload
+        return None
+
+    def due(self) -> bool:
+        """Whether it is time to save, or to stop."""
+        return self.stopping or time.monotonic() - self._saved >= self.every
+
+    def save(self, payload: bytes) -> None:
+        """Keeps the one before until this one is whole. Ends the process here if it was told to stop."""
+        header = {
+            "sha256": hashlib.sha256(payload).hexdigest(),
+            "sessions": self.sessions,
+            "started": self.started.isoformat(),
+            "spent": self.spent + time.monotonic() - self._began,
+        }
+        self.own.mkdir(parents=True, exist_ok=True)
+        if not (described := self.own / "configuration.json").is_file():
+            write_json(described, self.configuration)
+        state = self.own / "state"
+        with replacing(self.own / "written") as temporary:
+            temporary.write_bytes(canonical(header).encode() + b"\n" + payload)
+        with suppress(FileNotFoundError):
+            os.replace(state, self.own / "previous")
+        os.replace(self.own / "written", state)
+        self._saved = time.monotonic()
+        if self.stopping:
+            log.info("stopped by SIGTERM; the next start goes on from %s", state)
+            raise SystemExit(STOPPED)
+
+    def at_any_time(self, snapshot: Callable[[], bytes]) -> None:
+        """From here on `snapshot()` may be saved at any moment: SIGTERM ends the process at once. Otherwise the job
+        asks `due` wherever it can save."""
+        self._snapshot = snapshot
+
+    def _terminated(self, number: int, frame: FrameType | None) -> None:
+        self.stopping = True
+        if self._snapshot:
+            self.save(self._snapshot())
+
+    def _say_others(self) -> None:
+        for other in sorted(self.folder.glob("*/configuration.json")):
+            if other.parent != self.own:
+                with suppress(OSError, ValueError):
+                    changed = differing(read_json(other), self.configuration)
+                    log.warning("%s: is of another configuration (%s), left there", other.parent, ", ".join(changed))
+
+    def _locked(self) -> TextIO | None:
+        """Waits until no other process holds the folder; None where the file system has no locks."""
+        place = self.folder / "lock"
+        while True:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                held = place.open("a+")
+            except FileNotFoundError:  # the folder was removed meanwhile
+                continue
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                held.seek(0)
+                log.warning("%s: %s is at work on this; waiting until it ends", self.folder, held.read() or "a process")
+                self.waited = True
+                fcntl.flock(held, fcntl.LOCK_EX)
+            except OSError as error:
+                log.warning("%s: cannot be locked (%s); nobody else should work on it", place, error)
+                held.close()
+                return None
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(held.fileno()), place.stat()):
+                    break
+            held.close()
+        held.truncate(0)
+        held.write(f"process {os.getpid()} on {socket.gethostname()}")
+        held.flush()
+        return held
+
+    def _release(self) -> None:
+        """Leaves no folder behind that is empty."""
+        if self._lock is None:
+            return
+        if not any(path.name != "lock" for path in self.folder.iterdir()):
+            (self.folder / "lock").unlink(missing_ok=True)  # whoever waits for it notices and makes another
+            with suppress(OSError):
+                self.folder.rmdir()
+                for parent in self.folder.parents:
+                    parent.rmdir()
+                    if parent.name == ".state":
+                        break
+        self._lock.close()
+
+
+def _opened(file: Path) -> tuple[dict[str, Any], bytes]:
+    """Raises ValueError where it is not what was written."""
+    line, _, payload = file.read_bytes().partition(b"\n")
+    try:
+        header = json.loads(line)
+        known = header["sha256"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError("its first line is damaged") from None
+    if hashlib.sha256(payload).hexdigest() != known:
+        raise ValueError("its checksum does not fit")
+    return header, payload
+
+
+def differing(a: Any, b: Any, place: str = "") -> list[str]:
+    """The dotted names of what is not the same in two JSON values."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return [
+            name
+            for key in sorted(a.keys() | b.keys())
+            for name in differing(a.get(key), b.get(key), f"{place}.{key}".lstrip("."))
+        ]
+    return [] if a == b else [place]

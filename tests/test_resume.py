@@ -1,0 +1,324 @@
+"""A job that was killed ends in the same bytes as one that was left alone, wherever it was killed."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import REPOSITORY, environment
+from test_training import CPU, SCHEME, SETTINGS, data, network, trainer_of  # noqa: F401 (a fixture)
+
+from robust_distillation import methods
+from robust_distillation.cache.fill import fill_cache
+from robust_distillation.cache.store import CachedValues, cache_key, description_of
+from robust_distillation.files import half_written, read_json, sha256
+from robust_distillation.models.checkpoint import weights_digest
+from robust_distillation.resume import STOPPED, Work, differing
+from robust_distillation.teachers.live import LiveTeacher
+from robust_distillation.training.loop import Trainer, train
+from robust_distillation.training.state import packed, restored
+
+RUN = "wide/small/gacd/seed-0"  # asks the cache for logits and features, and has a state of its own
+OPTIONS = ["--experiment", "params.yaml", "--overlay", "tiny.yaml"]
+STEP, SAVE = "robust_distillation.training.loop:Trainer.step", "robust_distillation.resume:Work.save"
+
+
+class Killed(BaseException):
+    pass
+
+
+@contextmanager
+def dying(folder: Path, configuration: dict, every: float = 1) -> Iterator[Work]:
+    """Work that does not come to its end."""
+    with suppress(Killed), Work(folder, configuration, every) as work:
+        yield work
+        raise Killed
+
+
+@pytest.mark.parametrize("name", methods.names())
+@pytest.mark.parametrize("step", [1, 7, 10, 13])  # of 15: the first, within an epoch, its last, after it
+def test_every_method_goes_on_from_any_step_as_if_nothing_had_happened(name, step, data, tmp_path, monkeypatch):  # noqa: F811
+    def trainer() -> Trainer:
+        return trainer_of(name, data, LiveTeacher(network(8, 2).eval()))
+
+    alone = trainer()
+    expected = train(alone, data, data.first(40), SCHEME, CPU)
+    with monkeypatch.context() as patched, dying(tmp_path, {}, every=0) as work:
+        real, calls = Trainer.step, 0
+
+        def killed(self, *arguments):
+            nonlocal calls
+            calls += 1
+            if calls > step:
+                raise Killed
+            return real(self, *arguments)
+
+        patched.setattr(Trainer, "step", killed)
+        train(trainer(), data, data.first(40), SCHEME, CPU, work)
+    again = trainer()
+    with Work(tmp_path, {}, every=0) as work:
+        found = train(again, data, data.first(40), SCHEME, CPU, work)
+        assert work.sessions == 2
+    assert packed(again, found) == packed(alone, expected)  # weights, momenta, the method's state, best, all lines
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_a_state_is_all_that_a_step_depends_on(data):  # noqa: F811
+    trainer = trainer_of("gacd", data, LiveTeacher(network(8, 2).eval()))
+    progress = train(trainer, data, data.first(40), SCHEME, CPU)
+    other = trainer_of("gacd", data, LiveTeacher(network(8, 2).eval()), seed=0)
+    assert packed(other, restored(other, packed(trainer, progress))) == packed(trainer, progress)
+    assert weights_digest(other.state.state_dict()) == weights_digest(trainer.state.state_dict())
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "header", "empty"])
+def test_a_damaged_state_is_set_aside_and_the_one_before_is_used(damage, tmp_path, caplog):
+    with dying(tmp_path, {}, 1) as work:
+        work.save(b"first")
+        work.save(b"second")
+    [state] = tmp_path.rglob("state")
+    content = state.read_bytes()
+    flipped = bytes([content[-1] ^ 1])
+    state.write_bytes({
+        "truncated": content[:-1], "flipped": content[:-1] + flipped, "header": b"x" + content, "empty": b"",
+    }[damage])  # fmt: skip
+    with caplog.at_level(logging.WARNING), dying(tmp_path, {}, 1) as work:
+        assert work.load() == b"first"
+    assert f"{state}: its " in caplog.text
+    assert state.with_name("state.broken").is_file()
+    [previous] = tmp_path.rglob("previous")
+    previous.write_bytes(b"")
+    with dying(tmp_path, {}, 1) as work:
+        assert work.load() is None
+
+
+def test_a_state_of_another_configuration_is_named_left_alone_and_there_for_who_comes_back(tmp_path, caplog):
+    first = {"step": "train-student", "settings": {"training": {"epochs": 3}, "seed": 0}, "code": "a"}
+    other = {"step": "train-student", "settings": {"training": {"epochs": 4}, "seed": 0}, "code": "b"}
+    with dying(tmp_path, first, 1) as work:
+        work.save(b"of the first")
+    with caplog.at_level(logging.WARNING), Work(tmp_path, other, 1) as work:
+        assert work.load() is None
+    assert "is of another configuration (code, settings.training.epochs), left there" in caplog.text
+    with dying(tmp_path, first, 1) as work:
+        assert work.load() == b"of the first"
+    assert differing({"a": {"b": 1}}, {"a": {"b": 2}, "c": 3}) == ["a.b", "c"]
+
+
+def test_the_state_before_stays_until_the_new_one_is_whole(tmp_path):
+    """Killed at every call that touches the disk: what is loaded next is the old state or the new one."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[4]); from killed import signalled; from pathlib import Path\n"
+        "from robust_distillation.resume import Work\n"
+        "work = Work(Path(sys.argv[1]), {}, 1).__enter__()\n"
+        "work.save(b'old') if work.load() is None else None\n"
+        "signalled(sys.argv[2], int(sys.argv[3]), 9)\n"
+        "work.save(b'new')\n"
+    )
+    died = 0
+    for place, nth in [("os:replace", 1), ("os:replace", 2), ("os:replace", 3), ("os:fsync", 1), ("os:open", 1)]:
+        folder = tmp_path / f"{place.partition(':')[2]}-{nth}"
+        command = [sys.executable, "-c", code, folder, place, str(nth), REPOSITORY / "tests"]
+        died += subprocess.run(command, env=environment(REPOSITORY)).returncode == -signal.SIGKILL
+        with dying(folder, {}, 1) as work:
+            assert work.load() in (b"old", b"new")
+    assert died >= 4
+
+
+def test_two_processes_do_not_work_on_the_same(tmp_path, caplog):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", "import sys, time; from pathlib import Path\n"
+         "from robust_distillation.resume import Work\n"
+         "with Work(Path(sys.argv[1]), {}, 1): print('in', flush=True); time.sleep(2)", tmp_path / "x"],
+        stdout=subprocess.PIPE, env=environment(REPOSITORY),
+    )  # fmt: skip
+    assert holder.stdout.readline() == b"in\n"
+    with caplog.at_level(logging.WARNING), Work(tmp_path / "x", {}, 1) as work:
+        assert work.waited
+        assert holder.wait(timeout=5) == 0
+    assert f"process {holder.pid} on " in caplog.text
+    assert not (tmp_path / "x").exists()
+
+
+def test_where_the_file_system_has_no_locks_the_work_goes_on(tmp_path, monkeypatch, caplog):
+    def none(*_):
+        raise OSError("no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with caplog.at_level(logging.WARNING), Work(tmp_path / "x", {}, 1) as work:
+        assert not work.waited
+    assert "cannot be locked (no locks here)" in caplog.text
+
+
+# A cache of 160 x 9 rows in batches of 512: three of them.
+@pytest.mark.parametrize("batches", [1, 2])
+@pytest.mark.parametrize("damage", [False, True])
+def test_a_cache_goes_on_after_the_last_batch_that_is_whole(batches, damage, data, tmp_path):  # noqa: F811
+    key = cache_key("teacher", data.digest(), SCHEME, "logits")
+    alone, path = tmp_path / "alone/logits.npy", tmp_path / "logits.npy"
+    fill_cache(alone, key, network(8, 2), data, SCHEME, "logits")
+    calls = []
+
+    class Slow(torch.nn.Module):
+        def __init__(self, limit: int):
+            super().__init__()
+            self.network, self.limit = network(8, 2), limit
+            self.classifier = self.network.classifier
+
+        def features(self, x):
+            calls.append(len(x))
+            if len(calls) > self.limit:
+                raise Killed
+            return self.network.features(x)
+
+        def forward(self, x):
+            return self.classifier(self.features(x))
+
+    with dying(tmp_path / "state", key, 0) as work:
+        fill_cache(path, key, Slow(batches), data, SCHEME, "logits", work=work)
+    assert not path.exists()
+    if damage:
+        filling = np.load(tmp_path / ".logits.npy.filling", mmap_mode="r+")
+        filling[3] += 1  # of the first batch
+        filling.flush()
+    calls.clear()
+    with Work(tmp_path / "state", key, 0) as work:
+        fill_cache(path, key, Slow(99), data, SCHEME, "logits", work=work)
+    assert len(calls) == (3 if damage else 3 - batches)
+    assert path.read_bytes() == alone.read_bytes()
+    assert read_json(description_of(path)) == read_json(description_of(alone))
+    assert {file.name for file in tmp_path.iterdir()} == {"alone", "logits.json", "logits.npy"}
+    CachedValues(path, key)
+
+
+def command(tree: Path, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "robust_distillation.cli", *arguments, *OPTIONS],
+        cwd=tree, env=environment(tree), capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+def killed(tree: Path, place: str, nth: int, number: int, *arguments: str) -> int:
+    """The exit code of a command that gets a signal at the n-th call of a function."""
+    return subprocess.run(
+        [sys.executable, REPOSITORY / "tests/killed.py", place, str(nth), str(number), *arguments, *OPTIONS],
+        cwd=tree, env=environment(tree), timeout=300, capture_output=True,
+    ).returncode  # fmt: skip
+
+
+def hashes(tree: Path, files: list[str]) -> dict[str, str]:
+    return {name: sha256(tree / "results/tiny" / name) for name in files}
+
+
+def eager(tree: Path) -> None:
+    """Lets every job save whenever it can."""
+    (tree / "tiny.yaml").write_text((tree / "tiny.yaml").read_text() + "compute: {save_every: 0.001}\n")
+
+
+@pytest.mark.parametrize(
+    ("place", "nth", "number"),
+    [
+        (STEP, 5, signal.SIGKILL),  # 3 epochs of 3 steps
+        (SAVE, 6, signal.SIGKILL),
+        ("os:replace", 8, signal.SIGKILL),  # while a state is written
+        ("robust_distillation.training.run:save_checkpoint", 2, signal.SIGKILL),  # best is there, last is not
+        ("safetensors.torch:save", 3, signal.SIGKILL),
+        (STEP, 5, signal.SIGTERM),
+        ("robust_distillation.attacks.apgd:_held", 2, signal.SIGTERM),  # while it looks for the best
+    ],
+)
+def test_a_killed_training_ends_in_the_same_bytes(place, nth, number, tree):
+    files = [f"students/{RUN}/{name}" for name in ("best.safetensors", "last.safetensors", "metrics.jsonl")]
+    expected = hashes(tree, files)
+    eager(tree)
+    for file in [*files, f"students/{RUN}/record.json"]:
+        (tree / "results/tiny" / file).unlink()
+    code = killed(tree, place, nth, number, "train-student", RUN)
+    assert code == (-signal.SIGKILL if number == signal.SIGKILL else STOPPED)
+    again = command(tree, "train-student", RUN)
+    assert again.returncode == 0, again.stderr
+    assert "going on from results/tiny/.state/students/wide/small/gacd/seed-0/" in again.stderr
+    assert hashes(tree, files) == expected
+    record = read_json(tree / f"results/tiny/students/{RUN}/record.json")
+    assert record["time"]["sessions"] == 2
+    assert record["energy"] is None
+    assert not (tree / "results/tiny/.state").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_attacks_go_on_after_the_last_that_ended(number, tree):
+    """24 images in blocks of 10, two attacks each, and weights that are equal twice or not."""
+    outcomes = f"outcomes/students/{RUN}.parquet"
+    expected = hashes(tree, [outcomes])
+    eager(tree)
+    (tree / "results/tiny" / outcomes).unlink()
+    code = killed(tree, "robust_distillation.attacks.pgd20:attack", 2, number, "attack", RUN)
+    assert code == (-signal.SIGKILL if number == signal.SIGKILL else STOPPED)
+    [state] = (tree / "results/tiny/.state").rglob("state")
+    done = json.loads(state.read_bytes().partition(b"\n")[2])
+    assert [sorted(block) for block in done.values()] == [["fgsm", "pgd20"], ["fgsm"]]
+    again = command(tree, "attack", RUN)
+    assert again.returncode == 0, again.stderr
+    assert hashes(tree, [outcomes]) == expected
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_cache_filling_goes_on(number, tree):
+    files = ["cache/wide/features.npy", "cache/wide/features.json"]
+    expected = hashes(tree, files)
+    eager(tree)
+    for file in files:
+        (tree / "results/tiny" / file).unlink()
+    code = killed(tree, "robust_distillation.cache.store:Writer.add", 2, number, "fill-cache", "wide", "features")
+    assert code == (-signal.SIGKILL if number == signal.SIGKILL else STOPPED)
+    again = command(tree, "fill-cache", "wide", "features")
+    assert again.returncode == 0, again.stderr
+    assert "going on from" in again.stderr
+    assert hashes(tree, files) == expected
+    assert not list((tree / "results/tiny/cache").rglob(".*"))
+
+
+def test_who_waited_for_another_process_that_did_the_same_has_nothing_to_do(tree):
+    folder = tree / f"results/tiny/students/{RUN}"
+    before = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+    lock = tree / f"results/tiny/.state/students/{RUN}/lock"
+    lock.parent.mkdir(parents=True)
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        waiting = subprocess.Popen(
+            [sys.executable, "-m", "robust_distillation.cli", "train-student", RUN, *OPTIONS],
+            cwd=tree, env=environment(tree), stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        for line in waiting.stderr:
+            if "waiting until it ends" in line:
+                break
+        time.sleep(0.2)
+        assert waiting.poll() is None
+    waiting.communicate(timeout=60)
+    assert waiting.returncode == 0
+    assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == before
+
+
+def test_what_was_being_written_is_left_where_a_start_finds_it(tmp_path):
+    code = (
+        "import os, sys; from robust_distillation.files import replacing\n"
+        "with replacing(sys.argv[1]) as file: file.write_text('half'); os.kill(os.getpid(), 9)"
+    )
+    target = tmp_path / "deep/table.csv"
+    subprocess.run([sys.executable, "-c", code, target], env=environment(REPOSITORY))
+    assert not target.exists()
+    [left] = half_written(tmp_path)
+    assert left.read_text() == "half"
+    assert os.listdir(target.parent) == [left.name]
