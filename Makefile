@@ -12,12 +12,14 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup reproduce test test-services tamper tiny lint coverage ui lock clean
+.PHONY: help setup reproduce test test-services tamper faults fuzz tiny lint coverage ui lock clean
 help:
 	@echo "make reproduce   from nothing to the comparison table [EXPERIMENT=experiments/NAME.yaml] [OVERLAY=FILE]"
 	@echo "make test        the tests"
 	@echo "make test-services   those that start sshd, an S3 server, PostgreSQL, Chromium"
 	@echo "make tamper      hundreds of tamperings that an audit must name"
+	@echo "make faults      a hundred random kills, and the same bytes in the end"
+	@echo "make fuzz        thousands of files that mean harm"
 	@echo "make tiny        whole runs: every experiment in miniature, on generated files"
 	@echo "make lint        linter and formatters"
 	@echo "make coverage    how often the intervals hold the truth, by simulation"
@@ -51,6 +53,12 @@ test-services: $(SERVICES)
 
 tamper: setup
 	@python -m pytest -s -m tamper tests/test_audit.py
+
+fuzz: setup
+	@cd tests && python fuzz.py
+
+faults: setup
+	@cd tests && python faults.py
 
 tiny: setup
 	@python -m pytest -n 2 --dist worksteal -m tiny

@@ -178,12 +178,12 @@ def test_seeds_needed_is_the_first_number_that_decides():
 def test_images_that_forbid_a_verdict_are_counted():
     x = np.repeat(np.array([[1] * 22 + [-1] * 18 + [0] * 60]), 3, axis=0)
     said = verdicts.seeds_needed(verdicts.of_outcomes(x, 0.05), 0)
-    assert said.startswith("never with these images: at least ")
+    assert said.startswith("no number with these images; at least ")
     needed = int(said.split()[-3])
     variance = x[0].var(ddof=1)
     assert stats.t.ppf(0.975, needed - 1) * math.sqrt(variance / needed) < 0.04
     assert stats.t.ppf(0.975, needed - 2) * math.sqrt(variance / (needed - 1)) >= 0.04
-    assert verdicts.seeds_needed(verdicts.of_outcomes(np.zeros((3, 9)), 0.05), 0).startswith("never: the estimate")
+    assert verdicts.seeds_needed(verdicts.of_outcomes(np.zeros((3, 9)), 0.05), 0).startswith("no number: the estimate")
 
 
 def test_numbers_of_seeds_have_a_paired_t_interval():

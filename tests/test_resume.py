@@ -25,7 +25,7 @@ from robust_distillation.cache.fill import fill_cache
 from robust_distillation.cache.store import CachedValues, cache_key, description_of
 from robust_distillation.files import half_written, read_json, sha256
 from robust_distillation.models.checkpoint import weights_digest
-from robust_distillation.resume import STOPPED, Work, differing
+from robust_distillation.resume import STOPPED, Work, differing, forget_made
 from robust_distillation.teachers.live import LiveTeacher
 from robust_distillation.training.loop import Trainer, train
 from robust_distillation.training.state import packed, restored
@@ -254,7 +254,7 @@ def test_a_killed_training_ends_in_the_same_bytes(place, nth, number, tree):
     record = read_json(tree / f"results/tiny/students/{RUN}/record.json")
     assert record["time"]["sessions"] == 2
     assert record["energy"] is None
-    assert not (tree / "results/tiny/.state").exists()
+    assert not list((tree / "results/tiny/.state").rglob("state"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -290,11 +290,20 @@ def test_a_killed_cache_filling_goes_on(number, tree):
     assert not list((tree / "results/tiny/cache").rglob(".*"))
 
 
-def test_who_waited_for_another_process_that_did_the_same_has_nothing_to_do(tree):
+def test_a_job_that_ended_after_its_snakemake_was_killed_is_not_done_twice(tree):
+    """Another process is at work on the same: waited for. It has done it and Snakemake removes the files of what it did
+    not see end: they come back. Once Snakemake knows, nothing is left of that."""
     folder = tree / f"results/tiny/students/{RUN}"
-    before = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+    expected = hashes(tree, [f"students/{RUN}/last.safetensors"])
+    record = (folder / "record.json").read_bytes()
+    (folder / "best.safetensors").unlink()
+    first = killed(tree, "robust_distillation.cli:main", 99, signal.SIGKILL, "train-student", RUN)
+    assert first == 0
+    made = (folder / "record.json").read_bytes()
+    assert made != record  # another time
+    for file in folder.iterdir():
+        file.unlink()
     lock = tree / f"results/tiny/.state/students/{RUN}/lock"
-    lock.parent.mkdir(parents=True)
     with lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         waiting = subprocess.Popen(
@@ -306,9 +315,12 @@ def test_who_waited_for_another_process_that_did_the_same_has_nothing_to_do(tree
                 break
         time.sleep(0.2)
         assert waiting.poll() is None
-    waiting.communicate(timeout=60)
+    assert "made already" in waiting.communicate(timeout=60)[1]
     assert waiting.returncode == 0
-    assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == before
+    assert (folder / "record.json").read_bytes() == made
+    assert hashes(tree, list(expected)) == expected
+    forget_made(tree / "results/tiny/.state")
+    assert not (tree / "results/tiny/.state").exists()
 
 
 def test_what_was_being_written_is_left_where_a_start_finds_it(tmp_path):

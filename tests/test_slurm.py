@@ -1,54 +1,22 @@
-"""The Slurm profile on a real Slurm of this one machine, started for the purpose: one node, no database, no systemd."""
+"""The workflow on a real Slurm: end to end, and what a cluster does to jobs. No byte differs, nothing is lost."""
 
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import environment, fresh_tree, snakemake
+from conftest import environment, fresh_tree, planned, snakemake
+from slurm_cluster import Slurm, slurm
 
-pytestmark = pytest.mark.services
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sinfo", "sbatch")
-DEFAULT = Path("/etc/slurm/slurm.conf")  # the executor's srun reads no other place
-CONFIGURATION = """
-ClusterName=tests
-SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort=16817
-SlurmUser=root
-SlurmdUser=root
-AuthType=auth/munge
-AuthInfo=socket={folder}/munge.sock
-CryptoType=crypto/munge
-StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
-SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
-SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-SwitchType=switch/none
-MpiDefault=none
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core_Memory
-SlurmdParameters=config_overrides
-SchedulerParameters=bf_interval=2,sched_interval=2,batch_sched_delay=0
-AccountingStorageType=accounting_storage/none
-JobCompType=jobcomp/filetxt
-JobCompLoc={folder}/jobs.txt
-MinJobAge=3600
-NodeName=node NodeHostname={host} NodeAddr=127.0.0.1 Port=16901 CPUs=4 RealMemory=8000 State=UNKNOWN
-PartitionName=main Nodes=node Default=YES MaxTime=INFINITE State=UP
-"""
+from robust_distillation.files import read_json, sha256
+
+pytestmark = [pytest.mark.services, pytest.mark.slurm]
 SMALL = """
 name: tiny
 dataset: {limit: {train: 64, validation: 20}}
@@ -56,80 +24,172 @@ seeds: [0]
 training: {epochs: 1, batch_size: 32, milestones: [], inner_attack: {steps: 1}, selection: {steps: 1}}
 teachers: {wide: {width: 2, training: {epochs: 1, milestones: []}}}
 students: {small: {width: 2}}
+methods: {natural: ~, sat: ~, trades: ~, mart: ~, ard: ~, iad: ~, gacd: ~}
+tuning: ~
+evaluation: {images: 12, attacks: [fgsm]}
+structure: {images: 12}
+robustness: {images: 12, gallery: 1}
+transfer: ~
+claims: ~
 """
+RUN = "none/small/natural/seed-0"
+STUDENT = f"results/tiny/students/{RUN}"
+# One student that trains for a while, and saves every second.
+LONG = (
+    SMALL.replace("rslad: ~", "")
+    .replace("methods: {natural: ~, sat: ~,", "methods: {rslad: ~, sat: ~,")
+    .replace("epochs: 1, batch_size: 32,", "epochs: {epochs}, batch_size: 8,", 1)
+    + "compute: {save_every: 1}\n"
+)
+COMPARED = (".safetensors", ".jsonl", ".npy", ".parquet", ".csv", ".md", ".tex")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory) -> Iterator[Slurm]:
+    folder = tmp_path_factory.mktemp("slurm")
+    folder.chmod(0o755)
+    with slurm(folder) as found:
+        yield found
+
+
+def profile(tree: Path, *options: str) -> list[str]:
+    """A profile written by the program for this experiment; polled often, for the tests are short."""
+    command = [sys.executable, "-m", "robust_distillation.cli", "cluster", "profiles/test", "--overlay", "tiny.yaml"]
+    subprocess.run([*command, *options], cwd=tree, env=environment(tree), check=True, capture_output=True)
+    quick = ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "1"]
+    return ["--profile", "profiles/test", "--workflow-profile", "none", *quick, "--latency-wait", "5"]
+
+
+def started(tree: Path, target: str, *options: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "snakemake", target, *profile(tree, *options)]
+    return subprocess.Popen(
+        [*command, "--config", "experiment=params.yaml", "overlay=tiny.yaml"], cwd=tree, env=environment(tree),
+        stdout=(tree / "log").open("w"), stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+
+
+def ended(tree: Path, process: subprocess.Popen, code: int = 0) -> None:
+    assert process.wait(timeout=400) == code, (tree / "log").read_text()[-5000:]
+
+
+def made(tree: Path) -> dict[str, str]:
+    results = tree / "results/tiny"
+    files = (file.relative_to(results) for file in results.rglob("*") if file.suffix in COMPARED)
+    return {str(file): sha256(results / file) for file in files if not any(p.startswith(".") for p in file.parts)}
+
+
+def sessions(tree: Path) -> int:
+    return read_json(tree / STUDENT / "record.json")["time"]["sessions"]
 
 
 @pytest.fixture
-def slurm(tmp_path):
-    """The folder of a Slurm that is up, and is taken down at the end."""
-    missing = [name for name in PROGRAMS if not shutil.which(name)]
-    if missing or os.geteuid() != 0:
-        pytest.skip(f"needs root and Debian's slurm-wlm and munge; not found: {', '.join(missing) or 'root'}")
-    if not find_spec("snakemake_executor_plugin_slurm"):
-        pytest.skip("needs PyPI's snakemake-executor-plugin-slurm")
-    if DEFAULT.exists():
-        pytest.skip(f"{DEFAULT} is there: this machine has a Slurm of its own")
-    folder, host = tmp_path / "slurm", socket.gethostname().partition(".")[0]
-    for name in ("state", "spool"):
-        (folder / name).mkdir(parents=True)
-    tmp_path.chmod(0o755)
-    configuration = folder / "slurm.conf"
-    configuration.write_text(CONFIGURATION.format(folder=folder, host=host))
-    key = folder / "munge.key"
-    key.write_bytes(secrets.token_bytes(1024))
-    key.chmod(0o400)
-    DEFAULT.parent.mkdir(exist_ok=True)
-    DEFAULT.symlink_to(configuration)
-    munge = {"key-file": key, "socket": folder / "munge.sock", "pid-file": folder / "munged.pid",
-             "log-file": folder / "munged.log", "seed-file": folder / "munge.seed"}  # fmt: skip
-    try:
-        subprocess.run(["munged", *(f"--{name}={value}" for name, value in munge.items()), "--force"], check=True)
-        subprocess.run(["slurmctld", "-c"], check=True)
-        subprocess.run(["slurmd", "-N", "node"], check=True)
-        until = time.monotonic() + 60
-        while subprocess.run(["sinfo", "-h", "-o", "%T"], capture_output=True, text=True).stdout.strip() != "idle":
-            assert time.monotonic() < until, (folder / "slurmctld.log").read_text()
-            time.sleep(0.5)
-        yield folder
-    finally:
-        subprocess.run(["scancel", "--user=root"], check=False)
-        for daemon in ("slurmd", "slurmctld", "munged"):
-            stop(folder / f"{daemon}.pid")
-        DEFAULT.unlink()
+def training(tmp_path) -> Path:
+    """A tree whose one student takes about 20 seconds."""
+    return tree_of(tmp_path / "tree", 150)
 
 
-def stop(pid: Path) -> None:
-    if pid.is_file():
-        number = int(pid.read_text())
-        os.kill(number, signal.SIGTERM)
-        for _ in range(100):
-            if not Path(f"/proc/{number}").exists():
-                return
-            time.sleep(0.1)
+def tree_of(folder: Path, epochs: int) -> Path:
+    tree = fresh_tree(folder)
+    (tree / "tiny.yaml").write_text(LONG.replace("{epochs}", str(epochs)))
+    return tree
+
+
+def until_saved(cluster: Slurm, tree: Path) -> str:
+    """The Slurm job that trains, once its state was saved."""
+    cluster.wait_for(lambda: list(tree.glob(f"results/tiny/.state/students/{RUN}/*/state")), (tree / "log").read_text)
+    [job] = cluster.running()
+    return job
+
+
+def expected(tmp_path: Path, epochs: int) -> str:
+    """The student trained here, undisturbed."""
+    tree = tree_of(tmp_path / "alone", epochs)
+    result = snakemake(tree, "--cores", "1", f"{STUDENT}/last.safetensors")
+    assert result.returncode == 0, result.stderr
+    return sha256(tree / STUDENT / "last.safetensors")
+
+
+def test_the_default_experiment_in_miniature_equals_the_local_run(cluster, tmp_path):
+    here, there = fresh_tree(tmp_path / "here"), fresh_tree(tmp_path / "there")
+    for tree in (here, there):
+        (tree / "tiny.yaml").write_text(SMALL)
+    assert snakemake(here, "--cores", "2").returncode == 0
+    ended(there, started(there, "all", "--group", "6", "--gpus"))
+    assert made(there) == made(here)
+    assert planned(there) == set()
+    assert set(cluster.ended()) == {"COMPLETED"}
+    log = (there / "log").read_text()
+    assert "localrule prepare_data" in log
+    assert len(cluster.ended()) < log.count("\nrule ")  # attacks and analyses shared jobs
+
+
+def test_a_job_that_gives_way_to_a_more_urgent_one_goes_on_after_it(cluster, training, tmp_path):
+    process = started(training, f"{STUDENT}/last.safetensors")
+    until_saved(cluster, training)
+    urgent = ["sbatch", "--partition=urgent", "--nodes=2", "--exclusive", "--time=1", "--output=/dev/null",
+              "--wrap=sleep 3"]  # fmt: skip
+    subprocess.run(urgent, check=True, capture_output=True)
+    ended(training, process)
+    assert sessions(training) == 2
+    assert sha256(training / STUDENT / "last.safetensors") == expected(tmp_path, 150)
+
+
+def test_a_cancelled_job_is_tried_again_and_goes_on(cluster, training, tmp_path):
+    process = started(training, f"{STUDENT}/last.safetensors")
+    subprocess.run(["scancel", until_saved(cluster, training)], check=True)
+    ended(training, process)
+    assert sessions(training) == 2
+    assert sha256(training / STUDENT / "last.safetensors") == expected(tmp_path, 150)
+
+
+def test_a_node_that_is_lost_for_good(cluster, training):
+    process = started(training, f"{STUDENT}/last.safetensors")
+    job = until_saved(cluster, training)
+    node = cluster.running()[job]
+    pid = int((cluster.folder / f"slurmd-{node}.pid").read_text())
+    # The machine is gone: its daemon and all that ran on it.
+    found = subprocess.run(["pgrep", "-f", f"train-student {RUN}|slurmstepd: \\[{job}"], capture_output=True, text=True)
+    for number in [pid, *map(int, found.stdout.split())]:
         os.kill(number, signal.SIGKILL)
+    subprocess.run(["scontrol", "update", f"nodename={node}", "state=down", "reason=lost"], check=True)
+    try:
+        ended(training, process)
+        assert sessions(training) == 2
+    finally:
+        subprocess.run(["slurmd", "-N", node], check=True)
+        subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], check=False)
+        cluster.wait_for(lambda: cluster.states() == {"idle"}, lambda: str(cluster.states()))
 
 
-def test_the_slurm_profile_trains_a_student_and_the_default_profile_finds_it_done(slurm, tmp_path):
-    tree = fresh_tree(tmp_path / "tree")
-    (tree / "tiny.yaml").write_text(SMALL)
-    student = "results/tiny/students/wide/small/rslad/seed-0/best.safetensors"
-    profile = ["--profile", "profiles/slurm", "--workflow-profile", "none"]
-    quick = [
-        "--slurm-status-command",
-        "squeue",
-        "--slurm-init-seconds-before-status-checks",
-        "1",
-        "--latency-wait",
-        "5",
-    ]
-    command = [sys.executable, "-m", "snakemake", student, *profile, *quick]
-    result = subprocess.run(
-        [*command, "--config", "experiment=params.yaml", "overlay=tiny.yaml"],
-        cwd=tree, env=environment(tree), capture_output=True, text=True, timeout=500,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stdout + result.stderr
-    # teacher, cache and student in Slurm; the data where the workflow was started
-    assert (slurm / "jobs.txt").read_text().count("JobState=COMPLETED") == 3
-    assert "localrule prepare_data" in result.stdout + result.stderr
-    again = snakemake(tree, "-n", student)
-    assert "Nothing to be done" in again.stdout + again.stderr
+def test_time_that_is_up_is_no_loss(cluster, tmp_path):
+    """A limit of one minute, which is as short as Slurm's are, for a training that takes longer."""
+    tree = tree_of(tmp_path / "tree", 900)
+    before = len(cluster.ended())
+    process = started(tree, f"{STUDENT}/last.safetensors")
+    job = until_saved(cluster, tree)
+    subprocess.run(["scontrol", "update", f"jobid={job}", "TimeLimit=1"], check=True)
+    ended(tree, process)
+    assert "TIMEOUT" in cluster.ended()[before:]
+    assert sessions(tree) >= 2
+    assert "going on from" in (tree / f"results/tiny/logs/train-student/{RUN}.log").read_text()
+
+
+def test_kill_9_of_snakemake_and_nothing_is_done_twice(cluster, training):
+    """Its job goes on. The next start finds what it made, or waits for it."""
+    process = started(training, f"{STUDENT}/last.safetensors")
+    until_saved(cluster, training)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    time.sleep(1)
+    assert len(cluster.running()) == 1
+    locked = snakemake(training, "--cores", "1", f"{STUDENT}/last.safetensors")
+    assert "LockException" in locked.stdout + locked.stderr
+    assert snakemake(training, "--unlock").returncode == 0
+    again = started(training, f"{STUDENT}/last.safetensors")
+    ended(training, again)
+    assert sessions(training) == 1  # one training, from its start to its end
+    assert planned_student(training) == set()
+
+
+def planned_student(tree: Path) -> set[str]:
+    return {job for job in planned(tree) if job.startswith("train_student")}

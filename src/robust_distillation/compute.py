@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import torch
 
+from robust_distillation import gpus
 from robust_distillation.config import Experiment
 from robust_distillation.errors import UserError
 
 
 def device_of(experiment: Experiment) -> torch.device:
-    """The device that the params name, after fixing the threads and, where kernels may differ, choosing those that
-    repeat themselves. Raises UserError where a GPU is asked for and there is none."""
+    """The device that the params name or, where that is `auto`, a GPU that no other job has; after fixing the threads
+    and, where kernels may differ, choosing those that repeat themselves. Raises UserError where a GPU is asked for and
+    there is none."""
     torch.set_num_threads(experiment.compute.threads)
     name = experiment.compute.device
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cpu"
+        if torch.cuda.is_available():
+            ids = [str(torch.cuda.get_device_properties(i).uuid) for i in range(torch.cuda.device_count())]
+            name = f"cuda:{gpus.take(ids, experiment.compute.jobs_per_gpu)}"
+            torch.cuda.set_device(name)
     if name != "cpu" and not torch.cuda.is_available():
         raise UserError(f"compute.device: {name} is asked for, but torch sees no GPU here")
     # What `precision: exact` promises: no convolution or product in TF32.

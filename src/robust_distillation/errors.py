@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -11,6 +12,32 @@ MOST = 12  # names that a message lists
 
 class UserError(Exception):
     """A person's mistake: one message saying what is wrong, where, and what to do. Exit code 2."""
+
+
+LACKS = {
+    (errno.ENOSPC, errno.EDQUOT): "the disk is full. Make room and start again",
+    (errno.EROFS, errno.EACCES, errno.EPERM): "is read-only, or permission is missing. Allow it and start again",
+    (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENOTCONN, errno.ENXIO): "its disk does not answer. Is it mounted?",
+}
+ALLOCATOR = "DefaultCPUAllocator"  # torch has no class for memory that is missing on the CPU
+MEMORY = (
+    "out of memory. Let fewer jobs run at once (snakemake --cores; on a cluster give the rule more mem_mb), or take a "
+    "larger device. A smaller training.batch_size or evaluation.block_size helps too, but is another experiment"
+)
+KEPT = "What was done is kept, the next start goes on from there"
+
+
+def lack(error: BaseException) -> str | None:
+    """The message for a fault that is none of the program: disk, permission, memory; None for any other."""
+    if isinstance(error, OSError):
+        said = next((text for numbers, text in LACKS.items() if error.errno in numbers), None)
+        return said and f"{error.filename or 'a file'}: {said}. {KEPT}"
+    return f"{MEMORY}. {KEPT}" if ran_out(error) else None
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether memory did. torch's own class is known by its name, so that nobody imports torch to ask."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or ALLOCATOR in str(error)
 
 
 def shown(value: object) -> str:

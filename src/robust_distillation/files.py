@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from robust_distillation.errors import UserError
+
 PARTIAL = ".partial-"
 
 
@@ -36,8 +38,21 @@ def replacing(path: str | Path) -> Iterator[Path]:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # what fails while bytes are written names no file
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_reachable(path: Path) -> None:
+    """Raises UserError where a folder above `path` is a link that leads nowhere, as to a disk that is not mounted."""
+    for folder in path.parents:
+        if folder.is_symlink() and not folder.exists():
+            raise UserError(
+                f"{path}: cannot be read: {folder} leads to {folder.readlink()}, which is not there. Mount it, or "
+                "remove the link"
+            )
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from robust_distillation.resume import STATES
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -74,7 +76,11 @@ class Layout:
 
     def state(self, artefact: Path) -> Path:
         """What the job that makes `artefact`, a file or a folder, has done so far: outside of what is versioned."""
-        return self.root / ".state" / artefact.relative_to(self.root)
+        return self.states / artefact.relative_to(self.root)
+
+    @property
+    def states(self) -> Path:
+        return self.root / STATES
 
     @property
     def tables(self) -> Path:

@@ -3,7 +3,7 @@
 Below results/EXPERIMENT/.state a job has a folder, which one process at a time holds, and in it a folder for its
 configuration: `state`, a file that carries its own checksum, `previous`, the one before, and `configuration.json`, what
 they belong to. A state of another configuration lies in another folder, so it is never picked up, and is there still
-when somebody goes back to it.
+when somebody goes back to it. `made`, once all is done, holds second names of the files that were made.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self, TextIO
 
-from robust_distillation.files import canonical, digest, read_json, replacing, write_json
+from robust_distillation.files import canonical, digest, read_json, replacing, sha256, write_json
 
 log = logging.getLogger(__name__)
+STATES, MADE = ".state", "made"
 STOPPED = 128 + signal.SIGTERM  # exit code, as a shell counts
 
 
@@ -52,10 +53,46 @@ class Work:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         signal.signal(signal.SIGTERM, self._handler)
         if kind is None:  # all is done
-            shutil.rmtree(self.own, ignore_errors=True)
-            if self.scratch:
-                self.scratch.unlink(missing_ok=True)
+            for file in (self.own / "state", self.own / "previous", self.scratch):
+                if file:
+                    file.unlink(missing_ok=True)
+            if not (self.own / MADE).exists():
+                shutil.rmtree(self.own, ignore_errors=True)
         self._release()
+
+    def keep(self, files: dict[str, str]) -> None:
+        """Second names for what was made (file to sha256), until whoever started the job knows of it and calls
+        `forget_made`: where Snakemake is killed before a job ends, it removes the job's files and starts it again."""
+        made = self.own / MADE
+        shutil.rmtree(made, ignore_errors=True)
+        made.mkdir(parents=True)
+        try:
+            for number, file in enumerate(files):
+                os.link(file, made / str(number))
+            write_json(made / "files.json", list(files.items()))
+        except OSError:  # a file system without such names: then it would be made again
+            shutil.rmtree(made, ignore_errors=True)
+
+    def restore(self) -> bool:
+        """Whether all was made by another process, which was waited for or whose files were removed since, and is in
+        its place again. Who starts a job whose files are there wants them made again."""
+        made = self.own / MADE
+        try:
+            known = enumerate(read_json(made / "files.json"))
+            files = [(made / str(number), Path(name), content) for number, (name, content) in known]
+            whole = all(sha256(kept) == content for kept, _, content in files)
+        except (OSError, ValueError, TypeError):
+            whole = False
+        if not whole or not (self.waited or any(not file.is_file() for _, file, _ in files)):
+            shutil.rmtree(made, ignore_errors=True)
+            return False
+        for kept, file, known in files:
+            if not file.is_file() or sha256(file) != known:
+                with replacing(file) as temporary:
+                    temporary.unlink()
+                    os.link(kept, temporary)
+        log.info("made already by a process that nobody waited for")
+        return True
 
     def load(self) -> bytes | None:
         """What was saved last, and is whole; None where there is nothing to go on from."""
@@ -154,13 +191,25 @@ class Work:
             return
         if not any(path.name != "lock" for path in self.folder.iterdir()):
             (self.folder / "lock").unlink(missing_ok=True)  # whoever waits for it notices and makes another
-            with suppress(OSError):
-                self.folder.rmdir()
-                for parent in self.folder.parents:
-                    parent.rmdir()
-                    if parent.name == ".state":
-                        break
+            _remove_empty(self.folder)
         self._lock.close()
+
+
+def forget_made(states: Path) -> None:
+    """For who started jobs and knows that they ended well. states: the folder of all their states."""
+    for made in list(states.rglob(MADE)):
+        shutil.rmtree(made.parent, ignore_errors=True)
+        (made.parents[1] / "lock").unlink(missing_ok=True)
+        _remove_empty(made.parents[1])
+
+
+def _remove_empty(folder: Path) -> None:
+    """And those above it, up to the folder of all states."""
+    with suppress(OSError):
+        for place in (folder, *folder.parents):
+            place.rmdir()
+            if place.name == STATES:
+                break
 
 
 def _opened(file: Path) -> tuple[dict[str, Any], bytes]:

@@ -10,6 +10,7 @@ from robust_distillation.files import canonical, half_written, sha256
 from robust_distillation.layout import Layout
 from robust_distillation.provenance import links, metadata, steps
 from robust_distillation.reporting import published
+from robust_distillation.resume import forget_made
 
 try:
     for key, value in config.items():
@@ -54,10 +55,12 @@ onstart:
 
 onsuccess:
     metadata.keep(layout)
+    forget_made(layout.states)
 
 
 onerror:
     metadata.keep(layout)
+    forget_made(layout.states)
 
 
 def run_of(wildcards):

@@ -11,7 +11,7 @@ rule train_teacher:
     wildcard_constraints:
         teacher=one_of(set(experiment.teachers) - set(IMPORTED)),
     priority: 100  # everything that is distilled waits for it
-    threads: experiment.compute.threads
+    threads: lambda w: experiment.teachers[w.teacher].devices * experiment.compute.threads
     params:
         settings=lambda w: canonical(experiment.teacher_settings(w.teacher)),
         code=lambda w: steps.teacher_code(experiment, w.teacher),

@@ -27,18 +27,19 @@ def maximise(
     generator: torch.Generator | None = None,
     mode: str = "eval",
     project_start: bool = True,
+    drawn: tuple[slice, int] | None = None,
 ) -> Tensor:
     """Projected gradient ascent (Madry et al., 2018): x' [B,C,H,W] in the ball around x and in [0,1].
 
     objective: logits [B,K] at x' to values [B]. start: `zero`, `uniform` in the ball, or `gaussian` (0.001 N(0,1), as
     TRADES and RSLAD start); project_start false: the first gradient is taken where the noise led, as in their codes,
-    and x' is in [0,1] only after the first step. step_size is in the units of the norm. The model's parameters and mode
-    are as before when this returns or raises, and so are its buffers unless mode is `train`, which moves the running
-    statistics of batch norm with every step.
+    and x' is in [0,1] only after the first step. step_size is in the units of the norm. drawn: as for `starting_noise`.
+    The model's parameters and mode are as before when this returns or raises, and so are its buffers unless mode is
+    `train`, which moves the running statistics of batch norm with every step.
     """
     x = x.detach()
     with frozen(model, mode):
-        adversarial = x + starting_noise(x, threat, start, generator)
+        adversarial = x + starting_noise(x, threat, start, generator, drawn)
         if project_start:
             adversarial = project(x, adversarial, threat)
         for _ in range(steps):
@@ -50,17 +51,29 @@ def maximise(
     return adversarial
 
 
-def starting_noise(x: Tensor, threat: ThreatModel, start: str, generator: torch.Generator | None) -> Tensor:
-    """The noise [B,C,H,W] that is added to x first, drawn on the CPU so that it does not depend on the device."""
+def starting_noise(
+    x: Tensor,
+    threat: ThreatModel,
+    start: str,
+    generator: torch.Generator | None,
+    drawn: tuple[slice, int] | None = None,
+) -> Tensor:
+    """The noise [B,C,H,W] that is added to x first, drawn on the CPU so that it does not depend on the device.
+
+    drawn: where x is a share of a batch, its rows there and the size of that batch. The noise of all of it is drawn,
+    and x has its rows of that: it does not depend on the shares either.
+    """
+    rows, total = drawn or (slice(None), len(x))
+    shape = (total, *x.shape[1:])
     if start == "zero":
         return torch.zeros_like(x)
     if start == "gaussian":
-        return 0.001 * torch.randn(x.shape, generator=generator).to(x)
+        return 0.001 * torch.randn(shape, generator=generator)[rows].to(x)
     if threat.norm == "linf":
-        return threat.eps * (2 * torch.rand(x.shape, generator=generator).to(x) - 1)
+        return threat.eps * (2 * torch.rand(shape, generator=generator)[rows].to(x) - 1)
     # Uniform in the L2 ball: a uniform direction, and a radius whose n-th power is uniform.
-    noise = torch.randn(x.shape, generator=generator).to(x)
-    radius = torch.rand(len(x), generator=generator).to(x) ** (1 / x[0].numel())
+    noise = torch.randn(shape, generator=generator)[rows].to(x)
+    radius = torch.rand(total, generator=generator)[rows].to(x) ** (1 / x[0].numel())
     return threat.eps * per_image(radius) * noise / per_image(l2_norm(noise))
 
 

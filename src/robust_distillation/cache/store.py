@@ -17,7 +17,7 @@ from torch import Tensor
 
 from robust_distillation.data.views import ViewScheme
 from robust_distillation.errors import UserError
-from robust_distillation.files import canonical, digest, read_json, replacing, sha256, write_json
+from robust_distillation.files import canonical, check_reachable, digest, read_json, replacing, sha256, write_json
 from robust_distillation.models.output import Output
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,7 @@ class Writer:
         """dtype: as numpy names it; batch: rows of each batch but the last."""
         self.path, self.key, self.shape, self.batch = Path(path), key, shape, batch
         self.scratch = self.path.with_name(f".{self.path.name}.filling")
+        check_reachable(self.path)
         self.dtype, self.size = np.dtype(dtype), (shape[0] * shape[1], shape[2])
         self.hashes: list[str] = []  # of the batches that are there
         header = io.BytesIO()
@@ -114,6 +115,7 @@ class CachedValues:
     def __init__(self, path: str | Path, key: dict[str, Any]):
         """Raises UserError where the file is not whole or not the cache of `key`."""
         self.path = Path(path)
+        check_reachable(self.path)
         try:
             self.description = read_json(description_of(path))
             self.file = self.path.open("rb", buffering=0)

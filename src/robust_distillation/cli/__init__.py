@@ -23,13 +23,14 @@ from robust_distillation.cli import (
     tuning,
     versioning,
 )
-from robust_distillation.errors import UserError
+from robust_distillation.errors import UserError, lack
 
 __all__ = ["main"]
 
 
 class Group(click.Group):
-    """Turns a person's mistake into one message and exit code 2; a fault keeps its traceback and exit code 1."""
+    """Turns a person's mistake into one message and exit code 2, what the machine lacks into one and exit code 1; any
+    other fault keeps its traceback."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
@@ -37,6 +38,12 @@ class Group(click.Group):
         except UserError as error:
             click.echo(f"Error: {error}", err=True)
             context.exit(2)
+        except (OSError, MemoryError, RuntimeError) as error:
+            lacking = lack(error)
+            if lacking is None:
+                raise
+            click.echo(f"Error: {lacking}", err=True)
+            context.exit(1)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -60,6 +63,29 @@ def check(path: str, overlay: str | None) -> None:
     click.echo(f"{path}: experiment {experiment.name}, students to train: {len(experiment.runs)}")
 
 
+@click.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--partition", help="Slurm's partition; its default if left out.")
+@click.option("--account", help="Slurm's account.")
+@click.option("--gpus/--no-gpus", default=False, help="Ask for one GPU for each job that computes.")
+@click.option("--tflops", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True,
+              help="What one job sustains.")  # fmt: skip
+@click.option("--group", type=click.IntRange(min=1), default=1, show_default=True,
+              help="Attacks and analyses that share a Slurm job.")  # fmt: skip
+@click.option("--jobs", type=click.IntRange(min=1), default=50, show_default=True, help="In Slurm at once, at most.")
+@experiment_options
+@example("cluster profiles/lab --partition gpu --gpus --experiment experiments/rslad_cifar10.yaml")
+def cluster(folder: Path, path: str, overlay: str | None, **options: Any) -> None:
+    """Write a Snakemake profile for Slurm into FOLDER, with time and memory for each rule from the plan."""
+    from robust_distillation.config import load
+    from robust_distillation.reporting.cluster import Cluster, write_profile
+
+    experiment = load(path, overlay)
+    file = write_profile(experiment, Cluster(**options), folder)
+    chosen = shlex.join([f"experiment={path}"] + ([f"overlay={overlay}"] if overlay else []))
+    click.echo(f"{file}\nsnakemake --profile {shlex.quote(str(folder))} --workflow-profile none --config {chosen}")
+
+
 @click.command("prepare-data")
 @click.option("--target", metavar="NAME", help="The dataset of this transfer, instead of the experiment's own.")
 @experiment_options
@@ -83,4 +109,4 @@ def prepare_data(target: str | None, path: str, overlay: str | None) -> None:
     recorder.write(layout.record(output), {}, [output])
 
 
-COMMANDS = (plan, reproduce, check, prepare_data)
+COMMANDS = (plan, reproduce, check, cluster, prepare_data)

@@ -99,14 +99,18 @@ def check_structure(experiment: Experiment) -> None:
 def work_on(
     experiment: Experiment, artefact: Path, record: Path, recorder: Recorder, inputs: dict[Path, str]
 ) -> Iterator[Work | None]:
-    """Around making `artefact`, a file or a folder: one process at a time, which goes on where a killed one was. None
-    where another process was waited for, which made the same and left its `record`."""
-    from robust_distillation.provenance.record import fits
+    """Around making `artefact`, a file or a folder, and its `record`: one process at a time, which goes on where a
+    killed one was. None where another process made the same and nobody noticed."""
+    from robust_distillation.files import read_json, sha256
     from robust_distillation.resume import Work
 
     configuration = recorder.configuration(inputs)
     with Work(Layout(experiment.name).state(artefact), configuration, experiment.compute.save_every) as work:
-        yield None if work.waited and fits(record, configuration) else work
+        if work.restore():
+            yield None
+        else:
+            yield work
+            work.keep({**read_json(record)["outputs"], str(record): sha256(record)})
 
 
 def model_named(experiment: Experiment, text: str) -> Model:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,11 @@ def train_teacher(teacher: str, path: str, overlay: str | None) -> None:
     chosen = teacher_named(experiment, teacher)
     if chosen.imported:
         raise UserError(f"teacher {teacher}: is imported, not trained: robust-distillation import-teacher {teacher}")
+    if chosen.devices > 1:
+        from robust_distillation.training import parallel
+
+        if not parallel.started():
+            parallel.start(chosen.devices)
     layout, settings = Layout(experiment.name), experiment.teacher_settings(teacher)
     recorder = Recorder("train-teacher", settings, teacher_code(experiment, teacher))
     train(experiment, layout.teacher(teacher), settings, recorder, chosen.recipe, role="teacher")
@@ -131,6 +138,7 @@ def train(
     from robust_distillation.compute import device_of
     from robust_distillation.data.prepared import scheme_of, split_of
     from robust_distillation.files import sha256
+    from robust_distillation.training.parallel import joined
     from robust_distillation.training.run import train_to_files, trainer_of, tune_to_file
 
     written = Layout(experiment.name).data
@@ -143,11 +151,17 @@ def train(
 
         lessons = teaching(experiment, teacher, needs, data, device)
         inputs |= lessons.files
+    group = joined(device)
     trainer = trainer_of(
         settings, recipe.training, recipe.method.settings, experiment.threat_model, data, device,
-        lessons and lessons.teacher, lessons.features if lessons else 0,
+        lessons and lessons.teacher, lessons.features if lessons else 0, group,
     )  # fmt: skip
     images = data, split_of(experiment, "validation"), scheme_of(experiment), device
+    if group.rank:  # the first process saves, writes and speaks for all
+        logging.getLogger().setLevel(logging.WARNING)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        train_to_files(folder, settings, trainer, *images, {})
+        return
     record = folder / "record.json"
     with work_on(experiment, folder, record, recorder, inputs) as work:
         if work is None:

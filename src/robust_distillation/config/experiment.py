@@ -62,6 +62,8 @@ class Teacher:
     imported: Imported | None
     seed: int
     checkpoint: str  # that students learn from
+    devices: int = 1  # that train it together
+    batch_norm: str = "synchronised"  # over them, or `local`
 
     @property
     def origin(self) -> str:
@@ -221,7 +223,10 @@ class Experiment:
         if teacher.imported:
             own = teacher.imported.model_dump()
             return {"imported": own, "architecture": teacher.architecture, "dataset": self.data_settings()}
-        return self._trained(teacher.recipe, teacher.architecture, teacher.seed)
+        settings = self._trained(teacher.recipe, teacher.architecture, teacher.seed)
+        if teacher.devices > 1:
+            settings["devices"] = {"count": teacher.devices, "batch_norm": teacher.batch_norm}
+        return settings
 
     def cache_settings(self, kind: str) -> dict[str, Any]:
         return {"kind": kind, "dataset": self._views("train"), "compute": self.compute.model_dump()}

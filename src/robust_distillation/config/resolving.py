@@ -164,11 +164,11 @@ class _Resolver:
             self.problems.append(f"{path_text(where)}.trained_by.method: {kind!r} needs a teacher itself")
         if len(self.problems) > before or recipe is None:
             return None
-        return Teacher(architecture, recipe, None, own.seed, own.checkpoint)
+        return Teacher(architecture, recipe, None, own.seed, own.checkpoint, own.devices, own.batch_norm)
 
     def _imported(self, name: str, chosen: Imported, entry: dict, given: dict) -> Teacher | None:
         where, before = ("teachers", name), len(self.problems)
-        for key in ("training", "checkpoint", "seed"):
+        for key in ("training", "checkpoint", "seed", "devices", "batch_norm"):
             if key in entry:
                 self.problems.append(f"{path_text((*where, key))}: means nothing for an imported teacher; leave it out")
         if chosen.source not in sources.names():

@@ -151,6 +151,7 @@ class Compute(Settings):
     precision: Literal["exact"] = "exact"
     threads: Positive = Field(1, description="torch threads of each job; more cores run more jobs")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")
+    jobs_per_gpu: Positive = Field(1, exclude=True, description="that share a GPU where the device is auto")
     save_every: float = Field(
         300, gt=0, exclude=True, description="seconds between two saved states of a job; in no record: it moves nothing"
     )
@@ -237,6 +238,8 @@ class TeacherEntry(Settings):
     imported: Imported | None = None
     seed: Seed = 0
     checkpoint: Checkpoint = "best"
+    devices: Positive = Field(1, description="that train it together; the batch is shared out among them")
+    batch_norm: Literal["synchronised", "local"] = Field("synchronised", description="over the batch, or each share")
     training: dict[str, Any] = Field({}, description="what differs from the budget of the students")
 
 

@@ -17,6 +17,7 @@ from robust_distillation.config import ON_SURROGATE, ThreatModel
 from robust_distillation.data.dataset import Dataset
 from robust_distillation.evaluation.blocks import Block
 from robust_distillation.files import canonical
+from robust_distillation.memory import in_halves
 from robust_distillation.models.checkpoint import load_model, read_checkpoint, weights_digest
 from robust_distillation.resume import Work
 
@@ -104,4 +105,5 @@ def attack_block(
 
 @torch.no_grad()
 def predict(model: nn.Module, x: Tensor) -> Tensor:
-    return model(x).argmax(1)
+    """int64 [B]. An attack may not be split where memory runs out, for its noise depends on the batch; this may."""
+    return in_halves(lambda images: model(images).argmax(1), x)

@@ -72,14 +72,14 @@ def seeds_needed(estimate: Estimate, threshold: float) -> int | str:
     its variance components stayed as they are; or a sentence that says why no number of seeds would do."""
     distance = abs(estimate.mean - threshold)
     if distance == 0:
-        return "never: the estimate lies on the threshold"
+        return "no number: the estimate lies on the threshold"
     counts = np.arange(max(2, estimate.seeds + 1), MOST_SEEDS + 1)
     enough = counts[estimate.expected(counts) < distance]
     if len(enough):
         return int(enough[0])
     if estimate.at_best(None) < distance:
         return f"more than {MOST_SEEDS}"
-    return f"never with these images: at least {_images_needed(estimate, distance)} are needed"
+    return f"no number with these images; at least {_images_needed(estimate, distance)} images are needed"
 
 
 def _images_needed(estimate: Estimate, distance: float) -> int:

@@ -19,6 +19,7 @@ from robust_distillation.models.normalised import Normalised
 
 KEY = "robust_distillation"
 DIGEST = "digest"  # in there: of the weights and of all else that is there
+LARGEST = 100_000  # width, depth, size or number of classes that a checkpoint may ask for
 REMEDY = "Remove it, and start the experiment again to make it anew"
 # One metadata key holding sorted JSON: several keys would be written in random order.
 
@@ -76,18 +77,33 @@ def build_model(architecture: dict[str, Any], shape: tuple[int, int, int], class
         return registry.module(name).build(tuple(shape), classes, **given)
 
 
+def _check_fits(architecture: dict[str, Any], shape: list[int], classes: int, state: dict[str, torch.Tensor]) -> None:
+    """Raises ValueError where the model would not have the tensors of `state`. Nothing is allocated to find out, for a
+    stranger's description may ask for a model of any size."""
+    for key, value in [*architecture.items(), *(("shape", size) for size in shape), ("classes", classes)]:
+        if isinstance(value, int) and not 0 <= value <= LARGEST:
+            raise ValueError(f"{key} should be between 0 and {LARGEST}, found {shown(value)}")
+    with torch.device("meta"):
+        described = build_model(architecture, shape, classes).state_dict()
+    expected = {name: tensor.shape for name, tensor in described.items()}
+    found = {name: tensor.shape for name, tensor in state.items()}
+    if differing := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
+        raise ValueError(f"{len(differing)} tensors are missing, too many or of another shape, as {differing[0]}")
+
+
 def load_model(path: str | Path) -> nn.Module:
     """The model of a checkpoint in eval mode: input [N,C,H,W] in [0,1], output logits [N,K]. The metadata's
     "normalisation", `{"mean": [...], "std": [...]}` of C numbers each or None, is applied inside."""
     state, metadata = read_checkpoint(path)
     try:
         dataset, normalisation = metadata["dataset"], metadata.get("normalisation")
+        _check_fits(metadata["architecture"], dataset["shape"], len(dataset["classes"]), state)
         model = build_model(metadata["architecture"], dataset["shape"], len(dataset["classes"]))
         model.load_state_dict(state)
         if normalisation is not None:
             model = Normalised(model, **normalisation)
             if not len(model.mean) == len(model.std) == dataset["shape"][0]:
                 raise ValueError(f"normalisation is not for {dataset['shape'][0]} channels")
-    except (KeyError, TypeError, ValueError, RuntimeError, UserError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, UserError) as error:
         raise UserError(f"checkpoint {path}: its weights do not fit its own description ({error})") from error
     return model.eval()

@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from robust_distillation.files import read_json, sha256, write_json
+from robust_distillation.files import sha256, write_json
 from robust_distillation.provenance.energy import Meter
 from robust_distillation.provenance.links import Link
 from robust_distillation.resume import Work
@@ -79,16 +79,6 @@ class Recorder:
             **more,
         }
         write_json(path, record)
-
-
-def fits(path: Path, configuration: dict[str, Any]) -> bool:
-    """Whether the record at `path` is of this configuration, and its outputs are what it says."""
-    try:
-        record = read_json(path)
-        same = all(record[key] == value for key, value in configuration.items())
-        return same and all(sha256(file) == known for file, known in record["outputs"].items())
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return False
 
 
 @contextmanager

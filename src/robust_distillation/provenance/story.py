@@ -18,7 +18,7 @@ from robust_distillation.layout import Layout
 from robust_distillation.provenance.cells import Cell
 from robust_distillation.provenance.contents import metadata
 from robust_distillation.provenance.links import Link, links
-from robust_distillation.provenance.words import made
+from robust_distillation.provenance.words import commit, machine, versions, when
 from robust_distillation.reporting.published import MARKS
 from robust_distillation.reporting.tables import Matrix, metric_title
 
@@ -43,7 +43,10 @@ def story(experiment: Experiment, cell: Cell) -> list[Section]:
         own |= {outcomes: makers[outcomes], weights: makers[weights]}
         lines = [*_made(makers[outcomes], outcomes), *_made(makers[weights], weights), *_taken(model.folder, weights)]
         sections.append((f"Seed {model.keys['seed']}: {value:.2f} %", lines))
-    sections.append(("How it was trained", list(_settings(makers[weights]))))
+    trained = makers[weights]
+    if trained.record.is_file():
+        said = [*_settings(trained), f"versions: {versions(read_json(trained.record))}"]
+        sections.append(("How it was trained", said))
     for link in _upstream(makers, list(own)):
         if link.record not in {known.record for known in own.values()}:
             sections.append((_title(link), [*_made(link), *_settings(link)]))
@@ -78,7 +81,7 @@ def _made(link: Link, file: Path | None = None) -> Iterator[str]:
     for output in [file] if file else link.outputs:
         yield f"{output}  sha256 {record['outputs'].get(str(output), 'not in the record')[:16]}"
     yield f"made by robust-distillation {link.name}"
-    yield from (f"{title.lower()}: {said}" for title, said in made(record))
+    yield f"{when(record)}, on {machine(record['hardware'])}; {commit(record)}, code {record['code'][:12]}"
     if read := record["inputs"]:
         yield f"from {', '.join(read)}"
 

@@ -19,14 +19,14 @@ def duration(spent: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def made(record: dict[str, Any]) -> list[tuple[str, str]]:
-    """When, where and by what a step was done, each under its name."""
-    return [
-        ("When", f"{record['time']['started']}, {duration(seconds(record))}"),
-        ("On", machine(record["hardware"])),
-        ("Code", f"{commit(record, whole=True)}; fingerprint {record['code']}"),
-        ("Versions", ", ".join(f"{package} {version}" for package, version in record["versions"].items())),
-    ]
+def when(record: dict[str, Any]) -> str:
+    time = record["time"]
+    went_on = f" in {time['sessions']} sessions" if time["sessions"] > 1 else ""
+    return f"{minute(time['started'])} UTC, {duration(seconds(record))}{went_on}"
+
+
+def versions(record: dict[str, Any]) -> str:
+    return ", ".join(f"{package} {version}" for package, version in record["versions"].items())
 
 
 def minute(moment: str) -> str:
@@ -44,4 +44,4 @@ def commit(record: dict[str, Any], whole: bool = False) -> str:
     if record["git"] is None:
         return "outside a repository"
     changed = " with local changes" if record["git"]["dirty"] else ""
-    return f"git {record['git']['commit'][: None if whole else 12]}{changed}"
+    return f"commit {record['git']['commit'][: None if whole else 12]}{changed}"

@@ -36,11 +36,12 @@ def costs(experiment: Experiment) -> Costs:
     found, views = Costs(), views_of(experiment)
     for teacher in experiment.teachers.values():
         checkpoints = 1 if teacher.imported else 2
-        found.bytes["checkpoints"] += checkpoints * _bytes(experiment, teacher.architecture)
+        found.bytes["checkpoints"] += checkpoints * weights(experiment, teacher.architecture)
         if teacher.recipe:
             found.flops["train-teacher"] += training(experiment, teacher.recipe, teacher.architecture, None)
         found.flops["attack"] += attacking(experiment, teacher.architecture, 1)
-        _analyse(experiment, teacher.architecture, found)
+        found.flops += analysing(experiment, teacher.architecture)
+        found.bytes["checkpoints"] += len(experiment.file.transfer) * weights(experiment, teacher.architecture)
     for name, kind in experiment.caches:
         architecture = experiment.teachers[name].architecture
         rows = experiment.size("train") * views
@@ -52,10 +53,11 @@ def costs(experiment: Experiment) -> Costs:
             found.flops["tune"] += training(experiment, recipe, experiment.students[student], teacher)
     for run in experiment.runs:
         architecture, recipe = experiment.students[run.student], experiment.recipes[run.method, run.student]
-        found.bytes["checkpoints"] += 2 * _bytes(experiment, architecture)
+        found.bytes["checkpoints"] += 2 * weights(experiment, architecture)
         found.flops["train-student"] += training(experiment, recipe, architecture, run.teacher)
         found.flops["attack"] += attacking(experiment, architecture, len(experiment.evaluation.checkpoints))
-        _analyse(experiment, architecture, found)
+        found.flops += analysing(experiment, architecture)
+        found.bytes["checkpoints"] += len(experiment.file.transfer) * weights(experiment, architecture)
     return found
 
 
@@ -95,19 +97,20 @@ def attack_passes(name: str) -> float:
     return ATTACKS.get(name, OTHER_ATTACK) * (SURVIVORS if name in QUERIED else 1)
 
 
-def _analyse(experiment: Experiment, architecture: dict[str, Any], found: Costs) -> None:
-    f = forward(experiment, architecture)
+def analysing(experiment: Experiment, architecture: dict[str, Any]) -> Counter[str]:
+    """FLOPs of each analysis of one model that the experiment asks for; all transfers together."""
+    f, found = forward(experiment, architecture), Counter()
     if experiment.file.structure:
-        found.flops["structure"] += experiment.structure_images * ATTACKS["pgd20"] * f
+        found["structure"] = experiment.structure_images * ATTACKS["pgd20"] * f
     if robustness := experiment.file.robustness:
         attacked = experiment.robustness_images * len(robustness.eps) * APGD
-        found.flops["robustness"] += (attacked + robustness.gallery * ATTACKS["pgd20"]) * f
+        found["robustness"] = (attacked + robustness.gallery * ATTACKS["pgd20"]) * f
     for target, transfer in experiment.file.transfer.items():
         info = experiment.target_info(target)
         images = transfer.images or info.sizes["test"]
-        found.flops["transfer"] += ((info.sizes["train"] or 0) + (info.sizes["validation"] or 0)) * f
-        found.flops["transfer"] += sum(map(attack_passes, transfer.attacks)) * images * f
-        found.bytes["checkpoints"] += _bytes(experiment, architecture)
+        found["transfer"] += ((info.sizes["train"] or 0) + (info.sizes["validation"] or 0)) * f
+        found["transfer"] += sum(map(attack_passes, transfer.attacks)) * images * f
+    return found
 
 
 def views_of(experiment: Experiment) -> int:
@@ -125,7 +128,8 @@ def cache_width(experiment: Experiment, teacher: str, kind: str) -> int:
     return _counted("feature_width", architecture, experiment.info.shape, len(experiment.info.classes))
 
 
-def _bytes(experiment: Experiment, architecture: dict[str, Any]) -> int:
+def weights(experiment: Experiment, architecture: dict[str, Any]) -> int:
+    """Bytes of a model's parameters."""
     return _counted("parameter_bytes", canonical(architecture), experiment.info.shape, len(experiment.info.classes))
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from robust_distillation.attacks.core import maximise
 from robust_distillation.config import ThreatModel, Training
@@ -19,8 +20,9 @@ from robust_distillation.methods import Batch, Method, Sizes
 from robust_distillation.models.frozen import frozen
 from robust_distillation.models.output import Output, output
 from robust_distillation.randomness import derived_seed, generator
-from robust_distillation.resume import Work
+from robust_distillation.resume import STOPPED, Work
 from robust_distillation.training.divergence import Losses, check_finite
+from robust_distillation.training.parallel import Group
 from robust_distillation.training.reduction import reduce
 from robust_distillation.training.schedule import learning_rate, looked_at
 from robust_distillation.training.selection import held_on_selection
@@ -48,9 +50,14 @@ class Trainer:
     seed: int
     state: nn.Module | None = None
     teacher: Teacher | None = None
+    group: Group = field(default_factory=Group)
     optimizer: torch.optim.SGD = field(init=False)
 
     def __post_init__(self) -> None:
+        self.loss = Loss(self)
+        if self.group.size > 1:
+            # Where batch norm is local, every forward pass begins with the running statistics of the first process.
+            self.loss = DistributedDataParallel(self.loss)
         parameters = list(self.model.parameters()) + (list(self.state.parameters()) if self.state else [])
         groups = [{"params": parameters}]
         if self.settings.weight_decay_on == "weights":
@@ -68,23 +75,22 @@ class Trainer:
     def step(self, x: Tensor, labels: Tensor, index: Tensor, views: Tensor, epoch: int, step: int) -> dict[str, Tensor]:
         """One update on views x [B,C,H,W] in [0,1], returning detached scalars: the loss and each term's mean.
 
-        x and labels lie on the model's device; index and views [B], which ask data and cache, on the CPU.
+        x and labels lie on the model's device; index and views [B], which ask data and cache, on the CPU. In a group of
+        processes all are given the whole batch's index and views, and their own rows of x and labels; what is returned
+        is the process's part of the sums over all.
         """
-        passes = self.passes(x, labels, index, views, epoch, step)
-        index = index.to(labels.device)
-        batch = Batch(labels, index, generator=generator(self.seed, "method", epoch, step), epoch=epoch, **passes)
-        terms = self.method.loss_terms(batch, self.state)
-        loss, means = reduce(terms, self.model.classifier.out_features, self.settings.kl_scale)
+        loss, means = self.loss(x, labels, index, views, epoch, step)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        (loss * self.group.weight(len(index))).backward()
         self.optimizer.step()
-        return {"loss": loss.detach(), **means}
+        part = self.group.weight(len(index)) / self.group.size
+        return {name: value * part for name, value in {"loss": loss.detach(), **means}.items()}
 
     def passes(
-        self, x: Tensor, labels: Tensor, index: Tensor, views: Tensor, epoch: int, step: int
+        self, x: Tensor, labels: Tensor, index: Tensor, views: Tensor, epoch: int, step: int, total: int
     ) -> dict[str, Output]:
         """The forward passes that the method needs, through the student in the order of `settings.passes`, each batch
-        with its own batch norm statistics."""
+        with its own batch norm statistics. total: images of the batch that this may be a share of."""
         needs, found = self.method.needs, {}
         if needs.teacher_logits or needs.teacher_features:
             found["teacher"] = self.teacher.clean(x, index, views)
@@ -105,6 +111,7 @@ class Trainer:
                 generator=generator(self.seed, "attack", epoch, step),
                 mode=inner.mode,
                 project_start=inner.project_start,
+                drawn=(self.group.rows(total), total),
             )
             if needs.teacher_adversarial:
                 found["teacher_adversarial"] = self.teacher(adversarial)
@@ -120,6 +127,29 @@ class Trainer:
         return found
 
 
+class Loss(nn.Module):
+    """What a trainer lowers, as a module: so that DistributedDataParallel sees one forward pass, whatever passes it is
+    made of."""
+
+    def __init__(self, trainer: Trainer):
+        super().__init__()
+        self.model, self.state = trainer.model, trainer.state
+        self._trainer = [trainer]  # no submodule of this
+
+    def forward(
+        self, x: Tensor, labels: Tensor, index: Tensor, views: Tensor, epoch: int, step: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss and each term's mean."""
+        [trainer] = self._trainer
+        rows = trainer.group.rows(len(index))
+        own = index[rows]
+        passes = trainer.passes(x, labels, own, views[rows], epoch, step, len(index))
+        draws = generator(trainer.seed, "method", epoch, step)
+        batch = Batch(labels, own.to(labels.device), generator=draws, epoch=epoch, **passes)
+        terms = trainer.method.loss_terms(batch, self.state)
+        return reduce(terms, self.model.classifier.out_features, trainer.settings.kl_scale)
+
+
 def method_state(method: Method, data: Dataset, model: nn.Module, teacher_features: int, seed: int) -> nn.Module | None:
     sizes = Sizes(len(data), len(data.info.classes), data.labels, model.classifier.in_features, teacher_features)
     return method.build_state(sizes, generator(seed, "state"))
@@ -133,14 +163,16 @@ def batches(
     epoch: int,
     device: torch.device,
     first: int = 0,
+    group: Group = Group(),  # noqa: B008 (immutable)
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """x, labels, index, views of each step of an epoch, from step `first` on."""
+    """x, labels, index, views of each step of an epoch, from step `first` on; of x and labels the group's own rows."""
     views = scheme.epoch(seed, epoch, len(data))
     for index in epoch_order(seed, epoch, len(data)).split(settings.batch_size)[first:]:
         if settings.drop_last and len(index) < settings.batch_size:
             break
-        x = data.views(scheme, index, views[index]).to(device)
-        yield x, data.labels[index].to(device), index, views[index]
+        own = index[group.rows(len(index))]
+        x = data.views(scheme, own, views[own]).to(device)
+        yield x, data.labels[own].to(device), index, views[index]
 
 
 def train(
@@ -157,27 +189,33 @@ def train(
     work: what was saved there is gone on from, and where this training stands is saved when it is time to and after
     every epoch. Raises Diverged once a loss or the weights are not finite; what is saved is from before.
     """
-    settings, model = trainer.settings, trainer.model
-    saved = work and work.load()
+    settings, model, group = trainer.settings, trainer.model, trainer.group
+    saved = group.first(work and work.load())
     progress = restored(trainer, saved) if saved else Progress()
+    if group.rank:
+        progress.sums = {name: torch.zeros_like(value) for name, value in progress.sums.items()}
     counts, losses = progress.counts, Losses()
 
     def save() -> None:
         losses.check(counts)
+        check_finite(model, counts)
+        sums = group.summed(progress.sums)
         if work:
-            check_finite(model, counts)
-            work.save(packed(trainer, progress))
+            work.save(packed(trainer, replace(progress, sums=sums)))
 
-    def save_if_due() -> None:
-        if work and work.due():
+    def save_if_due(due: bool = False) -> None:
+        due, stopping = group.first((due or work.due(), work.stopping) if work else (due, False))
+        if due:
             save()
+        if stopping:  # the first process has ended in `save`
+            raise SystemExit(STOPPED)
 
     for epoch in range(counts.epoch, settings.epochs + 1):
         rate = learning_rate(settings, epoch)
         for group in trainer.optimizer.param_groups:
             group["lr"] = rate
         model.train()
-        for batch in batches(data, scheme, settings, trainer.seed, epoch, device, counts.steps):
+        for batch in batches(data, scheme, settings, trainer.seed, epoch, device, counts.steps, group):
             found = trainer.step(*batch, epoch, counts.steps)
             losses.add(found["loss"], batch[2], counts)
             for name, value in found.items():
@@ -185,7 +223,7 @@ def train(
             counts.steps += 1
             save_if_due()
         losses.check(counts)
-        means = {name: float(value) / counts.steps for name, value in progress.sums.items()}
+        means = {name: float(value) / counts.steps for name, value in group.summed(progress.sums).items()}
         line = {"epoch": epoch, "learning_rate": rate, **means}
         if looked_at(settings, epoch):
             clean, robust = validate(trainer, validation, device, save_if_due)
@@ -195,7 +233,7 @@ def train(
         log.info("%s", json.dumps(line))
         counts.metrics.append(line)
         counts.epoch, counts.steps, progress.sums = epoch + 1, 0, {}
-        save()
+        save_if_due(True)
     return progress
 
 

@@ -19,6 +19,7 @@ from robust_distillation.randomness import derived_seed
 from robust_distillation.resume import Work
 from robust_distillation.training.divergence import Diverged
 from robust_distillation.training.loop import Teacher, Trainer, method_state, train
+from robust_distillation.training.parallel import SYNCHRONISED, Group, synchronised
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +33,15 @@ def trainer_of(
     device: torch.device,
     teacher: Teacher | None = None,
     teacher_features: int = 0,
+    group: Group = Group(),  # noqa: B008 (immutable)
 ) -> Trainer:
     """settings: the resolved settings of this training, which name the architecture and the seed."""
     seed, info = settings["seed"], data.info
     model = build_model(settings["architecture"], info.shape, len(info.classes), derived_seed(seed, "model")).to(device)
     state = method_state(method, data, model, teacher_features, seed)
-    return Trainer(model, method, training, threat, seed, state and state.to(device), teacher)
+    if group.size > 1 and settings["devices"]["batch_norm"] == SYNCHRONISED:
+        model = synchronised(model)
+    return Trainer(model, method, training, threat, seed, state and state.to(device), teacher, group)
 
 
 def train_to_files(
@@ -53,10 +57,13 @@ def train_to_files(
 ) -> list[Path]:
     """Writes best.safetensors, last.safetensors and metrics.jsonl into `folder` and returns their paths.
 
-    settings: as for `trainer_of`; with `description` they become the checkpoints' metadata. work: as for `train`.
+    settings: as for `trainer_of`; with `description` they become the checkpoints' metadata. work: as for `train`. Of
+    a group the first process alone writes.
     """
     info = data.info
     progress = train(trainer, data, validation, scheme, device, work)
+    if trainer.group.rank:
+        return []
     metadata = {
         **settings,
         "dataset": {**settings["dataset"], "shape": list(info.shape), "classes": list(info.classes)},

@@ -10,7 +10,7 @@ import pandas as pd
 from robust_distillation.config import ITSELF
 from robust_distillation.provenance.cells import models_of
 from robust_distillation.provenance.links import Link, about
-from robust_distillation.provenance.words import made
+from robust_distillation.provenance.words import commit, machine, versions, when
 from robust_distillation.reporting.report.material import Material
 from robust_distillation.reporting.report.parts import Cell, Facts, Group, Head, Section, Table, anchor, of_pair
 from robust_distillation.reporting.report.results import cell_of
@@ -103,7 +103,12 @@ def _record(material: Material, link: Link) -> Record:
         link.step,
         str(link.record),
         f"robust-distillation {link.name} {material.experiment.arguments}",
-        made(record),
+        [
+            ("When", when(record)),
+            ("On", machine(record["hardware"])),
+            ("Code", f"{commit(record, whole=True)}; fingerprint {record['code']}"),
+            ("Versions", versions(record)),
+        ],
         list(record["inputs"].items()),
         list(record["outputs"].items()),
         json.dumps(record["settings"], indent=1, sort_keys=True),

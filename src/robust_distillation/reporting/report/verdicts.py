@@ -44,7 +44,7 @@ def claims(material: Material) -> Section | None:
     said = ", ".join(f"{counts[name]} {name}" for name in TONES if name in counts)
     lead = (
         f"{len(table)} claim{'s' * (len(table) != 1)}: {said}. Supported or refuted where the whole interval of the "
-        "difference lies on one side; inconclusive where it holds zero. Nothing was tuned to make a verdict come out."
+        "difference lies on one side; inconclusive where it holds zero."
     )
     verdicts = [_verdict(row) for row in table.itertuples()]
     return Section("claims", "Verdicts", lead, [Group("", [Verdicts(verdicts)])])

@@ -1,0 +1,110 @@
+"""One teacher on two devices, here two processes on the CPU: the same training, and what a lost process does to it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import REPOSITORY, TINY, environment, fresh_tree
+from ranks import first_steps
+from test_resume import OPTIONS, command, hashes
+
+from robust_distillation.files import read_json
+from robust_distillation.training.parallel import Group
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def on_two(folder: Path, method: str, batch_norm: str) -> dict[str, torch.Tensor]:
+    file = folder / "found.pt"
+    result = subprocess.run(
+        [*TORCHRUN, REPOSITORY / "tests/ranks.py", file, method, batch_norm], env=environment(REPOSITORY),
+        capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    return torch.load(file, weights_only=True)
+
+
+@pytest.mark.parametrize("method", ["trades", "sat"])  # one and two batches through batch norm in a step
+def test_two_processes_take_the_same_first_steps_as_one(method, tmp_path):
+    alone, together = first_steps(method, Group(), ""), on_two(tmp_path, method, "synchronised")
+    assert alone.keys() == together.keys()
+    for name, tensor in alone.items():
+        assert torch.allclose(tensor.double(), together[name].double(), rtol=0, atol=1e-9), name
+
+
+def test_local_batch_norm_is_another_training(tmp_path):
+    alone, together = first_steps("trades", Group(), ""), on_two(tmp_path, "trades", "local")
+    difference = (alone["classifier.weight"] - together["classifier.weight"]).abs().max()
+    assert 1e-6 < difference < 1
+
+
+def test_shares_are_the_whole_batch_and_count_by_their_size():
+    for total in (1, 2, 5, 7, 128):
+        for size in (1, 2, 3):
+            groups = [Group(rank, size) for rank in range(size)]
+            rows = [row for group in groups for row in range(total)[group.rows(total)]]
+            assert rows == list(range(total))
+            assert sum(group.weight(total) for group in groups) == pytest.approx(size)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> Path:
+    tree = fresh_tree(tmp_path_factory.mktemp("parallel") / "tree")
+    overlay = TINY.replace("wide: {width: 8,", "wide: {width: 8, devices: 2,")
+    (tree / "tiny.yaml").write_text(overlay + "compute: {save_every: 0.001}\n")
+    assert command(tree, "prepare-data").returncode == 0
+    return tree
+
+
+FILES = ["teachers/wide/best.safetensors", "teachers/wide/last.safetensors", "teachers/wide/metrics.jsonl"]
+
+
+def workers(tree: Path) -> list[int]:
+    """The processes that train, not torchrun which started them."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (place / "cmdline").read_bytes().split(b"\0")
+            trains = b"robust_distillation.cli" in words and b"torch.distributed.run" not in words
+            if trains and os.readlink(place / "cwd") == str(tree):
+                found.append(int(place.name))
+        except OSError:
+            continue
+    return sorted(found)
+
+
+@pytest.mark.parametrize(("victim", "number"), [(1, signal.SIGKILL), (0, signal.SIGKILL), (None, signal.SIGTERM)])
+def test_a_process_that_is_lost_ends_the_job_and_the_next_start_goes_on(victim, number, tree):
+    result = command(tree, "train-teacher", "wide")
+    assert result.returncode == 0, result.stderr
+    expected = hashes(tree, FILES)
+    record = read_json(tree / "results/tiny/teachers/wide/record.json")
+    assert record["settings"]["devices"] == {"count": 2, "batch_norm": "synchronised"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "robust_distillation.cli", "train-teacher", "wide", *OPTIONS], cwd=tree,
+        env=environment(tree), stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    for line in process.stderr:
+        if '"epoch": 1' in line:
+            break
+    if victim is None:
+        process.send_signal(number)
+    else:
+        os.kill(workers(tree)[victim], number)
+    process.communicate(timeout=100)
+    assert process.returncode != 0
+    until = time.monotonic() + 40
+    while workers(tree) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert not workers(tree)
+    again = command(tree, "train-teacher", "wide")
+    assert again.returncode == 0, again.stderr
+    assert "going on from" in again.stderr
+    assert hashes(tree, FILES) == expected
