@@ -212,8 +212,8 @@ def train(
 
     for epoch in range(counts.epoch, settings.epochs + 1):
         rate = learning_rate(settings, epoch)
-        for group in trainer.optimizer.param_groups:
-            group["lr"] = rate
+        for options in trainer.optimizer.param_groups:
+            options["lr"] = rate
         model.train()
         for batch in batches(data, scheme, settings, trainer.seed, epoch, device, counts.steps, group):
             found = trainer.step(*batch, epoch, counts.steps)
