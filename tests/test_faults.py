@@ -63,7 +63,7 @@ def refused(result: subprocess.CompletedProcess, *said: str, code: int = 1) -> N
     [
         (STUDENT, "8k", ["best.safetensors", "last.safetensors", "metrics.jsonl"], ["train-student", RUN]),
         (".state", "8k", [], ["train-student", RUN]),
-        ("cache/wide", "64k", ["logits.npy", "logits.json"], ["fill-cache", "wide", "logits"]),
+        ("cache/wide", "16k", ["logits.npy", "logits.json"], ["fill-cache", "wide", "logits"]),
         ("outcomes/students/wide/small/gacd", "4k", ["seed-0.parquet"], ["attack", RUN]),
         ("tables", "8k", ["main.csv", "main.md", "main.tex"], ["tabulate"]),
         ("figures", "64k", [], ["draw-figures"]),
@@ -106,7 +106,7 @@ def test_cache_on_a_mount_that_vanished(tree, tmp_path):
     refused(result, "cache leads to", code=2)
     (tmp_path / "gone").rename(elsewhere)
     assert command(tree, "train-student", RUN).returncode == 0
-    assert planned(tree) == set()
+    assert planned(tree) == {"track", "report_html", "index"}  # the record is a new one, the weights are the old ones
 
 
 def flip(file: Path, place: float) -> None:
@@ -136,7 +136,12 @@ def test_damaged_file_is_named_and_nothing_is_made_of_it(name, damage, tree):
     else:
         os.truncate(file, file.stat().st_size // 2 if damage == "truncated" else 0)
     before = {path: sha256(path) for path in (tree / "results").rglob("*") if path.is_file()}
-    refused(command(tree, *READERS[name]), f"results/tiny/{name}", "emove it", code=2)
+    refused(
+        command(tree, *READERS[name]),
+        f"results/tiny/{name}".replace("features.json", "features.npy"),
+        "emove it",
+        code=2,
+    )
     assert {path: sha256(path) for path in (tree / "results").rglob("*") if path.is_file()} == before
 
 
@@ -145,7 +150,7 @@ def test_what_the_message_says_makes_a_damaged_file_anew(tree):
     expected = hashes(tree, names)
     flip(tree / "results/tiny" / names[0], 0.5)
     (tree / "results/tiny" / names[0]).unlink()
-    result = snakemake(tree, "--cores", "2", "results/tiny/tables/main.csv")
+    result = snakemake(tree, "--cores", "2")
     assert result.returncode == 0, result.stdout + result.stderr
     assert hashes(tree, names) == expected
 
@@ -271,7 +276,7 @@ def test_halves_are_only_for_memory():
 
     assert torch.equal(in_halves(once, torch.arange(10)), torch.arange(10) * 2)
     assert calls == [10, 5, 3, 2, 5, 3, 2]
-    with pytest.raises(RuntimeError, match="shape"):
+    with pytest.raises(RuntimeError, match="size"):
         in_halves(lambda x: torch.zeros(2) @ torch.zeros(3), torch.arange(10))
     with pytest.raises(torch.OutOfMemoryError):
         in_halves(lambda x: once(torch.arange(10)), torch.arange(2))

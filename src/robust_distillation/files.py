@@ -64,12 +64,31 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, sort_keys=True, indent=2) + "\n")
 
 
+class Damaged(UserError, ValueError):
+    """A file of ours that cannot be what was written."""
+
+    def __init__(self, path: str | Path, why: object):
+        super().__init__(f"{path}: is damaged ({why}). Remove it; the next start makes it again")
+
+
 def read_json(path: str | Path) -> Any:
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """Raises Damaged."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise Damaged(path, error) from error
 
 
 def read_json_lines(path: str | Path) -> list[Any]:
-    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    """At least one. Raises Damaged."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        found = [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise Damaged(path, error) from error
+    if not found:
+        raise Damaged(path, "it is empty")
+    return found
 
 
 def canonical(value: Any) -> str:

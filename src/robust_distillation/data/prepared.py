@@ -10,7 +10,7 @@ from robust_distillation.data.dataset import Dataset, load
 from robust_distillation.data.info import SPLITS, DataOptions
 from robust_distillation.data.views import ViewScheme
 from robust_distillation.errors import UserError
-from robust_distillation.files import read_json
+from robust_distillation.files import Damaged, read_json
 from robust_distillation.layout import Layout
 
 
@@ -26,7 +26,11 @@ def description(name: str, options: DataOptions) -> dict[str, Any]:
 def checked(name: str, options: DataOptions, split: str, written: Path) -> Dataset:
     """A whole split. Raises UserError where the files changed since prepare-data wrote `written`."""
     whole = load(name, split, options)
-    if whole.digest() != read_json(written)["splits"][split]["sha256"]:
+    try:
+        known = read_json(written)["splits"][split]["sha256"]
+    except (LookupError, TypeError):
+        raise Damaged(written, "it does not describe the data") from None
+    if whole.digest() != known:
         raise UserError(f"{written}: the {split} images changed since it was written. Remove it and start again")
     return whole
 

@@ -38,7 +38,7 @@ def _read(path: str | Path) -> pd.DataFrame:
         table = pq.read_table(path)
         if (table.schema.metadata or {}).get(DIGEST) != _digest(table):
             raise ValueError("its own checksum does not fit")
-        return table.to_pandas()
+        return table.replace_schema_metadata().to_pandas()
     except (OSError, ValueError, pa.ArrowException) as error:
         raise UserError(
             f"outcomes {path}: cannot be read ({error}). Remove it; the next start attacks again"
