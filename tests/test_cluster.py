@@ -82,11 +82,13 @@ def test_a_profile_of_ones_own_is_not_overwritten(tmp_path):
 def test_the_kubernetes_profile_plans(tmp_path):
     """A dry run is all that can be tried without a cluster."""
     pytest.importorskip("snakemake_executor_plugin_kubernetes")
+    pytest.importorskip("snakemake_storage_plugin_fs")
     tree = fresh_tree(tmp_path / "tree")
     result = subprocess.run(
         [sys.executable, "-m", "snakemake", "-n", "--profile", "profiles/kubernetes", "--workflow-profile", "none",
+         "--default-storage-prefix", str(tmp_path / "store"),
          "--config", "experiment=params.yaml", "overlay=tiny.yaml"],
         cwd=tree, env=environment(tree), capture_output=True, text=True,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    assert "train_teacher" in result.stdout
+    assert "train_teacher" in result.stdout + result.stderr

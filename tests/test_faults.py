@@ -129,19 +129,18 @@ READERS = {
 
 @pytest.mark.parametrize("damage", ["truncated", "emptied", "flipped"])
 @pytest.mark.parametrize("name", READERS)
-def test_damaged_file_is_named_and_nothing_is_made_of_it(name, damage, tree):
+def test_damaged_file_is_named_and_nothing_is_made_of_it(name, damage, tree, monkeypatch):
+    monkeypatch.chdir(tree)
     file = tree / "results/tiny" / name
     if damage == "flipped":
         flip(file, 0.6 if file.suffix != ".jsonl" else 0.0)
     else:
         os.truncate(file, file.stat().st_size // 2 if damage == "truncated" else 0)
     before = {path: sha256(path) for path in (tree / "results").rglob("*") if path.is_file()}
-    refused(
-        command(tree, *READERS[name]),
-        f"results/tiny/{name}".replace("features.json", "features.npy"),
-        "emove it",
-        code=2,
-    )
+    result = CliRunner().invoke(main, [*READERS[name], *OPTIONS])
+    assert result.exit_code == 2, result.output
+    assert f"results/tiny/{name}".replace("features.json", "features.npy") in result.output
+    assert "emove it" in result.output
     assert {path: sha256(path) for path in (tree / "results").rglob("*") if path.is_file()} == before
 
 
