@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from conftest import REPOSITORY, environment, planned, snakemake
-from test_resume import RUN, command, eager, hashes
+from test_resume import OPTIONS, RUN, command, eager, hashes
 from torch import nn
 
 from robust_distillation.cache.store import CachedValues
+from robust_distillation.cli import main
 from robust_distillation.errors import UserError, lack
 from robust_distillation.evaluation.attack import predict
 from robust_distillation.evaluation.outcomes import read_outcomes

@@ -120,7 +120,7 @@ def test_the_default_experiment_in_miniature_equals_the_local_run(cluster, tmp_p
     assert set(cluster.ended()) == {"COMPLETED"}
     log = (there / "log").read_text()
     assert "localrule prepare_data" in log
-    assert len(cluster.ended()) < log.count("\nrule ")  # attacks and analyses shared jobs
+    assert len(cluster.ended()) < 19  # jobs of Snakemake that left this process: attacks and analyses shared some
 
 
 def test_a_job_that_gives_way_to_a_more_urgent_one_goes_on_after_it(cluster, training, tmp_path):
