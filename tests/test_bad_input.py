@@ -175,7 +175,13 @@ UNKNOWN_KEYS = [
     case("dataset", put("dataset", "pading", 1), "dataset.pading:", "Did you mean 'padding'?", "download"),
     case("limit", put("dataset", "limit", {"tran": 3}), "dataset.limit.tran:", "Did you mean 'train'?", "validation"),
     case("threat", put("threat_model", "epsilon", 1), "threat_model.epsilon:", "Did you mean 'eps'?", "norm"),
-    case("compute", put("compute", {"threds": 2}), "compute.threds:", "Did you mean 'threads'?", "device, precision"),
+    case(
+        "compute",
+        put("compute", {"threds": 2}),
+        "compute.threds:",
+        "Did you mean 'threads'?",
+        "device, jobs_per_gpu, precision",
+    ),
     case("teacher", put("teachers", "wide", "widht", 3), "teachers.wide.widht:", "Did you mean 'width'?", "trained_by"),
     case(
         "teacher-training",

@@ -19,7 +19,11 @@ from robust_distillation.cli import main
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 NAMES = [page.name for page in PAGES]
-TO_WRITE = {"experiments/birds.yaml", "src/robust_distillation/methods/half.py"}  # by the reader
+TO_WRITE = {
+    "experiments/birds.yaml",
+    "profiles/lab/config.yaml",
+    "src/robust_distillation/methods/half.py",
+}  # by the reader
 
 
 def prose(page: Path) -> str:

@@ -179,7 +179,7 @@ def test_images_that_forbid_a_verdict_are_counted():
     x = np.repeat(np.array([[1] * 22 + [-1] * 18 + [0] * 60]), 3, axis=0)
     said = verdicts.seeds_needed(verdicts.of_outcomes(x, 0.05), 0)
     assert said.startswith("no number with these images; at least ")
-    needed = int(said.split()[-3])
+    needed = int(said.split()[-4])
     variance = x[0].var(ddof=1)
     assert stats.t.ppf(0.975, needed - 1) * math.sqrt(variance / needed) < 0.04
     assert stats.t.ppf(0.975, needed - 2) * math.sqrt(variance / (needed - 1)) >= 0.04

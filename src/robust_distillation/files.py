@@ -39,7 +39,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # what fails while bytes are written names no file
+        if error.errno and not error.filename:  # what fails while bytes are written names no file
+            error.filename = str(path)
         raise
     finally:
         temporary.unlink(missing_ok=True)
