@@ -120,7 +120,6 @@ class Work:
     def save(self, payload: bytes) -> None:
         """Keeps the one before until this one is whole. Ends the process here if it was told to stop."""
         header = {
-            "sha256": hashlib.sha256(payload).hexdigest(),
             "sessions": self.sessions,
             "started": self.started.isoformat(),
             "spent": self.spent + time.monotonic() - self._began,
@@ -130,7 +129,9 @@ class Work:
             write_json(described, self.configuration)
         state = self.own / "state"
         with replacing(self.own / "written") as temporary:
-            temporary.write_bytes(canonical(header).encode() + b"\n" + payload)
+            temporary.write_bytes(
+                canonical({**header, "sha256": _checksum(header, payload)}).encode() + b"\n" + payload
+            )
         with suppress(FileNotFoundError):
             os.replace(state, self.own / "previous")
         os.replace(self.own / "written", state)
@@ -217,12 +218,18 @@ def _opened(file: Path) -> tuple[dict[str, Any], bytes]:
     line, _, payload = file.read_bytes().partition(b"\n")
     try:
         header = json.loads(line)
-        known = header["sha256"]
-    except (ValueError, KeyError, TypeError):
+        known = header.pop("sha256")
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError("its first line is damaged") from None
-    if hashlib.sha256(payload).hexdigest() != known:
+    if _checksum(header, payload) != known:
         raise ValueError("its checksum does not fit")
     return header, payload
+
+
+def _checksum(header: dict[str, Any], payload: bytes) -> str:
+    found = hashlib.sha256(canonical(header).encode())
+    found.update(payload)
+    return found.hexdigest()
 
 
 def differing(a: Any, b: Any, place: str = "") -> list[str]:

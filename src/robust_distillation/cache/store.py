@@ -122,7 +122,7 @@ class CachedValues:
             shape, fortran, self.dtype = _array_of(self.file)
             self.start = self.file.tell()
             self.images, self.views, self.width = self.description["shape"]
-            known, belongs = self.description["sha256"], self.description["key"]
+            known, belongs = self.description["sha256"], dict(self.description["key"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"cache {path}: cannot be read ({error}). {REMEDY}") from error
         if belongs != key:

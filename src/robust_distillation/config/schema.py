@@ -22,6 +22,7 @@ def _fraction(value: Any) -> Any:
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]  # stands in paths
 Distance = Annotated[float, BeforeValidator(_fraction), Field(gt=0)]
 Positive = Annotated[int, Field(ge=1)]
+Epochs = Annotated[int, Field(ge=1, le=100_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
@@ -106,7 +107,7 @@ class Training(Settings):
     """How one network is trained. Under the controlled protocol it is the same for every method, under the official one
     what is not given is what the method's released code does."""
 
-    epochs: Positive
+    epochs: Epochs
     batch_size: Positive
     learning_rate: float = Field(gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
@@ -185,7 +186,7 @@ class Transfer(Settings):
     """Another task for the students: the backbone frozen, a linear head trained, both attacked end to end."""
 
     dataset: DataFiles
-    epochs: Positive
+    epochs: Epochs
     batch_size: Positive
     learning_rate: float = Field(gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
