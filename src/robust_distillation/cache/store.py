@@ -121,9 +121,9 @@ class CachedValues:
             self.file = self.path.open("rb", buffering=0)
             shape, fortran, self.dtype = _array_of(self.file)
             self.start = self.file.tell()
-            self.images, self.views, self.width = self.description["shape"]
+            self.images, self.views, self.width = map(int, self.description["shape"])
             known, belongs = self.description["sha256"], dict(self.description["key"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise UserError(f"cache {path}: cannot be read ({error}). {REMEDY}") from error
         if belongs != key:
             differing = sorted(k for k in key if belongs.get(k) != key[k])
