@@ -32,8 +32,8 @@ STOPPED = 128 + signal.SIGTERM  # exit code, as a shell counts
 
 
 class Work:
-    """One job's work, to be entered. `resumed` of `sessions`: how often it was started and saved something; `started`
-    and `spent`: when the first began, and the seconds of all but this one."""
+    """One job's work, to be entered. `sessions`: the starts that saved something, and this one; `started` and `spent`:
+    when the first began, and the seconds of all before this one."""
 
     def __init__(self, folder: Path, configuration: dict[str, Any], every: float):
         """every: seconds after which what was done is to be saved."""

@@ -99,7 +99,10 @@ class Writer:
         write_json(description_of(self.path), description | {"sha256": sha256(self.scratch)})
         with replacing(self.path) as temporary:
             temporary.unlink()
-            os.link(self.scratch, temporary)
+            try:
+                os.link(self.scratch, temporary)
+            except OSError:  # a file system on which a file has one name
+                os.replace(self.scratch, temporary)
 
     def _place(self, row: int) -> int:
         """Of a row in the file."""

@@ -247,12 +247,9 @@ class _Resolver:
                 problems.append(f"{here}: input should be one of {allowed}, found {shown(value)}")
             elif argument.type in ("int", "float") and value <= 0:
                 problems.append(f"{here}: input should be greater than 0, found {shown(value)}")
-            elif argument.type == "int" and value > LARGEST:
-                problems.append(f"{here}: input should be at most {LARGEST}, found {shown(value)}")
+            elif argument.type == "int" and value > models.LARGEST:
+                problems.append(f"{here}: input should be at most {models.LARGEST}, found {shown(value)}")
         return {"name": name, **{key: given.get(key, argument.default) for key, argument in known.items()}}
-
-
-LARGEST = 100_000  # width or depth of a network: a bound for what is counted, far above what is built
 
 
 def _parsed_training(budget: dict, norm: str, images: int | None) -> tuple[Training | None, list[str]]:

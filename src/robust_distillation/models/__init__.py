@@ -12,6 +12,8 @@ from robust_distillation.registry import Registry
 
 __all__ = ["Argument", "arguments", "names", "registry"]
 
+LARGEST = 100_000  # width, depth, size or number of classes that a stranger's file may ask for
+
 registry = Registry("architecture", __name__, besides=("checkpoint", "flops", "frozen", "normalised", "output"))
 names = registry.names
 

@@ -14,12 +14,11 @@ from torch import nn
 
 from robust_distillation.errors import UserError, shown
 from robust_distillation.files import canonical, digest, replacing
-from robust_distillation.models import arguments, registry
+from robust_distillation.models import LARGEST, arguments, registry
 from robust_distillation.models.normalised import Normalised
 
 KEY = "robust_distillation"
 DIGEST = "digest"  # in there: of the weights and of all else that is there
-LARGEST = 100_000  # width, depth, size or number of classes that a checkpoint may ask for
 REMEDY = "Remove it, and start the experiment again to make it anew"
 # One metadata key holding sorted JSON: several keys would be written in random order.
 
