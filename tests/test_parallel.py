@@ -15,6 +15,7 @@ from conftest import REPOSITORY, TINY, environment, fresh_tree
 from ranks import first_steps
 from test_resume import OPTIONS, command, hashes
 
+from robust_distillation.errors import UserError
 from robust_distillation.files import read_json
 from robust_distillation.training.parallel import Group
 
@@ -52,6 +53,15 @@ def test_shares_are_the_whole_batch_and_count_by_their_size():
             rows = [row for group in groups for row in range(total)[group.rows(total)]]
             assert rows == list(range(total))
             assert sum(group.weight(total) for group in groups) == pytest.approx(size)
+
+
+def test_a_batch_with_fewer_images_than_devices_is_refused():
+    Group(0, 2).check(130, 64, drop_last=False)
+    Group(0, 2).check(129, 64, drop_last=True)
+    Group().check(129, 64, drop_last=False)
+    for images, size in ((129, 64), (4, 1)):
+        with pytest.raises(UserError, match="one of them has 1, for 2 devices"):
+            Group(0, 2).check(images, size, drop_last=False)
 
 
 @pytest.fixture(scope="module")

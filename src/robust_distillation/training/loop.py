@@ -190,6 +190,7 @@ def train(
     every epoch. Raises Diverged once a loss or the weights are not finite; what is saved is from before.
     """
     settings, model, group = trainer.settings, trainer.model, trainer.group
+    group.check(len(data), settings.batch_size, settings.drop_last)
     saved = group.first(work and work.load())
     progress = restored(trainer, saved) if saved else Progress()
     if group.rank:
@@ -204,7 +205,8 @@ def train(
             work.save(packed(trainer, replace(progress, sums=sums)))
 
     def save_if_due(due: bool = False) -> None:
-        due, stopping = group.first((due or work.due(), work.stopping) if work else (due, False))
+        stopping = bool(work) and work.stopping  # asked once: SIGTERM may come at any moment
+        due, stopping = group.first((due or stopping or (bool(work) and work.due()), stopping))
         if due:
             save()
         if stopping:  # the first process has ended in `save`

@@ -17,6 +17,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
+from robust_distillation.errors import UserError
+
 SYNCHRONISED = "synchronised"  # batch norm of all processes together; or `local`
 
 
@@ -30,6 +32,15 @@ class Group:
     def rows(self, total: int) -> slice:
         """Its share of a batch of `total`."""
         return slice(total * self.rank // self.size, total * (self.rank + 1) // self.size)
+
+    def check(self, images: int, batch_size: int, drop_last: bool) -> None:
+        """Raises UserError where a process would have no image of some batch."""
+        last = 0 if drop_last else images % batch_size
+        if (smallest := min(batch_size, last or batch_size)) < self.size:
+            raise UserError(
+                f"{images} images in batches of {batch_size}: one of them has {smallest}, for {self.size} devices. "
+                "Give another training.batch_size, set training.drop_last, or take fewer devices"
+            )
 
     def weight(self, total: int) -> float:
         """What the mean over its share counts, where the gradients of all processes are averaged."""
