@@ -69,7 +69,10 @@ def tree(tmp_path_factory) -> Path:
     tree = fresh_tree(tmp_path_factory.mktemp("parallel") / "tree")
     overlay = TINY.replace("wide: {width: 8,", "wide: {width: 8, devices: 2,")
     (tree / "tiny.yaml").write_text(overlay + "compute: {save_every: 0.001}\n")
-    assert command(tree, "prepare-data").returncode == 0
+    for arguments in (["prepare-data"], ["train-teacher", "wide"]):
+        assert command(tree, *arguments).returncode == 0
+    record = read_json(tree / "results/tiny/teachers/wide/record.json")
+    assert record["settings"]["devices"] == {"count": 2, "batch_norm": "synchronised"}
     return tree
 
 
@@ -92,11 +95,7 @@ def workers(tree: Path) -> list[int]:
 
 @pytest.mark.parametrize(("victim", "number"), [(1, signal.SIGKILL), (0, signal.SIGKILL), (None, signal.SIGTERM)])
 def test_a_process_that_is_lost_ends_the_job_and_the_next_start_goes_on(victim, number, tree):
-    result = command(tree, "train-teacher", "wide")
-    assert result.returncode == 0, result.stderr
-    expected = hashes(tree, FILES)
-    record = read_json(tree / "results/tiny/teachers/wide/record.json")
-    assert record["settings"]["devices"] == {"count": 2, "batch_norm": "synchronised"}
+    before = hashes(tree, FILES)
     process = subprocess.Popen(
         [sys.executable, "-m", "robust_distillation.cli", "train-teacher", "wide", *OPTIONS], cwd=tree,
         env=environment(tree), stderr=subprocess.PIPE, text=True,
@@ -117,4 +116,4 @@ def test_a_process_that_is_lost_ends_the_job_and_the_next_start_goes_on(victim, 
     again = command(tree, "train-teacher", "wide")
     assert again.returncode == 0, again.stderr
     assert "going on from" in again.stderr
-    assert hashes(tree, FILES) == expected
+    assert hashes(tree, FILES) == before
