@@ -163,7 +163,7 @@ def test_a_node_that_is_lost_for_good(cluster, training):
 
 def test_time_that_is_up_is_no_loss(cluster, tmp_path):
     """A limit of one minute, which is as short as Slurm's are, for a training that takes longer."""
-    tree = tree_of(tmp_path / "tree", 900)
+    tree = tree_of(tmp_path / "tree", 3000)
     before = len(cluster.ended())
     process = started(tree, f"{STUDENT}/last.safetensors")
     job = until_saved(cluster, tree)
