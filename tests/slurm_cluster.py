@@ -79,7 +79,9 @@ class Slurm:
         key.chmod(0o400)
         DEFAULT.mkdir(exist_ok=True)
         for file in (configuration, gpus):
-            (DEFAULT / file.name).symlink_to(file)
+            if (link := DEFAULT / file.name).is_symlink():  # left by one that was killed; it leads nowhere
+                link.unlink()
+            link.symlink_to(file)
         munge = {"key-file": key, "socket": folder / "munge.sock", "pid-file": folder / "munged.pid",
                  "log-file": folder / "munged.log", "seed-file": folder / "munge.seed"}  # fmt: skip
         subprocess.run(["munged", *(f"--{name}={value}" for name, value in munge.items()), "--force"], check=True)

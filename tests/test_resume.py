@@ -236,6 +236,7 @@ def eager(tree: Path) -> None:
         ("robust_distillation.training.run:save_checkpoint", 2, signal.SIGKILL),  # best is there, last is not
         ("safetensors.torch:save", 3, signal.SIGKILL),
         (STEP, 5, signal.SIGTERM),
+        (STEP, 7, signal.SIGINT),
         ("robust_distillation.attacks.apgd:_held", 2, signal.SIGTERM),  # while it looks for the best
     ],
 )

@@ -28,6 +28,7 @@ from robust_distillation.files import canonical, digest, read_json, replacing, s
 
 log = logging.getLogger(__name__)
 STATES, MADE = ".state", "made"
+STOPPERS = signal.SIGTERM, signal.SIGINT  # a scheduler, a person at the keyboard
 STOPPED = 128 + signal.SIGTERM  # exit code, as a shell counts
 
 
@@ -47,11 +48,12 @@ class Work:
 
     def __enter__(self) -> Self:
         self._lock = self._locked()
-        self._handler = signal.signal(signal.SIGTERM, self._terminated)
+        self._handlers = {number: signal.signal(number, self._stop) for number in STOPPERS}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self._handler)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
         if kind is None:  # all is done
             for file in (self.own / "state", self.own / "previous", self.scratch):
                 if file:
@@ -137,16 +139,17 @@ class Work:
         os.replace(self.own / "written", state)
         self._saved = time.monotonic()
         if self.stopping:
-            log.info("stopped by SIGTERM; the next start goes on from %s", state)
+            log.info("stopped; the next start goes on from %s", state)
             raise SystemExit(STOPPED)
 
     def at_any_time(self, snapshot: Callable[[], bytes]) -> None:
-        """From here on `snapshot()` may be saved at any moment: SIGTERM ends the process at once. Otherwise the job
-        asks `due` wherever it can save."""
+        """From here on `snapshot()` may be saved at any moment: SIGTERM and Ctrl-C end the process at once. Otherwise
+        the job asks `due` wherever it can save."""
         self._snapshot = snapshot
 
-    def _terminated(self, number: int, frame: FrameType | None) -> None:
+    def _stop(self, number: int, frame: FrameType | None) -> None:
         self.stopping = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C does not wait
         if self._snapshot:
             self.save(self._snapshot())
 

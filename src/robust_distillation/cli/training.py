@@ -12,6 +12,7 @@ import click
 from robust_distillation.cli.shared import example, experiment_options, run_named, teacher_named, work_on
 from robust_distillation.errors import UserError
 from robust_distillation.layout import Layout
+from robust_distillation.resume import STOPPERS
 
 if TYPE_CHECKING:
     from robust_distillation.config import Experiment, Recipe
@@ -159,7 +160,8 @@ def train(
     images = data, split_of(experiment, "validation"), scheme_of(experiment), device
     if group.rank:  # the first process saves, writes and speaks for all
         logging.getLogger().setLevel(logging.WARNING)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for number in STOPPERS:
+            signal.signal(number, signal.SIG_IGN)
         train_to_files(folder, settings, trainer, *images, {})
         return
     record = folder / "record.json"

@@ -205,7 +205,7 @@ def train(
             work.save(packed(trainer, replace(progress, sums=sums)))
 
     def save_if_due(due: bool = False) -> None:
-        stopping = bool(work) and work.stopping  # asked once: SIGTERM may come at any moment
+        stopping = bool(work) and work.stopping  # asked once: a signal may come at any moment
         due, stopping = group.first((due or stopping or (bool(work) and work.due()), stopping))
         if due:
             save()
