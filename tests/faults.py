@@ -91,14 +91,16 @@ def round_of_kills(tree: Path, wanted: int, chance: random.Random) -> Counter[st
             capture_output=True, check=True,
         )  # fmt: skip
         process, killed = started(tree), False
-        try:
-            process.wait(chance.uniform(*BETWEEN) if done.total() < wanted else None)
-        except subprocess.TimeoutExpired:
-            kind = chance.choice(KINDS)
-            killed = kill(kind, process, tree, chance)
-            if killed:
-                done[kind] += 1
-                print(f"{done.total()}: {kind}", flush=True)
+        while done.total() < wanted and not killed:
+            try:
+                process.wait(chance.uniform(*BETWEEN))
+                break
+            except subprocess.TimeoutExpired:
+                kind = chance.choice(KINDS)
+                killed = kill(kind, process, tree, chance)
+        if killed:
+            done[kind] += 1
+            print(f"{done.total()}: {kind}", flush=True)
         if process.wait() == 0:
             return done
         # A job that was killed makes Snakemake end with an error; without a kill nothing may.
