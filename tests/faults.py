@@ -91,16 +91,15 @@ def round_of_kills(tree: Path, wanted: int, chance: random.Random) -> Counter[st
             capture_output=True, check=True,
         )  # fmt: skip
         process, killed = started(tree), False
-        while done.total() < wanted and not killed:
+        while done.total() < wanted:  # the profile keeps going where a job is killed
             try:
                 process.wait(chance.uniform(*BETWEEN))
                 break
             except subprocess.TimeoutExpired:
                 kind = chance.choice(KINDS)
-                killed = kill(kind, process, tree, chance)
-        if killed:
-            done[kind] += 1
-            print(f"{done.total()}: {kind}", flush=True)
+            if kill(kind, process, tree, chance):
+                done[kind], killed = done[kind] + 1, True
+                print(f"{done.total()}: {kind}", flush=True)
         if process.wait() == 0:
             return done
         # A job that was killed makes Snakemake end with an error; without a kill nothing may.
