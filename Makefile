@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup reproduce test test-services tamper faults fuzz tiny lint coverage ui lock clean
+.PHONY: help setup reproduce test test-services tamper faults fuzz tiny bench lint coverage ui lock clean
 help:
 	@echo "make reproduce   from nothing to the comparison table [EXPERIMENT=experiments/NAME.yaml] [OVERLAY=FILE]"
 	@echo "make test        the tests"
@@ -21,6 +21,7 @@ help:
 	@echo "make faults      a hundred random kills, and the same bytes in the end"
 	@echo "make fuzz        thousands of files that mean harm"
 	@echo "make tiny        whole runs: every experiment in miniature, on generated files"
+	@echo "make bench       how fast the program is, into docs/performance.md"
 	@echo "make lint        linter and formatters"
 	@echo "make coverage    how often the intervals hold the truth, by simulation"
 	@echo "make ui          MLflow on 127.0.0.1:$(PORT)"
@@ -62,6 +63,9 @@ faults: setup
 
 tiny: setup
 	@python -m pytest -n 2 --dist worksteal -m tiny
+
+bench: setup
+	@python benchmarks/bench.py
 
 lint: setup
 	@ruff check . && ruff format --check . && snakefmt --check --line-length 120 Snakefile workflow

@@ -15,7 +15,7 @@ from robust_distillation.data.prepared import scheme_of
 from robust_distillation.files import sha256
 from robust_distillation.layout import Layout
 from robust_distillation.methods import Needs
-from robust_distillation.models.checkpoint import load_model
+from robust_distillation.precision import loaded
 from robust_distillation.teachers.live import LiveTeacher
 
 
@@ -50,7 +50,7 @@ def teaching(experiment: Experiment, teacher: str, needs: Needs, data: Dataset, 
         files |= {path: values[kind].description["sha256"], description_of(path): sha256(description_of(path))}
         served[f"{kind} on clean views"] = "cache"
     if needs.teacher_adversarial:
-        live = LiveTeacher(load_model(weights).to(device))
+        live = LiveTeacher(loaded(weights, experiment.compute.precision, device))
         served["logits on adversarial images"] = "live teacher"
     width = values["features"].width if "features" in values else 0
     return Teaching(CachedTeacher(**values, live=live), width, files, served)

@@ -36,7 +36,7 @@ def attack(model: str, shard: str | None, path: str, overlay: str | None) -> Non
     from robust_distillation.evaluation.attack import attack_run
     from robust_distillation.evaluation.outcomes import write_outcomes
     from robust_distillation.files import sha256
-    from robust_distillation.models.checkpoint import load_model
+    from robust_distillation.precision import loaded
     from robust_distillation.provenance.record import Recorder
     from robust_distillation.provenance.steps import attack_code
 
@@ -55,14 +55,14 @@ def attack(model: str, shard: str | None, path: str, overlay: str | None) -> Non
     surrogate = None
     if experiment.surrogate:
         files["surrogate"] = weights_of(experiment, experiment.surrogate)
-        surrogate = load_model(files["surrogate"]).to(device)
+        surrogate = loaded(files["surrogate"], experiment.compute.precision, device)
     inputs = {file: sha256(file) for file in (layout.data, *files.values())}
     with work_on(experiment, output, layout.record(output), recorder, inputs) as work:
         if work is None:
             return
         outcomes = attack_run(
             chosen.checkpoints, split_of(experiment, "test"), todo, evaluation.attacks, experiment.threat_model, device,
-            surrogate, work,
+            surrogate, work, experiment.compute.precision,
         )  # fmt: skip
         write_outcomes(output, outcomes.assign(**chosen.keys))
         recorder.write(layout.record(output), inputs, [output], work)
@@ -101,7 +101,7 @@ def structure(model: str, path: str, overlay: str | None) -> None:
     from robust_distillation.data.prepared import split_of
     from robust_distillation.evaluation.structure import structure_of
     from robust_distillation.files import sha256, write_json
-    from robust_distillation.models.checkpoint import load_model
+    from robust_distillation.precision import loaded
     from robust_distillation.provenance.record import Recorder
     from robust_distillation.provenance.steps import structure_code
 
@@ -113,7 +113,8 @@ def structure(model: str, path: str, overlay: str | None) -> None:
     (checkpoint, weights), device = chosen.headline, device_of(experiment)
     data = split_of(experiment, "test").first(settings["images"])
     x, labels = data.floats().to(device), data.labels.to(device)
-    found = structure_of(load_model(weights).to(device), x, labels, experiment.threat_model, settings["seed"])
+    network = loaded(weights, experiment.compute.precision, device)
+    found = structure_of(network, x, labels, experiment.threat_model, settings["seed"])
     output = layout.structure(chosen.folder)
     write_json(output, {**chosen.keys, "checkpoint": checkpoint, **found})
     recorder.write(layout.record(output), {file: sha256(file) for file in (layout.data, weights)}, [output])
@@ -134,7 +135,8 @@ def transfer(target: str, model: str, path: str, overlay: str | None) -> None:
     from robust_distillation.evaluation.outcomes import write_outcomes
     from robust_distillation.evaluation.transfer import train_head
     from robust_distillation.files import sha256
-    from robust_distillation.models.checkpoint import load_model, read_checkpoint, save_checkpoint
+    from robust_distillation.models.checkpoint import read_checkpoint, save_checkpoint
+    from robust_distillation.precision import loaded
     from robust_distillation.provenance.record import Recorder
     from robust_distillation.provenance.steps import transfer_code
 
@@ -145,7 +147,7 @@ def transfer(target: str, model: str, path: str, overlay: str | None) -> None:
     recorder = Recorder("transfer", settings, transfer_code(experiment, target, chosen.architecture))
     (checkpoint, weights), device = chosen.headline, device_of(experiment)
     split = {name: checked(files.dataset.name, files.dataset.options, name, written) for name in SPLITS}
-    backbone, metadata = load_model(weights).to(device), read_checkpoint(weights)[1]
+    backbone, metadata = loaded(weights, experiment.compute.precision, device), read_checkpoint(weights)[1]
     state, metrics = train_head(backbone, split["train"], split["validation"], files, chosen.keys["seed"], device)
     log.info("head for %s: %s", target, metrics[-1])
     info, output = split["test"].info, layout.transferred(target, chosen.folder)
@@ -158,8 +160,9 @@ def transfer(target: str, model: str, path: str, overlay: str | None) -> None:
         if work is None:
             return
         outcomes = attack_run(
-            {checkpoint: outputs[1]}, split["test"], todo, files.attacks, experiment.threat_model, device, None, work
-        )
+            {checkpoint: outputs[1]}, split["test"], todo, files.attacks, experiment.threat_model, device,
+            None, work, experiment.compute.precision,
+        )  # fmt: skip
         write_outcomes(output, outcomes.assign(**chosen.keys))
         recorder.write(layout.record(output), inputs, outputs, work, head=metrics)
 

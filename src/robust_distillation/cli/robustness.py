@@ -22,7 +22,7 @@ def robustness(model: str, path: str, overlay: str | None) -> None:
     from robust_distillation.data.prepared import split_of
     from robust_distillation.evaluation.robustness import GALLERY_ATTACK, gallery, robustness_curve
     from robust_distillation.files import replacing, sha256, write_json
-    from robust_distillation.models.checkpoint import load_model
+    from robust_distillation.precision import loaded
     from robust_distillation.provenance.record import Recorder
     from robust_distillation.provenance.steps import robustness_code
 
@@ -36,7 +36,8 @@ def robustness(model: str, path: str, overlay: str | None) -> None:
     recorder = Recorder("robustness", settings, robustness_code(experiment, chosen.architecture))
     (checkpoint, weights), device = chosen.headline, device_of(experiment)
     data = split_of(experiment, "test").first(settings["images"])
-    x, labels, network = data.floats().to(device), data.labels.to(device), load_model(weights).to(device)
+    x, labels = data.floats().to(device), data.labels.to(device)
+    network = loaded(weights, experiment.compute.precision, device)
     found = robustness_curve(network, x, labels, threat.norm, settings["eps"], settings["seed"])
     shown = gallery(network, x[: settings["gallery"]], labels[: settings["gallery"]], threat, settings["seed"])
     output = layout.robustness(chosen.folder)

@@ -79,7 +79,7 @@ def fill_cache(teacher: str, kind: str, path: str, overlay: str | None) -> None:
     from robust_distillation.config import load
     from robust_distillation.data.prepared import scheme_of, split_of
     from robust_distillation.files import sha256
-    from robust_distillation.models.checkpoint import load_model
+    from robust_distillation.precision import loaded
     from robust_distillation.provenance.record import Recorder
     from robust_distillation.provenance.steps import cache_code
 
@@ -93,7 +93,8 @@ def fill_cache(teacher: str, kind: str, path: str, overlay: str | None) -> None:
     with work_on(experiment, output, record, recorder, inputs) as work:
         if work is None:
             return
-        key, model = key_of(experiment, teacher, kind, data), load_model(weights)
+        key = key_of(experiment, teacher, kind, data)
+        model = loaded(weights, experiment.compute.precision, device)
         fill_cache(output, key, model, data, scheme, kind, device, work)
         recorder.write(record, inputs, [output, description_of(output)], work)
 
@@ -139,6 +140,8 @@ def train(
     from robust_distillation.compute import device_of
     from robust_distillation.data.prepared import scheme_of, split_of
     from robust_distillation.files import sha256
+    from robust_distillation.precision import is_compiled
+    from robust_distillation.reporting.cost import training as training_flops
     from robust_distillation.training.parallel import joined
     from robust_distillation.training.run import train_to_files, trainer_of, tune_to_file
 
@@ -152,10 +155,13 @@ def train(
 
         lessons = teaching(experiment, teacher, needs, data, device)
         inputs |= lessons.files
-    group = joined(device)
+    group, precision = joined(device), experiment.compute.precision
+    architecture = settings["architecture"]
+    flops = training_flops(experiment, recipe, architecture, teacher if needs.teacher else None)
+    compiled = is_compiled(experiment.compute.compiled, precision, flops, device)
     trainer = trainer_of(
         settings, recipe.training, recipe.method.settings, experiment.threat_model, data, device,
-        lessons and lessons.teacher, lessons.features if lessons else 0, group,
+        lessons and lessons.teacher, lessons.features if lessons else 0, group, precision, compiled,
     )  # fmt: skip
     images = data, split_of(experiment, "validation"), scheme_of(experiment), device
     if group.rank:  # the first process saves, writes and speaks for all
@@ -178,7 +184,8 @@ def train(
                 "hashes": {str(file): known for file, known in inputs.items()},
             }
             outputs = train_to_files(folder, settings, trainer, *images, description, work)
-        recorder.write(record, inputs, outputs, work, teacher_served_from=lessons.served_from if lessons else {})
+        served = lessons.served_from if lessons else {}
+        recorder.write(record, inputs, outputs, work, teacher_served_from=served, compiled=compiled)
 
 
 COMMANDS = (import_teacher, train_teacher, fill_cache, train_student)

@@ -202,6 +202,11 @@ class Experiment:
             "selects_on_test": self.selects_on_test,
         }
 
+    @property
+    def _answering(self) -> dict[str, Any]:
+        """How a network computes that is not trained."""
+        return self.compute.model_dump(exclude={"compiled"})
+
     def _trained(self, recipe: Recipe, architecture: dict, seed: int) -> dict[str, Any]:
         return {
             "protocol": self.file.protocol,
@@ -229,7 +234,7 @@ class Experiment:
         return settings
 
     def cache_settings(self, kind: str) -> dict[str, Any]:
-        return {"kind": kind, "dataset": self._views("train"), "compute": self.compute.model_dump()}
+        return {"kind": kind, "dataset": self._views("train"), "compute": self._answering}
 
     def student_settings(self, run: Run, recipe: Recipe | None = None) -> dict[str, Any]:
         """recipe: with what the tuning stage chose, where there is one; a rule's params are without."""
@@ -260,7 +265,7 @@ class Experiment:
         return {
             "dataset": self.data_settings(),
             "threat_model": self.threat_model.model_dump(),
-            "compute": self.compute.model_dump(),
+            "compute": self._answering,
             "evaluation": {**evaluation, "images": self.test_images},
         }
 
@@ -278,7 +283,7 @@ class Experiment:
         return {
             "dataset": self.data_settings(),
             "threat_model": self.threat_model.model_dump(),
-            "compute": self.compute.model_dump(),
+            "compute": self._answering,
             "images": self.structure_images,
             "seed": self.evaluation.seed,
         }
@@ -292,7 +297,7 @@ class Experiment:
             **self.file.robustness.model_dump(),
             "dataset": self.data_settings(),
             "threat_model": self.threat_model.model_dump(),
-            "compute": self.compute.model_dump(),
+            "compute": self._answering,
             "images": self.robustness_images,
             "seed": self.evaluation.seed,
         }
@@ -308,7 +313,7 @@ class Experiment:
             "dataset": _images(chosen.dataset),
             "images": chosen.images or self.target_info(target).sizes["test"],
             "threat_model": self.threat_model.model_dump(),
-            "compute": self.compute.model_dump(),
+            "compute": self._answering,
             "block_size": self.evaluation.block_size,
             "seed": self.evaluation.seed,
         }

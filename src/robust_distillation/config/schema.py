@@ -149,13 +149,27 @@ class Training(Settings):
 class Compute(Settings):
     """What moves the bits but not the experiment."""
 
-    precision: Literal["exact"] = "exact"
+    precision: Literal["exact", "fp32", "bf16-inner", "bf16"] = Field(
+        "exact",
+        description="exact: fp32, eager, NCHW; fp32: channels-last, and compiled where that pays; bf16-inner: the "
+        "same, and what a network in training computes for its inner maximisation is in bfloat16; bf16: all it does",
+    )
+    compiled: bool | None = Field(
+        None, description="whether trainings go through torch.compile; where left out, if they are long enough to pay"
+    )
     threads: Positive = Field(1, description="torch threads of each job; more cores run more jobs")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")
     jobs_per_gpu: Positive = Field(1, exclude=True, description="that share a GPU where the device is auto")
     save_every: float = Field(
         300, gt=0, exclude=True, description="seconds between two saved states of a job; in no record: it moves nothing"
     )
+
+    @field_validator("compiled")
+    @classmethod
+    def _not_exact(cls, compiled: bool | None, given: ValidationInfo) -> bool | None:
+        if compiled and given.data.get("precision") == "exact":
+            raise ValueError("precision: exact is eager; choose another")
+        return compiled
 
 
 class Evaluation(Settings):

@@ -18,7 +18,8 @@ from robust_distillation.data.dataset import Dataset
 from robust_distillation.evaluation.blocks import Block
 from robust_distillation.files import canonical
 from robust_distillation.memory import in_halves
-from robust_distillation.models.checkpoint import load_model, read_checkpoint, weights_digest
+from robust_distillation.models.checkpoint import read_checkpoint, weights_digest
+from robust_distillation.precision import EXACT, loaded
 from robust_distillation.resume import Work
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ def attack_run(
     device: torch.device,
     surrogate: nn.Module | None = None,
     work: Work | None = None,
+    precision: str = EXACT,
 ) -> pd.DataFrame:
     """The outcomes of all `checkpoints` (name to file), attacked once where their weights are equal. Attacks named
     transfer_... are crafted on `surrogate`. work: what is done is saved there, an attack on a block at a time."""
@@ -53,7 +55,7 @@ def attack_run(
     for checkpoint, path in checkpoints.items():
         weights = weights_digest(read_checkpoint(path)[0])
         if weights not in found:
-            model = load_model(path).to(device)
+            model = loaded(path, precision, device)
             parts = []
             for block in todo:
                 known = done.setdefault(f"{weights} {block.number}", {})

@@ -14,7 +14,7 @@ from robust_distillation.evaluation import blocks
 from robust_distillation.evaluation.attack import attack_run
 from robust_distillation.evaluation.outcomes import read_outcomes
 from robust_distillation.layout import Layout
-from robust_distillation.models.checkpoint import load_model
+from robust_distillation.precision import loaded
 from robust_distillation.provenance.cells import Cell, cells
 from robust_distillation.provenance.links import taught_from
 
@@ -48,7 +48,7 @@ def recomputed(experiment: Experiment, count: int, seed: int) -> Iterator[Recomp
     known = list(cells(experiment))
     chosen = random.Random(seed).sample(known, min(count, len(known)))
     device, data = device_of(experiment), split_of(experiment, "test")
-    layout, evaluation = Layout(experiment.name), experiment.evaluation
+    layout, evaluation, precision = Layout(experiment.name), experiment.evaluation, experiment.compute.precision
     todo = blocks.blocks(experiment.test_images, evaluation.block_size, evaluation.seed)
     for cell in chosen:
         attacks, surrogate, verdicts, different = [], None, 0, 0
@@ -56,10 +56,12 @@ def recomputed(experiment: Experiment, count: int, seed: int) -> Iterator[Recomp
             attacks = [cell.metric]
             if cell.metric.startswith(ON_SURROGATE):
                 name = experiment.surrogate
-                surrogate = load_model(taught_from(layout, name, experiment.teachers[name])).to(device)
+                surrogate = loaded(taught_from(layout, name, experiment.teachers[name]), precision, device)
         for model in cell.models(experiment):
             files = {cell.checkpoint: model.checkpoints[cell.checkpoint]}
-            again = attack_run(files, data, todo, attacks, experiment.threat_model, device, surrogate)
+            again = attack_run(
+                files, data, todo, attacks, experiment.threat_model, device, surrogate, precision=precision
+            )
             stored = read_outcomes([layout.outcomes(model.folder)])
             stored = stored[stored["checkpoint"] == cell.checkpoint]
             merged = again.merge(stored, on="index", suffixes=("_again", ""))

@@ -1,0 +1,185 @@
+"""What a step reads, and what an evaluation runs: the cache, the augmentation, AutoAttack, the workflow."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import torch
+from pyautoattack import AutoAttack
+from reference_step import ReferenceStep
+from steps import BATCH, CLASSES, IMAGES, SCHEME, SHAPE, filled, images, seconds
+from torch import nn
+
+from robust_distillation.cache.fill import BATCH as FILLED_AT_ONCE
+from robust_distillation.cache.fill import fill_cache
+from robust_distillation.models.checkpoint import build_model
+from robust_distillation.models.frozen import frozen
+from robust_distillation.precision import prepared
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def interleaved(repeats: int, **functions: Callable[[], object]) -> dict[str, float]:
+    """Medians of CPU seconds; each is called once before."""
+    found: dict[str, list[float]] = {name: [] for name in functions}
+    for function in functions.values():
+        function()
+    for _ in range(repeats):
+        for name, function in functions.items():
+            found[name].append(seconds(function))
+    return {name: median(measured) for name, measured in found.items()}
+
+
+def filling(repeats: int) -> float:
+    """CPU time of filling a cache from a ResNet-18, over that of its bare forward passes on ready images."""
+    teacher = prepared(build_model({"name": "resnet"}, SHAPE, CLASSES).eval(), "fp32")
+    data = images().first(FILLED_AT_ONCE // len(SCHEME))
+    positions = torch.arange(len(data) * len(SCHEME))
+    x = data.views(SCHEME, positions // len(SCHEME), positions % len(SCHEME))
+
+    def bare() -> None:
+        with torch.no_grad():
+            teacher(x)
+
+    with tempfile.TemporaryDirectory() as folder:
+        found = interleaved(
+            repeats,
+            bare=bare,
+            filled=lambda: fill_cache(Path(folder) / "logits.npy", {}, teacher, data, SCHEME, "logits"),
+        )
+    return found["filled"] / found["bare"]
+
+
+def reading(repeats: int) -> tuple[float, float, float, int]:
+    """CPU seconds of reading a batch's logits; of checking the file when a training starts, per GB; MB of memory that
+    opening and reading add, and the file's size in bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        filled(Path(folder), rows=50_000)  # as CIFAR-10's
+        size = (Path(folder) / "logits.npy").stat().st_size
+        code = (
+            "import resource, sys, time, torch; from pathlib import Path; from statistics import median\n"
+            "from robust_distillation.cache.store import CachedValues\n"
+            "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
+            "before, began = peak(), time.process_time()\n"
+            "cache = CachedValues(sys.argv[1], {'of': 'the benchmark'})\n"
+            "opened, found = time.process_time() - began, []\n"
+            f"for _ in range(100 * {repeats}):\n"
+            f"    index, views = torch.randint(50000, ({BATCH},)), torch.randint({len(SCHEME)}, ({BATCH},))\n"
+            "    began = time.process_time(); cache(index, views); found.append(time.process_time() - began)\n"
+            "print(median(found), opened, peak() - before)\n"
+        )
+        command = [sys.executable, "-c", code, f"{folder}/logits.npy"]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    read, opened, added = map(float, printed.split())
+    return read, opened / (size / 1e9), added, size
+
+
+def augmenting(repeats: int) -> float:
+    """torchvision's transforms on PIL images over ours, for a batch of 128."""
+    data, index = images(), torch.arange(128) % IMAGES
+    published = ReferenceStep(build_model({"name": "convnet"}, SHAPE, CLASSES), nn.Identity(), data.images)
+    found = interleaved(
+        10 * repeats,
+        published=lambda: published.batch(index),
+        ours=lambda: data.views(SCHEME, index, torch.randint(len(SCHEME), (len(index),))),
+    )
+    return found["published"] / found["ours"]
+
+
+# Of standard AutoAttack, for an image that survives: rounds of each attack, and how many are run here.
+STANDARD = {"apgd-ce": (100, 20), "apgd-t": (900, 20), "fab-t": (900, 10), "square": (5000, 200)}
+
+
+def autoattack(repeats: int) -> tuple[dict[str, tuple[float, float]], int, int]:
+    """By attack: CPU seconds per image that survives the standard's rounds, as pyautoattack comes on our network as it
+    comes, and on the prepared one; then how many verdicts there were, and how many were not the same. Rounds are cut,
+    and their time is scaled up again."""
+    data = images().first(8)
+    x = data.floats()
+    plain = build_model({"name": "resnet"}, SHAPE, CLASSES).eval()
+    ours = prepared(build_model({"name": "resnet"}, SHAPE, CLASSES).eval(), "fp32")
+    with torch.no_grad():
+        labels = plain(x).argmax(1)  # so all are right, and in so small a ball most stay right
+
+    def run(model: nn.Module, attack: str) -> torch.Tensor:
+        reference = AutoAttack(model, norm="Linf", eps=0.1 / 255, seed=0, version="custom", attacks_to_run=[attack])
+        rounds = STANDARD[attack][1]
+        reference.apgd.n_iter = reference.apgd_targeted.n_iter = reference.fab.n_iter = rounds
+        reference.apgd_targeted.n_target_classes = reference.fab.n_target_classes = 1
+        reference.square.n_queries = rounds
+        adversarial, _ = reference.run_standard_evaluation(x, labels, batch_size=len(x))
+        with torch.no_grad():
+            return plain(adversarial).argmax(1) == labels
+
+    def lent(attack: str) -> torch.Tensor:
+        with frozen(ours):
+            return run(ours, attack)
+
+    found, verdicts, other = {}, 0, 0
+    for attack, (standard, rounds) in STANDARD.items():
+        other += int((run(plain, attack) != lent(attack)).sum())
+        verdicts += len(x)
+        cpu = interleaved(repeats, plain=lambda a=attack: run(plain, a), ours=lambda a=attack: lent(a))
+        scale = standard / rounds / len(x)
+        found[attack] = cpu["plain"] * scale, cpu["ours"] * scale
+    return found, verdicts, other
+
+
+def children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+SMALL = """
+name: bench
+seeds: [0]
+dataset: {limit: {train: 64, validation: 32}}
+training: {epochs: 1, milestones: [], inner_attack: {steps: 1}, selection: {steps: 1}}
+teachers: {wide: {width: 2, training: {epochs: 1, milestones: []}}}
+students: {small: {width: 2}}
+tuning: ~
+evaluation: {images: 16, attacks: [fgsm]}
+structure: ~
+robustness: ~
+transfer: ~
+claims: ~
+"""
+
+
+def workflow() -> tuple[int, float, float]:
+    """Jobs of a large experiment that `snakemake -n` plans, and its CPU seconds; seconds of a start that has nothing to
+    do, of a small experiment that was run."""
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder)
+        for name in ("Snakefile", "workflow", "profiles", "src", "params.yaml"):
+            source = REPOSITORY / name
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, tree / name)
+        (tree / "large.yaml").write_text(f"name: large\nseeds: {list(range(44))}\n")
+        (tree / "small.yaml").write_text(SMALL)
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        environment = {**os.environ, "PYTHONPATH": str(tree / "src"), "PATH": path}
+
+        def snakemake(overlay: str, *options: str) -> str:
+            command = [sys.executable, "-m", "snakemake", *options, "--config", "experiment=params.yaml"]
+            command.append(f"overlay={overlay}")
+            done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=True)
+            return done.stdout + done.stderr
+
+        before = children()
+        printed = snakemake("large.yaml", "-n", "--quiet", "rules")
+        planned = children() - before
+        snakemake("small.yaml", "--cores", "2")
+        began = time.monotonic()
+        assert "Nothing to be done" in snakemake("small.yaml", "--cores", "2")
+        idle = time.monotonic() - began
+    jobs = next(int(line.split()[1]) for line in printed.splitlines() if line.startswith("total"))
+    return jobs, planned, idle

@@ -1,0 +1,159 @@
+"""Modes of computing: what each of them changes, and what none may."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+import torch
+from test_training import CPU, OPTIONS, SCHEME, SETTINGS, THREAT, data, network  # noqa: F401 (a fixture)
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from robust_distillation import methods, models
+from robust_distillation.attacks.core import maximise
+from robust_distillation.models.checkpoint import build_model, weights_digest
+from robust_distillation.models.frozen import frozen
+from robust_distillation.models.output import output
+from robust_distillation.precision import LOW, PAYS, is_compiled, prepared
+from robust_distillation.teachers.live import LiveTeacher
+from robust_distillation.training.loop import Trainer, batches, method_state, train
+
+FAST = ("fp32", "bf16-inner", "bf16")
+SMALL = {
+    "convnet": {}, "resnet": {"width": 4}, "preact_resnet": {"width": 4}, "mobilenet_v2": {},
+    "wide_resnet": {"depth": 10, "width": 1}, "dm_wide_resnet": {"depth": 10, "width": 1},
+}  # fmt: skip
+OWN = [name for name in models.names() if name != "robustbench"]  # that one needs a package of its own
+
+
+def built(name: str):
+    return build_model({"name": name, **SMALL[name]}, (3, 32, 32), 10)
+
+
+@pytest.fixture
+def x():
+    return torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def convolved_in(model, x) -> torch.dtype:
+    """The type of what the model's first convolution answers."""
+    found = []
+    first = next(module for module in model.modules() if isinstance(module, torch.nn.Conv2d))
+    with first.register_forward_hook(lambda _, __, answer: found.append(answer.dtype)):
+        model(x)
+    return found[0]
+
+
+@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("precision", FAST)
+def test_every_network_answers_nearly_the_same(precision, name, x):
+    expected = output(built(name).eval(), x)
+    model = prepared(built(name).eval(), precision, trained=True)
+    found = output(model, x)
+    off = 2e-4 if precision in ("fp32", "bf16-inner") else 0.1
+    for known, ours in zip(expected, found, strict=True):
+        assert ours.dtype == torch.float32
+        assert (ours - known).norm() < off * known.norm()
+    assert model.state_dict().keys() == built(name).state_dict().keys()
+
+
+@pytest.mark.parametrize("precision", FAST)
+def test_passes_that_run_in_bfloat16_are_those_named(precision, x):
+    model = prepared(network(4, 1), precision, trained=True)
+    x = x[:, :1, :8, :8]
+    assert (convolved_in(model, x) == torch.bfloat16) == ("trained" in LOW.get(precision, ()))
+    with frozen(model):
+        assert (convolved_in(model, x) == torch.bfloat16) == ("borrowed" in LOW.get(precision, ()))
+
+
+@pytest.mark.parametrize("precision", FAST)
+def test_what_is_not_trained_answers_in_fp32(precision, x):
+    model = prepared(network(4, 1), precision)
+    with frozen(model):
+        assert convolved_in(model, x[:, :1, :8, :8]) == torch.float32
+
+
+def test_exact_changes_nothing():
+    model = network(4, 1)
+    assert prepared(model, "exact", trained=True) is model
+    assert "features" not in vars(model)
+    assert all(parameter.is_contiguous() for parameter in model.parameters())
+
+
+@pytest.fixture
+def traced(monkeypatch):
+    """torch.compile as far as tracing: which graphs there are is known, and none becomes machine code."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager", fullgraph=True))
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    yield lambda: torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    torch._dynamo.reset()
+
+
+def steps(model, *batches):
+    for x in batches:
+        model.train()
+        attacked = maximise(model, x, lambda logits: logits.sum(1), THREAT, steps=2, step_size=0.01, start="zero")
+        output(model, attacked).logits.sum().backward()
+        output(model, x).logits.sum().backward()
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_step_takes_two_whole_graphs(name, x, traced):
+    """One for the image's gradient, one for the weights'."""
+    steps(prepared(built(name), "bf16", trained=True, compiled=True), x[:2], x[2:])
+    assert traced() == 2
+
+
+def test_the_last_batch_of_an_epoch_has_graphs_of_its_own(x, traced):
+    steps(prepared(built("convnet"), "fp32", trained=True, compiled=True), x, x[:3], x, x[:3])
+    assert traced() == 4
+
+
+class Syncs(TorchDispatchMode):
+    """Operations that make the host wait for what a device computed."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, called, types, given=(), named=None):
+        if called._schema.name in ("aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::masked_select"):
+            self.found.append(called._schema.name)
+        return called(*given, **(named or {}))
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_no_step_waits_for_the_device(name, data):  # noqa: F811
+    method, model = methods.get(name)(**OPTIONS.get(name, {})), network(4, 1)
+    width = 16 if method.needs.teacher_features else 0
+    state, teacher = method_state(method, data, model, width, 0), LiveTeacher(network(8, 2).eval())
+    trainer = Trainer(model, method, SETTINGS, THREAT, 0, state, teacher)
+    batch = next(batches(data, SCHEME, SETTINGS, 0, 1, CPU))
+    trainer.step(*batch, 1, 0)
+    with Syncs() as syncs:
+        trainer.step(*batch, 1, 1)
+    assert syncs.found == []
+
+
+def test_a_compiled_training_repeats_itself_and_goes_as_the_eager_one(data):  # noqa: F811
+    def trained(**options):
+        model = prepared(network(4, 1), "fp32", trained=True, **options)
+        trainer = Trainer(model, methods.get("sat")(), SETTINGS, THREAT, 0)
+        return weights_digest(model.state_dict()), train(trainer, data.first(64), data.first(32), SCHEME, CPU), trainer
+
+    _, first, one = trained(compiled=True)
+    _, second, two = trained(compiled=True)
+    _, eager, _ = trained()
+    assert weights_digest(one.model.state_dict()) == weights_digest(two.model.state_dict())
+    assert first.counts.metrics == second.counts.metrics
+    for ours, known in zip(first.counts.metrics, eager.counts.metrics, strict=True):
+        assert ours["loss"] == pytest.approx(known["loss"], rel=1e-3)
+
+
+def test_a_training_is_compiled_where_that_pays():
+    assert not is_compiled(None, "exact", 1e30, CPU)
+    assert not is_compiled(None, "fp32", PAYS["cpu"] / 2, CPU)
+    assert is_compiled(None, "fp32", 2 * PAYS["cpu"], CPU)
+    assert not is_compiled(False, "bf16", 1e30, CPU)
+    assert is_compiled(True, "bf16", 1, CPU)
