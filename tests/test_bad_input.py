@@ -298,6 +298,7 @@ IMPOSSIBLE_VALUES = [
         "100 images of the test",
         lines=2,
     ),
+    case("search", put("evaluation", "search", "fp16"), "evaluation.search:", "'fp16'", "Allowed: bf16, fp32"),
     case("block-size", put("evaluation", "block_size", 0), "evaluation.block_size:", "equal to 1", "found 0"),
     case("jobs", put("evaluation", "jobs", 0), "evaluation.jobs:", "equal to 1", "found 0"),
     case("threads", put("compute", {"threads": 0}), "compute.threads:", "equal to 1", "found 0"),

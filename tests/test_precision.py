@@ -10,8 +10,12 @@ from test_training import CPU, OPTIONS, SCHEME, SETTINGS, THREAT, data, network 
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from robust_distillation import methods, models
+from robust_distillation.attacks import fgsm
 from robust_distillation.attacks.core import maximise
-from robust_distillation.models.checkpoint import build_model, weights_digest
+from robust_distillation.config import load
+from robust_distillation.evaluation import attack
+from robust_distillation.evaluation.blocks import blocks
+from robust_distillation.models.checkpoint import build_model, save_checkpoint, weights_digest
 from robust_distillation.models.frozen import frozen
 from robust_distillation.models.output import output
 from robust_distillation.precision import LOW, PAYS, is_compiled, prepared
@@ -71,6 +75,38 @@ def test_what_is_not_trained_answers_in_fp32(precision, x):
     model = prepared(network(4, 1), precision)
     with frozen(model):
         assert convolved_in(model, x[:, :1, :8, :8]) == torch.float32
+
+
+def test_a_search_in_bfloat16_is_judged_in_fp32(data, tmp_path, monkeypatch):  # noqa: F811
+    about = {"shape": list(data.info.shape), "classes": list(data.info.classes)}
+    path = tmp_path / "best.safetensors"
+    save_checkpoint(
+        path, network(4, 1).state_dict(), {"architecture": {"name": "convnet", "width": 4}, "dataset": about}
+    )
+    attacked, asked = [], []
+    real, judged = fgsm.attack, attack.predict
+
+    def spied(model, x, *given):
+        with frozen(model):
+            attacked.append(convolved_in(model, x))
+        return real(model, x, *given)
+
+    monkeypatch.setattr(fgsm, "attack", spied)
+    monkeypatch.setattr(attack, "predict", lambda model, x: asked.append(convolved_in(model, x)) or judged(model, x))
+    todo = blocks(20, 20, 0)
+    found = {
+        search: attack.attack_run({"best": path}, data, todo, ["fgsm"], THREAT, CPU, search=search)
+        for search in ("fp32", "bf16")
+    }
+    assert attacked == [torch.float32, torch.bfloat16]
+    assert set(asked) == {torch.float32}
+    assert found["bf16"]["prediction"].equals(found["fp32"]["prediction"])
+
+
+def test_tables_say_that_the_search_was_in_bfloat16(tmp_path):
+    (tmp_path / "bf16.yaml").write_text("evaluation: {search: bf16}")
+    assert load("params.yaml", str(tmp_path / "bf16.yaml")).matrix()["threat"].endswith("attacks searched in bfloat16")
+    assert "bfloat16" not in load("params.yaml").matrix()["threat"]
 
 
 def test_exact_changes_nothing():

@@ -62,7 +62,7 @@ def attack(model: str, shard: str | None, path: str, overlay: str | None) -> Non
             return
         outcomes = attack_run(
             chosen.checkpoints, split_of(experiment, "test"), todo, evaluation.attacks, experiment.threat_model, device,
-            surrogate, work, experiment.compute.precision,
+            surrogate, work, experiment.compute.precision, evaluation.search,
         )  # fmt: skip
         write_outcomes(output, outcomes.assign(**chosen.keys))
         recorder.write(layout.record(output), inputs, [output], work)

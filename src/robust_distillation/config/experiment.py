@@ -254,7 +254,7 @@ class Experiment:
         training = next(iter(self.recipes.values())).training
         return {
             "experiment": self.name,
-            "threat": self.matrix()["threat"],
+            "threat": self._threat,
             "images": self.size("validation"),
             "epochs": self.file.tuning.training.get("epochs", training.epochs),
         }
@@ -318,12 +318,16 @@ class Experiment:
             "seed": self.evaluation.seed,
         }
 
+    @property
+    def _threat(self) -> str:
+        return f"{self.threat_model.norm} eps {self.threat_model.eps:.4g}"
+
     def matrix(self) -> dict[str, Any]:
         """What a table needs to know to head it and to order its rows."""
         return {
             "experiment": self.name,
             "protocol": self.file.protocol,
-            "threat": f"{self.threat_model.norm} eps {self.threat_model.eps:.4g}",
+            "threat": self._threat + (", attacks searched in bfloat16" if self.evaluation.search == "bf16" else ""),
             "pairs": self.pairs,
             "methods": list(self.methods),
             "checkpoints": self.evaluation.checkpoints,

@@ -179,6 +179,11 @@ class Evaluation(Settings):
     checkpoints: list[Checkpoint] = Field(["best", "last"], min_length=1)
     block_size: Positive = Field(100, description="images attacked together under one seed")
     seed: Seed = 0
+    search: Literal["fp32", "bf16"] = Field(
+        "fp32",
+        description="in what attacks look for adversarial images; whether the model holds is decided in fp32, so "
+        "bf16 can miss some: every table says so",
+    )
     jobs: Positive = Field(1, description="jobs that share the blocks of one run")
 
 

@@ -18,8 +18,8 @@ from robust_distillation.data.dataset import Dataset
 from robust_distillation.evaluation.blocks import Block
 from robust_distillation.files import canonical
 from robust_distillation.memory import in_halves
-from robust_distillation.models.checkpoint import read_checkpoint, weights_digest
-from robust_distillation.precision import EXACT, loaded
+from robust_distillation.models.checkpoint import load_model, read_checkpoint, weights_digest
+from robust_distillation.precision import EXACT, loaded, prepared
 from robust_distillation.resume import Work
 
 log = logging.getLogger(__name__)
@@ -35,9 +35,11 @@ def attack_run(
     surrogate: nn.Module | None = None,
     work: Work | None = None,
     precision: str = EXACT,
+    search: str = "fp32",
 ) -> pd.DataFrame:
     """The outcomes of all `checkpoints` (name to file), attacked once where their weights are equal. Attacks named
-    transfer_... are crafted on `surrogate`. work: what is done is saved there, an attack on a block at a time."""
+    transfer_... are crafted on `surrogate`. search: where it is `bf16`, all others run on the network in bfloat16.
+    work: what is done is saved there, an attack on a block at a time."""
     found: dict[str, pd.DataFrame] = {}
     frames = []
     saved = work and work.load()
@@ -56,10 +58,13 @@ def attack_run(
         weights = weights_digest(read_checkpoint(path)[0])
         if weights not in found:
             model = loaded(path, precision, device)
+            attacked = prepared(load_model(path).to(device), "bf16", trained=True) if search == "bf16" else model
             parts = []
             for block in todo:
                 known = done.setdefault(f"{weights} {block.number}", {})
-                parts.append(attack_block(model, data, block, names, threat, device, surrogate, known, save_if_due))
+                parts.append(
+                    attack_block(model, data, block, names, threat, device, surrogate, known, save_if_due, attacked)
+                )
                 log.info("%s: attacked images %d to %d, seed %d", checkpoint, block.start, block.stop - 1, block.seed)
             found[weights] = pd.concat(parts, ignore_index=True)
         frames.append(found[weights].assign(checkpoint=checkpoint))
@@ -76,11 +81,13 @@ def attack_block(
     surrogate: nn.Module | None = None,
     known: dict[str, list[bool]] | None = None,
     between: Callable[[], None] = lambda: None,
+    searched: nn.Module | None = None,
 ) -> pd.DataFrame:
     """One row per image: index, label, prediction, block, attack_seed, and per attack whether it held.
 
     Held means that both the clean and the attacked prediction are right. known: attacks in there are not made again,
-    those that are made come in; `between` is called after each of these.
+    those that are made come in; `between` is called after each of these. searched: where the attacks look for x', the
+    model itself in another precision; whether x' holds is asked of `model`.
     """
     known = {} if known is None else known
     part = slice(block.start, block.stop)
@@ -95,7 +102,7 @@ def attack_block(
     }
     for name in names:
         if name not in known:
-            attacked = surrogate if name.startswith(ON_SURROGATE) else model
+            attacked = surrogate if name.startswith(ON_SURROGATE) else searched or model
             attack = attacks.registry.module(name.removeprefix(ON_SURROGATE)).attack
             adversarial = attack(attacked, x, labels, threat, block.seed)
             held = (prediction == labels) & (predict(model, adversarial) == labels)
