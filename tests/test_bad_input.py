@@ -180,7 +180,7 @@ UNKNOWN_KEYS = [
         put("compute", {"threds": 2}),
         "compute.threds:",
         "Did you mean 'threads'?",
-        "compiled, device, jobs_per_gpu, precision",
+        "compile, device, jobs_per_gpu, precision",
     ),
     case("teacher", put("teachers", "wide", "widht", 3), "teachers.wide.widht:", "Did you mean 'width'?", "trained_by"),
     case(
@@ -317,7 +317,7 @@ IMPOSSIBLE_VALUES = [
     case("device-number", put("compute", {"device": "cuda:x"}), "compute.device:", "'cuda:x'", "cuda:N"),
     case("device-arabic-digit", put("compute", {"device": "cuda:\u0663"}), "compute.device:", "cuda:N"),
     case("precision", put("compute", {"precision": "fp16"}), "compute.precision:", "'fp16'", "Allowed:", "exact"),
-    case("compiled", put("compute", {"compiled": True}), "compute.compiled:", "exact", "choose another"),
+    case("compile", put("compute", {"compile": True}), "compute.compile:", "exact", "choose another"),
     case("protocol", put("protocol", "oficial"), "protocol:", "'oficial'", "Allowed:", "controlled"),
     case("kl-scale", put("training", "kl_scale", "summ"), "training.kl_scale:", "Did you mean 'sum'?", "mean, sum"),
     case(

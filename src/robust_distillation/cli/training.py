@@ -158,7 +158,7 @@ def train(
     group, precision = joined(device), experiment.compute.precision
     architecture = settings["architecture"]
     flops = training_flops(experiment, recipe, architecture, teacher if needs.teacher else None)
-    compiled = is_compiled(experiment.compute.compiled, precision, flops, device)
+    compiled = is_compiled(experiment.compute.compile, precision, flops, device)
     trainer = trainer_of(
         settings, recipe.training, recipe.method.settings, experiment.threat_model, data, device,
         lessons and lessons.teacher, lessons.features if lessons else 0, group, precision, compiled,

@@ -205,7 +205,7 @@ class Experiment:
     @property
     def _answering(self) -> dict[str, Any]:
         """How a network computes that is not trained."""
-        return self.compute.model_dump(exclude={"compiled"})
+        return self.compute.model_dump(exclude={"compile"})
 
     def _trained(self, recipe: Recipe, architecture: dict, seed: int) -> dict[str, Any]:
         return {

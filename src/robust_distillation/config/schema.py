@@ -154,7 +154,7 @@ class Compute(Settings):
         description="exact: fp32, eager, NCHW; fp32: channels-last, and compiled where that pays; bf16-inner: the "
         "same, and what a network in training computes for its inner maximisation is in bfloat16; bf16: all it does",
     )
-    compiled: bool | None = Field(
+    compile: bool | None = Field(
         None, description="whether trainings go through torch.compile; where left out, if they are long enough to pay"
     )
     threads: Positive = Field(1, description="torch threads of each job; more cores run more jobs")
@@ -164,12 +164,12 @@ class Compute(Settings):
         300, gt=0, exclude=True, description="seconds between two saved states of a job; in no record: it moves nothing"
     )
 
-    @field_validator("compiled")
+    @field_validator("compile")
     @classmethod
-    def _not_exact(cls, compiled: bool | None, given: ValidationInfo) -> bool | None:
-        if compiled and given.data.get("precision") == "exact":
+    def _not_exact(cls, compile: bool | None, given: ValidationInfo) -> bool | None:
+        if compile and given.data.get("precision") == "exact":
             raise ValueError("precision: exact is eager; choose another")
-        return compiled
+        return compile
 
 
 class Evaluation(Settings):
