@@ -68,14 +68,14 @@ def reading(repeats: int) -> tuple[float, float, float, int]:
         code = (
             "import resource, sys, time, torch; from pathlib import Path; from statistics import median\n"
             "from robust_distillation.cache.store import CachedValues\n"
-            "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
-            "before, began = peak(), time.process_time()\n"
+            "held = lambda: int(Path('/proc/self/statm').read_text().split()[1]) * resource.getpagesize() / 1e6\n"
+            "before, began = held(), time.process_time()\n"
             "cache = CachedValues(sys.argv[1], {'of': 'the benchmark'})\n"
             "opened, found = time.process_time() - began, []\n"
             f"for _ in range(100 * {repeats}):\n"
             f"    index, views = torch.randint(50000, ({BATCH},)), torch.randint({len(SCHEME)}, ({BATCH},))\n"
             "    began = time.process_time(); cache(index, views); found.append(time.process_time() - began)\n"
-            "print(median(found), opened, peak() - before)\n"
+            "print(median(found), opened, held() - before)\n"
         )
         command = [sys.executable, "-c", code, f"{folder}/logits.npy"]
         printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -111,8 +111,8 @@ def autoattack(repeats: int) -> tuple[dict[str, tuple[float, float]], int, int]:
         labels = plain(x).argmax(1)  # so all are right, and in so small a ball most stay right
 
     def run(model: nn.Module, attack: str) -> torch.Tensor:
-        reference = AutoAttack(model, norm="Linf", eps=0.1 / 255, seed=0, version="custom", attacks_to_run=[attack])
-        rounds = STANDARD[attack][1]
+        reference = AutoAttack(model, norm="Linf", eps=0.1 / 255, seed=0, version="custom", attacks=[attack])
+        rounds, reference.apgd.n_restarts = STANDARD[attack][1], 1
         reference.apgd.n_iter = reference.apgd_targeted.n_iter = reference.fab.n_iter = rounds
         reference.apgd_targeted.n_target_classes = reference.fab.n_target_classes = 1
         reference.square.n_queries = rounds
