@@ -20,7 +20,7 @@ import torch
 from steps import BATCH, SCHEME
 from tabulate import tabulate
 
-from robust_distillation.provenance.record import _processor
+from robust_distillation.provenance.record import processor
 
 PAGE = Path(__file__).resolve().parent.parent / "docs/performance.md"
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
@@ -106,7 +106,7 @@ def measured(repeats: int) -> str:
     minutes = (time.monotonic() - began) / 60
     return "\n\n".join(
         (
-            f"{_processor()}, one core; {packages}; batches of {BATCH}; medians of {repeats}; {minutes:.0f} minutes.",
+            f"{processor()}, one core; {packages}; batches of {BATCH}; medians of {repeats}; {minutes:.0f} minutes.",
             tabulate(rows, headers=["what", "asked for", "found"], tablefmt="github", disable_numparse=True),
             "CPU seconds of a step, and of the first one, in which the compiler works:",
             tabulate(seconds, headers=["step", "s", "first, s"], tablefmt="github", disable_numparse=True),

@@ -152,6 +152,16 @@ def test_two_processes_do_not_work_on_the_same(tmp_path, caplog):
     assert not (tmp_path / "x").exists()
 
 
+def test_a_second_ctrl_c_does_not_wait(tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), Work(tmp_path, {}, 300) as work:  # noqa: PT012
+        os.kill(os.getpid(), signal.SIGINT)
+        assert work.due()
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_where_the_file_system_has_no_locks_the_work_goes_on(tmp_path, monkeypatch, caplog):
     def none(*_):
         raise OSError("no locks here")

@@ -15,7 +15,7 @@ from robust_distillation.models.checkpoint import load_model
 
 EXACT = "exact"
 LOW = {"bf16-inner": ("borrowed",), "bf16": ("borrowed", "trained")}  # which passes run in bfloat16
-# From so many FLOPs on, a training pays for its compiler: minutes on a processor, at what each usually sustains.
+# From so many FLOPs on, a training pays for its compiler, which works for a minute or two. On a GPU: not measured.
 PAYS = {"cpu": 1e14, "cuda": 1e17}
 GRAPHS = 64  # of one network: a graph for each of trained, borrowed and asked, and each size of batch
 
@@ -50,6 +50,6 @@ def loaded(path: str | Path, precision: str, device: torch.device) -> nn.Module:
     return prepared(load_model(path).to(device), precision)
 
 
-def is_compiled(chosen: bool | None, precision: str, flops: float, device: torch.device) -> bool:
-    """Whether a training of so many FLOPs is compiled. chosen: what the params say; by rule where they say nothing."""
-    return flops >= PAYS[device.type] if chosen is None and precision != EXACT else bool(chosen)
+def pays(flops: float, device: torch.device) -> bool:
+    """Whether compiling a training of so many FLOPs takes less than it saves."""
+    return flops >= PAYS[device.type]

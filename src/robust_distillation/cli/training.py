@@ -140,7 +140,7 @@ def train(
     from robust_distillation.compute import device_of
     from robust_distillation.data.prepared import scheme_of, split_of
     from robust_distillation.files import sha256
-    from robust_distillation.precision import is_compiled
+    from robust_distillation.precision import EXACT, pays
     from robust_distillation.reporting.cost import training as training_flops
     from robust_distillation.training.parallel import joined
     from robust_distillation.training.run import train_to_files, trainer_of, tune_to_file
@@ -155,10 +155,11 @@ def train(
 
         lessons = teaching(experiment, teacher, needs, data, device)
         inputs |= lessons.files
-    group, precision = joined(device), experiment.compute.precision
-    architecture = settings["architecture"]
-    flops = training_flops(experiment, recipe, architecture, teacher if needs.teacher else None)
-    compiled = is_compiled(experiment.compute.compile, precision, flops, device)
+    group, precision, compiled = joined(device), experiment.compute.precision, experiment.compute.compile
+    if compiled is None:
+        compiled = precision != EXACT and pays(
+            training_flops(experiment, recipe, settings["architecture"], teacher), device
+        )
     trainer = trainer_of(
         settings, recipe.training, recipe.method.settings, experiment.threat_model, data, device,
         lessons and lessons.teacher, lessons.features if lessons else 0, group, precision, compiled,

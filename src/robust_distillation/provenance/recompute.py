@@ -60,17 +60,9 @@ def recomputed(experiment: Experiment, count: int, seed: int) -> Iterator[Recomp
         for model in cell.models(experiment):
             files = {cell.checkpoint: model.checkpoints[cell.checkpoint]}
             again = attack_run(
-                files,
-                data,
-                todo,
-                attacks,
-                experiment.threat_model,
-                device,
-                surrogate,
-                None,
-                precision,
-                evaluation.search,
-            )
+                files, data, todo, attacks, experiment.threat_model, device,
+                surrogate, None, precision, evaluation.search,
+            )  # fmt: skip
             stored = read_outcomes([layout.outcomes(model.folder)])
             stored = stored[stored["checkpoint"] == cell.checkpoint]
             merged = again.merge(stored, on="index", suffixes=("_again", ""))

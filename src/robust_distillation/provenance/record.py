@@ -114,10 +114,10 @@ def _versions() -> dict[str, str]:
 def _hardware() -> dict[str, Any]:
     torch = sys.modules.get("torch")  # a step that computed nothing with it has no GPU to tell of
     gpu = torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None
-    return {"machine": platform.machine(), "cpu": _processor(), "cores": os.cpu_count(), "gpu": gpu}
+    return {"machine": platform.machine(), "cpu": processor(), "cores": os.cpu_count(), "gpu": gpu}
 
 
-def _processor() -> str:
+def processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
