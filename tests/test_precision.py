@@ -194,6 +194,14 @@ def test_a_compiled_training_repeats_itself_and_goes_as_the_eager_one(data):  # 
         assert ours["loss"] == pytest.approx(known["loss"], rel=1e-3)
 
 
+def test_looks_for_best_take_no_graphs(data, traced):  # noqa: F811
+    """Images that fall drop out of them, at every look others."""
+    model = prepared(network(4, 1), "fp32", trained=True, compiled=True)
+    trainer = Trainer(model, methods.get("sat")(), SETTINGS.model_copy(update={"epochs": 3}), THREAT, 0)
+    train(trainer, data.first(2 * SETTINGS.batch_size), data.first(50), SCHEME, CPU)
+    assert traced() == 2
+
+
 def test_long_trainings_pay_for_their_compiler():
     assert not pays(PAYS["cpu"] / 2, CPU)
     assert pays(2 * PAYS["cpu"], CPU)

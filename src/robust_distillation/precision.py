@@ -6,6 +6,7 @@ none. Borrowed weights ask for no gradient themselves (see `models.frozen`), whi
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
@@ -48,6 +49,11 @@ def prepared(model: nn.Module, precision: str, *, trained: bool = False, compile
 def loaded(path: str | Path, precision: str, device: torch.device) -> nn.Module:
     """A checkpoint's model, to ask and to attack."""
     return prepared(load_model(path).to(device), precision)
+
+
+def eager() -> AbstractContextManager[None]:
+    """In here what is compiled computes as if it were not."""
+    return torch.compiler.set_stance("force_eager")
 
 
 def pays(flops: float, device: torch.device) -> bool:

@@ -1,0 +1,119 @@
+"""What a faster mode does to a student's robustness: the same students, of one teacher and its cache, trained in each
+mode and judged alike, in `exact`; and what AutoAttack's search in bfloat16 misses of them.
+
+    python benchmarks/modes.py params.yaml --seeds 5
+
+The experiment's teacher and cache are made by the workflow where they are missing. Results are printed as they come, a
+line of JSON for each student, then as tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import stats
+from tabulate import tabulate
+
+from robust_distillation.cache.teaching import teaching, weights_of
+from robust_distillation.config import Experiment, Run, load
+from robust_distillation.data.prepared import scheme_of, split_of
+from robust_distillation.evaluation.attack import attack_run
+from robust_distillation.evaluation.blocks import blocks
+from robust_distillation.layout import Layout
+from robust_distillation.training.run import train_to_files, trainer_of
+
+MODES = {"exact": False, "fp32": True, "bf16-inner": True, "bf16": True}  # compiled where it may be
+METHOD, ATTACK = "rslad", "autoattack"
+
+
+def made(path: str, experiment: Experiment, teacher: str) -> None:
+    """The teacher and its cached logits."""
+    wanted = [weights_of(experiment, teacher), Layout(experiment.name).cache(teacher, "logits")]
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--quiet", "all", "--config", f"experiment={path}"]
+    subprocess.run([*command, "--", *map(str, wanted)], check=True)
+
+
+def trained(experiment: Experiment, run: Run, mode: str, folder: Path) -> None:
+    device, data = torch.device("cpu"), split_of(experiment, "train")
+    recipe = experiment.recipes[run.method, run.student]
+    settings = experiment.student_settings(run, recipe)
+    lessons = teaching(experiment, run.teacher, recipe.method.needs, data, device)
+    trainer = trainer_of(
+        settings, recipe.training, recipe.method.settings, experiment.threat_model, data, device,
+        lessons.teacher, lessons.features, precision=mode, compiled=MODES[mode],
+    )  # fmt: skip
+    train_to_files(
+        folder, settings, trainer, data, split_of(experiment, "validation"), scheme_of(experiment), device, {}
+    )
+
+
+def held(experiment: Experiment, folder: Path, images: int, search: str) -> tuple[np.ndarray, np.ndarray]:
+    """Booleans [images] of the student's last checkpoint, judged in fp32: right as they are, and under AutoAttack."""
+    todo = blocks(images, experiment.evaluation.block_size, experiment.evaluation.seed)
+    found = attack_run(
+        {"last": folder / "last.safetensors"}, split_of(experiment, "test"), todo, [ATTACK], experiment.threat_model,
+        torch.device("cpu"), search=search,
+    )  # fmt: skip
+    return (found["label"] == found["prediction"]).to_numpy(), found[ATTACK].to_numpy()
+
+
+def spread(values: list[float]) -> str:
+    return f"{100 * np.mean(values):.2f} ± {100 * np.std(values, ddof=1):.2f}"
+
+
+def difference(mode: list[float], exact: list[float]) -> str:
+    """Of the means, in points, with the half width of its 95 % interval by Student's t over the seeds, paired."""
+    apart = 100 * (np.array(mode) - np.array(exact))
+    half = stats.t.ppf(0.975, len(apart) - 1) * apart.std(ddof=1) / len(apart) ** 0.5
+    return f"{apart.mean():+.2f} ± {half:.2f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiment")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--images", type=int, help="test images to attack; the experiment's if left out")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    experiment = load(options.experiment)
+    teacher, student = next(iter(experiment.teachers)), next(iter(experiment.students))
+    images = options.images or experiment.test_images
+    made(options.experiment, experiment, teacher)
+    clean: dict[str, list[float]] = {mode: [] for mode in MODES}
+    robust: dict[str, list[float]] = {mode: [] for mode in MODES}
+    missed, found = [], []  # by the search in bfloat16 and not by fp32's, and the other way round
+    for seed in range(options.seeds):
+        for mode in MODES:
+            with tempfile.TemporaryDirectory() as folder:
+                trained(experiment, Run(teacher, student, METHOD, seed), mode, Path(folder))
+                right, holds = held(experiment, Path(folder), images, "fp32")
+                line = {"seed": seed, "mode": mode, "clean": right.mean(), "robust": holds.mean()}
+                if mode == "exact":
+                    _, seen = held(experiment, Path(folder), images, "bf16")
+                    missed.append(int((seen & ~holds).sum()))
+                    found.append(int((holds & ~seen).sum()))
+                    line |= {"missed": missed[-1], "found": found[-1]}
+            clean[mode].append(right.mean())
+            robust[mode].append(holds.mean())
+            print(json.dumps(line), flush=True)
+    rows = [
+        (f"`{mode}`", spread(clean[mode]), spread(robust[mode]), difference(robust[mode], robust["exact"]))
+        for mode in MODES
+    ]
+    print(f"\n{experiment.name}: {METHOD}, {options.seeds} seeds, last checkpoint, {images} test images\n")
+    print(tabulate(rows, ["mode", "clean", "AutoAttack", "difference from exact"], "github", disable_numparse=True))
+    print(
+        f"\nAutoAttack's search in bfloat16, {options.seeds} `exact` students: of {options.seeds * images} images "
+        f"{sum(missed)} held that fall in fp32, and {sum(found)} fell that hold in fp32."
+    )
+
+
+if __name__ == "__main__":
+    main()
