@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from conftest import REPOSITORY, WORKFLOW, environment
 from ruamel.yaml import YAML
 
 from robust_distillation.config import ITSELF, Experiment, load
+from robust_distillation.reporting import jobs as planned
 from robust_distillation.reporting import tables
-from robust_distillation.reporting.plan import jobs
 from robust_distillation.training.schedule import learning_rate, looked_at, looks
 
 EXPERIMENTS = [REPOSITORY / "params.yaml", *sorted((REPOSITORY / "experiments").glob("*.yaml"))]
@@ -183,6 +184,22 @@ def by_step(rules: dict[str, int]) -> dict[str, int]:
     return {step: count for step, count in counted.items() if count}
 
 
+def drawn(tree: Path, *config: str) -> Counter[tuple[str, str]]:
+    """How often a job of one step waits for one of another in the graph that Snakemake draws, but for the tables."""
+    command = [sys.executable, "-m", "snakemake", "--dag", "dot", "--config", *config]
+    result = subprocess.run(command, cwd=tree, env=environment(tree), capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    step = {rule: name for name, rules in STEPS.items() for rule in rules}
+    rules = dict(re.findall(r'^\t(\d+)\[label = "(\w+)', result.stdout, re.MULTILINE))
+    pairs = [[step.get(rules[end]) for end in pair] for pair in re.findall(r"^\t(\d+) -> (\d+)", result.stdout, re.M)]
+    return Counter((before, after) for before, after in pairs if after not in (None, planned.TABLES))
+
+
+def waits(jobs: dict[str, planned.Job]) -> Counter[tuple[str, str]]:
+    pairs = [(jobs[need].step, job.step) for job in jobs.values() for need in job.needs if job.step != planned.TABLES]
+    return Counter(pairs)
+
+
 def test_totals_are_known_for_every_experiment():
     assert {path.stem for path in EXPERIMENTS} == set(TOTALS)
 
@@ -197,7 +214,7 @@ def test_dry_run_without_data_shows_every_job(path, without_data, monkeypatch):
     assert dry_run(without_data, f"experiment={file}") == expected
     monkeypatch.chdir(without_data)
     experiment = load(file)
-    assert jobs(experiment) == by_step(expected)
+    assert planned.by_step(planned.jobs_of(experiment), lambda _: 1) == by_step(expected)
     runs = {(run.teacher, run.student, run.method, run.seed) for run in experiment.runs}
     assert runs == {tuple(run.values()) for run in runs_of(parsed(path))}
 
@@ -209,7 +226,9 @@ def test_dry_run_of_shared_attacks_shows_every_job(without_data, monkeypatch):
     assert (expected["attack"], expected["merge_outcomes"]) == (50, 25)  # 300 images are two blocks
     assert dry_run(without_data, "experiment=params.yaml", "overlay=sharded.yaml") == expected
     monkeypatch.chdir(without_data)
-    assert jobs(load("params.yaml", "sharded.yaml")) == by_step(expected)
+    found = planned.jobs_of(load("params.yaml", "sharded.yaml"))
+    assert planned.by_step(found, lambda _: 1) == by_step(expected)
+    assert waits(found) == drawn(without_data, "experiment=params.yaml", "overlay=sharded.yaml")
 
 
 # The official protocol

@@ -20,6 +20,8 @@ from robust_distillation.models.checkpoint import build_model
 from robust_distillation.models.flops import parameter_bytes
 from robust_distillation.models.output import Output, output
 from robust_distillation.reporting import cost
+from robust_distillation.reporting.jobs import by_step, jobs_of
+from robust_distillation.reporting.jobs import written as written_by
 from robust_distillation.reporting.plan import describe
 from robust_distillation.teachers.live import LiveTeacher
 from robust_distillation.training.loop import Trainer
@@ -58,10 +60,15 @@ def official(folder: Path, **changes: Any) -> Experiment:
     return written(folder, raw | changes)
 
 
+def flops_of(experiment: Experiment) -> dict[str, float]:
+    """Of the steps that compute."""
+    return {step: flops for step, flops in by_step(jobs_of(experiment), lambda job: job.flops).items() if flops}
+
+
 def per_image(experiment: Experiment, method: str, f: float = RESNET_F) -> float:
     """FLOPs of one image in one training step, without the looks for `best`; f: of the student's forward pass."""
     recipe = experiment.recipes[method, "resnet18"]
-    whole = cost.training(experiment, recipe, experiment.students["resnet18"], "wide")
+    whole = cost.flops(cost.training(experiment, recipe, experiment.students["resnet18"], "wide"))
     steps = {"apgd": 10, "pgd10": 10, "pgd_trades": 20}[recipe.training.selection.by]
     looking = looks(recipe.training) * 10_000 * (2 * steps + 2) * f
     return (whole - looking) / recipe.training.epochs / 50_000
@@ -97,9 +104,10 @@ def test_training_costs_its_forward_passes(method, forwards, teachers, tmp_path)
 def test_looks_for_best_are_paid_on_the_images_it_is_chosen_on(tmp_path):
     """20 steps of 2 f on each of 10,000 test images, and the predictions on x and x'."""
     experiment = official(tmp_path, training={"milestones": []})
-    wide = cost.training(experiment, experiment.recipes["rslad", "resnet18"], experiment.students["resnet18"], "wide")
+    student = experiment.students["resnet18"]
+    wide = cost.flops(cost.training(experiment, experiment.recipes["rslad", "resnet18"], student, "wide"))
     few = official(tmp_path, training={"milestones": [], "selection": {"every": 300, "every_epoch_after": None}})
-    less = cost.training(few, few.recipes["rslad", "resnet18"], few.students["resnet18"], "wide")
+    less = cost.flops(cost.training(few, few.recipes["rslad", "resnet18"], student, "wide"))
     assert wide - less == pytest.approx(95 * 10_000 * 42 * RESNET_F, rel=0.002)
 
 
@@ -168,33 +176,34 @@ def test_attacks_cost_their_passes(tmp_path):
     """20 steps of 2 f and a last look. AutoAttack where it goes to its end: APGD-CE 100 steps, APGD-T and FAB-T 100 for
     each of 9 classes, FAB's at 3 f, Square 5,000 queries; on half of the images."""
     autoattack = 2 * 100 + 9 * 2 * 100 + 9 * 3 * 100 + 5000
-    assert cost.ATTACKS["autoattack"] == autoattack
+    assert sum(count * cost.FORWARDS[kind] for kind, count in cost.ATTACKS["autoattack"].items()) == autoattack
     evaluation = {"attacks": ["fgsm", "pgd20", "pgd_sat", "cw", "square", "autoattack"], "images": 700}
     experiment = official(tmp_path, evaluation=evaluation, methods={"rslad": {}})
     forwards = 3 + 3 * 41 + (5000 + autoattack) / 2
     student = 2 * 700 * forwards * RESNET_F  # two checkpoints
-    assert cost.attacking(experiment, RESNET_NAMED, 2) == pytest.approx(student, rel=0.002)
+    assert cost.flops(cost.attacking(experiment, RESNET_NAMED, 2)) == pytest.approx(student, rel=0.002)
     teacher = 700 * forwards * WIDE_F
-    assert cost.costs(experiment).flops["attack"] == pytest.approx(2 * student + teacher, rel=0.002)  # two seeds
+    assert flops_of(experiment)["attack"] == pytest.approx(2 * student + teacher, rel=0.002)  # two seeds
 
 
 def test_transfer_attacks_are_paid_by_the_surrogate(tmp_path):
     evaluation = {"attacks": ["pgd20", "transfer_pgd20"], "surrogate": "wide", "images": 100}
     experiment = official(tmp_path, evaluation=evaluation)
-    assert cost.attacking(experiment, RESNET_NAMED, 1) == pytest.approx(100 * 41 * (RESNET_F + WIDE_F), rel=0.002)
+    found = cost.flops(cost.attacking(experiment, RESNET_NAMED, 1))
+    assert found == pytest.approx(100 * 41 * (RESNET_F + WIDE_F), rel=0.002)
 
 
 def test_disk_of_caches_and_checkpoints(tmp_path):
     """A ResNet-18 has 11,173,962 parameters, and batch norm on 4,800 channels in 20 layers keeps two statistics of
     each channel and a counter of 8 bytes in each layer."""
     experiment = official(tmp_path, methods={"sat": {}, "rslad": {}})
-    found = cost.costs(experiment)
-    assert found.bytes["cache"] == 50_000 * 162 * 10 * 4
-    assert found.flops["fill-cache"] == pytest.approx(50_000 * 162 * WIDE_F, rel=0.002)
+    disk = written_by(jobs_of(experiment))
+    assert disk["cache"] == 50_000 * 162 * 10 * 4
+    assert flops_of(experiment)["fill-cache"] == pytest.approx(50_000 * 162 * WIDE_F, rel=0.002)
     one = 4 * (11_173_962 + 2 * 4_800) + 8 * 20
     wide = parameter_bytes(experiment.teachers["wide"].architecture, (3, 32, 32), 10)
     assert wide == pytest.approx(4 * 46_160_474, rel=0.002)
-    assert found.bytes["checkpoints"] == 2 * 2 * 2 * one + wide  # methods x seeds x (best, last), and an imported one
+    assert disk["checkpoints"] == 2 * 2 * 2 * one + wide  # methods x seeds x (best, last), and an imported one
     text = describe(experiment)
     assert "cache of wide, logits: 8100000 x 10 x 4 bytes = 324.0 MB" in text
     assert f"in all: {(324e6 + 8 * one + wide) / 1e6:.1f} MB" in text
@@ -204,7 +213,7 @@ def test_features_are_as_wide_as_the_teachers_last_layer(tmp_path):
     experiment = load(REPOSITORY / "experiments/gacd_cifar10.yaml")
     assert cost.cache_width(experiment, "wrn-34-10", "features") == 640
     assert cost.cache_width(experiment, "wrn-34-10", "logits") == 10
-    assert cost.costs(experiment).bytes["cache"] == 45_000 * 162 * (640 + 10) * 4
+    assert written_by(jobs_of(experiment))["cache"] == 45_000 * 162 * (640 + 10) * 4
 
 
 def test_default_experiment_costs_what_is_counted_by_hand():
@@ -227,7 +236,7 @@ def test_default_experiment_costs_what_is_counted_by_hand():
         "robustness": (300 * 6 * 102 + 6 * 41) * (24 * s + t),
         "transfer": transfer * (24 * s + t),
     }
-    assert cost.costs(experiment).flops == pytest.approx(expected)
+    assert flops_of(experiment) == pytest.approx(expected)
 
 
 # The text
@@ -239,15 +248,17 @@ def test_plan_prints_hours_and_disk_without_data(path, tmp_path, monkeypatch):
     result = CliRunner().invoke(main, ["plan", "--experiment", str(path), "--tflops", "20"])
     assert result.exit_code == 0, result.output
     assert not list(tmp_path.iterdir())
-    found, text = cost.costs(load(path)), result.output
+    jobs, text = jobs_of(load(path)), result.output
     rows = re.findall(r"^([a-z][a-z -]+?)  +[0-9.e+-]+ +([0-9.e+-]+)$", text.split("GPU-hours\n")[1], re.MULTILINE)
     hours = {step: float(number) for step, number in rows}
-    expected = {step: flops / 20e12 / 3600 for step, flops in found.flops.items() if flops}
+    expected = {step: flops / 20e12 / 3600 for step, flops in flops_of(load(path)).items()}
     assert hours == pytest.approx(expected | {"in all": sum(expected.values())}, rel=1e-3)
     disk = text.split("Disk\n")[1].splitlines()
     sizes = [float(size) * {"MB": 1e6, "GB": 1e9}[unit] for size, unit in re.findall(r"([0-9.]+) (MB|GB)$", text, re.M)]
     assert len(sizes) == len(disk) == len(load(path).caches) + 2
-    assert sizes[-1] == pytest.approx(sum(sizes[:-1]), rel=0.03) == pytest.approx(sum(found.bytes.values()), rel=0.02)
+    assert (
+        sizes[-1] == pytest.approx(sum(sizes[:-1]), rel=0.03) == pytest.approx(sum(written_by(jobs).values()), rel=0.02)
+    )
 
 
 def test_faster_devices_need_less_time():

@@ -22,14 +22,24 @@ from robust_distillation.layout import Layout
 
 @click.command()
 @click.option("--tflops", type=click.FloatRange(min=0, min_open=True), help="What one GPU sustains; 10 if left out.")
+@click.option("--calibrate", is_flag=True, help="First measure, for 20 s, how fast this machine is, and keep it.")
 @experiment_options
 @example("plan --experiment experiments/fashion_mnist.yaml")
-def plan(tflops: float | None, path: str, overlay: str | None) -> None:
-    """Print what an experiment will do and cost: runs, jobs, GPU-hours and disk. Nothing is written."""
-    from robust_distillation.config import load
-    from robust_distillation.reporting.plan import TFLOPS, describe
+def plan(tflops: float | None, calibrate: bool, path: str, overlay: str | None) -> None:
+    """Print what an experiment will do and cost: runs, jobs, GPU-hours, disk, and time where this machine was measured.
 
-    click.echo(describe(load(path, overlay), tflops or TFLOPS))
+    --calibrate writes one file, ~/.cache/robust-distillation/speed.json; else nothing is written.
+    """
+    from robust_distillation.config import load
+    from robust_distillation.reporting.jobs import jobs_of
+    from robust_distillation.reporting.plan import TFLOPS, describe
+    from robust_distillation.reporting.speed import Speed
+
+    experiment = load(path, overlay)
+    speed = Speed(experiment)
+    if calibrate:
+        speed.calibrate(jobs_of(experiment))
+    click.echo(describe(experiment, tflops or TFLOPS, speed))
 
 
 @click.command()

@@ -141,7 +141,8 @@ def train(
     from robust_distillation.data.prepared import scheme_of, split_of
     from robust_distillation.files import sha256
     from robust_distillation.precision import EXACT, pays
-    from robust_distillation.reporting.cost import training as training_flops
+    from robust_distillation.reporting.cost import flops
+    from robust_distillation.reporting.cost import training as work_of
     from robust_distillation.training.parallel import joined
     from robust_distillation.training.run import train_to_files, trainer_of, tune_to_file
 
@@ -158,7 +159,7 @@ def train(
     group, precision, compiled = joined(device), experiment.compute.precision, experiment.compute.compile
     if compiled is None:
         compiled = precision != EXACT and pays(
-            training_flops(experiment, recipe, settings["architecture"], teacher), device
+            flops(work_of(experiment, recipe, settings["architecture"], teacher)), device
         )
     trainer = trainer_of(
         settings, recipe.training, recipe.method.settings, experiment.threat_model, data, device,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from typing import Any
 from robust_distillation.config import Experiment
 from robust_distillation.errors import UserError
 from robust_distillation.files import write_text
-from robust_distillation.reporting.cost import analysing, attacking, forward, training, views_of, weights
+from robust_distillation.reporting.cost import weights
+from robust_distillation.reporting.jobs import jobs_of
 
 HEAD = "# Written by `robust-distillation cluster`"
 DEFAULT = Path("profiles/default/config.yaml")
@@ -37,34 +37,12 @@ class Cluster:
     jobs: int = 50
 
 
-def largest(experiment: Experiment) -> Counter[str]:
-    """FLOPs of the largest job of each rule."""
-    found: Counter[str] = Counter()
-
-    def seen(rule: str, flops: float) -> None:
-        found[rule] = max(found[rule], flops)
-
-    def looked_at(architecture: dict[str, Any], checkpoints: int) -> None:
-        seen("attack", attacking(experiment, architecture, checkpoints) / experiment.shards)
-        for step, flops in analysing(experiment, architecture).items():
-            seen(step, flops)
-
-    for name, teacher in experiment.teachers.items():
-        if teacher.recipe:
-            seen("train-teacher", training(experiment, teacher.recipe, teacher.architecture, None))
-        if any(name == filled for filled, _ in experiment.caches):
-            rows = experiment.size("train") * views_of(experiment)
-            seen("fill-cache", rows * forward(experiment, teacher.architecture))
-        looked_at(teacher.architecture, 1)
-    for teacher, student, method in experiment.tuned:
-        for candidate in experiment.candidates[method]:
-            recipe = experiment.short_recipe(student, method, candidate)
-            seen("tune", training(experiment, recipe, experiment.students[student], teacher))
-    for run in experiment.runs:
-        architecture = experiment.students[run.student]
-        recipe = experiment.recipes[run.method, run.student]
-        seen("train-student", training(experiment, recipe, architecture, run.teacher))
-        looked_at(architecture, len(experiment.evaluation.checkpoints))
+def largest(experiment: Experiment) -> dict[str, float]:
+    """FLOPs of the largest job of each step that computes."""
+    found: dict[str, float] = {}
+    for job in jobs_of(experiment).values():
+        if job.work:
+            found[job.step] = max(found.get(job.step, 0.0), job.flops)
     return found
 
 

@@ -1,13 +1,14 @@
-"""What the steps of an experiment will cost, in floating-point operations and bytes, before any of them runs.
+"""What the steps of an experiment have to compute, before any of them runs: which network is called how often, on how
+many images at once, and for what. From that follow floating-point operations, and time where the machine was measured.
 
-The unit is f, the forward FLOPs of one image. A gradient in the image costs as much again, one in the weights too: 2 f
-for a step of an attack, 3 f for a training pass.
+The unit of operations is f, the forward FLOPs of one image. A gradient in the image costs as much again, one in the
+weights too.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -15,102 +16,137 @@ from robust_distillation.config import ON_SURROGATE, Experiment, Recipe
 from robust_distillation.files import canonical
 from robust_distillation.training.schedule import looks
 
-# Forward passes per image, its final look included. AutoAttack for one that survives: 100 steps of APGD-CE, 9 x 100
-# of APGD-T, 9 x 100 of FAB-T at 3 f, 5,000 queries of Square; 9,700 f where it was measured.
-ATTACKS = {"fgsm": 3, "pgd20": 41, "pgd_sat": 41, "pgd_trades": 41, "cw": 41, "square": 5000, "autoattack": 9700}
+# What a network is called for, and the f of each image in a call: `ask` and a `query` of Square go forward; a step of
+# PGD (`attack`) and of APGD back to the image too; FAB's forward twice; `train` to the weights as well.
+FORWARDS = {"ask": 1, "query": 1, "attack": 2, "apgd": 2, "fab": 3, "train": 3}
+PGD = {"attack": 20, "ask": 1}
+# Calls for an image that survives. AutoAttack: 100 steps of APGD-CE, 9 x 100 of APGD-T, 9 x 100 of FAB-T, 5,000 queries
+# of Square; 9,700 f, as was measured.
+ATTACKS = {
+    "fgsm": {"attack": 1, "ask": 1},
+    **dict.fromkeys(("pgd20", "pgd_sat", "pgd_trades", "cw"), PGD),
+    "square": {"query": 5000},
+    "autoattack": {"apgd": 1000, "fab": 900, "query": 5000},
+}
+OTHER_ATTACK = {"attack": 50}  # of one that somebody added
 QUERIED = ("square", "autoattack")  # stop at images that fell
-APGD = 102  # 50 steps, for each eps of the robustness curve; images that fell earlier are counted too
 SURVIVORS = 0.5  # share of the images that these attacks work through to the end: an assumption
-OTHER_ATTACK = 100  # of one that somebody added
+ROBUSTNESS = {"apgd": 50, "ask": 2}  # for each eps of the curve; images that fell earlier are counted too
+FILLED_AT_ONCE = 512  # images that a cache is filled with at a time
 
 
-@dataclass
-class Costs:
-    """FLOPs and bytes by step, for the whole experiment."""
+@dataclass(frozen=True)
+class Work:
+    """`calls` of a network, each on `images` at once. network: its architecture, canonically; f: as above."""
 
-    flops: Counter[str] = field(default_factory=Counter)
-    bytes: Counter[str] = field(default_factory=Counter)
+    network: str
+    f: int
+    kind: str
+    calls: float
+    images: float
 
-
-def costs(experiment: Experiment) -> Costs:
-    found, views = Costs(), views_of(experiment)
-    for teacher in experiment.teachers.values():
-        checkpoints = 1 if teacher.imported else 2
-        found.bytes["checkpoints"] += checkpoints * weights(experiment, teacher.architecture)
-        if teacher.recipe:
-            found.flops["train-teacher"] += training(experiment, teacher.recipe, teacher.architecture, None)
-        found.flops["attack"] += attacking(experiment, teacher.architecture, 1)
-        found.flops += analysing(experiment, teacher.architecture)
-        found.bytes["checkpoints"] += len(experiment.file.transfer) * weights(experiment, teacher.architecture)
-    for name, kind in experiment.caches:
-        architecture = experiment.teachers[name].architecture
-        rows = experiment.size("train") * views
-        found.flops["fill-cache"] += rows * forward(experiment, architecture)
-        found.bytes["cache"] += 4 * rows * cache_width(experiment, name, kind)
-    for teacher, student, method in experiment.tuned:
-        for candidate in experiment.candidates[method]:
-            recipe = experiment.short_recipe(student, method, candidate)
-            found.flops["tune"] += training(experiment, recipe, experiment.students[student], teacher)
-    for run in experiment.runs:
-        architecture, recipe = experiment.students[run.student], experiment.recipes[run.method, run.student]
-        found.bytes["checkpoints"] += 2 * weights(experiment, architecture)
-        found.flops["train-student"] += training(experiment, recipe, architecture, run.teacher)
-        found.flops["attack"] += attacking(experiment, architecture, len(experiment.evaluation.checkpoints))
-        found.flops += analysing(experiment, architecture)
-        found.bytes["checkpoints"] += len(experiment.file.transfer) * weights(experiment, architecture)
-    return found
+    @property
+    def flops(self) -> float:
+        return self.calls * self.images * FORWARDS[self.kind] * self.f
 
 
-def training(experiment: Experiment, recipe: Recipe, architecture: dict[str, Any], teacher: str | None) -> float:
-    """FLOPs of one training, with its looks for `best`."""
-    needs, settings, f = recipe.method.needs, recipe.training, forward(experiment, architecture)
-    per_image = 0.0
+def flops(work: Iterable[Work]) -> float:
+    return sum(part.flops for part in work)
+
+
+class _Network:
+    """Writes down what one architecture is called for."""
+
+    def __init__(self, experiment: Experiment, architecture: dict[str, Any]):
+        self.name, self.f, self.work = canonical(architecture), forward(experiment, architecture), []
+
+    def called(self, kind: str, calls: float, images: float) -> None:
+        if calls and images:
+            self.work.append(Work(self.name, self.f, kind, calls, images))
+
+    def attacked(self, calls: dict[str, int], times: float, images: float) -> None:
+        for kind, count in calls.items():
+            self.called(kind, count * times, images)
+
+
+def training(experiment: Experiment, recipe: Recipe, architecture: dict[str, Any], teacher: str | None) -> list[Work]:
+    """Of one training, with its looks for `best`."""
+    needs, settings, student = recipe.method.needs, recipe.training, _Network(experiment, architecture)
+    images, batch = experiment.size("train"), settings.batch_size
+    steps = settings.epochs * images / batch
     if needs.reference:
-        per_image += f
+        student.called("ask", steps, batch)
     if needs.adversarial:
-        per_image += 2 * f * settings.inner_attack.steps
+        student.called("attack", steps * settings.inner_attack.steps, batch)
     passed: set[str] = set()
     for name in recipe.method.settings.passes(settings.passes, settings.epochs):
         if getattr(needs, name):
-            per_image += f if name in passed else 3 * f
+            student.called("ask" if name in passed else "train", steps, batch)
             passed.add(name)
-    if needs.teacher_adversarial:
-        per_image += forward(experiment, experiment.teachers[teacher].architecture)
-    steps = {"apgd": settings.selection.steps, "pgd10": 10, "pgd_trades": 20}[settings.selection.by]
-    looking = looks(settings) * experiment.size("validation") * (2 * steps + 2) * f
-    return settings.epochs * experiment.size("train") * per_image + looking
+    by = settings.selection.by
+    kind, each = ("apgd", settings.selection.steps) if by == "apgd" else ("attack", {"pgd10": 10, "pgd_trades": 20}[by])
+    student.attacked({kind: each, "ask": 2}, looks(settings), experiment.size("validation"))
+    if not needs.teacher_adversarial:
+        return student.work
+    live = _Network(experiment, experiment.teachers[teacher].architecture)
+    live.called("ask", steps, batch)
+    return student.work + live.work
 
 
-def attacking(experiment: Experiment, architecture: dict[str, Any], checkpoints: int) -> float:
-    """FLOPs of all attacks on one model."""
-    f = forward(experiment, architecture)
-    surrogate = experiment.surrogate and forward(experiment, experiment.teachers[experiment.surrogate].architecture)
-    total = 0.0
+def filling(experiment: Experiment, architecture: dict[str, Any]) -> list[Work]:
+    """Of one kind of answers to every view."""
+    teacher, rows = _Network(experiment, architecture), experiment.size("train") * views_of(experiment)
+    teacher.called("ask", rows / FILLED_AT_ONCE, FILLED_AT_ONCE)
+    return teacher.work
+
+
+def attacking(experiment: Experiment, architecture: dict[str, Any], checkpoints: int) -> list[Work]:
+    """Of all attacks on one model."""
+    images = experiment.test_images
+    block = min(images, experiment.evaluation.block_size)
+    work: list[Work] = []
     for name in experiment.evaluation.attacks:
-        attacked = surrogate if name.startswith(ON_SURROGATE) else f
-        total += attack_passes(name.removeprefix(ON_SURROGATE)) * attacked
-    return total * checkpoints * experiment.test_images
+        at = experiment.teachers[experiment.surrogate].architecture if name.startswith(ON_SURROGATE) else architecture
+        work += attack(experiment, at, name.removeprefix(ON_SURROGATE), checkpoints * images / block, block)
+    return work
 
 
-def attack_passes(name: str) -> float:
-    """Forward passes of an attack per image, on average."""
-    return ATTACKS.get(name, OTHER_ATTACK) * (SURVIVORS if name in QUERIED else 1)
+def attack(experiment: Experiment, architecture: dict[str, Any], name: str, times: float, images: float) -> list[Work]:
+    """Of an attack that runs so many times on so many images."""
+    network = _Network(experiment, architecture)
+    share = SURVIVORS if name in QUERIED else 1
+    network.attacked(ATTACKS.get(name, OTHER_ATTACK), times, images * share)
+    return network.work
 
 
-def analysing(experiment: Experiment, architecture: dict[str, Any]) -> Counter[str]:
-    """FLOPs of each analysis of one model that the experiment asks for; all transfers together."""
-    f, found = forward(experiment, architecture), Counter()
-    if experiment.file.structure:
-        found["structure"] = experiment.structure_images * ATTACKS["pgd20"] * f
-    if robustness := experiment.file.robustness:
-        attacked = experiment.robustness_images * len(robustness.eps) * APGD
-        found["robustness"] = (attacked + robustness.gallery * ATTACKS["pgd20"]) * f
-    for target, transfer in experiment.file.transfer.items():
-        info = experiment.target_info(target)
-        images = transfer.images or info.sizes["test"]
-        found["transfer"] += ((info.sizes["train"] or 0) + (info.sizes["validation"] or 0)) * f
-        found["transfer"] += sum(map(attack_passes, transfer.attacks)) * images * f
-    return found
+def structure(experiment: Experiment, architecture: dict[str, Any]) -> list[Work]:
+    network = _Network(experiment, architecture)
+    network.attacked(PGD, 1, experiment.structure_images)
+    return network.work
+
+
+def robustness(experiment: Experiment, architecture: dict[str, Any]) -> list[Work]:
+    network, asked = _Network(experiment, architecture), experiment.file.robustness
+    network.attacked(ROBUSTNESS, len(asked.eps), experiment.robustness_images)
+    network.attacked(PGD, 1, asked.gallery)
+    return network.work
+
+
+def transfer(experiment: Experiment, architecture: dict[str, Any], target: str) -> list[Work]:
+    """Of one target; its linear head costs next to nothing."""
+    network, asked = _Network(experiment, architecture), experiment.file.transfer[target]
+    sizes = experiment.target_info(target).sizes
+    images = asked.images or sizes["test"]
+    network.called("ask", 1, (sizes["train"] or 0) + (sizes["validation"] or 0))
+    block = min(images, experiment.evaluation.block_size)
+    return network.work + [
+        part for name in asked.attacks for part in attack(experiment, architecture, name, images / block, block)
+    ]
+
+
+def shared(work: list[Work], jobs: int) -> list[Work]:
+    """The share of one of `jobs` jobs."""
+    return [replace(part, calls=part.calls / jobs) for part in work]
 
 
 def views_of(experiment: Experiment) -> int:
@@ -126,6 +162,10 @@ def cache_width(experiment: Experiment, teacher: str, kind: str) -> int:
         return len(experiment.info.classes)
     architecture = canonical(experiment.teachers[teacher].architecture)
     return _counted("feature_width", architecture, experiment.info.shape, len(experiment.info.classes))
+
+
+def cache_bytes(experiment: Experiment, teacher: str, kind: str) -> int:
+    return 4 * experiment.size("train") * views_of(experiment) * cache_width(experiment, teacher, kind)
 
 
 def weights(experiment: Experiment, architecture: dict[str, Any]) -> int:

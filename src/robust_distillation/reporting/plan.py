@@ -7,50 +7,33 @@ from collections import Counter
 from tabulate import tabulate
 
 from robust_distillation.config import Experiment
-from robust_distillation.reporting.cost import SURVIVORS, cache_width, costs, views_of
+from robust_distillation.provenance.words import duration
+from robust_distillation.reporting.cost import SURVIVORS, cache_bytes, cache_width, views_of
+from robust_distillation.reporting.jobs import TABLES, Job, by_step, finished, jobs_of, written
+from robust_distillation.reporting.speed import SECONDS, Speed, Unknown
 
 TFLOPS = 10.0  # half of what an A100 could do in fp32
-STEPS = ("train-teacher", "fill-cache", "tune", "train-student", "attack", "structure", "robustness", "transfer")
+STEPS = (
+    "prepare-data", "import-teacher", "train-teacher", "fill-cache", "tune", "choose", "train-student", "attack",
+    "structure", "robustness", "transfer", TABLES,
+)  # fmt: skip
+DEVICES = (1, 2, 4, 8, 16, 32, 64)
 
 
-def jobs(experiment: Experiment) -> dict[str, int]:
-    """How many jobs each kind of step will be, from nothing."""
-    models = len(experiment.runs) + len(experiment.teachers)
-    imported = sum(teacher.imported is not None for teacher in experiment.teachers.values())
-    targets, structure = len(experiment.file.transfer), experiment.file.structure is not None
-    tuning = experiment.file.tuning is not None
-    counted = {
-        "prepare-data": 1 + targets,
-        "import-teacher": imported,
-        "train-teacher": len(experiment.teachers) - imported,
-        "fill-cache": len(experiment.caches),
-        "tune": sum(len(experiment.candidates[method]) for _, _, method in experiment.tuned),
-        "choose": len(experiment.tuned),
-        "train-student": len(experiment.runs),
-        "attack": models * (experiment.shards + (experiment.shards > 1)),
-        "structure": models * structure,
-        "robustness": models * (experiment.file.robustness is not None),
-        "transfer": models * targets,
-        "tables, figures, tracking": 6 + structure + targets + tuning,
-    }
-    return {step: count for step, count in counted.items() if count}
-
-
-def describe(experiment: Experiment, tflops: float = TFLOPS) -> str:
-    """tflops: sustained speed of one device, in 10^12 operations per second."""
+def describe(experiment: Experiment, tflops: float = TFLOPS, speed: Speed | None = None) -> str:
+    """tflops: sustained speed of one device, in 10^12 operations per second; speed: what is known of this machine."""
     threat, evaluation = experiment.threat_model, experiment.evaluation
-    views, found = views_of(experiment), costs(experiment)
+    views, jobs = views_of(experiment), jobs_of(experiment)
+    flops, disk = by_step(jobs, lambda job: job.flops), written(jobs)
+    counted = by_step(jobs, lambda _: 1)
     trained = Counter(run.method for run in experiment.runs)
     rows = [
         (name, experiment.methods[name].kind, _teaching(experiment, name), trained[name]) for name in experiment.methods
     ]
-    counted = jobs(experiment)
     work = [
-        (step, f"{found.flops[step] / 1e15:.4g}", f"{found.flops[step] / tflops / 3.6e15:.4g}")
-        for step in STEPS
-        if found.flops[step]
+        (step, f"{flops[step] / 1e15:.4g}", f"{flops[step] / tflops / 3.6e15:.4g}") for step in STEPS if flops[step]
     ]
-    total = sum(found.flops.values())
+    total = sum(flops.values())
     work.append(("in all", f"{total / 1e15:.4g}", f"{total / tflops / 3.6e15:.4g}"))
     lines = [
         f"Experiment {experiment.name}: {experiment.dataset.name}, {threat.norm} eps {threat.eps:.4g}, "
@@ -65,7 +48,10 @@ def describe(experiment: Experiment, tflops: float = TFLOPS) -> str:
         "",
         tabulate(rows, headers=["name", "method", "teacher is asked for", "students to train"]),
         "",
-        tabulate([*counted.items(), ("in all", sum(counted.values()))], headers=["step", "jobs"]),
+        tabulate(
+            [*((step, counted[step]) for step in STEPS if counted[step]), ("in all", len(jobs))],
+            headers=["step", "jobs"],
+        ),
         "",
         tabulate(
             work, headers=["step", "PFLOP", "GPU-hours"], disable_numparse=True, colalign=("left", "right", "right")
@@ -73,15 +59,45 @@ def describe(experiment: Experiment, tflops: float = TFLOPS) -> str:
         f"GPU-hours at {tflops:g} TFLOP/s sustained (--tflops); {SURVIVORS:.0%} of the images are taken to survive "
         "Square and AutoAttack",
         "",
+        *_time(jobs, speed),
+        "",
         "Disk",
     ]
     images = experiment.size("train") * views
     for teacher, kind in experiment.caches:
         width = cache_width(experiment, teacher, kind)
-        lines.append(f"  cache of {teacher}, {kind}: {images} x {width} x 4 bytes = {_size(4 * images * width)}")
-    lines.append(f"  checkpoints: {_size(found.bytes['checkpoints'])}")
-    lines.append(f"  in all: {_size(sum(found.bytes.values()))}")
+        size = _size(cache_bytes(experiment, teacher, kind))
+        lines.append(f"  cache of {teacher}, {kind}: {images} x {width} x 4 bytes = {size}")
+    lines.append(f"  checkpoints: {_size(disk['checkpoints'])}")
+    lines.append(f"  in all: {_size(sum(disk.values()))}")
     return "\n".join(lines)
+
+
+def _time(jobs: dict[str, Job], speed: Speed | None) -> list[str]:
+    try:
+        if speed is None:
+            raise Unknown
+        seconds = speed.seconds(jobs)
+    except Unknown:
+        return [f"Time: --calibrate measures this machine, for {SECONDS:.0f} seconds, and keeps what it found"]
+    counted, spent = by_step(jobs, lambda _: 1), by_step(jobs, lambda job: seconds[job.name])
+    rows = [(step, duration(spent[step] / counted[step]), duration(spent[step])) for step in STEPS if counted[step]]
+    rows.append(("in all", "", duration(sum(seconds.values()))))
+    last = finished(jobs, seconds, len(jobs))
+    at_once = [count for count in sorted({*DEVICES, speed.at_once}) if count <= len(jobs)]
+    useful = [count for count in at_once if count == speed.at_once or finished(jobs, seconds, count) > 1.02 * last]
+    ends = [
+        (f"{count}{' (this machine)' if count == speed.at_once else ''}", duration(finished(jobs, seconds, count)))
+        for count in useful
+    ]
+    ends.append(("any number", duration(last)))
+    return [
+        f"Time, by what was measured on {speed.machine}",
+        "",
+        tabulate(rows, headers=["step", "a job", "all"], disable_numparse=True, colalign=("left", "right", "right")),
+        "",
+        tabulate(ends, headers=["jobs at once", "done after"], disable_numparse=True, colalign=("left", "right")),
+    ]
 
 
 def _size(count: float) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from robust_distillation.provenance.words import duration, seconds
 from robust_distillation.reporting import cost
+from robust_distillation.reporting.jobs import by_step, jobs_of
 from robust_distillation.reporting.report.dag import edges, layers
 from robust_distillation.reporting.report.material import Material
 from robust_distillation.reporting.report.parts import Cell, Group, Head, Section, Table
@@ -25,7 +26,7 @@ def _by_step(material: Material) -> Table:
     steps: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for record in material.records.values():
         steps[record["step"]].append(record)
-    flops = cost.costs(material.experiment).flops
+    flops = by_step(jobs_of(material.experiment), lambda job: job.flops)
     rows = []
     total = sum(map(seconds, material.records.values()))
     metered = any(record.get("energy") for record in material.records.values())
@@ -35,7 +36,7 @@ def _by_step(material: Material) -> Table:
         rows.append([
             Cell(step), Cell(str(len(found)), len(found)),
             Cell(duration(spent), spent, share=spent / total if total else 0),
-            Cell(f"{flops[step] / 1e12:,.1f}", flops[step]) if step in flops else Cell(""),
+            Cell(f"{flops[step] / 1e12:,.1f}", flops[step]) if flops[step] else Cell(""),
             *([_energy(found)] if metered else []),
         ])  # fmt: skip
     heads = [Head("Step", number=False), Head("Jobs"), Head("Time"), Head("TFLOP")]
@@ -63,7 +64,7 @@ def _by_method(material: Material) -> Table:
                 for r in own
             ]
             recipe, architecture = experiment.recipes[method, student], experiment.students[student]
-            flops = cost.training(experiment, recipe, architecture, own[0].teacher)
+            flops = cost.flops(cost.training(experiment, recipe, architecture, own[0].teacher))
             mean = sum(spent) / len(spent)
             rows.append([
                 Cell(method), Cell(student), Cell(str(len(own)), len(own)), Cell(duration(mean), mean),
