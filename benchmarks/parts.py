@@ -10,6 +10,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -99,38 +101,45 @@ def augmenting(repeats: int) -> float:
 STANDARD = {"apgd-ce": (100, 20), "apgd-t": (900, 20), "fab-t": (900, 10), "square": (5000, 200)}
 
 
-def autoattack(repeats: int) -> tuple[dict[str, tuple[float, float]], int, int]:
-    """By attack: CPU seconds per image that survives the standard's rounds, as pyautoattack comes on our network as it
-    comes, and on the prepared one; then how many verdicts there were, and how many were not the same. Rounds are cut,
-    and their time is scaled up again."""
+def autoattack(repeats: int) -> tuple[dict[str, dict[str, float]], int, dict[str, int]]:
+    """By attack: CPU seconds per image that survives the standard's rounds, by `plain` pyautoattack on the network as
+    it comes, by `ours`, and by ours that `search`es in bfloat16. Then how many verdicts there were, all in fp32, and how
+    many of either were not those of `plain`. Rounds are cut, and their time is scaled up again."""
     data = images().first(8)
     x = data.floats()
-    plain = build_model({"name": "resnet"}, SHAPE, CLASSES).eval()
-    ours = prepared(build_model({"name": "resnet"}, SHAPE, CLASSES).eval(), "fp32")
+
+    def built() -> nn.Module:
+        return build_model({"name": "resnet"}, SHAPE, CLASSES).eval()
+
+    plain = built()
+    networks = {
+        "plain": plain,
+        "ours": prepared(built(), "fp32"),
+        "search": prepared(built(), "bf16", trained=True),
+    }
     with torch.no_grad():
         labels = plain(x).argmax(1)  # so all are right, and in so small a ball most stay right
 
-    def run(model: nn.Module, attack: str) -> torch.Tensor:
-        reference = AutoAttack(model, norm="Linf", eps=0.1 / 255, seed=0, version="custom", attacks=[attack])
-        rounds, reference.apgd.n_restarts = STANDARD[attack][1], 1
-        reference.apgd.n_iter = reference.apgd_targeted.n_iter = reference.fab.n_iter = rounds
-        reference.apgd_targeted.n_target_classes = reference.fab.n_target_classes = 1
-        reference.square.n_queries = rounds
-        adversarial, _ = reference.run_standard_evaluation(x, labels, batch_size=len(x))
+    def run(side: str, attack: str) -> torch.Tensor:
+        model = networks[side]
+        with nullcontext() if model is plain else frozen(model):
+            reference = AutoAttack(model, norm="Linf", eps=0.1 / 255, seed=0, version="custom", attacks=[attack])
+            rounds, reference.apgd.n_restarts = STANDARD[attack][1], 1
+            reference.apgd.n_iter = reference.apgd_targeted.n_iter = reference.fab.n_iter = rounds
+            reference.apgd_targeted.n_target_classes = reference.fab.n_target_classes = 1
+            reference.square.n_queries = rounds
+            adversarial, _ = reference.run_standard_evaluation(x, labels, batch_size=len(x))
         with torch.no_grad():
             return plain(adversarial).argmax(1) == labels
 
-    def lent(attack: str) -> torch.Tensor:
-        with frozen(ours):
-            return run(ours, attack)
-
-    found, verdicts, other = {}, 0, 0
+    found, verdicts, other = {}, 0, {"ours": 0, "search": 0}
     for attack, (standard, rounds) in STANDARD.items():
-        other += int((run(plain, attack) != lent(attack)).sum())
+        expected = run("plain", attack)
+        for side in other:
+            other[side] += int((run(side, attack) != expected).sum())
         verdicts += len(x)
-        cpu = interleaved(repeats, plain=lambda a=attack: run(plain, a), ours=lambda a=attack: lent(a))
-        scale = standard / rounds / len(x)
-        found[attack] = cpu["plain"] * scale, cpu["ours"] * scale
+        cpu = interleaved(repeats, **{side: partial(run, side, attack) for side in networks})
+        found[attack] = {side: taken * standard / rounds / len(x) for side, taken in cpu.items()}
     return found, verdicts, other
 
 

@@ -11,6 +11,7 @@ from statistics import median
 
 import torch
 from reference_step import ReferenceStep
+from torch.profiler import ProfilerActivity, profile
 
 from robust_distillation.cache.store import CachedTeacher, CachedValues, Writer
 from robust_distillation.config import ThreatModel, Training
@@ -69,6 +70,24 @@ class OurStep:
         self.steps += 1
 
 
+PARTS = {
+    "convolutions, forward": lambda name: name == "aten::mkldnn_convolution",
+    "convolutions, backward": lambda name: name == "aten::convolution_backward",
+    "batch norm, ReLU and sums, compiled": lambda name: "CompiledFxGraph" in name,
+}
+REST = "all else"
+
+
+def parts_of(step: OurStep, index: torch.Tensor) -> dict[str, float]:
+    """Shares of one step's time by torch's profiler. A convolution's holds bringing its weights into oneDNN's order."""
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        step(index)
+    spent = {event.key: event.self_cpu_time_total for event in profiled.key_averages()}
+    total = sum(spent.values())
+    shares = {part: sum(t for name, t in spent.items() if of(name)) / total for part, of in PARTS.items()}
+    return shares | {REST: 1 - sum(shares.values())}
+
+
 def seconds(function: Callable, *arguments) -> float:
     """CPU seconds of a call."""
     began = time.process_time()
@@ -79,12 +98,14 @@ def seconds(function: Callable, *arguments) -> float:
 @dataclass
 class Measured:
     """Medians of CPU seconds for a batch. asked: a teacher's forward pass; published: the published step but for that;
-    ours: by student and precision; first: of ours, the first step, the compiler's work included."""
+    ours: by student and precision; first: of ours, the first step, the compiler's work included; parts: of ours, the
+    share of a step by what it was spent on."""
 
     asked: dict[str, float]
     published: dict[str, float]
     ours: dict[tuple[str, str], float]
     first: dict[tuple[str, str], float]
+    parts: dict[tuple[str, str], dict[str, float]]
 
 
 def measured(repeats: int) -> Measured:
@@ -123,9 +144,11 @@ def measured(repeats: int) -> Measured:
             with torch.no_grad():
                 asked["WRN-70-16"].append(seconds(teachers["WRN-70-16"], x))
                 asked["WRN-34-10, prepared"].append(seconds(filling, x))
+        shares = {name: parts_of(step, index) for name, step in ours.items() if name[1] != "exact"}
     return Measured(
         {name: median(found) for name, found in asked.items()},
         {name: median(found) for name, found in rest.items()},
         {name: median(found) for name, found in own.items()},
         first,
+        shares,
     )

@@ -156,6 +156,6 @@ def test_every_module_is_in_the_fingerprint_of_some_step():
     missed = {name.removesuffix(".__init__") for name in names if not name.startswith(apart)} - reached
     assert missed == {
         "robust_distillation", "robust_distillation.reporting.cluster", "robust_distillation.reporting.plan",
-        "robust_distillation.reporting.reproduce",
+        "robust_distillation.reporting.reproduce", "robust_distillation.reporting.speed",
     }  # fmt: skip
     assert len({steps.student_code(experiment, run) for run in experiment.runs}) == 8

@@ -42,6 +42,12 @@ def test_a_batch_gives_each_image_its_own_view():
     assert all(torch.equal(whole[i : i + 1], scheme.apply(images[i : i + 1], views[i : i + 1])) for i in range(50))
 
 
+def test_views_are_made_where_the_images_are():
+    """On torch's meta device, which has shapes only and refuses tensors of another."""
+    found = ViewScheme(2, True).apply(torch.empty(5, 3, 8, 8, dtype=torch.uint8, device="meta"), torch.arange(5))
+    assert (found.device.type, found.dtype, tuple(found.shape)) == ("meta", torch.uint8, (5, 3, 8, 8))
+
+
 def test_order_and_views_are_pure_functions_of_seed_and_epoch():
     scheme = ViewScheme(1, False)
     torch.manual_seed(5)

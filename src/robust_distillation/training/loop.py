@@ -190,7 +190,7 @@ def train(
     work: what was saved there is gone on from, and where this training stands is saved when it is time to and after
     every epoch. Raises Diverged once a loss or the weights are not finite; what is saved is from before.
     """
-    settings, model, group = trainer.settings, trainer.model, trainer.group
+    settings, model, group, data = trainer.settings, trainer.model, trainer.group, data.to(device)
     group.check(len(data), settings.batch_size, settings.drop_last)
     saved = group.first(work and work.load())
     progress = restored(trainer, saved) if saved else Progress()
