@@ -100,8 +100,8 @@ def main() -> None:
                 trained(experiment, Run(teacher, student, METHOD, seed), mode, Path(folder))
                 right, holds = held(experiment, Path(folder), images)
                 line = {"seed": seed, "mode": mode, "clean": right.mean(), "robust": holds.mean()}
-                for name, options in searches.items() if mode == "exact" else ():
-                    _, seen = held(experiment, Path(folder), images, **options)
+                for name, asked in searches.items() if mode == "exact" else ():
+                    _, seen = held(experiment, Path(folder), images, **asked)
                     missed[name].append(int((seen & ~holds).sum()))
                     found[name].append(int((holds & ~seen).sum()))
                     line |= {f"missed in {name}": missed[name][-1], f"found in {name}": found[name][-1]}

@@ -173,7 +173,7 @@ def workflow() -> tuple[int, float, float]:
         for name in ("Snakefile", "workflow", "profiles", "src", "params.yaml"):
             source = REPOSITORY / name
             (shutil.copytree if source.is_dir() else shutil.copy)(source, tree / name)
-        (tree / "large.yaml").write_text(f"name: large\nseeds: {list(range(44))}\n")
+        (tree / "large.yaml").write_text(f"name: large\nseeds: {list(range(49))}\n")
         (tree / "small.yaml").write_text(SMALL)
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         environment = {**os.environ, "PYTHONPATH": str(tree / "src"), "PATH": path}

@@ -43,8 +43,9 @@ def test_a_click_on_a_head_sorts(opened):
     page, said, _ = opened()
     head = page.locator("#results table").first.locator("thead th.dt-orderable-asc").nth(3)
     orders = []
-    for _ in range(2):
+    for order in ("ascending", "descending"):
         head.click()
+        head.and_(page.locator(f"[aria-sort={order}]")).wait_for()  # rows are sorted after the click has returned
         texts = page.locator("#results table").first.locator("tbody tr").evaluate_all(COLUMN)
         orders.append([float(text.split()[0]) for text in texts])
     assert sorted(orders[0]) in (orders[0], orders[0][::-1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from robust_distillation.resume import STATES
@@ -15,7 +16,7 @@ class Layout:
     experiment: str
     base: Path = Path("results")
 
-    @property
+    @cached_property
     def root(self) -> Path:
         return self.base / self.experiment
 

@@ -81,7 +81,7 @@ class Run:
     seed: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # the same one is, so that what follows from it may be kept
 class Experiment:
     """One params file, resolved: every default is filled in, every name exists."""
 

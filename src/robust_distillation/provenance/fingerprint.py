@@ -53,7 +53,14 @@ def _source(module: str) -> Path | None:
 
 @cache
 def _tree(module: str) -> ast.Module:
-    return ast.parse(_source(module).read_text(encoding="utf-8"))
+    """The syntax tree of a module, without comments and docstrings."""
+    tree = ast.parse(_source(module).read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return tree
 
 
 @cache
@@ -75,12 +82,5 @@ def _imports(module: str) -> tuple[str, ...]:
 
 @cache
 def _meaning(module: str) -> str:
-    """The source as Python writes its syntax tree (`ast.dump` would differ between versions of Python), without
-    comments and docstrings."""
-    tree = ast.parse(_source(module).read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        if ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
+    """The source as Python writes its syntax tree (`ast.dump` would differ between versions of Python)."""
+    return ast.unparse(_tree(module))

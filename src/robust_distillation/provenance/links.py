@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,29 +34,24 @@ class Link:
     rebuildable: bool = False  # its outputs may be absent: they are not versioned, but made again from its inputs
 
 
-def links(experiment: Experiment) -> Iterator[Link]:
+@cache
+def links(experiment: Experiment) -> tuple[Link, ...]:
     """Every step, each after those whose files it reads."""
-    yield from computed(experiment)
-    yield from reported(experiment)
-    yield track(experiment)
-    yield report(experiment)
+    return *computed(experiment), *reported(experiment), track(experiment), report(experiment)
 
 
-def computed(experiment: Experiment) -> Iterator[Link]:
+@cache
+def computed(experiment: Experiment) -> tuple[Link, ...]:
     """The steps up to what is known of each model."""
-    yield prepare_data(experiment)
-    for target in experiment.file.transfer:
-        yield prepare_data(experiment, target)
-    for teacher in experiment.teachers:
-        yield teach(experiment, teacher)
-    for teacher, kind in experiment.caches:
-        yield fill_cache(experiment, teacher, kind)
+    found = [prepare_data(experiment), *(prepare_data(experiment, target) for target in experiment.file.transfer)]
+    found += [teach(experiment, teacher) for teacher in experiment.teachers]
+    found += [fill_cache(experiment, teacher, kind) for teacher, kind in experiment.caches]
     for names in experiment.tuned:
-        yield from tune(experiment, *names)
-    for run in experiment.runs:
-        yield train_student(experiment, run)
+        found += tune(experiment, *names)
+    found += [train_student(experiment, run) for run in experiment.runs]
     for model in models(experiment):
-        yield from looks(experiment, model)
+        found += looks(experiment, model)
+    return tuple(found)
 
 
 def about(experiment: Experiment, model: Model) -> Iterator[Link]:
@@ -75,17 +71,16 @@ def looks(experiment: Experiment, model: Model) -> Iterator[Link]:
         yield transfer(experiment, target, model)
 
 
-def reported(experiment: Experiment) -> Iterator[Link]:
+@cache
+def reported(experiment: Experiment) -> tuple[Link, ...]:
     """The steps that make tables and figures."""
-    yield tabulate(experiment)
-    yield draw_figures(experiment)
-    yield compare(experiment)
+    found = [tabulate(experiment), draw_figures(experiment), compare(experiment)]
     if experiment.file.structure:
-        yield report_structure(experiment)
-    for target in experiment.file.transfer:
-        yield report_transfer(experiment, target)
+        found.append(report_structure(experiment))
+    found += [report_transfer(experiment, target) for target in experiment.file.transfer]
     if experiment.file.tuning:
-        yield report_tuning(experiment)
+        found.append(report_tuning(experiment))
+    return tuple(found)
 
 
 def index(experiment: Experiment) -> Link:
@@ -113,7 +108,8 @@ class Model:
         return next(iter(self.checkpoints.items()))
 
 
-def models(experiment: Experiment) -> list[Model]:
+@cache
+def models(experiment: Experiment) -> tuple[Model, ...]:
     """All teachers, then all students."""
     layout, found = Layout(experiment.name), []
     for name, teacher in experiment.teachers.items():
@@ -124,7 +120,7 @@ def models(experiment: Experiment) -> list[Model]:
         folder = student_folder(layout, run)
         weights = {name: folder / f"{name}.safetensors" for name in experiment.evaluation.checkpoints}
         found.append(Model(run_name(run), folder, asdict(run), experiment.students[run.student], weights, run))
-    return found
+    return tuple(found)
 
 
 def run_name(run: Run) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from robust_distillation import attacks, data, methods, models
@@ -12,6 +13,7 @@ from robust_distillation.provenance.fingerprint import PACKAGE, fingerprint
 TEMPLATES = Path(__file__).parents[1] / "reporting/report/templates"
 
 
+@cache  # jobs of thousands share a few
 def _code(*modules: str, of: tuple[str, ...] = ()) -> str:
     return fingerprint([f"{PACKAGE}.{module}" for module in modules] + list(of))
 

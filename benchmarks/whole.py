@@ -1,0 +1,46 @@
+"""Of an experiment that was just run from nothing with nothing else on the machine: how long it took against what
+`plan` says, and which share of the cores' time was neither training, caching nor attacking.
+
+    robust-distillation plan --calibrate
+    make reproduce
+    python benchmarks/whole.py params.yaml --cores 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from datetime import datetime
+
+from robust_distillation.config import load
+from robust_distillation.layout import Layout
+from robust_distillation.reporting.jobs import finished, jobs_of
+from robust_distillation.reporting.speed import Speed
+
+COMPUTES = ("train-teacher", "train-student", "tune", "fill-cache", "attack", "structure", "robustness", "transfer")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiment")
+    parser.add_argument("--cores", type=int, required=True, help="that ran it")
+    options = parser.parse_args()
+    experiment = load(options.experiment)
+    root, jobs = Layout(experiment.name).root, jobs_of(experiment)
+    records = [json.loads(file.read_text()) for file in root.rglob("*record.json")]
+    began = [datetime.fromisoformat(record["time"]["started"]).timestamp() for record in records]
+    spent = [record["time"]["seconds"] for record in records]
+    whole = max(map(sum, zip(began, spent, strict=True))) - min(began)
+    computed = sum(time for time, record in zip(spent, records, strict=True) if record["step"] in COMPUTES)
+    seconds = Speed(experiment).seconds(jobs)
+    planned = finished(jobs, seconds, options.cores)
+    print(f"{len(jobs)} jobs: {whole:.0f} s by their records, {planned:.0f} s planned ({planned / whole - 1:+.0%})")
+    print(f"outside training, caching and attacking: {1 - computed / whole / options.cores:.0%} of the cores' time")
+    for step in COMPUTES:
+        found = sum(time for time, record in zip(spent, records, strict=True) if record["step"] == step)
+        told = sum(seconds[name] for name, job in jobs.items() if job.step == step)
+        print(f"  {step}: {found:.0f} s, planned with starts {told:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
