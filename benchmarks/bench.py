@@ -17,12 +17,13 @@ from pathlib import Path
 import parts
 import steps
 import torch
-from ceiling import forward_flops, peaks
+from ceiling import flops_inside, peaks
 from steps import BATCH, CLASSES, SCHEME, SHAPE, STUDENTS
 from tabulate import tabulate
 
 from robust_distillation.models.checkpoint import build_model
 from robust_distillation.provenance.record import processor
+from robust_distillation.reporting.cost import ATTACKS, FORWARDS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs/performance.md"
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
@@ -42,7 +43,7 @@ ASKED = {
     ("ResNet-18", "WRN-70-16", "bf16"): "6.5x",
 }
 INNER, OUTER = 10 * 2, 2 * 3  # of a step, in forward passes: the student attacked; then clean and adversarial images
-PASSES = 9700  # forward passes of AutoAttack for an image that survives
+PASSES = sum(count * FORWARDS[kind] for kind, count in ATTACKS["autoattack"].items())  # of an image that survives
 
 
 class Ceiling:
@@ -52,7 +53,7 @@ class Ceiling:
         self.peaks = peaks()
         networks = STUDENTS if self.peaks else {}
         self.flops = {
-            name: forward_flops(build_model(chosen, SHAPE, CLASSES).eval(), SHAPE) for name, chosen in networks.items()
+            name: flops_inside(build_model(chosen, SHAPE, CLASSES).eval(), SHAPE) for name, chosen in networks.items()
         }
 
     def step(self, student: str, precision: str) -> float:

@@ -26,8 +26,8 @@ def peaks() -> dict[str, float] | None:
     return {"fp32": fp32, "bf16": bf16}
 
 
-def forward_flops(model: nn.Module, shape: tuple[int, int, int]) -> int:
-    """Of one image, without the products with padding, which need not be computed and are not."""
+def flops_inside(model: nn.Module, shape: tuple[int, int, int]) -> int:
+    """Of one image's forward pass, without the products with padding, which need not be computed and are not."""
     counts: list[int] = []
 
     def count(module: nn.Module, given: tuple, answer: torch.Tensor) -> None:

@@ -14,6 +14,7 @@ from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from pyautoattack import AutoAttack
@@ -25,15 +26,15 @@ from robust_distillation.cache.fill import BATCH as FILLED_AT_ONCE
 from robust_distillation.cache.fill import fill_cache
 from robust_distillation.models.checkpoint import build_model
 from robust_distillation.models.frozen import frozen
-from robust_distillation.precision import prepared
+from robust_distillation.precision import SEARCH, prepared
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
-def interleaved(repeats: int, **functions: Callable[[], object]) -> dict[str, float]:
-    """Medians of CPU seconds; each is called once before."""
-    found: dict[str, list[float]] = {name: [] for name in functions}
-    for function in functions.values():
+def interleaved(repeats: int, functions: dict[Any, Callable[[], object]], warm: bool = True) -> dict[Any, float]:
+    """Medians of CPU seconds. warm: each is called once before."""
+    found: dict[Any, list[float]] = {name: [] for name in functions}
+    for function in functions.values() if warm else ():
         function()
     for _ in range(repeats):
         for name, function in functions.items():
@@ -55,8 +56,10 @@ def filling(repeats: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         found = interleaved(
             repeats,
-            bare=bare,
-            filled=lambda: fill_cache(Path(folder) / "logits.npy", {}, teacher, data, SCHEME, "logits"),
+            {
+                "bare": bare,
+                "filled": lambda: fill_cache(Path(folder) / "logits.npy", {}, teacher, data, SCHEME, "logits"),
+            },
         )
     return found["filled"] / found["bare"]
 
@@ -91,21 +94,23 @@ def augmenting(repeats: int) -> float:
     published = ReferenceStep(build_model({"name": "convnet"}, SHAPE, CLASSES), nn.Identity(), data.images)
     found = interleaved(
         10 * repeats,
-        published=lambda: published.batch(index),
-        ours=lambda: data.views(SCHEME, index, torch.randint(len(SCHEME), (len(index),))),
+        {
+            "published": lambda: published.batch(index),
+            "ours": lambda: data.views(SCHEME, index, torch.randint(len(SCHEME), (len(index),))),
+        },
     )
     return found["published"] / found["ours"]
 
 
-# Of standard AutoAttack, for an image that survives: rounds of each attack, and how many are run here.
-STANDARD = {"apgd-ce": (100, 6), "apgd-t": (900, 6), "fab-t": (900, 3), "square": (5000, 60)}
+# Of standard AutoAttack, for an image that survives: rounds of each attack; few and more of them, which are run here.
+STANDARD = {"apgd-ce": (100, 1, 3), "apgd-t": (900, 1, 3), "fab-t": (900, 1, 2), "square": (5000, 2, 14)}
 
 
 def autoattack(repeats: int) -> tuple[dict[str, dict[str, float]], int, dict[str, int]]:
     """By attack: CPU seconds per image that survives the standard's rounds, by `plain` pyautoattack on the network as
     it comes, by `ours`, and by ours that `search`es in bfloat16. Then how many verdicts there were, all in fp32, and
-    how many of either were not those of `plain`. Rounds are cut, and their time is scaled up again."""
-    data = images().first(16)
+    how many of either were not those of `plain`. The time of a round is that of more rounds without that of few."""
+    data = images().first(BATCH)
     x = data.floats()
 
     def built() -> nn.Module:
@@ -115,18 +120,18 @@ def autoattack(repeats: int) -> tuple[dict[str, dict[str, float]], int, dict[str
     networks = {
         "plain": plain,
         "ours": prepared(built(), "fp32"),
-        "search": prepared(built(), "bf16", trained=True),
+        "search": prepared(built(), "fp32", SEARCH),
     }
     with torch.no_grad():
         labels = plain(x).argmax(1)  # so all are right, and in so small a ball most stay right
 
     held: dict[str, torch.Tensor] = {}
 
-    def run(side: str, attack: str) -> None:
+    def run(side: str, attack: str, rounds: int) -> None:
         model = networks[side]
         with nullcontext() if model is plain else frozen(model):
             reference = AutoAttack(model, norm="Linf", eps=0.1 / 255, seed=0, version="custom", attacks=[attack])
-            rounds, reference.apgd.n_restarts = STANDARD[attack][1], 1
+            reference.apgd.n_restarts = 1
             reference.apgd.n_iter = reference.apgd_targeted.n_iter = reference.fab.n_iter = rounds
             reference.apgd_targeted.n_target_classes = reference.fab.n_target_classes = 1
             reference.square.n_queries = rounds
@@ -135,12 +140,14 @@ def autoattack(repeats: int) -> tuple[dict[str, dict[str, float]], int, dict[str
             held[side] = plain(adversarial).argmax(1) == labels
 
     found, verdicts, other = {}, 0, {"ours": 0, "search": 0}
-    for attack, (standard, rounds) in STANDARD.items():
-        cpu = interleaved(repeats, **{side: partial(run, side, attack) for side in networks})
+    for attack, (standard, few, more) in STANDARD.items():
+        asked = {(side, rounds): partial(run, side, attack, rounds) for side in networks for rounds in (few, more)}
+        cpu = interleaved(repeats, asked, warm=False)  # minutes long
         verdicts += len(x)
         for side in other:
             other[side] += int((held[side] != held["plain"]).sum())
-        found[attack] = {side: taken * standard / rounds / len(x) for side, taken in cpu.items()}
+        rounds = (more - few) * len(x)
+        found[attack] = {side: standard * (cpu[side, more] - cpu[side, few]) / rounds for side in networks}
     return found, verdicts, other
 
 

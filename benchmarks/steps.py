@@ -20,7 +20,7 @@ from robust_distillation.data.dataset import Dataset
 from robust_distillation.data.views import ViewScheme
 from robust_distillation.methods.rslad import RSLAD
 from robust_distillation.models.checkpoint import build_model
-from robust_distillation.precision import prepared
+from robust_distillation.precision import TRAIN, prepared
 from robust_distillation.training.loop import Trainer
 
 SHAPE, CLASSES, BATCH, IMAGES = (3, 32, 32), 10, 32, 256
@@ -56,7 +56,7 @@ def filled(folder: Path, rows: int = IMAGES, width: int = CLASSES) -> CachedValu
 class OurStep:
     def __init__(self, student: str, precision: str, data: Dataset, cache: CachedValues):
         model = build_model(STUDENTS[student], SHAPE, CLASSES)
-        model = prepared(model, precision, trained=True, compiled=precision != "exact")
+        model = prepared(model, precision, TRAIN, compiled=precision != "exact")
         method = RSLAD()
         settings = Training.model_validate(RSLAD.official(CLASSES, "resnet").training)
         self.trainer = Trainer(model, method, settings, THREAT, 0, teacher=CachedTeacher(cache))

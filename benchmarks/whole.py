@@ -1,5 +1,5 @@
 """Of an experiment that was just run from nothing with nothing else on the machine: how long it took against what
-`plan` says, and which share of the cores' time was neither training, caching nor attacking.
+`plan` says, and which share of the cores' time was neither training, caching, attacking nor analysing.
 
     robust-distillation plan --calibrate
     make reproduce
@@ -15,7 +15,7 @@ from datetime import datetime
 from robust_distillation.config import load
 from robust_distillation.layout import Layout
 from robust_distillation.reporting.jobs import finished, jobs_of
-from robust_distillation.reporting.speed import Speed
+from robust_distillation.reporting.speed import Speed, Unknown
 
 COMPUTES = ("train-teacher", "train-student", "tune", "fill-cache", "attack", "structure", "robustness", "transfer")
 
@@ -23,23 +23,28 @@ COMPUTES = ("train-teacher", "train-student", "tune", "fill-cache", "attack", "s
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiment")
+    parser.add_argument("--overlay")
     parser.add_argument("--cores", type=int, required=True, help="that ran it")
     options = parser.parse_args()
-    experiment = load(options.experiment)
+    experiment = load(options.experiment, options.overlay)
     root, jobs = Layout(experiment.name).root, jobs_of(experiment)
     records = [json.loads(file.read_text()) for file in root.rglob("*record.json")]
     began = [datetime.fromisoformat(record["time"]["started"]).timestamp() for record in records]
     spent = [record["time"]["seconds"] for record in records]
     whole = max(map(sum, zip(began, spent, strict=True))) - min(began)
-    computed = sum(time for time, record in zip(spent, records, strict=True) if record["step"] in COMPUTES)
-    seconds = Speed(experiment).seconds(jobs)
+    try:
+        seconds = Speed(experiment).seconds(jobs)
+    except Unknown:
+        parser.error("this machine was not measured: run `robust-distillation plan --calibrate` first")
     planned = finished(jobs, seconds, options.cores)
     print(f"{len(jobs)} jobs: {whole:.0f} s by their records, {planned:.0f} s planned ({planned / whole - 1:+.0%})")
-    print(f"outside training, caching and attacking: {1 - computed / whole / options.cores:.0%} of the cores' time")
+    computed = 0.0
     for step in COMPUTES:
         found = sum(time for time, record in zip(spent, records, strict=True) if record["step"] == step)
         told = sum(seconds[name] for name, job in jobs.items() if job.step == step)
+        computed += found
         print(f"  {step}: {found:.0f} s, planned with starts {told:.0f} s")
+    print(f"outside these steps: {1 - computed / whole / options.cores:.0%} of the cores' time")
 
 
 if __name__ == "__main__":

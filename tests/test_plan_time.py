@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
 from conftest import REPOSITORY
 
+from robust_distillation import precision
 from robust_distillation.cli import main
-from robust_distillation.config import load
+from robust_distillation.config import Experiment, load
 from robust_distillation.provenance.words import duration
 from robust_distillation.reporting import speed
-from robust_distillation.reporting.jobs import Job, finished, jobs_of
-from robust_distillation.reporting.plan import describe
+from robust_distillation.reporting.jobs import TABLES, Job, finished, jobs_of
+from robust_distillation.reporting.plan import COMPILED, describe
 from robust_distillation.reporting.speed import START, Speed, Unknown, fitted
 
 # Graphs by hand
@@ -49,6 +53,19 @@ def test_a_job_that_takes_more_devices_waits_for_them_and_takes_at_most_all():
     assert finished(jobs, {"a": 2, "t": 3}, 1) == 5
 
 
+def test_smaller_jobs_go_first_where_a_larger_one_does_not_fit_yet():
+    """x takes one of two until 10; t needs both, y one of them from 1 to 6."""
+    jobs = graph(r="", x="") | {"t": Job("t", "attack", ("r",), devices=2), "y": Job("y", "attack", ("r",))}
+    assert finished(jobs, {"r": 1, "x": 10, "t": 1, "y": 5}, 2) == 11
+
+
+def test_tables_come_last_then_what_shows_them_then_the_index():
+    jobs = jobs_of(load(REPOSITORY / "params.yaml"))
+    assert {name for name, job in jobs.items() if set(job.needs) == {"tracking", "report"}} == {"index"}
+    assert jobs["report"].needs == jobs["tracking"].needs
+    assert all(jobs[name].step == TABLES for name in jobs["report"].needs)
+
+
 def test_no_number_of_devices_beats_the_longest_chain_and_none_is_worse_than_fewer():
     experiment = load(REPOSITORY / "params.yaml")
     jobs = jobs_of(experiment)
@@ -66,14 +83,38 @@ def test_no_number_of_devices_beats_the_longest_chain_and_none_is_worse_than_few
 # Measuring
 
 
-def test_a_line_is_found_again():
-    assert fitted(lambda images: 0.003 + 0.0002 * images, 0.05) == pytest.approx((0.003, 0.0002))
+class Clock:
+    """Time that passes only in the calls that are timed."""
+
+    def __init__(self, once: float, call: float, image: float):
+        self.now, self.asked = 0.0, []
+        self.once, self.call, self.image = once, call, image
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def timed(self, images: int, calls: int) -> float:
+        taken = self.once + calls * (self.call + self.image * images)
+        self.now += taken
+        self.asked.append((images, calls))
+        return taken
 
 
-def test_calls_that_take_too_long_are_timed_on_few_images_alone():
-    asked = []
-    assert fitted(lambda images: asked.append(images) or 2.0 * images, 1.0) == (0.0, 2.0)
-    assert set(asked) == {speed.FEW}
+@pytest.mark.parametrize("image", [1e-6, 1e-4, 1e-3])
+def test_a_line_is_found_again_in_the_time_that_there_is(image, monkeypatch):
+    """What is done but once, at the start of an attack, is in no call of it."""
+    clock = Clock(once=5 * image, call=10 * image, image=image)
+    monkeypatch.setattr(speed, "time", clock)
+    assert fitted(clock.timed, 2.0) == pytest.approx((10 * image, image))
+    assert 2 <= clock.now < 4
+    assert len({images for images, _ in clock.asked}) == 2
+
+
+def test_calls_that_take_too_long_are_timed_on_few_images_alone_and_once(monkeypatch):
+    clock = Clock(once=1.0, call=0.0, image=2.0)
+    monkeypatch.setattr(speed, "time", clock)
+    assert fitted(clock.timed, 1.0) == (0.0, 2.0)
+    assert clock.asked == [(speed.FEW, calls) for calls in (1, 2, 1, 2)]
 
 
 @pytest.fixture(scope="module")
@@ -87,17 +128,16 @@ def calibrated(tmp_path_factory) -> Speed:
 def test_every_call_of_an_experiment_is_measured_and_kept(calibrated):
     jobs = jobs_of(calibrated.experiment)
     [known] = json.loads(calibrated.file.read_text()).values()
-    asked = {(part.kind, part.network) for job in jobs.values() for part in job.work}
+    asked = {(part.use, part.kind, part.network): part for job in jobs.values() for part in job.work}
     assert len(known) == len(asked) + 1
     seconds = Speed(calibrated.experiment, calibrated.file).seconds(jobs)
     assert seconds.keys() == jobs.keys()
     assert all(took >= known[START] for took in seconds.values())
-    kind, network = max(asked)
-    own = known[calibrated._key(network, kind)]
+    own = known[calibrated._key(asked[max(asked)])]
     assert min(own) >= 0
     assert sum(own) > 0
     name, job = next((name, job) for name, job in jobs.items() if job.step == "train-teacher")
-    lines = [(part.calls, known[calibrated._key(part.network, part.kind)], part.images) for part in job.work]
+    lines = [(part.calls, known[calibrated._key(part)], part.images) for part in job.work]
     assert seconds[name] == pytest.approx(known[START] + sum(n * (a + b * images) for n, (a, b), images in lines))
 
 
@@ -110,7 +150,9 @@ def test_another_network_another_machine_and_a_broken_file_are_not_known(calibra
     elsewhere.machine = "another"
     with pytest.raises(Unknown):
         elsewhere.seconds(jobs_of(calibrated.experiment))
-    for text in ("", "[]", "{", json.dumps({calibrated.machine: 3})):
+    [known] = json.loads(calibrated.file.read_text()).values()
+    wrong = [dict.fromkeys(known, value) for value in ([1.0], None, "1", [1, "2"])] + [known | {START: None}]
+    for text in ("", "[]", "{", *(json.dumps({calibrated.machine: kept}) for kept in (3, *wrong))):
         (tmp_path / "broken.json").write_text(text)
         with pytest.raises(Unknown):
             Speed(calibrated.experiment, tmp_path / "broken.json").seconds(jobs_of(calibrated.experiment))
@@ -120,6 +162,8 @@ def test_plan_prints_time_where_it_is_known(calibrated, tmp_path, monkeypatch):
     experiment, jobs = calibrated.experiment, jobs_of(calibrated.experiment)
     text = describe(experiment, speed=calibrated)
     assert f"Time, by what was measured on {calibrated.machine}" in text
+    assert text.count("(this machine)") == 1
+    assert "compiled" not in text
     rows = dict(re.findall(r"^(\d+|any number)(?: \(this machine\))? +(\d.* (?:s|min))$", text, re.MULTILINE))
     seconds = calibrated.seconds(jobs)
     one = sum(seconds.values())
@@ -130,3 +174,79 @@ def test_plan_prints_time_where_it_is_known(calibrated, tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     assert "Time: --calibrate measures this machine" in result.output
     assert not list(tmp_path.iterdir())
+
+
+def test_this_machine_is_told_of_even_where_it_could_run_more_at_once_than_there_are_jobs(calibrated, monkeypatch):
+    monkeypatch.setattr(calibrated, "at_once", 1_000_000)
+    assert "1000000 (this machine)" in describe(calibrated.experiment, speed=calibrated)
+
+
+def test_jobs_run_at_once_on_the_cores_that_this_process_may_use():
+    """As Snakemake counts them, by threads."""
+    command = "import os; os.sched_setaffinity(0, {0}); from robust_distillation.config import load; "
+    command += "from robust_distillation.reporting.speed import Speed; print(Speed(load('params.yaml')).at_once)"
+    done = subprocess.run([sys.executable, "-c", command], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
+
+
+def with_changes(folder, text: str) -> Experiment:
+    (folder / "changes.yaml").write_text(text)
+    return load(str(REPOSITORY / "params.yaml"), str(folder / "changes.yaml"))
+
+
+def uses(experiment: Experiment) -> dict[str, set[tuple[str, str]]]:
+    found: dict[str, set[tuple[str, str]]] = {}
+    for job in jobs_of(experiment).values():
+        found.setdefault(job.step, set()).update((part.use, part.kind) for part in job.work)
+    return found
+
+
+def test_what_runs_in_another_precision_is_measured_in_it(tmp_path):
+    """Of a training all but its looks for best and its teacher; attacks where their search is in bfloat16, on the
+    networks that are looked at; no analysis."""
+    exact, low = uses(with_changes(tmp_path, "{}")), uses(with_changes(tmp_path, "evaluation: {search: bf16}"))
+    assert exact["train-student"] == {
+        ("train", "train"), ("train", "attack"), ("train", "ask"), ("answer", "apgd"), ("answer", "ask"),
+    }  # fmt: skip
+    assert {use for use, _ in exact["attack"]} == {"answer"}
+    assert {use for use, _ in low["attack"]} == {"search"}
+    assert {use for step in ("robustness", "structure", "transfer") for use, _ in low[step]} == {"answer"}
+
+
+def test_a_call_is_of_a_network_prepared_for_its_use(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(precision, "prepared", lambda model, *given: seen.append(given) or model)
+    experiment = with_changes(tmp_path, "compute: {precision: bf16}")
+    found = Speed(experiment, tmp_path / "speed.json")
+    found.calibrate(jobs_of(experiment), seconds=0.01)
+    assert {("bf16", "train"), ("bf16", "answer")} == set(seen)
+
+
+def test_a_teacher_on_several_devices_has_its_steps_shared_and_its_looks_not(tmp_path):
+    one, four = (
+        next(job for job in jobs_of(with_changes(tmp_path, text)).values() if job.step == "train-teacher")
+        for text in ("{}", "teachers: {wide: {devices: 4}}")
+    )
+    assert four.flops == pytest.approx(one.flops)
+    for alone, shared in zip(one.work, four.work, strict=True):
+        assert shared.calls == alone.calls
+        assert shared.images == alone.images / (4 if alone.use == "train" else 1)
+
+
+def test_a_plan_says_that_compiled_trainings_are_not_measured(calibrated, tmp_path, monkeypatch):
+    found = Speed(with_changes(tmp_path, "compute: {precision: fp32, compile: true}"))
+    jobs = jobs_of(found.experiment)
+    assert found.compiles(jobs)
+    assert not Speed(with_changes(tmp_path, "compute: {precision: fp32}")).compiles(jobs)
+    monkeypatch.setattr(calibrated, "compiles", lambda jobs: True)
+    assert COMPILED in describe(calibrated.experiment, speed=calibrated)
+
+
+def test_a_calibration_asked_for_on_the_command_line_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(Speed, "calibrate", functools.partialmethod(Speed.calibrate, seconds=0.1))
+    first, second = (CliRunner().invoke(main, ["plan", *more]) for more in (["--calibrate"], []))
+    assert first.exit_code == 0, first.output
+    assert "(this machine)" in first.output
+    assert second.output == first.output
+    assert [file.name for file in tmp_path.rglob("*.*")] == ["speed.json"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 
+import pandas as pd
 import pytest
 import torch
 from test_training import CPU, OPTIONS, SCHEME, SETTINGS, THREAT, data, network  # noqa: F401 (a fixture)
@@ -12,15 +14,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from robust_distillation import methods, models
 from robust_distillation.attacks import fgsm
 from robust_distillation.attacks.core import maximise
-from robust_distillation.config import load
+from robust_distillation.config import Compute, load
 from robust_distillation.evaluation import attack
 from robust_distillation.evaluation.blocks import blocks
 from robust_distillation.models.checkpoint import build_model, save_checkpoint, weights_digest
 from robust_distillation.models.frozen import frozen
 from robust_distillation.models.output import output
-from robust_distillation.precision import PAYS, pays, prepared
+from robust_distillation.precision import ANSWER, PAYS, SEARCH, TRAIN, compiles, folded, looking, prepared
+from robust_distillation.reporting import comparisons, tables
+from robust_distillation.reporting.tables import Matrix
 from robust_distillation.teachers.live import LiveTeacher
-from robust_distillation.training.loop import Trainer, batches, method_state, train
+from robust_distillation.training.loop import Trainer, batches, method_state, train, validate
 
 FAST = ("fp32", "bf16-inner", "bf16")
 SMALL = {
@@ -39,26 +43,92 @@ def x():
     return torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
+class Convolved(TorchDispatchMode):
+    """The types of what convolutions answer."""
+
+    def __init__(self):
+        super().__init__()
+        self.types = set()
+
+    def __torch_dispatch__(self, called, types, given=(), named=None):
+        answer = called(*given, **(named or {}))
+        if called._schema.name == "aten::convolution":
+            self.types.add(answer.dtype)
+        return answer
+
+
 def convolved_in(model, x) -> torch.dtype:
-    """The type of what the model's first convolution answers."""
-    found = []
-    first = next(module for module in model.modules() if isinstance(module, torch.nn.Conv2d))
-    with first.register_forward_hook(lambda _, __, answer: found.append(answer.dtype)):
+    """The type of what all of the model's convolutions answer."""
+    with Convolved() as seen:
         model(x)
-    return found[0]
+    [found] = seen.types
+    return found
+
+
+def used(model):
+    """With statistics of batch norm that are not those it begins with."""
+    draws = torch.Generator().manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(generator=draws)
+            module.running_var.uniform_(0.5, 2, generator=draws)
+    return model.eval()
 
 
 @pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("use", [TRAIN, ANSWER, SEARCH])
 @pytest.mark.parametrize("precision", FAST)
-def test_every_network_answers_nearly_the_same(precision, name, x):
-    expected = output(built(name).eval(), x)
-    model = prepared(built(name).eval(), precision, trained=True)
-    found = output(model, x)
-    off = 2e-4 if precision in ("fp32", "bf16-inner") else 0.1
-    for known, ours in zip(expected, found, strict=True):
-        assert ours.dtype == torch.float32
-        assert (ours - known).norm() < off * known.norm()
-    assert model.state_dict().keys() == built(name).state_dict().keys()
+def test_every_network_answers_nearly_the_same(precision, use, name, x):
+    """So do its gradients in the image, in which nothing of it is left asking for one."""
+    known, weights = used(built(name)), built(name).state_dict()
+    model = prepared(copy.deepcopy(known), precision, use)
+    low = use == SEARCH or (use == TRAIN and precision != "fp32")
+    gradients = []
+    for answering in (known, model):
+        with frozen(answering):
+            asked = x.clone().requires_grad_()
+            answering(asked).square().sum().backward()
+            gradients.append(asked.grad)
+    pairs = [gradients, *zip(output(known, x), output(model, x), strict=True)]
+    for expected, found in pairs:
+        assert found.dtype == torch.float32
+        off = 0.3 if low and expected is gradients[0] else 0.1 if low else 2e-4
+        assert (found - expected).norm() < off * expected.norm()
+    assert model.state_dict().keys() == weights.keys()
+
+
+@pytest.mark.parametrize(("name", "left"), [("resnet", 0), ("mobilenet_v2", 0), ("preact_resnet", 9)])
+def test_batch_norm_is_folded_where_it_follows_a_convolution(name, left, x):
+    model = used(built(name))
+    modules = list(folded(model).modules())
+    assert sum(isinstance(module, torch.nn.BatchNorm2d) for module in modules) == left
+    assert all(not parameter.requires_grad for module in modules for parameter in module.parameters())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+class Twice(torch.nn.Module):
+    """One convolution under two batch norms."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution, self.first, self.second = torch.nn.Conv2d(3, 3, 1), *map(torch.nn.BatchNorm2d, (3, 3))
+
+    def features(self, x):
+        return self.second(self.convolution(self.first(self.convolution(x))))
+
+
+class Undecided(Twice):
+    """Whose way depends on the image."""
+
+    def features(self, x):
+        return self.first(self.convolution(x)) if x.sum() > 0 else x
+
+
+@pytest.mark.parametrize("network", [Twice, Undecided])
+def test_networks_that_cannot_be_folded_stay_as_they_are(network, x):
+    model = used(network())
+    for images in (x, -x):
+        assert torch.equal(folded(model)(images), model.features(images))
 
 
 @pytest.mark.parametrize(
@@ -70,10 +140,13 @@ def test_every_network_answers_nearly_the_same(precision, name, x):
     ],
 )
 def test_passes_that_run_in_bfloat16_are_those_named(precision, trained, borrowed, x):
-    model = prepared(network(4, 1), precision, trained=True)
+    model = prepared(network(4, 1), precision, TRAIN)
     x = x[:, :1, :8, :8]
     assert convolved_in(model, x) == trained
     with frozen(model):
+        assert convolved_in(model, x) == borrowed
+        with looking():
+            assert convolved_in(model, x) == torch.float32
         assert convolved_in(model, x) == borrowed
 
 
@@ -110,15 +183,28 @@ def test_a_search_in_bfloat16_is_judged_in_fp32(data, tmp_path, monkeypatch):  #
     assert found["bf16"]["prediction"].equals(found["fp32"]["prediction"])
 
 
-def test_tables_say_that_the_search_was_in_bfloat16(tmp_path):
+def test_a_best_is_chosen_in_fp32(data):  # noqa: F811
+    model = prepared(network(4, 1), "bf16", TRAIN)
+    trainer = Trainer(model, methods.get("sat")(), SETTINGS, THREAT, 0)
+    with Convolved() as seen:
+        validate(trainer, data.first(20), CPU)
+    assert seen.types == {torch.float32}
+
+
+def test_tables_say_where_the_search_was_in_bfloat16(tmp_path):
+    """Transfers and analyses never do."""
     (tmp_path / "bf16.yaml").write_text("evaluation: {search: bf16}")
-    assert load("params.yaml", str(tmp_path / "bf16.yaml")).matrix()["threat"].endswith("attacks searched in bfloat16")
-    assert "bfloat16" not in load("params.yaml").matrix()["threat"]
+    low, full = (Matrix(**load("params.yaml", overlay).matrix()) for overlay in (str(tmp_path / "bf16.yaml"), None))
+    empty = pd.DataFrame(columns=["student"])
+    for told in (tables.caption(empty, low), comparisons.caption(low)):
+        assert "attacks searched in bfloat16" in told
+    for told in (tables.caption(empty, full), comparisons.caption(full), low.threat, low.transferred([]).threat):
+        assert "bfloat16" not in told
 
 
 def test_exact_changes_nothing():
     model = network(4, 1)
-    assert prepared(model, "exact", trained=True) is model
+    assert prepared(model, "exact", TRAIN) is model
     assert "features" not in vars(model)
     assert all(parameter.is_contiguous() for parameter in model.parameters())
 
@@ -144,13 +230,20 @@ def steps(model, *batches):
 @pytest.mark.parametrize("name", OWN)
 def test_a_step_takes_two_whole_graphs(name, x, traced):
     """One for the image's gradient, one for the weights'."""
-    steps(prepared(built(name), "bf16", trained=True, compiled=True), x[:2], x[2:])
+    steps(prepared(built(name), "bf16", TRAIN, compiled=True), x[:2], x[2:])
     assert traced() == 2
 
 
 def test_the_last_batch_of_an_epoch_has_graphs_of_its_own(x, traced):
-    steps(prepared(built("convnet"), "fp32", trained=True, compiled=True), x, x[:3], x, x[:3])
+    steps(prepared(built("convnet"), "fp32", TRAIN, compiled=True), x, x[:3], x, x[:3])
     assert traced() == 4
+
+
+INDEXED = ("aten::index", "aten::index_put", "aten::index_put_")  # by a mask: as many as are true
+WAITS = (
+    "aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::masked_select", "aten::_unique2",
+    "aten::unique_dim", "aten::repeat_interleave", "aten::bincount",
+)  # fmt: skip
 
 
 class Syncs(TorchDispatchMode):
@@ -161,9 +254,25 @@ class Syncs(TorchDispatchMode):
         self.found = []
 
     def __torch_dispatch__(self, called, types, given=(), named=None):
-        if called._schema.name in ("aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::masked_select"):
-            self.found.append(called._schema.name)
-        return called(*given, **(named or {}))
+        name, answer = called._schema.name, called(*given, **(named or {}))
+        masks = [index for index in given[1] or () if index is not None] if name in INDEXED else []
+        if name in WAITS or any(mask.dtype == torch.bool for mask in masks):
+            self.found.append(name)
+        return answer
+
+
+@pytest.mark.parametrize(
+    "waits",
+    [
+        lambda x: x.sum().item(), lambda x: bool(x.any()), lambda x: x[x > 1],
+        lambda x: x.nonzero(), lambda x: x.unique(), lambda x: torch.equal(x, x), lambda x: torch.where(x > 1),
+        lambda x: x.__setitem__(x > 1, torch.tensor([0.0])), lambda x: x.repeat_interleave(x.long()),
+    ],
+)  # fmt: skip
+def test_what_waits_for_a_device_is_seen(waits):
+    with Syncs() as syncs:
+        waits(torch.arange(4.0))
+    assert syncs.found
 
 
 @pytest.mark.parametrize("name", methods.names())
@@ -183,7 +292,7 @@ def test_no_step_waits_for_the_device(name, data):  # noqa: F811
 
 def test_a_compiled_training_repeats_itself_and_goes_as_the_eager_one(data):  # noqa: F811
     def trained(**options):
-        model = prepared(network(4, 1), "fp32", trained=True, **options)
+        model = prepared(network(4, 1), "fp32", TRAIN, **options)
         trainer = Trainer(model, methods.get("sat")(), SETTINGS, THREAT, 0)
         metrics = train(trainer, data.first(64), data.first(32), SCHEME, CPU).counts.metrics
         return weights_digest(model.state_dict()), metrics
@@ -196,12 +305,15 @@ def test_a_compiled_training_repeats_itself_and_goes_as_the_eager_one(data):  # 
 
 def test_looks_for_best_take_no_graphs(data, traced):  # noqa: F811
     """Images that fall drop out of them, at every look others."""
-    model = prepared(network(4, 1), "fp32", trained=True, compiled=True)
+    model = prepared(network(4, 1), "fp32", TRAIN, compiled=True)
     trainer = Trainer(model, methods.get("sat")(), SETTINGS.model_copy(update={"epochs": 3}), THREAT, 0)
     train(trainer, data.first(2 * SETTINGS.batch_size), data.first(50), SCHEME, CPU)
     assert traced() == 2
 
 
 def test_long_trainings_pay_for_their_compiler():
-    assert not pays(PAYS["cpu"] / 2, CPU)
-    assert pays(2 * PAYS["cpu"], CPU)
+    left_open, asked, never = Compute(precision="fp32"), Compute(precision="fp32", compile=True), Compute()
+    assert not compiles(left_open, PAYS["cpu"] / 2, "cpu")
+    assert compiles(left_open, 2 * PAYS["cpu"], "cpu")
+    assert compiles(asked, 1, "cpu")
+    assert not compiles(never, 1e30, "cpu")

@@ -1,4 +1,4 @@
-"""How a network computes: the layout of its tensors, in which precision which passes run, and compiled or not.
+"""How a network computes: the layout of its tensors, in which precision which passes run, folded or compiled or not.
 
 A pass trains the weights, or it borrows them: an attack asks for the gradient in the image only, a look for `best` for
 none. Borrowed weights ask for no gradient themselves (see `models.frozen`), which is how the two are told apart.
@@ -6,39 +6,51 @@ none. Borrowed weights ask for no gradient themselves (see `models.frozen`), whi
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
 
+from robust_distillation.config import Compute
 from robust_distillation.models.checkpoint import load_model
 
 EXACT = "exact"
-LOW = {"bf16-inner": ("borrowed",), "bf16": ("borrowed", "trained")}  # which passes run in bfloat16
+TRAIN, ANSWER, SEARCH = "train", "answer", "search"  # what a network is for
+LOW = {  # passes that run in bfloat16
+    (TRAIN, "bf16-inner"): ("borrowed",),
+    (TRAIN, "bf16"): ("borrowed", "trained"),
+}
 # From so many FLOPs on, a training pays for its compiler, which works for a minute or two. On a GPU: not measured.
 PAYS = {"cpu": 1e14, "cuda": 1e17}
 GRAPHS = 64  # of one network: a graph for each of trained, borrowed and asked, and each size of batch
 
+_looking: ContextVar[bool] = ContextVar("_looking", default=False)
 
-def prepared(model: nn.Module, precision: str, *, trained: bool = False, compiled: bool = False) -> nn.Module:
+
+def prepared(model: nn.Module, precision: str, use: str = ANSWER, *, compiled: bool = False) -> nn.Module:
     """The model itself, whose features are from here on computed as `precision` says.
 
-    `exact` leaves all as it is: fp32, NCHW, eager. All others lay tensors out channels-last. Only a network that is
-    `trained` ever runs in bfloat16, by autocast: weights, sums of batch norm, logits and losses stay in fp32, and so
-    does whatever a teacher answers or an evaluation decides. compiled: by torch.compile.
+    `exact` leaves all as it is: fp32, NCHW, eager. All others lay tensors out channels-last. A network to `train` runs
+    in bfloat16 where LOW says so, by autocast: weights, sums of batch norm, logits and losses stay in fp32. compiled:
+    by torch.compile. One to `answer` stays in fp32, and is not to be trained any more: batch norm is folded into the
+    convolutions before it. One to `search` for images that others judge is the same in bfloat16, whatever `precision`.
     """
-    if precision == EXACT:
+    if precision == EXACT and use != SEARCH:
         return model
     model.to(memory_format=torch.channels_last)
-    features, low = model.features, LOW.get(precision, ()) if trained else ()
+    low = ("borrowed", "trained") if use == SEARCH else LOW.get((use, precision), ())
+    features = model.features if use == TRAIN else folded(model)
     if compiled:
         torch._dynamo.config.recompile_limit = GRAPHS
         features = torch.compile(features, dynamic=False)  # a ragged last batch has a graph of its own
 
     def run(x: Tensor) -> Tensor:
         kind = "trained" if any(parameter.requires_grad for parameter in model.parameters()) else "borrowed"
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=kind in low):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=kind in low and not _looking.get()):
             found = features(x.contiguous(memory_format=torch.channels_last))
         return found.float()
 
@@ -46,16 +58,52 @@ def prepared(model: nn.Module, precision: str, *, trained: bool = False, compile
     return model
 
 
-def loaded(path: str | Path, precision: str, device: torch.device) -> nn.Module:
+class _Features(nn.Module):
+    """What comes before the classifier, as a module."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model.features(x)
+
+
+def folded(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The features of a trained network, batch norm folded into the convolution before it where there is one. As they
+    are where torch.fx cannot follow them, or a layer is used twice, as may be in a network of somebody's own."""
+    model.eval()
+    try:
+        traced = torch.fx.symbolic_trace(_Features(model))
+    except (torch.fx.proxy.TraceError, TypeError, NameError):
+        return model.features
+    layers = [traced.get_submodule(node.target) for node in traced.graph.nodes if node.op == "call_module"]
+    weighted = [layer for layer in layers if any(True for _ in layer.parameters())]
+    if len(set(weighted)) < len(weighted):  # `fuse` would fold into it twice
+        return model.features
+    return fuse(traced, no_trace=True).requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def loaded(path: str | Path, precision: str, device: torch.device, use: str = ANSWER) -> nn.Module:
     """A checkpoint's model, to ask and to attack."""
-    return prepared(load_model(path).to(device), precision)
+    return prepared(load_model(path).to(device), precision, use)
 
 
-def eager() -> AbstractContextManager[None]:
-    """In here what is compiled computes as if it were not."""
-    return torch.compiler.set_stance("force_eager")
+@contextmanager
+def looking() -> Iterator[None]:
+    """In here a network that is trained computes as it will when it is evaluated: in fp32. And eagerly, even where it
+    is compiled: images that fall drop out of a look, and a graph for each number of them would never pay."""
+    before = _looking.set(True)
+    try:
+        with torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        _looking.reset(before)
 
 
-def pays(flops: float, device: torch.device) -> bool:
-    """Whether compiling a training of so many FLOPs takes less than it saves."""
-    return flops >= PAYS[device.type]
+def compiles(compute: Compute, flops: float, device: str) -> bool:
+    """Whether a training of so many FLOPs is compiled on a type of device: if that is asked for or, where it is left
+    open, takes less than it saves."""
+    if compute.compile is not None:
+        return compute.compile
+    return compute.precision != EXACT and flops >= PAYS[device]

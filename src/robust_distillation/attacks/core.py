@@ -68,12 +68,12 @@ def starting_noise(
     if start == "zero":
         return torch.zeros_like(x)
     if start == "gaussian":
-        return 0.001 * torch.randn(shape, generator=generator)[rows].to(x)
+        return 0.001 * torch.randn(shape, generator=generator)[rows].to(x, non_blocking=True)
     if threat.norm == "linf":
-        return threat.eps * (2 * torch.rand(shape, generator=generator)[rows].to(x) - 1)
+        return threat.eps * (2 * torch.rand(shape, generator=generator)[rows].to(x, non_blocking=True) - 1)
     # Uniform in the L2 ball: a uniform direction, and a radius whose n-th power is uniform.
-    noise = torch.randn(shape, generator=generator)[rows].to(x)
-    radius = torch.rand(total, generator=generator)[rows].to(x) ** (1 / x[0].numel())
+    noise = torch.randn(shape, generator=generator)[rows].to(x, non_blocking=True)
+    radius = torch.rand(total, generator=generator)[rows].to(x, non_blocking=True) ** (1 / x[0].numel())
     return threat.eps * per_image(radius) * noise / per_image(l2_norm(noise))
 
 

@@ -168,8 +168,8 @@ class CachedTeacher:
         self.logits, self.features, self.live = logits, features, live
 
     def clean(self, x: Tensor, index: Tensor, views: Tensor) -> Output:
-        logits = self.logits and self.logits(index, views).to(x.device)
-        features = self.features and self.features(index, views).to(x.device)
+        logits = self.logits and self.logits(index, views).to(x.device, non_blocking=True)
+        features = self.features and self.features(index, views).to(x.device, non_blocking=True)
         return Output(logits, features)
 
     def __call__(self, x: Tensor) -> Output:

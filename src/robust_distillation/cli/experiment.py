@@ -22,13 +22,13 @@ from robust_distillation.layout import Layout
 
 @click.command()
 @click.option("--tflops", type=click.FloatRange(min=0, min_open=True), help="What one GPU sustains; 10 if left out.")
-@click.option("--calibrate", is_flag=True, help="First measure, for 20 s, how fast this machine is, and keep it.")
+@click.option("--calibrate", is_flag=True, help="First measure how fast this machine is, in about 20 s, and keep it.")
 @experiment_options
 @example("plan --experiment experiments/fashion_mnist.yaml")
 def plan(tflops: float | None, calibrate: bool, path: str, overlay: str | None) -> None:
     """Print what an experiment will do and cost: runs, jobs, GPU-hours, disk, and time where this machine was measured.
 
-    --calibrate writes one file, ~/.cache/robust-distillation/speed.json; else nothing is written.
+    --calibrate writes one file, robust-distillation/speed.json in $XDG_CACHE_HOME or ~/.cache; else nothing is written.
     """
     from robust_distillation.config import load
     from robust_distillation.reporting.jobs import jobs_of

@@ -140,7 +140,7 @@ def train(
     from robust_distillation.compute import device_of
     from robust_distillation.data.prepared import scheme_of, split_of
     from robust_distillation.files import sha256
-    from robust_distillation.precision import EXACT, pays
+    from robust_distillation.precision import EXACT, compiles
     from robust_distillation.reporting.cost import flops
     from robust_distillation.reporting.cost import training as work_of
     from robust_distillation.training.parallel import joined
@@ -156,11 +156,10 @@ def train(
 
         lessons = teaching(experiment, teacher, needs, data, device)
         inputs |= lessons.files
-    group, precision, compiled = joined(device), experiment.compute.precision, experiment.compute.compile
-    if compiled is None:
-        compiled = precision != EXACT and pays(
-            flops(work_of(experiment, recipe, settings["architecture"], teacher)), device
-        )
+    group, precision = joined(device), experiment.compute.precision
+    compiled = precision != EXACT and compiles(  # to count the FLOPs takes a second
+        experiment.compute, flops(work_of(experiment, recipe, settings["architecture"], teacher)), device.type
+    )
     trainer = trainer_of(
         settings, recipe.training, recipe.method.settings, experiment.threat_model, data, device,
         lessons and lessons.teacher, lessons.features if lessons else 0, group, precision, compiled,

@@ -16,7 +16,7 @@ from robust_distillation.config.experiment import (
     Teacher,
 )
 from robust_distillation.config.reading import load
-from robust_distillation.config.schema import Imported, Selection, ThreatModel, Training, Transfer
+from robust_distillation.config.schema import Compute, Imported, Selection, ThreatModel, Training, Transfer
 
 __all__ = [
     "IMPORTED",
@@ -24,6 +24,7 @@ __all__ = [
     "NO_TEACHER",
     "ON_SURROGATE",
     "Claim",
+    "Compute",
     "Experiment",
     "Imported",
     "NamedMethod",

@@ -327,7 +327,8 @@ class Experiment:
         return {
             "experiment": self.name,
             "protocol": self.file.protocol,
-            "threat": self._threat + (", attacks searched in bfloat16" if self.evaluation.search == "bf16" else ""),
+            "threat": self._threat,
+            "search": self.evaluation.search,
             "pairs": self.pairs,
             "methods": list(self.methods),
             "checkpoints": self.evaluation.checkpoints,

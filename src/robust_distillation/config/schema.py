@@ -152,7 +152,7 @@ class Compute(Settings):
     precision: Literal["exact", "fp32", "bf16-inner", "bf16"] = Field(
         "exact",
         description="exact: fp32, eager, NCHW; fp32: channels-last, and compiled where that pays; bf16-inner: the "
-        "same, and what a network in training computes for its inner maximisation is in bfloat16; bf16: all it does",
+        "same, with what a network in training computes for its inner maximisation in bfloat16; bf16: all of training",
     )
     compile: bool | None = Field(
         None, description="whether trainings go through torch.compile; where left out, if they are long enough to pay"

@@ -18,8 +18,8 @@ from robust_distillation.data.dataset import Dataset
 from robust_distillation.evaluation.blocks import Block
 from robust_distillation.files import canonical
 from robust_distillation.memory import in_halves
-from robust_distillation.models.checkpoint import load_model, read_checkpoint, weights_digest
-from robust_distillation.precision import EXACT, loaded, prepared
+from robust_distillation.models.checkpoint import read_checkpoint, weights_digest
+from robust_distillation.precision import EXACT, SEARCH, loaded
 from robust_distillation.resume import Work
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def attack_run(
         weights = weights_digest(read_checkpoint(path)[0])
         if weights not in found:
             model = loaded(path, precision, device)
-            attacked = prepared(load_model(path).to(device), "bf16", trained=True) if search == "bf16" else model
+            attacked = loaded(path, precision, device, SEARCH) if search == "bf16" else model
             parts = []
             for block in todo:
                 known = done.setdefault(f"{weights} {block.number}", {})

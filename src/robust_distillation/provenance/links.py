@@ -34,13 +34,11 @@ class Link:
     rebuildable: bool = False  # its outputs may be absent: they are not versioned, but made again from its inputs
 
 
-@cache
 def links(experiment: Experiment) -> tuple[Link, ...]:
     """Every step, each after those whose files it reads."""
     return *computed(experiment), *reported(experiment), track(experiment), report(experiment)
 
 
-@cache
 def computed(experiment: Experiment) -> tuple[Link, ...]:
     """The steps up to what is known of each model."""
     found = [prepare_data(experiment), *(prepare_data(experiment, target) for target in experiment.file.transfer)]
@@ -72,6 +70,13 @@ def looks(experiment: Experiment, model: Model) -> Iterator[Link]:
 
 
 @cache
+def recorded(experiment: Experiment) -> tuple[tuple[Path, tuple[Path, ...]], ...]:
+    """Of each computed step its record, and its outputs unless they may be made again. These are names, which no choice
+    of a tuning stage moves, as it does settings: so they may be kept."""
+    return tuple((link.record, () if link.rebuildable else link.outputs) for link in computed(experiment))
+
+
+@cache
 def reported(experiment: Experiment) -> tuple[Link, ...]:
     """The steps that make tables and figures."""
     found = [tabulate(experiment), draw_figures(experiment), compare(experiment)]
@@ -86,9 +91,9 @@ def reported(experiment: Experiment) -> tuple[Link, ...]:
 def index(experiment: Experiment) -> Link:
     """The index of all artefacts and records; it has no record of its own, dvc.lock speaks for it."""
     layout = Layout(experiment.name)
-    files = []
-    for link in links(experiment):
-        files += [link.record] if link.rebuildable else [*link.outputs, link.record]
+    files = [file for record, outputs in recorded(experiment) for file in (*outputs, record)]
+    for link in (*reported(experiment), track(experiment), report(experiment)):
+        files += [*link.outputs, link.record]
     return Link("index", "index", layout.index, {}, steps.index_code(), tuple(files), (layout.index,))
 
 
@@ -344,6 +349,7 @@ def compare(experiment: Experiment) -> Link:
     )  # fmt: skip
 
 
+@cache
 def track(experiment: Experiment) -> Link:
     layout = Layout(experiment.name)
     trained = [teach(experiment, name) for name in experiment.teachers]
@@ -363,13 +369,14 @@ def shown_tables(experiment: Experiment) -> list[Path]:
     return [file for file in made if file.stem not in apart]
 
 
+@cache
 def report(experiment: Experiment) -> Link:
     layout, made = Layout(experiment.name), models(experiment)
     inputs = [layout.data, *outcomes(experiment), *shown_tables(experiment)]
     inputs += [student_folder(layout, run) / "metrics.jsonl" for run in experiment.runs]
     if experiment.file.robustness:
         inputs += [file for model in made for file in robustness(experiment, model).outputs]
-    inputs += [link.record for link in computed(experiment)]
+    inputs += [record for record, _ in recorded(experiment)]
     return Link(
         "report", "report", layout.record(layout.report), experiment.matrix(), steps.report_code(), tuple(inputs),
         (layout.report,),

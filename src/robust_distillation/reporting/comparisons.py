@@ -29,7 +29,7 @@ def caption(matrix: Matrix) -> str:
     return (
         f"{matrix.experiment}: accuracy of a method less that of another in points under "
         f"{metric_title(matrix.metrics[-1])}, at the checkpoint {matrix.checkpoints[0]}, on the same images and seeds; "
-        f"{matrix.threat}, {matrix.protocol} protocol. The intervals of a student hold at once with {1 - ALPHA:.0%} "
+        f"{matrix.attacked}, {matrix.protocol} protocol. The intervals of a student hold at once with {1 - ALPHA:.0%} "
         f"(Bonferroni), and a * marks those that leave zero out: there the adjusted p is below {ALPHA}."
     )
 

@@ -37,17 +37,20 @@ FILLED_AT_ONCE = 512  # images that a cache is filled with at a time
 
 @dataclass(frozen=True)
 class Work:
-    """`calls` of a network, each on `images` at once. network: its architecture, canonically; f: as above."""
+    """`calls` of a network, each on `images` at once. network: its architecture, canonically; f: as above; use: as in
+    `precision`; devices: that do this at the same time, each on so many images."""
 
     network: str
     f: int
     kind: str
     calls: float
     images: float
+    use: str = "answer"
+    devices: int = 1
 
     @property
     def flops(self) -> float:
-        return self.calls * self.images * FORWARDS[self.kind] * self.f
+        return self.devices * self.calls * self.images * FORWARDS[self.kind] * self.f
 
 
 def flops(work: Iterable[Work]) -> float:
@@ -57,21 +60,26 @@ def flops(work: Iterable[Work]) -> float:
 class _Network:
     """Writes down what one architecture is called for."""
 
-    def __init__(self, experiment: Experiment, architecture: dict[str, Any]):
+    def __init__(self, experiment: Experiment, architecture: dict[str, Any], use: str = "answer", devices: int = 1):
         self.name, self.f, self.work = canonical(architecture), forward(experiment, architecture), []
+        self.use, self.devices = use, devices
 
     def called(self, kind: str, calls: float, images: float) -> None:
         if calls and images:
-            self.work.append(Work(self.name, self.f, kind, calls, images))
+            share = images / self.devices
+            self.work.append(Work(self.name, self.f, kind, calls, share, self.use, self.devices))
 
     def attacked(self, calls: dict[str, int], times: float, images: float) -> None:
         for kind, count in calls.items():
             self.called(kind, count * times, images)
 
 
-def training(experiment: Experiment, recipe: Recipe, architecture: dict[str, Any], teacher: str | None) -> list[Work]:
-    """Of one training, with its looks for `best`."""
-    needs, settings, student = recipe.method.needs, recipe.training, _Network(experiment, architecture)
+def training(
+    experiment: Experiment, recipe: Recipe, architecture: dict[str, Any], teacher: str | None, devices: int = 1
+) -> list[Work]:
+    """Of one training, with its looks for `best`, which each device takes at all images."""
+    needs, settings = recipe.method.needs, recipe.training
+    student = _Network(experiment, architecture, "train", devices)
     images, batch = experiment.size("train"), settings.batch_size
     steps = settings.epochs * images / batch
     if needs.reference:
@@ -85,12 +93,13 @@ def training(experiment: Experiment, recipe: Recipe, architecture: dict[str, Any
             passed.add(name)
     by = settings.selection.by
     kind, each = ("apgd", settings.selection.steps) if by == "apgd" else ("attack", {"pgd10": 10, "pgd_trades": 20}[by])
-    student.attacked({kind: each, "ask": 2}, looks(settings), experiment.size("validation"))
+    looking = _Network(experiment, architecture)
+    looking.attacked({kind: each, "ask": 2}, looks(settings), experiment.size("validation"))
     if not needs.teacher_adversarial:
-        return student.work
-    live = _Network(experiment, experiment.teachers[teacher].architecture)
+        return student.work + looking.work
+    live = _Network(experiment, experiment.teachers[teacher].architecture, devices=devices)
     live.called("ask", steps, batch)
-    return student.work + live.work
+    return student.work + looking.work + live.work
 
 
 def filling(experiment: Experiment, architecture: dict[str, Any]) -> list[Work]:
@@ -106,14 +115,18 @@ def attacking(experiment: Experiment, architecture: dict[str, Any], checkpoints:
     block = min(images, experiment.evaluation.block_size)
     work: list[Work] = []
     for name in experiment.evaluation.attacks:
-        at = experiment.teachers[experiment.surrogate].architecture if name.startswith(ON_SURROGATE) else architecture
-        work += attack(experiment, at, name.removeprefix(ON_SURROGATE), checkpoints * images / block, block)
+        on_surrogate, bare = name.startswith(ON_SURROGATE), name.removeprefix(ON_SURROGATE)
+        at = experiment.teachers[experiment.surrogate].architecture if on_surrogate else architecture
+        use = "search" if experiment.evaluation.search == "bf16" and not on_surrogate else "answer"
+        work += attack(experiment, at, bare, checkpoints * images / block, block, use)
     return work
 
 
-def attack(experiment: Experiment, architecture: dict[str, Any], name: str, times: float, images: float) -> list[Work]:
+def attack(
+    experiment: Experiment, architecture: dict[str, Any], name: str, times: float, images: float, use: str = "answer"
+) -> list[Work]:
     """Of an attack that runs so many times on so many images."""
-    network = _Network(experiment, architecture)
+    network = _Network(experiment, architecture, use)
     share = SURVIVORS if name in QUERIED else 1
     network.attacked(ATTACKS.get(name, OTHER_ATTACK), times, images * share)
     return network.work

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from bisect import insort
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -54,7 +55,7 @@ def jobs_of(experiment: Experiment) -> dict[str, Job]:
         if teacher.imported:
             taught[name] = add(f"teacher {name}", "import-teacher", (data,), bytes={"checkpoints": size})
         else:
-            work = cost.training(experiment, teacher.recipe, teacher.architecture, None)
+            work = cost.training(experiment, teacher.recipe, teacher.architecture, None, teacher.devices)
             written = {"checkpoints": 2 * size}
             taught[name] = add(
                 f"teacher {name}", "train-teacher", (data,), work=work, bytes=written, devices=teacher.devices
@@ -115,8 +116,10 @@ def jobs_of(experiment: Experiment) -> dict[str, Job]:
             len(experiment.evaluation.checkpoints),
         )
     file = experiment.file
-    for number in range(6 + (file.structure is not None) + len(targets) + (file.tuning is not None)):
-        add(f"table {number}", TABLES, tuple(looked))
+    made = ["tables", "figures", "comparisons", *(f"table of {target}" for target in targets)]
+    made += ["table of structure"] * (file.structure is not None) + ["table of tuning"] * (file.tuning is not None)
+    tables = tuple(add(name, TABLES, tuple(looked)) for name in made)
+    add("index", TABLES, (add("tracking", TABLES, tables), add("report", TABLES, tables)))
     return found
 
 
@@ -148,7 +151,8 @@ def written(jobs: dict[str, Job]) -> Counter[str]:
 
 def finished(jobs: dict[str, Job], seconds: dict[str, float], devices: int) -> float:
     """Seconds until all are done where so many devices take jobs: one that became free takes, of the jobs that wait for
-    no other, one of the highest priority, and of these the first. (Graham's list scheduling; Snakemake does as much.)
+    no other and for no more devices, one of the highest priority, and of these the first. (Graham's list scheduling;
+    Snakemake does as much.)
 
     seconds: by job. A job that takes more devices than there are takes all.
     """
@@ -158,19 +162,19 @@ def finished(jobs: dict[str, Job], seconds: dict[str, float], devices: int) -> f
         for need in job.needs:
             follow[need].append(name)
     order = {name: (-PRIORITIES.get(job.step, 0), place) for place, (name, job) in enumerate(jobs.items())}
-    ready = [(order[name], name) for name, count in waits.items() if not count]
-    heapq.heapify(ready)
+    taken = {name: min(job.devices, devices) for name, job in jobs.items()}
+    ready = sorted((name for name, count in waits.items() if not count), key=order.get)
     running: list[tuple[float, str]] = []
     now, free = 0.0, devices
     while ready or running:
-        while ready and min(jobs[ready[0][1]].devices, devices) <= free:
-            _, name = heapq.heappop(ready)
-            free -= min(jobs[name].devices, devices)
+        while (name := next((name for name in ready if taken[name] <= free), None)) is not None:
+            ready.remove(name)
+            free -= taken[name]
             heapq.heappush(running, (now + seconds[name], name))
         now, name = heapq.heappop(running)
-        free += min(jobs[name].devices, devices)
+        free += taken[name]
         for next_ in follow[name]:
             waits[next_] -= 1
             if not waits[next_]:
-                heapq.heappush(ready, (order[next_], next_))
+                insort(ready, next_, key=order.get)
     return now

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,11 @@ class Speed:
 
     def __init__(self, experiment: Experiment, file: Path | None = None):
         self.experiment, self.file = experiment, file or _file()
-        self.machine, self.at_once = _machine(experiment)
+        self.device, self.machine, self.at_once = _machine(experiment)
         self.shape, self.classes = experiment.info.shape, len(experiment.info.classes)
 
-    def _key(self, network: str, kind: str) -> str:
-        return f"{kind} {network} {'x'.join(map(str, self.shape))} {self.classes}"
+    def _key(self, part: Work) -> str:
+        return f"{part.use} {part.kind} {part.network} {'x'.join(map(str, self.shape))} {self.classes}"
 
     def _kept(self) -> dict[str, dict[str, Any]]:
         try:
@@ -52,53 +53,75 @@ class Speed:
     def seconds(self, jobs: dict[str, Job]) -> dict[str, float]:
         """Of each job, its start included. Raises Unknown."""
         known = self._kept().get(self.machine)
-        if not isinstance(known, dict) or START not in known:
-            raise Unknown
 
         def of(part: Work) -> float:
-            line = known.get(self._key(part.network, part.kind))
-            if line is None:
-                raise Unknown
-            return part.calls * (line[0] + line[1] * part.images)
+            once, each = known[self._key(part)]
+            return part.calls * (once + each * part.images)
 
-        return {name: known[START] + sum(map(of, job.work)) for name, job in jobs.items()}
+        try:
+            start = float(known[START])
+            return {name: start + float(sum(map(of, job.work))) for name, job in jobs.items()}
+        except (KeyError, TypeError, ValueError):  # never measured, or a file that somebody else wrote
+            raise Unknown from None
+
+    def compiles(self, jobs: dict[str, Job]) -> bool:
+        """Whether trainings are compiled; what is measured is eager."""
+        from robust_distillation.precision import compiles
+
+        return any(
+            compiles(self.experiment.compute, job.flops, self.device)
+            for job in jobs.values()
+            if job.step in ("train-teacher", "train-student", "tune")
+        )
 
     def calibrate(self, jobs: dict[str, Job], seconds: float = SECONDS) -> None:
         """Measures what the jobs call for. Networks have random weights: only what the numbers are differs."""
         found: dict[str, Any] = {START: _start()}
-        asked = sorted({(part.network, part.kind) for job in jobs.values() for part in job.work})
+        asked = {self._key(part): part for job in jobs.values() for part in job.work}
         from robust_distillation.compute import device_of
 
         device = device_of(self.experiment)
-        for network, kind in asked:
-            call = _call(kind, json.loads(network), self.shape, self.classes, self.experiment, device)
-            found[self._key(network, kind)] = fitted(call, seconds / len(asked))
+        for key, part in sorted(asked.items()):
+            architecture = json.loads(part.network)
+            call = _call(part.kind, part.use, architecture, self.shape, self.classes, self.experiment, device)
+            found[key] = fitted(call, seconds / len(asked))
         kept = self._kept()
         known = kept.get(self.machine)
         kept[self.machine] = (known if isinstance(known, dict) else {}) | found
         write_text(self.file, json.dumps(kept, indent=1, sort_keys=True) + "\n")
 
 
-def fitted(call: Callable[[int], float], seconds: float) -> Line:
-    """The line through the fastest calls on few and on many images, in about so many seconds. call: times one on so
-    many images."""
+def fitted(call: Callable[[int, int], float], seconds: float) -> Line:
+    """The line through the fastest rounds on few and on many images, in about so many seconds; in more where three
+    rounds on few take longer. call: times so many rounds on so many images; what it does but once does not count."""
     began = time.monotonic()
-    call(FEW)  # what is allocated and chosen once
-    few = call(FEW)
-    many = 2 ** int(math.log2(max(FEW, min(MANY, FEW * seconds / (4 * few)))))
-    if many == FEW:
+    call(FEW, 1)  # what is allocated and chosen once
+    rounds = 1
+    while (spent := call(FEW, 2 * rounds)) < seconds / 64:
+        rounds *= 2
+    many = 2 ** int(math.log2(max(FEW, min(MANY, FEW * seconds / (4 * spent)))))
+    sizes = sorted({FEW, many})
+    fastest = {(images, times): math.inf for images in sizes for times in (1, 2)}
+    while fastest[FEW, 1] == math.inf or time.monotonic() - began < seconds:
+        for images, times in fastest:
+            fastest[images, times] = min(fastest[images, times], call(images, times * rounds))
+    few, *large = (max(0.0, fastest[images, 2] - fastest[images, 1]) / rounds for images in sizes)
+    if not large:
         return 0.0, few / FEW
-    large = call(many)
-    while time.monotonic() - began < seconds:
-        few, large = min(few, call(FEW)), min(large, call(many))
-    each = max(0.0, (large - few) / (many - FEW))
+    each = max(0.0, (large[0] - few) / (many - FEW))
     return max(0.0, few - FEW * each), each
 
 
 def _call(
-    kind: str, architecture: dict[str, Any], shape: tuple[int, int, int], classes: int, experiment: Experiment, device
-) -> Callable[[int], float]:
-    """Of a network with random weights; seconds of one call on so many images."""
+    kind: str,
+    use: str,
+    architecture: dict[str, Any],
+    shape: tuple[int, int, int],
+    classes: int,
+    experiment: Experiment,
+    device,
+) -> Callable[[int, int], float]:
+    """Of a network with random weights; seconds of so many calls on so many images."""
     import torch
     from pyautoattack.autopgd_base import APGDAttack
     from pyautoattack.fab_pt import FABAttack_PT
@@ -111,44 +134,38 @@ def _call(
     from robust_distillation.models.frozen import frozen
     from robust_distillation.precision import prepared
 
-    model = prepared(
-        build_model(architecture, shape, classes).to(device), experiment.compute.precision, trained=kind == "train"
-    )
+    model = prepared(build_model(architecture, shape, classes).to(device), experiment.compute.precision, use)
     threat = experiment.threat_model.model_copy(update={"eps": 1e-4})  # in which nearly all images hold
     given = {"norm": SPELT[threat.norm], "eps": threat.eps, "n_restarts": 1, "seed": 0, "device": device}
     draws = torch.Generator().manual_seed(0)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9)
 
-    def ask(x, labels) -> int:
+    def ask(x, labels, times: int) -> None:
         with torch.no_grad():
-            model(x)
-        return 1
+            for _ in range(times):
+                model(x)
 
-    def attack(x, labels) -> int:
+    def attack(x, labels, times: int) -> None:
         def objective(logits):
             return cross_entropy(logits, labels, reduction="none")
 
-        maximise(model, x, objective, threat, steps=5, step_size=1e-5, start="zero")
-        return 5
+        maximise(model, x, objective, threat, steps=times, step_size=1e-5, start="zero")
 
-    def train(x, labels) -> int:
+    def train(x, labels, times: int) -> None:
         model.train()
-        optimizer.zero_grad()
-        cross_entropy(model(x), labels).backward()
-        optimizer.step()
-        return 1
+        for _ in range(times):
+            optimizer.zero_grad()
+            cross_entropy(model(x), labels).backward()
+            optimizer.step()
 
-    def apgd(x, labels) -> int:
-        APGDAttack(model, n_iter=10, loss="ce", **given).perturb(x, labels)
-        return 10
+    def apgd(x, labels, times: int) -> None:
+        APGDAttack(model, n_iter=times, loss="ce", **given).perturb(x, labels)
 
-    def fab(x, labels) -> int:
-        FABAttack_PT(model, n_iter=5, targeted=True, n_target_classes=1, **given).perturb(x, labels)
-        return 5
+    def fab(x, labels, times: int) -> None:
+        FABAttack_PT(model, n_iter=times, targeted=True, n_target_classes=1, **given).perturb(x, labels)
 
-    def query(x, labels) -> int:
-        SquareAttack(model, n_queries=50, p_init=0.8, resc_schedule=False, **given).perturb(x, labels)
-        return 50
+    def query(x, labels, times: int) -> None:
+        SquareAttack(model, n_queries=times, p_init=0.8, resc_schedule=False, **given).perturb(x, labels)
 
     function = {"ask": ask, "attack": attack, "train": train, "apgd": apgd, "fab": fab, "query": query}[kind]
 
@@ -156,20 +173,17 @@ def _call(
         if device.type == "cuda":
             torch.cuda.synchronize()
 
-    def timed(images: int) -> float:
+    def timed(images: int, times: int) -> float:
         x = torch.rand(images, *shape, generator=draws).to(device)
         model.eval()
         with torch.no_grad():
             labels = model(x).argmax(1)
-        wait()
-        began = time.perf_counter()
-        if kind == "train":
-            calls = function(x, labels)
-        else:
-            with frozen(model):
-                calls = function(x, labels)
-        wait()
-        return (time.perf_counter() - began) / calls
+        with nullcontext() if kind == "train" else frozen(model):
+            wait()
+            began = time.perf_counter()
+            function(x, labels, times)
+            wait()
+            return time.perf_counter() - began
 
     return timed
 
@@ -183,16 +197,22 @@ def _start() -> float:
     return min(once(), once())  # the first one may have had to read the files from the disk
 
 
-def _machine(experiment: Experiment) -> tuple[str, int]:
-    """What a measurement holds for, and how many jobs run here at once."""
+def _machine(experiment: Experiment) -> tuple[str, str, int]:
+    """The type of the device, what a measurement holds for, and how many jobs run here at once."""
     import torch
 
     compute = experiment.compute
     if compute.device != "cpu" and torch.cuda.is_available():
-        device, at_once = torch.cuda.get_device_name(0), torch.cuda.device_count() * compute.jobs_per_gpu
+        count = torch.cuda.device_count() if compute.device == "auto" else 1
+        kind, device, at_once = "cuda", torch.cuda.get_device_name(0), count * compute.jobs_per_gpu
     else:
-        device, at_once = processor(), max(1, (os.cpu_count() or 1) // compute.threads)
-    return f"{device}, threads {compute.threads}, {compute.precision}, torch {version('torch')}", at_once
+        kind, device, at_once = "cpu", processor(), max(1, _cores() // compute.threads)
+    return kind, f"{device}, threads {compute.threads}, {compute.precision}, torch {version('torch')}", at_once
+
+
+def _cores() -> int:
+    """That this process may use, as Snakemake's `cores: all` counts them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _file() -> Path:

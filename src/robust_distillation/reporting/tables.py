@@ -44,10 +44,16 @@ class Matrix:
     methods: list[str]
     checkpoints: list[str]
     metrics: list[str]
+    search: str = "fp32"  # how the main attacks look for x'
     selection: str = "chosen on the validation split"  # how `best` was
     published: list[str] = field(default_factory=list)  # references, see published.py; the first that knows is shown
     published_as: dict[str, str] = field(default_factory=dict)  # our names of teachers, students, methods to theirs
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)  # views, see named_tables
+
+    @property
+    def attacked(self) -> str:
+        """The threat model of the main attacks, and how they searched."""
+        return self.threat + (", attacks searched in bfloat16" if self.search == "bf16" else "")
 
     def transferred(self, attacks: list[str]) -> Matrix:
         """Of the same models on another task, where the first checkpoint alone is looked at."""
@@ -171,7 +177,7 @@ def _published_cell(mean: float, entry: published.Entry) -> str:
 
 
 def caption(table: pd.DataFrame, matrix: Matrix) -> str:
-    about = f"{matrix.threat}, {matrix.protocol} protocol"
+    about = f"{matrix.attacked}, {matrix.protocol} protocol"
     if table.empty:
         return f"{matrix.experiment}: {about}."
     images = table.loc[table["student"] != ITSELF, "n_images"].iloc[0]

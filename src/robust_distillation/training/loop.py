@@ -19,7 +19,7 @@ from robust_distillation.data.views import ViewScheme, epoch_order
 from robust_distillation.methods import Batch, Method, Sizes
 from robust_distillation.models.frozen import frozen
 from robust_distillation.models.output import Output, output
-from robust_distillation.precision import eager
+from robust_distillation.precision import looking
 from robust_distillation.randomness import derived_seed, generator
 from robust_distillation.resume import STOPPED, Work
 from robust_distillation.training.divergence import Losses, check_finite
@@ -146,7 +146,7 @@ class Loss(nn.Module):
         own = index[rows]
         passes = trainer.passes(x, labels, own, views[rows], epoch, step, len(index))
         draws = generator(trainer.seed, "method", epoch, step)
-        batch = Batch(labels, own.to(labels.device), generator=draws, epoch=epoch, **passes)
+        batch = Batch(labels, own.to(labels.device, non_blocking=True), generator=draws, epoch=epoch, **passes)
         terms = trainer.method.loss_terms(batch, self.state)
         return reduce(terms, self.model.classifier.out_features, trainer.settings.kl_scale)
 
@@ -172,8 +172,8 @@ def batches(
         if settings.drop_last and len(index) < settings.batch_size:
             break
         own = index[group.rows(len(index))]
-        x = data.views(scheme, own, views[own]).to(device)
-        yield x, data.labels[own].to(device), index, views[index]
+        there, chosen = (numbers.to(data.images.device, non_blocking=True) for numbers in (own, views[own]))
+        yield data.views(scheme, there, chosen).to(device), data.labels[there].to(device), index, views[index]
 
 
 def train(
@@ -245,7 +245,7 @@ def validate(
 ) -> tuple[float, float]:
     """Accuracy on the images that `best` is chosen on, clean and under attack, the same one at every epoch. `between`
     is called after every batch; the model is then as it was."""
-    with eager():  # images that fall drop out: a graph for each number of them would never pay
+    with looking():
         clean, held = held_on_selection(
             trainer.model,
             validation,

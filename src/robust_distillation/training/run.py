@@ -15,7 +15,7 @@ from robust_distillation.data.views import ViewScheme
 from robust_distillation.files import write_text
 from robust_distillation.methods import Method
 from robust_distillation.models.checkpoint import build_model, save_checkpoint
-from robust_distillation.precision import EXACT, prepared
+from robust_distillation.precision import EXACT, TRAIN, prepared
 from robust_distillation.randomness import derived_seed
 from robust_distillation.resume import Work
 from robust_distillation.training.divergence import Diverged
@@ -44,7 +44,7 @@ def trainer_of(
     state = method_state(method, data, model, teacher_features, seed)
     if group.size > 1 and settings["devices"]["batch_norm"] == SYNCHRONISED:
         model = synchronised(model)
-    model = prepared(model, precision, trained=True, compiled=compiled)
+    model = prepared(model, precision, TRAIN, compiled=compiled)
     return Trainer(model, method, training, threat, seed, state and state.to(device), teacher, group)
 
 

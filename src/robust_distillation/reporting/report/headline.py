@@ -23,7 +23,7 @@ def section(material: Material) -> Section:
     facts = [
         ("Dataset", f"{experiment.dataset.name}, {students['n_images'].iloc[0]} test images, "
          f"{len(experiment.info.classes)} classes"),
-        ("Threat model", material.matrix.threat),
+        ("Threat model", material.matrix.attacked),
         ("Protocol", f"{material.matrix.protocol}; best is {material.matrix.selection}"),
         ("Matrix", _matrix(material)),
         ("Strongest attack", metric_title(material.strongest)),
