@@ -130,12 +130,13 @@ def autoattack(repeats: int) -> tuple[dict[str, dict[str, float]], int, dict[str
     def run(side: str, attack: str, rounds: int) -> None:
         model = networks[side]
         with nullcontext() if model is plain else frozen(model):
-            reference = AutoAttack(model, norm="Linf", eps=0.1 / 255, seed=0, version="custom", attacks=[attack])
-            reference.apgd.n_restarts = 1
+            reference = AutoAttack(model, norm="Linf", eps=0.1 / 255, seed=0)
+            reference.apgd.n_restarts, reference.fab.targeted = 1, True
             reference.apgd.n_iter = reference.apgd_targeted.n_iter = reference.fab.n_iter = rounds
             reference.apgd_targeted.n_target_classes = reference.fab.n_target_classes = 1
             reference.square.n_queries = rounds
-            adversarial, _ = reference.run_standard_evaluation(x, labels, batch_size=len(x))
+            parts = [reference.apgd, reference.apgd_targeted, reference.fab, reference.square]
+            adversarial = dict(zip(STANDARD, parts, strict=True))[attack].perturb(x, labels)
         with torch.no_grad():
             held[side] = plain(adversarial).argmax(1) == labels
 

@@ -31,7 +31,7 @@ class Dataset:
 
     def views(self, scheme: ViewScheme, index: Tensor, views: Tensor) -> Tensor:
         """float32 [B,C,H,W] in [0,1]: view `views[i]` of image `index[i]`."""
-        return self.floats(scheme.apply(self.images[index], views))
+        return self.floats(scheme.apply(self.images.index_select(0, index), views))
 
     def to(self, device: torch.device) -> Dataset:
         """The same, whose views are then made there too."""
