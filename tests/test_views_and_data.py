@@ -42,6 +42,13 @@ def test_a_batch_gives_each_image_its_own_view():
     assert all(torch.equal(whole[i : i + 1], scheme.apply(images[i : i + 1], views[i : i + 1])) for i in range(50))
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_views_lie_in_memory_as_nchw(channels):
+    # Of one channel, other strides are contiguous too: torch would compute channels-last, to other bits.
+    scheme, images = ViewScheme(1, True), torch.randint(0, 256, (9, channels, 8, 8), dtype=torch.uint8)
+    assert scheme.apply(images, scheme.epoch(0, 1, 9)).stride() == (channels * 64, 64, 8, 1)
+
+
 def test_views_are_made_where_the_images_are():
     """On torch's meta device, which has shapes only and refuses tensors of another."""
     found = ViewScheme(2, True).apply(torch.empty(5, 3, 8, 8, dtype=torch.uint8, device="meta"), torch.arange(5))
