@@ -117,6 +117,13 @@ def test_calls_that_take_too_long_are_timed_on_few_images_alone_and_once(monkeyp
     assert clock.asked == [(speed.FEW, calls) for calls in (1, 2, 1, 2)]
 
 
+def test_an_attack_that_finds_nothing_left_to_do_ends_the_measuring_too(monkeypatch):
+    clock = Clock(once=0.001, call=0.0, image=0.0)
+    monkeypatch.setattr(speed, "time", clock)
+    assert fitted(clock.timed, 2.0) == pytest.approx((0.0, 0.0))
+    assert clock.now < 4
+
+
 @pytest.fixture(scope="module")
 def calibrated(tmp_path_factory) -> Speed:
     experiment = load(REPOSITORY / "params.yaml")

@@ -19,7 +19,9 @@ from robust_distillation.evaluation import attack
 from robust_distillation.evaluation.blocks import blocks
 from robust_distillation.models.checkpoint import build_model, save_checkpoint, weights_digest
 from robust_distillation.models.frozen import frozen
+from robust_distillation.models.normalised import Normalised
 from robust_distillation.models.output import output
+from robust_distillation.models.robustbench import Wrapped
 from robust_distillation.precision import ANSWER, PAYS, SEARCH, TRAIN, compiles, folded, looking, prepared
 from robust_distillation.reporting import comparisons, tables
 from robust_distillation.reporting.tables import Matrix
@@ -107,28 +109,41 @@ def test_batch_norm_is_folded_where_it_follows_a_convolution(name, left, x):
 
 
 class Twice(torch.nn.Module):
-    """One convolution under two batch norms."""
+    """One convolution under two batch norms, into which none can be folded."""
 
     def __init__(self):
         super().__init__()
         self.convolution, self.first, self.second = torch.nn.Conv2d(3, 3, 1), *map(torch.nn.BatchNorm2d, (3, 3))
+        self.classifier = torch.nn.Linear(3, 10)
 
     def features(self, x):
-        return self.second(self.convolution(self.first(self.convolution(x))))
+        return self.second(self.convolution(self.first(self.convolution(x)))).mean((2, 3))
+
+    def forward(self, x):
+        return self.classifier(self.features(x))
 
 
-class Undecided(Twice):
-    """Whose way depends on the image."""
+def hooked() -> Wrapped:
+    """Its features are what a hook sees, and torch.fx runs none."""
+    return Wrapped(
+        torch.nn.Sequential(torch.nn.Conv2d(3, 3, 3), torch.nn.BatchNorm2d(3), Averaged(), torch.nn.Linear(3, 10))
+    )
 
-    def features(self, x):
-        return self.first(self.convolution(x)) if x.sum() > 0 else x
+
+class Averaged(torch.nn.Module):
+    def forward(self, x):
+        return x.mean((2, 3))
 
 
-@pytest.mark.parametrize("network", [Twice, Undecided])
-def test_networks_that_cannot_be_folded_stay_as_they_are(network, x):
+@pytest.mark.parametrize("network", [Twice, lambda: Normalised(Twice(), [0.5] * 3, [0.2] * 3), hooked])
+@pytest.mark.parametrize("use", [TRAIN, ANSWER, SEARCH])
+def test_networks_that_do_not_say_they_can_be_folded_are_not(network, use, x):
     model = used(network())
-    for images in (x, -x):
-        assert torch.equal(folded(model)(images), model.features(images))
+    known = model(x)
+    prepared(model, "bf16", use)
+    assert convolved_in(model, x) == (torch.float32 if use == ANSWER else torch.bfloat16)
+    for found in (model(x), output(model, x).logits):
+        assert torch.allclose(found, known, atol=1e-6 if use == ANSWER else 0.05)
 
 
 @pytest.mark.parametrize(

@@ -36,14 +36,15 @@ def prepared(model: nn.Module, precision: str, use: str = ANSWER, *, compiled: b
 
     `exact` leaves all as it is: fp32, NCHW, eager. All others lay tensors out channels-last. A network to `train` runs
     in bfloat16 where LOW says so, by autocast: weights, sums of batch norm, logits and losses stay in fp32. compiled:
-    by torch.compile. One to `answer` stays in fp32, and is not to be trained any more: batch norm is folded into the
-    convolutions before it. One to `search` for images that others judge is the same in bfloat16, whatever `precision`.
+    by torch.compile. One to `answer` stays in fp32, and is not to be trained any more: where it is `foldable`, batch
+    norm is folded into the convolutions before it. One to `search` for images that others judge is the same in
+    bfloat16, whatever `precision`.
     """
     if precision == EXACT and use != SEARCH:
         return model
     model.to(memory_format=torch.channels_last)
     low = ("borrowed", "trained") if use == SEARCH else LOW.get((use, precision), ())
-    features = model.features if use == TRAIN else folded(model)
+    features = folded(model) if use != TRAIN and getattr(model, "foldable", False) else model.features
     if compiled:
         torch._dynamo.config.recompile_limit = GRAPHS
         features = torch.compile(features, dynamic=False)  # a ragged last batch has a graph of its own
@@ -70,18 +71,10 @@ class _Features(nn.Module):
 
 
 def folded(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    """The features of a trained network, batch norm folded into the convolution before it where there is one. As they
-    are where torch.fx cannot follow them, or a layer is used twice, as may be in a network of somebody's own."""
+    """The features of a trained network that is `foldable`, batch norm folded into the convolution before it where
+    there is one."""
     model.eval()
-    try:
-        traced = torch.fx.symbolic_trace(_Features(model))
-    except (torch.fx.proxy.TraceError, TypeError, NameError):
-        return model.features
-    layers = [traced.get_submodule(node.target) for node in traced.graph.nodes if node.op == "call_module"]
-    weighted = [layer for layer in layers if any(True for _ in layer.parameters())]
-    if len(set(weighted)) < len(weighted):  # `fuse` would fold into it twice
-        return model.features
-    return fuse(traced, no_trace=True).requires_grad_(False).to(memory_format=torch.channels_last)
+    return fuse(_Features(model)).requires_grad_(False).to(memory_format=torch.channels_last)
 
 
 def loaded(path: str | Path, precision: str, device: torch.device, use: str = ANSWER) -> nn.Module:

@@ -1,4 +1,8 @@
-"""The architectures: one file per family, each with `build(shape, classes, **arguments)`."""
+"""The architectures: one file per family, each with `build(shape, classes, **arguments)`.
+
+A network that says it is `foldable` can be followed by torch.fx, uses each layer once and draws nothing at random: so
+batch norm may be folded into its convolutions (see `precision`).
+"""
 
 from __future__ import annotations
 

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 
 class ConvNet(nn.Module):
+    foldable = True
+
     def __init__(self, channels: int, classes: int, width: int, stages: int, depth: int):
         super().__init__()
         layers: list[nn.Module] = []

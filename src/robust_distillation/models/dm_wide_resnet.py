@@ -54,6 +54,8 @@ class Stage(nn.Module):
 
 
 class DMWideResNet(nn.Module):
+    foldable = True
+
     def __init__(self, channels: int, classes: int, depth: int, width: int):
         super().__init__()
         count = (depth - 4) // 6

@@ -38,6 +38,8 @@ class Block(nn.Module):
 
 
 class MobileNetV2(nn.Module):
+    foldable = True
+
     def __init__(self, channels: int, classes: int, width: int):
         super().__init__()
         last = LAST * width // STEM

@@ -22,6 +22,10 @@ class Normalised(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
     @property
+    def foldable(self) -> bool:
+        return getattr(self.model, "foldable", False)
+
+    @property
     def classifier(self) -> nn.Linear:
         return self.model.classifier
 

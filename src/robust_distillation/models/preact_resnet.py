@@ -38,6 +38,8 @@ class PreActBlock(nn.Module):
 
 
 class PreActResNet18(nn.Module):
+    foldable = True
+
     def __init__(self, channels: int, classes: int, width: int, shortcut: str, final_bn: bool):
         super().__init__()
         self.conv1 = nn.Conv2d(channels, width, 3, 1, 1, bias=False)

@@ -58,6 +58,8 @@ LAYOUTS = {18: (BasicBlock, (2, 2, 2, 2)), 34: (BasicBlock, (3, 4, 6, 3)), 50: (
 
 
 class ResNet(nn.Module):
+    foldable = True
+
     def __init__(self, channels: int, classes: int, depth: int, width: int):
         super().__init__()
         block, counts = LAYOUTS[depth]

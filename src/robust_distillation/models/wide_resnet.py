@@ -41,6 +41,8 @@ class Stage(nn.Module):
 
 
 class WideResNet(nn.Module):
+    foldable = True
+
     def __init__(self, channels: int, classes: int, depth: int, width: int):
         super().__init__()
         count = (depth - 4) // 6

@@ -177,9 +177,10 @@ def _caption(table: pd.DataFrame, matrix: Matrix) -> str:
         f"{counted[name]} {name}" for name in (verdicts.SUPPORTED, verdicts.REFUTED, verdicts.INCONCLUSIVE)
     )
     return (
-        f"{matrix.experiment}: claims. {found}. Differences are the first method less the second, in points or in the "
-        f"unit of the distance; all intervals hold at once with {1 - ALPHA:.0%} (Bonferroni over {len(table)}), "
-        f"for other seeds and other test images, at this scale: {'; '.join(dict.fromkeys(table['scale']))}."
+        f"{matrix.experiment}: claims, {matrix.attacked}. {found}. Differences are the first method less the second, "
+        f"in points or in the unit of the distance; all intervals hold at once with {1 - ALPHA:.0%} "
+        f"(Bonferroni over {len(table)}), for other seeds and other test images, at this scale: "
+        f"{'; '.join(dict.fromkeys(table['scale']))}."
     )
 
 

@@ -21,7 +21,7 @@ from robust_distillation.reporting.cost import Work
 from robust_distillation.reporting.jobs import Job
 
 SECONDS = 20.0  # that a calibration takes, about
-FEW, MANY = 8, 256  # images of the calls that are timed: these, and as many as there is time for
+FEW = 8  # images of a call that is timed; of another one as many more, up to 128, as there is time for
 START = "start"  # of a job: the interpreter and its imports
 IMPORTS = "import robust_distillation.training.run, robust_distillation.evaluation.attack, pandas"
 
@@ -97,9 +97,9 @@ def fitted(call: Callable[[int, int], float], seconds: float) -> Line:
     began = time.monotonic()
     call(FEW, 1)  # what is allocated and chosen once
     rounds = 1
-    while (spent := call(FEW, 2 * rounds)) < seconds / 64:
-        rounds *= 2
-    many = 2 ** int(math.log2(max(FEW, min(MANY, FEW * seconds / (4 * spent)))))
+    while (spent := call(FEW, 2 * rounds)) < seconds / 64 and time.monotonic() - began < seconds / 4:
+        rounds *= 2  # in vain where an attack finds nothing left to do
+    many = 2 ** int(math.log2(max(FEW, min(16 * FEW, FEW * seconds / (4 * spent)))))
     sizes = sorted({FEW, many})
     fastest = {(images, times): math.inf for images in sizes for times in (1, 2)}
     while fastest[FEW, 1] == math.inf or time.monotonic() - began < seconds:
@@ -203,8 +203,8 @@ def _machine(experiment: Experiment) -> tuple[str, str, int]:
 
     compute = experiment.compute
     if compute.device != "cpu" and torch.cuda.is_available():
-        count = torch.cuda.device_count() if compute.device == "auto" else 1
-        kind, device, at_once = "cuda", torch.cuda.get_device_name(0), count * compute.jobs_per_gpu
+        at_once = torch.cuda.device_count() * compute.jobs_per_gpu if compute.device == "auto" else 1
+        kind, device = "cuda", torch.cuda.get_device_name(0)
     else:
         kind, device, at_once = "cpu", processor(), max(1, _cores() // compute.threads)
     return kind, f"{device}, threads {compute.threads}, {compute.precision}, torch {version('torch')}", at_once
