@@ -109,9 +109,12 @@ def main() -> None:
             robust[mode].append(holds.mean())
             print(json.dumps(line), flush=True)
     rows = [
-        (f"`{mode}`", spread(clean[mode]), spread(robust[mode]), difference(robust[mode], robust["exact"]))
+        (
+            f"`{mode}`", spread(clean[mode]), spread(robust[mode]),
+            "" if mode == "exact" else difference(robust[mode], robust["exact"]),
+        )
         for mode in MODES
-    ]
+    ]  # fmt: skip
     print(f"\n{experiment.name}: {METHOD}, {options.seeds} seeds, last checkpoint, {images} test images\n")
     print(tabulate(rows, ["mode", "clean", "AutoAttack", "difference from exact"], "github", disable_numparse=True))
     for name in searches:
