@@ -1,5 +1,5 @@
 """Measures this program against the published step and plain tools, and writes what it found into
-docs/performance.md:
+docs/performance.md, in the place of what was found on such a processor before:
 
     python benchmarks/bench.py [--repeats 5]
 
@@ -9,7 +9,6 @@ One process on one core, the two sides by turns, CPU time, medians: a figure is 
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +25,7 @@ from robust_distillation.provenance.record import processor
 from robust_distillation.reporting.cost import ATTACKS, FORWARDS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs/performance.md"
-BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
+SECTION, END = "\n### ", "<!-- /measured -->"  # one for each processor, then the end of them all
 EPOCHS, RUNS = 300, 4 * 3
 
 
@@ -145,7 +144,7 @@ def measured(repeats: int) -> str:
     minutes = (time.monotonic() - began) / 60
     return "\n\n".join(
         (
-            f"{processor()}, one core, peak in GFLOP/s: {peak}; {packages}; batches of {BATCH}; medians of {repeats}; "
+            f"One core, peak in GFLOP/s: {peak}; {packages}; batches of {BATCH}; medians of {repeats}; "
             f"{minutes:.0f} minutes.",
             tabulate(rows, ["what", "asked for", "found", "peak allows"], "github", disable_numparse=True),
             "CPU seconds of a step, once it is compiled, without asking the teacher where that is told apart:",
@@ -159,15 +158,23 @@ def measured(repeats: int) -> str:
     )  # fmt: skip
 
 
+def placed(page: str, name: str, text: str) -> str:
+    """The page with `text` as the section of the processor of that name."""
+    before, _, after = page.partition(END)
+    head, *sections = before.split(SECTION)
+    found = {title: body.strip() for title, _, body in (section.partition("\n") for section in sections)}
+    found[name] = text
+    measured = "".join(f"{SECTION}{title}\n\n{body}\n" for title, body in sorted(found.items()))
+    return f"{head}{measured}\n{END}{after}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     repeats = parser.parse_args().repeats
     torch.set_num_threads(1)
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     text = measured(repeats)
-    before, rest = PAGE.read_text().split(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
+    PAGE.write_text(placed(PAGE.read_text(), processor(), text))
     print(text)
 
 

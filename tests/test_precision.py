@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections import Counter
 
 import pandas as pd
 import pytest
@@ -23,7 +24,7 @@ from robust_distillation.models.normalised import Normalised
 from robust_distillation.models.output import output
 from robust_distillation.models.robustbench import Wrapped
 from robust_distillation.precision import ANSWER, PAYS, SEARCH, TRAIN, compiles, folded, looking, prepared
-from robust_distillation.reporting import comparisons, tables
+from robust_distillation.reporting import claims, comparisons, tables
 from robust_distillation.reporting.tables import Matrix
 from robust_distillation.teachers.live import LiveTeacher
 from robust_distillation.training.loop import Trainer, batches, method_state, train, validate
@@ -108,6 +109,29 @@ def test_batch_norm_is_folded_where_it_follows_a_convolution(name, left, x):
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("name", OWN)
+def test_all_own_networks_are_folded_normalised_or_not(name, x):
+    for model in (built(name), Normalised(built(name), [0.5] * 3, [0.2] * 3)):
+        known = used(copy.deepcopy(model))
+        with Named() as plain:
+            known(x)
+        with Named() as fewer:
+            prepared(used(model), "fp32")(x)
+        assert fewer.counts["aten::native_batch_norm"] < plain.counts["aten::native_batch_norm"]
+
+
+class Named(TorchDispatchMode):
+    """How often each operation is called."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts = Counter()
+
+    def __torch_dispatch__(self, called, types, given=(), named=None):
+        self.counts[called._schema.name] += 1
+        return called(*given, **(named or {}))
+
+
 class Twice(torch.nn.Module):
     """One convolution under two batch norms, into which none can be folded."""
 
@@ -126,13 +150,11 @@ class Twice(torch.nn.Module):
 def hooked() -> Wrapped:
     """Its features are what a hook sees, and torch.fx runs none."""
     return Wrapped(
-        torch.nn.Sequential(torch.nn.Conv2d(3, 3, 3), torch.nn.BatchNorm2d(3), Averaged(), torch.nn.Linear(3, 10))
-    )
-
-
-class Averaged(torch.nn.Module):
-    def forward(self, x):
-        return x.mean((2, 3))
+        torch.nn.Sequential(
+            torch.nn.Conv2d(3, 3, 3), torch.nn.BatchNorm2d(3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
+            torch.nn.Linear(3, 10),
+        )
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("network", [Twice, lambda: Normalised(Twice(), [0.5] * 3, [0.2] * 3), hooked])
@@ -211,9 +233,14 @@ def test_tables_say_where_the_search_was_in_bfloat16(tmp_path):
     (tmp_path / "bf16.yaml").write_text("evaluation: {search: bf16}")
     low, full = (Matrix(**load("params.yaml", overlay).matrix()) for overlay in (str(tmp_path / "bf16.yaml"), None))
     empty = pd.DataFrame(columns=["student"])
-    for told in (tables.caption(empty, low), comparisons.caption(low)):
+    judged = pd.DataFrame({"verdict": ["supported"], "scale": ["digits"]})
+
+    def captions(matrix):
+        return tables.caption(empty, matrix), comparisons.caption(matrix), claims._caption(judged, matrix)
+
+    for told in captions(low):
         assert "attacks searched in bfloat16" in told
-    for told in (tables.caption(empty, full), comparisons.caption(full), low.threat, low.transferred([]).threat):
+    for told in (*captions(full), low.threat, low.transferred([]).threat):
         assert "bfloat16" not in told
 
 
