@@ -88,9 +88,9 @@ def study(found: steps.Measured) -> float:
     return published / ours
 
 
-def attack_rows(attacked: dict[str, dict[str, float]], ceiling: Ceiling) -> list[tuple[str, str, str, str]]:
+def attack_rows(attacked: dict[str, dict[str, float]], ceiling: Ceiling | None) -> list[tuple[str, str, str, str]]:
     plain, ours, search = (sum(times[side] for times in attacked.values()) for side in ("plain", "ours", "search"))
-    fp32, bf16 = (ceiling.attack(kind) if ceiling.peaks else None for kind in ("fp32", "bf16"))
+    fp32, bf16 = (ceiling.attack(kind) if ceiling and ceiling.peaks else None for kind in ("fp32", "bf16"))
     what = "standard AutoAttack, ResNet-18"
     return [
         (f"{what}, fp32", "1.4x", ratio(plain, ours), ratio(plain, fp32)),

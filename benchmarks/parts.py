@@ -28,17 +28,23 @@ from robust_distillation.models.checkpoint import build_model
 from robust_distillation.models.frozen import frozen
 from robust_distillation.precision import SEARCH, prepared
 
+CPU = torch.device("cpu")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
-def interleaved(repeats: int, functions: dict[Any, Callable[[], object]], warm: bool = True) -> dict[Any, float]:
-    """Medians of CPU seconds. warm: each is called once before."""
+def interleaved(
+    repeats: int,
+    functions: dict[Any, Callable[[], object]],
+    warm: bool = True,
+    took: Callable[[Callable[[], object]], float] = seconds,
+) -> dict[Any, float]:
+    """Medians of the seconds that they took. warm: each is called once before."""
     found: dict[Any, list[float]] = {name: [] for name in functions}
     for function in functions.values() if warm else ():
         function()
     for _ in range(repeats):
         for name, function in functions.items():
-            found[name].append(seconds(function))
+            found[name].append(took(function))
     return {name: median(measured) for name, measured in found.items()}
 
 
@@ -107,15 +113,20 @@ def augmenting(repeats: int) -> float:
 STANDARD = {"apgd": (100 + 900, 1, 3), "fab-t": (900, 1, 2), "square": (5000, 2, 8)}
 
 
-def autoattack(repeats: int) -> dict[str, dict[str, float]]:
-    """By attack: CPU seconds per image that survives the standard's rounds, by `plain` pyautoattack on the network as
-    it comes, by `ours`, and by ours that `search`es in bfloat16. The time of a round is that of more rounds without
-    that of few. What falls to which is counted by `modes.py`: here all images survive."""
-    data = images().first(BATCH)
-    x = data.floats()
+def autoattack(
+    repeats: int,
+    batch: int = BATCH,
+    device: torch.device = CPU,
+    took: Callable[[Callable[[], object]], float] = seconds,
+) -> dict[str, dict[str, float]]:
+    """By attack: seconds per image that survives the standard's rounds, by `plain` pyautoattack on the network as it
+    comes, by `ours`, and by ours that `search`es in bfloat16. The time of a round is that of more rounds without that
+    of few. What falls to which is counted by `modes.py`: here all images survive."""
+    data = images().first(batch)
+    x = data.floats().to(device)
 
     def built() -> nn.Module:
-        return build_model({"name": "resnet"}, SHAPE, CLASSES).eval()
+        return build_model({"name": "resnet"}, SHAPE, CLASSES).eval().to(device)
 
     plain = built()
     networks = {
@@ -129,7 +140,7 @@ def autoattack(repeats: int) -> dict[str, dict[str, float]]:
     def run(side: str, attack: str, rounds: int) -> None:
         model = networks[side]
         with nullcontext() if model is plain else frozen(model):
-            reference = AutoAttack(model, norm="Linf", eps=0.1 / 255, seed=0)
+            reference = AutoAttack(model, norm="Linf", eps=0.1 / 255, seed=0, device=device)
             reference.apgd.n_restarts, reference.fab.targeted = 1, True
             reference.apgd.n_iter = reference.fab.n_iter = reference.square.n_queries = rounds
             reference.fab.n_target_classes = 1
@@ -139,9 +150,9 @@ def autoattack(repeats: int) -> dict[str, dict[str, float]]:
     found = {}
     for attack, (standard, few, more) in STANDARD.items():
         asked = {(side, rounds): partial(run, side, attack, rounds) for side in networks for rounds in (few, more)}
-        cpu = interleaved(repeats, asked, warm=False)  # minutes long
+        spent = interleaved(repeats, asked, device.type == "cuda", took)  # minutes long on a CPU
         rounds = (more - few) * len(x)
-        found[attack] = {side: standard * (cpu[side, more] - cpu[side, few]) / rounds for side in networks}
+        found[attack] = {side: standard * (spent[side, more] - spent[side, few]) / rounds for side in networks}
     return found
 
 

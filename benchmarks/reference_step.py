@@ -34,7 +34,7 @@ class ReferenceStep:
 
     def attacked(self, x: Tensor, soft: Tensor) -> Tensor:
         self.student.eval()
-        x_adv = x.detach() + 0.001 * torch.randn(x.shape)
+        x_adv = x.detach() + 0.001 * torch.randn(x.shape).to(x.device)
         for _ in range(10):
             x_adv.requires_grad_()
             with torch.enable_grad():

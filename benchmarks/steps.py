@@ -19,6 +19,7 @@ from robust_distillation.config import ThreatModel, Training
 from robust_distillation.data import info
 from robust_distillation.data.dataset import Dataset
 from robust_distillation.data.views import ViewScheme
+from robust_distillation.memory import sent
 from robust_distillation.methods.rslad import RSLAD
 from robust_distillation.models.checkpoint import build_model
 from robust_distillation.precision import TRAIN, prepared
@@ -55,9 +56,9 @@ def filled(folder: Path, rows: int = IMAGES, width: int = CLASSES) -> CachedValu
 
 
 class OurStep:
-    def __init__(self, student: str, precision: str, data: Dataset, cache: CachedValues):
-        model = build_model(STUDENTS[student], SHAPE, CLASSES)
-        model = prepared(model, precision, TRAIN, compiled=precision != "exact")
+    def __init__(self, student: str, precision: str, data: Dataset, cache: CachedValues, compiled: bool):
+        model = build_model(STUDENTS[student], SHAPE, CLASSES).to(data.images.device)
+        model = prepared(model, precision, TRAIN, compiled=compiled)
         method = RSLAD()
         settings = Training.model_validate(RSLAD.official(CLASSES, "resnet").training)
         self.trainer = Trainer(model, method, settings, THREAT, 0, teacher=CachedTeacher(cache))
@@ -66,8 +67,9 @@ class OurStep:
     def __call__(self, index: torch.Tensor) -> None:
         self.trainer.model.train()
         views = torch.randint(len(SCHEME), (len(index),))
-        x = self.data.views(SCHEME, index, views)
-        self.trainer.step(x, self.data.labels[index], index, views, 1, self.steps)
+        there, chosen = (sent(numbers, self.data.images.device) for numbers in (index, views))
+        x = self.data.views(SCHEME, there, chosen)
+        self.trainer.step(x, self.data.labels[there], index, views, 1, self.steps)
         self.steps += 1
 
 
@@ -118,7 +120,7 @@ def measured(repeats: int) -> Measured:
             for name, chosen in STUDENTS.items()
         }
         ours = {
-            (student, precision): OurStep(student, precision, data, cache)
+            (student, precision): OurStep(student, precision, data, cache, compiled=precision != "exact")
             for student, precisions in OURS.items()
             for precision in precisions
         }

@@ -1,4 +1,4 @@
-"""What can be done with less memory than was asked for."""
+"""What can be done with less memory than was asked for, and how tensors get to a device's."""
 
 from __future__ import annotations
 
@@ -20,3 +20,8 @@ def in_halves(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
             raise
     # Out of the except clause: the error holds on to the tensors of what failed.
     return torch.cat([in_halves(function, half) for half in x.tensor_split(2)])
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A CPU tensor on a device, without waiting for what that still has to do: to a GPU, only pinned memory goes so."""
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)

@@ -24,35 +24,45 @@ LOW = {  # passes that run in bfloat16
     (TRAIN, "bf16-inner"): ("borrowed",),
     (TRAIN, "bf16"): ("borrowed", "trained"),
 }
-# From so many FLOPs on, a training pays for its compiler, which works for a minute or two. On a GPU: not measured.
-PAYS = {"cpu": 1e14, "cuda": 1e17}
+# From so many FLOPs on, a training pays for its compiler, which works for a minute or two.
+PAYS = {"cpu": 1e14, "cuda": 3e15}
 GRAPHS = 64  # of one network: a graph for each of trained, borrowed and asked, and each size of batch
 
 _looking: ContextVar[bool] = ContextVar("_looking", default=False)
 
 
-def prepared(model: nn.Module, precision: str, use: str = ANSWER, *, compiled: bool = False) -> nn.Module:
+def prepared(
+    model: nn.Module, precision: str, use: str = ANSWER, *, compiled: bool = False, recorded: bool = True
+) -> nn.Module:
     """The model itself, whose features are from here on computed as `precision` says.
 
-    `exact` leaves all as it is: fp32, NCHW, eager. All others lay tensors out channels-last. A network to `train` runs
+    `exact` leaves all as it is: fp32, NCHW, eager. All others lay tensors out channels-last, but on a GPU where all is
+    in fp32, which is slower so. A network to `train` runs
     in bfloat16 where LOW says so, by autocast: weights, sums of batch norm, logits and losses stay in fp32. compiled:
-    by torch.compile. One to `answer` stays in fp32, and is not to be trained any more: where it is `foldable`, batch
-    norm is folded into the convolutions before it. One to `search` for images that others judge is the same in
-    bfloat16, whatever `precision`.
+    by torch.compile; recorded: on a GPU, passes that train are then replayed as CUDA graphs. One to `answer` stays in
+    fp32, and is not to be trained any more: where it is `foldable`, batch norm is folded into the convolutions before
+    it. One to `search` for images that others judge is the same in bfloat16, whatever `precision`.
     """
     if precision == EXACT and use != SEARCH:
         return model
-    model.to(memory_format=torch.channels_last)
     low = ("borrowed", "trained") if use == SEARCH else LOW.get((use, precision), ())
+    on_gpu = next(model.parameters()).is_cuda
+    layout = torch.channels_last if low or not on_gpu else torch.contiguous_format
+    model.to(memory_format=layout)
     features = folded(model) if use != TRAIN and getattr(model, "foldable", False) else model.features
+    passes = {"borrowed": features, "trained": features}
     if compiled:
         torch._dynamo.config.recompile_limit = GRAPHS
-        features = torch.compile(features, dynamic=False)  # a ragged last batch has a graph of its own
+        replayed = {"mode": "reduce-overhead"} if recorded and on_gpu else {}
+        passes = {  # a ragged last batch has a graph of its own
+            "borrowed": torch.compile(features, dynamic=False),  # attacks record them: see `recorded`
+            "trained": torch.compile(features, dynamic=False, **replayed),
+        }
 
     def run(x: Tensor) -> Tensor:
         kind = "trained" if any(parameter.requires_grad for parameter in model.parameters()) else "borrowed"
         with torch.autocast(x.device.type, torch.bfloat16, enabled=kind in low and not _looking.get()):
-            found = features(x.contiguous(memory_format=torch.channels_last))
+            found = passes[kind](x.contiguous(memory_format=layout))
         return found.float()
 
     model.features = run
@@ -74,7 +84,7 @@ def folded(model: nn.Module) -> Callable[[Tensor], Tensor]:
     """The features of a trained network that is `foldable`, batch norm folded into the convolution before it where
     there is one."""
     model.eval()
-    return fuse(_Features(model)).requires_grad_(False).to(memory_format=torch.channels_last)
+    return fuse(_Features(model)).requires_grad_(False)
 
 
 def loaded(path: str | Path, precision: str, device: torch.device, use: str = ANSWER) -> nn.Module:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from robust_distillation.config import ThreatModel
 from robust_distillation.errors import UserError
+from robust_distillation.memory import sent
 from robust_distillation.models.frozen import frozen
 from robust_distillation.randomness import generator as draws
+from robust_distillation.recorded import Recorded
 
 TINY = 1e-12
 
@@ -18,7 +21,7 @@ TINY = 1e-12
 def maximise(
     model: nn.Module,
     x: Tensor,
-    objective: Callable[[Tensor], Tensor],
+    objective: Callable[..., Tensor],
     threat: ThreatModel,
     *,
     steps: int,
@@ -28,27 +31,34 @@ def maximise(
     mode: str = "eval",
     project_start: bool = True,
     drawn: tuple[slice, int] | None = None,
+    given: tuple[Any, ...] = (),
+    recorded: Recorded | None = None,
 ) -> Tensor:
     """Projected gradient ascent (Madry et al., 2018): x' [B,C,H,W] in the ball around x and in [0,1].
 
-    objective: logits [B,K] at x' to values [B]. start: `zero`, `uniform` in the ball, or `gaussian` (0.001 N(0,1), as
-    TRADES and RSLAD start); project_start false: the first gradient is taken where the noise led, as in their codes,
-    and x' is in [0,1] only after the first step. step_size is in the units of the norm. drawn: as for `starting_noise`.
-    The model's parameters and mode are as before when this returns or raises, and so are its buffers unless mode is
-    `train`, which moves the running statistics of batch norm with every step.
+    objective: logits [B,K] at x', and what is `given`, to values [B]. start: `zero`, `uniform` in the ball, or
+    `gaussian` (0.001 N(0,1), as TRADES and RSLAD start); project_start false: the first gradient is taken where the
+    noise led, as in their codes, and x' is in [0,1] only after the first step. step_size is in the units of the norm.
+    drawn: as for `starting_noise`. recorded: of calls that differ in x, in what is given and in the weights' values
+    only. The model's parameters and mode are as before when this returns or raises, and so are its buffers unless mode
+    is `train`, which moves the running statistics of batch norm with every step.
     """
+
+    def ascended(x: Tensor, adversarial: Tensor, *given: Any) -> Tensor:
+        adversarial = adversarial.detach().requires_grad_(True)
+        with torch.enable_grad():
+            values = objective(model(adversarial), *given).sum()
+        [gradient] = torch.autograd.grad(values, [adversarial])
+        return project(x, adversarial.detach() + step_size * direction(gradient, threat), threat)
+
     x = x.detach()
     with frozen(model, mode):
         adversarial = x + starting_noise(x, threat, start, generator, drawn)
         if project_start:
             adversarial = project(x, adversarial, threat)
         for _ in range(steps):
-            adversarial.requires_grad_(True)
-            with torch.enable_grad():
-                values = objective(model(adversarial)).sum()
-            [gradient] = torch.autograd.grad(values, [adversarial])
-            adversarial = project(x, adversarial.detach() + step_size * direction(gradient, threat), threat)
-    return adversarial
+            adversarial = recorded(ascended, x, adversarial, *given) if recorded else ascended(x, adversarial, *given)
+    return adversarial.clone() if recorded else adversarial
 
 
 def starting_noise(
@@ -65,15 +75,19 @@ def starting_noise(
     """
     rows, total = drawn or (slice(None), len(x))
     shape = (total, *x.shape[1:])
+
+    def there(draws: Tensor) -> Tensor:
+        return sent(draws[rows], x.device).to(x.dtype)
+
     if start == "zero":
         return torch.zeros_like(x)
     if start == "gaussian":
-        return 0.001 * torch.randn(shape, generator=generator)[rows].to(x, non_blocking=True)
+        return 0.001 * there(torch.randn(shape, generator=generator))
     if threat.norm == "linf":
-        return threat.eps * (2 * torch.rand(shape, generator=generator)[rows].to(x, non_blocking=True) - 1)
+        return threat.eps * (2 * there(torch.rand(shape, generator=generator)) - 1)
     # Uniform in the L2 ball: a uniform direction, and a radius whose n-th power is uniform.
-    noise = torch.randn(shape, generator=generator)[rows].to(x, non_blocking=True)
-    radius = torch.rand(total, generator=generator)[rows].to(x, non_blocking=True) ** (1 / x[0].numel())
+    noise = there(torch.randn(shape, generator=generator))
+    radius = there(torch.rand(total, generator=generator)) ** (1 / x[0].numel())
     return threat.eps * per_image(radius) * noise / per_image(l2_norm(noise))
 
 

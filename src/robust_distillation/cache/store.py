@@ -18,6 +18,7 @@ from torch import Tensor
 from robust_distillation.data.views import ViewScheme
 from robust_distillation.errors import UserError
 from robust_distillation.files import canonical, check_reachable, digest, read_json, replacing, sha256, write_json
+from robust_distillation.memory import sent
 from robust_distillation.models.output import Output
 
 log = logging.getLogger(__name__)
@@ -168,8 +169,8 @@ class CachedTeacher:
         self.logits, self.features, self.live = logits, features, live
 
     def clean(self, x: Tensor, index: Tensor, views: Tensor) -> Output:
-        logits = self.logits and self.logits(index, views).to(x.device, non_blocking=True)
-        features = self.features and self.features(index, views).to(x.device, non_blocking=True)
+        logits = self.logits and sent(self.logits(index, views), x.device)
+        features = self.features and sent(self.features(index, views), x.device)
         return Output(logits, features)
 
     def __call__(self, x: Tensor) -> Output:

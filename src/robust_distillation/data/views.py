@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -35,20 +36,28 @@ class ViewScheme:
 
     def apply(self, images: Tensor, views: Tensor) -> Tensor:
         """Images [B,C,H,W] of any type and views int64 [B] to the views [B,C,H,W], where the images are."""
-        where, views = images.device, views.to(images.device)
-        flip, corner = views // self.side**2, views % self.side**2
-        height, width = images.shape[-2:]
+        rows, columns = (
+            table.index_select(0, views.to(images.device)) for table in _places(self, *images.shape[-2:], images.device)
+        )
         padded = torch.nn.functional.pad(images, [self.padding] * 4)
-        rows = (corner // self.side)[:, None] + torch.arange(height, device=where)
-        columns = torch.arange(width, device=where)
-        columns = (corner % self.side)[:, None] + torch.where(flip[:, None] == 1, width - 1 - columns, columns)
         # One gather over the pixels of a channel, the same for all of them: four times as fast as indexing by axis.
-        pixels = (rows[:, :, None] * padded.shape[-1] + columns[:, None, :]).flatten(1)
+        pixels = (rows[:, :, None] + columns[:, None, :]).flatten(1)
         return padded.flatten(2).gather(2, pixels[:, None].expand(-1, images.shape[1], -1)).view_as(images)
 
     def epoch(self, seed: int, epoch: int, samples: int) -> Tensor:
         """The view int64 [samples] of each training image in an epoch: a pure function of its arguments."""
         return torch.randint(len(self), (samples,), generator=generator(seed, "views", epoch))
+
+
+@cache
+def _places(scheme: ViewScheme, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Of each view, where its rows [V,H] begin in the padded image, and which places in a row its columns [V,W] are."""
+    views = torch.arange(len(scheme), device=device)[:, None]
+    flip, corner = views // scheme.side**2, views % scheme.side**2
+    rows = corner // scheme.side + torch.arange(height, device=device)
+    columns = torch.arange(width, device=device)
+    columns = corner % scheme.side + torch.where(flip == 1, width - 1 - columns, columns)
+    return rows * (width + 2 * scheme.padding), columns
 
 
 def epoch_order(seed: int, epoch: int, samples: int) -> Tensor:

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from robust_distillation.memory import sent
 from robust_distillation.methods.contract import Sizes
 
 
@@ -64,15 +65,18 @@ class MemoryContrast(nn.Module):
     def draw_negatives(self, labels: Tensor, generator: torch.Generator) -> Tensor:
         """Indices [B,K] of training images, uniform over those of other classes than `labels` [B]."""
         start, own = self.class_start[labels, None], self.class_count[labels, None]
-        uniform = torch.rand(len(labels), self.negatives, generator=generator, dtype=torch.float64).to(labels.device)
+        draws = torch.rand(len(labels), self.negatives, generator=generator, dtype=torch.float64)
+        uniform = sent(draws, labels.device)
         position = (uniform * (len(self.by_class) - own)).long()
         return self.by_class[torch.where(position >= start, position + own, position)]
 
     def nce(self, anchor: Tensor, bank_of: str, index: Tensor, others: Tensor) -> Tensor:
         """Losses [B] of the anchors [B,d] against the bank of the other network."""
         bank, normaliser = getattr(self, f"{bank_of}_bank"), getattr(self, f"{bank_of}_normaliser")
-        pairs = bank[torch.cat([index[:, None], others], 1)]  # [B,1+K,d]
-        scores = (torch.einsum("bkd,bd->bk", pairs, anchor) / self.temperature).exp()
+        # With every image, then of those that were drawn: to copy the rows of all pairs takes many times as long. Of a
+        # copy, since the bank moves on before the backward pass.
+        products = (anchor @ bank.clone().T).gather(1, torch.cat([index[:, None], others], 1))  # [B,1+K]
+        scores = (products / self.temperature).exp()
         first = scores.detach().mean() * len(bank)
         normaliser.copy_(torch.where(normaliser == 0, first, normaliser))
         p = scores / normaliser

@@ -118,10 +118,13 @@ def _hardware() -> dict[str, Any]:
 
 
 def processor() -> str:
+    """Its name and, since a virtual machine may hide which one of a maker's it is, its family and model."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        pairs = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()]
     except OSError:
         return platform.processor()
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )
+    known = {name.strip(): value.strip() for name, _, value in reversed(pairs)}  # of the first core
+    name = known.get("model name", platform.processor())
+    if {"cpu family", "model"} <= known.keys():
+        name += f", family {known['cpu family']} model {known['model']}"
+    return name

@@ -132,12 +132,13 @@ def _call(
     from robust_distillation.attacks.core import maximise
     from robust_distillation.models.checkpoint import build_model
     from robust_distillation.models.frozen import frozen
-    from robust_distillation.precision import prepared
+    from robust_distillation.precision import TRAIN, prepared
+    from robust_distillation.recorded import Recorded
 
     model = prepared(build_model(architecture, shape, classes).to(device), experiment.compute.precision, use)
     threat = experiment.threat_model.model_copy(update={"eps": 1e-4})  # in which nearly all images hold
     given = {"norm": SPELT[threat.norm], "eps": threat.eps, "n_restarts": 1, "seed": 0, "device": device}
-    draws = torch.Generator().manual_seed(0)
+    draws, recorded = torch.Generator().manual_seed(0), Recorded() if use == TRAIN else None
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9)
 
     def ask(x, labels, times: int) -> None:
@@ -145,11 +146,12 @@ def _call(
             for _ in range(times):
                 model(x)
 
-    def attack(x, labels, times: int) -> None:
-        def objective(logits):
-            return cross_entropy(logits, labels, reduction="none")
+    def objective(logits, labels):
+        return cross_entropy(logits, labels, reduction="none")
 
-        maximise(model, x, objective, threat, steps=times, step_size=1e-5, start="zero")
+    def attack(x, labels, times: int) -> None:
+        options = {"steps": times, "step_size": 1e-5, "start": "zero", "given": (labels,), "recorded": recorded}
+        maximise(model, x, objective, threat, **options)
 
     def train(x, labels, times: int) -> None:
         model.train()

@@ -16,11 +16,13 @@ from robust_distillation.attacks.core import maximise
 from robust_distillation.config import ThreatModel, Training
 from robust_distillation.data.dataset import Dataset
 from robust_distillation.data.views import ViewScheme, epoch_order
+from robust_distillation.memory import sent
 from robust_distillation.methods import Batch, Method, Sizes
 from robust_distillation.models.frozen import frozen
 from robust_distillation.models.output import Output, output
 from robust_distillation.precision import looking
 from robust_distillation.randomness import derived_seed, generator
+from robust_distillation.recorded import Recorded
 from robust_distillation.resume import STOPPED, Work
 from robust_distillation.training.divergence import Losses, check_finite
 from robust_distillation.training.parallel import Group
@@ -55,6 +57,7 @@ class Trainer:
     optimizer: torch.optim.SGD = field(init=False)
 
     def __post_init__(self) -> None:
+        self.recorded = Recorded() if self.group.size == 1 else None  # what processes tell each other is not recorded
         self.loss = Loss(self)
         if self.group.size > 1:
             # Where batch norm is local, every forward pass begins with the running statistics of the first process.
@@ -80,8 +83,8 @@ class Trainer:
         processes all are given the whole batch's index and views, and their own rows of x and labels; what is returned
         is the process's part of the sums over all.
         """
-        loss, means = self.loss(x, labels, index, views, epoch, step)
         self.optimizer.zero_grad(set_to_none=True)
+        loss, means = self.loss(x, labels, index, views, epoch, step)
         (loss * self.group.weight(len(index))).backward()
         self.optimizer.step()
         part = self.group.weight(len(index)) / self.group.size
@@ -99,12 +102,12 @@ class Trainer:
             with frozen(self.model), torch.no_grad():
                 found["reference"] = output(self.model, x)
         if needs.adversarial:
-            given = Batch(labels, index, epoch=epoch, **found)
+            given = Batch(labels, sent(index, labels.device), epoch=epoch, **found)
             inner = self.settings.inner_attack
             found["adversarial"] = adversarial = maximise(
                 self.model,
                 x,
-                lambda logits: self.method.inner_objective(logits, given),
+                self.method.inner_objective,
                 self.threat_model if inner.eps is None else self.threat_model.model_copy(update={"eps": inner.eps}),
                 steps=inner.steps,
                 step_size=inner.step_size,
@@ -113,6 +116,8 @@ class Trainer:
                 mode=inner.mode,
                 project_start=inner.project_start,
                 drawn=(self.group.rows(total), total),
+                given=(given,),
+                recorded=self.recorded,
             )
             if needs.teacher_adversarial:
                 found["teacher_adversarial"] = self.teacher(adversarial)
@@ -146,7 +151,7 @@ class Loss(nn.Module):
         own = index[rows]
         passes = trainer.passes(x, labels, own, views[rows], epoch, step, len(index))
         draws = generator(trainer.seed, "method", epoch, step)
-        batch = Batch(labels, own.to(labels.device, non_blocking=True), generator=draws, epoch=epoch, **passes)
+        batch = Batch(labels, sent(own, labels.device), generator=draws, epoch=epoch, **passes)
         terms = trainer.method.loss_terms(batch, self.state)
         return reduce(terms, self.model.classifier.out_features, trainer.settings.kl_scale)
 
@@ -172,7 +177,7 @@ def batches(
         if settings.drop_last and len(index) < settings.batch_size:
             break
         own = index[group.rows(len(index))]
-        there, chosen = (numbers.to(data.images.device, non_blocking=True) for numbers in (own, views[own]))
+        there, chosen = (sent(numbers, data.images.device) for numbers in (own, views[own]))
         yield data.views(scheme, there, chosen).to(device), data.labels[there].to(device), index, views[index]
 
 

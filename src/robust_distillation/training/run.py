@@ -44,7 +44,7 @@ def trainer_of(
     state = method_state(method, data, model, teacher_features, seed)
     if group.size > 1 and settings["devices"]["batch_norm"] == SYNCHRONISED:
         model = synchronised(model)
-    model = prepared(model, precision, TRAIN, compiled=compiled)
+    model = prepared(model, precision, TRAIN, compiled=compiled, recorded=group.size == 1)
     return Trainer(model, method, training, threat, seed, state and state.to(device), teacher, group)
 
 
