@@ -27,7 +27,7 @@ class Dataset:
 
     def floats(self, images: Tensor | None = None) -> Tensor:
         """float32 in [0,1], of all images or of the uint8 images given."""
-        floats = (self.images if images is None else images).float()
+        floats = (self.images if images is None else images).to(torch.float32, copy=True)
         return floats.div_(self.info.white)  # in place: fresh memory for every batch would take ten times as long
 
     def views(self, scheme: ViewScheme, index: Tensor, views: Tensor) -> Tensor:
