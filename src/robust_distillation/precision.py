@@ -36,12 +36,12 @@ def prepared(
 ) -> nn.Module:
     """The model itself, whose features are from here on computed as `precision` says.
 
-    `exact` leaves all as it is: fp32, NCHW, eager. All others lay tensors out channels-last, but on a GPU where all is
-    in fp32, which is slower so. A network to `train` runs
-    in bfloat16 where LOW says so, by autocast: weights, sums of batch norm, logits and losses stay in fp32. compiled:
-    by torch.compile; recorded: on a GPU, passes that train are then replayed as CUDA graphs. One to `answer` stays in
-    fp32, and is not to be trained any more: where it is `foldable`, batch norm is folded into the convolutions before
-    it. One to `search` for images that others judge is the same in bfloat16, whatever `precision`.
+    `exact` leaves all as it is: fp32, NCHW, eager. All others lay tensors out channels-last, but for a network on a GPU
+    that never runs in bfloat16: there, fp32 is slower so. A network to `train` runs in bfloat16 where LOW says so, by
+    autocast: weights, sums of batch norm, logits and losses stay in fp32. compiled: by torch.compile; recorded: on a
+    GPU, passes that train are then replayed as CUDA graphs. One to `answer` stays in fp32, and is not to be trained any
+    more: where it is `foldable`, batch norm is folded into the convolutions before it. One to `search` for images that
+    others judge is the same in bfloat16, whatever `precision`.
     """
     if precision == EXACT and use != SEARCH:
         return model
@@ -49,7 +49,9 @@ def prepared(
     on_gpu = next(model.parameters()).is_cuda
     layout = torch.channels_last if low or not on_gpu else torch.contiguous_format
     model.to(memory_format=layout)
-    features = folded(model) if use != TRAIN and getattr(model, "foldable", False) else model.features
+    features: Callable[[Tensor], Tensor] = model.features
+    if use != TRAIN and getattr(model, "foldable", False):
+        features = folded(model).to(memory_format=layout)
     passes = {"borrowed": features, "trained": features}
     if compiled:
         torch._dynamo.config.recompile_limit = GRAPHS
@@ -80,7 +82,7 @@ class _Features(nn.Module):
         return self.model.features(x)
 
 
-def folded(model: nn.Module) -> Callable[[Tensor], Tensor]:
+def folded(model: nn.Module) -> nn.Module:
     """The features of a trained network that is `foldable`, batch norm folded into the convolution before it where
     there is one."""
     model.eval()

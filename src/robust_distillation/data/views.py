@@ -36,9 +36,8 @@ class ViewScheme:
 
     def apply(self, images: Tensor, views: Tensor) -> Tensor:
         """Images [B,C,H,W] of any type and views int64 [B] to the views [B,C,H,W], where the images are."""
-        rows, columns = (
-            table.index_select(0, views.to(images.device)) for table in _places(self, *images.shape[-2:], images.device)
-        )
+        views, places = views.to(images.device), _places(self, *images.shape[-2:], images.device)
+        rows, columns = (table.index_select(0, views) for table in places)
         padded = torch.nn.functional.pad(images, [self.padding] * 4)
         # One gather over the pixels of a channel, the same for all of them: four times as fast as indexing by axis.
         pixels = (rows[:, :, None] + columns[:, None, :]).flatten(1)
