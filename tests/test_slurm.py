@@ -148,7 +148,8 @@ def test_a_node_that_is_lost_for_good(cluster, training):
     node = cluster.running()[job]
     pid = int((cluster.folder / f"slurmd-{node}.pid").read_text())
     # The machine is gone: its daemon and all that ran on it.
-    found = subprocess.run(["pgrep", "-f", f"train-student {RUN}|slurmstepd: \\[{job}"], capture_output=True, text=True)
+    its = f"train-student {RUN}|slurmstepd: \\[{job}|--target-jobs train_student"
+    found = subprocess.run(["pgrep", "-f", "--", its], capture_output=True, text=True)
     for number in [pid, *map(int, found.stdout.split())]:
         os.kill(number, signal.SIGKILL)
     subprocess.run(["scontrol", "update", f"nodename={node}", "state=down", "reason=lost"], check=True)
@@ -163,7 +164,7 @@ def test_a_node_that_is_lost_for_good(cluster, training):
 
 def test_time_that_is_up_is_no_loss(cluster, tmp_path):
     """A limit of one minute, which is as short as Slurm's are, for a training that takes longer."""
-    tree = tree_of(tmp_path / "tree", 3000)
+    tree = tree_of(tmp_path / "tree", 6000)
     before = len(cluster.ended())
     process = started(tree, f"{STUDENT}/last.safetensors")
     job = until_saved(cluster, tree)
