@@ -19,7 +19,7 @@ from robust_distillation.provenance.words import duration
 from robust_distillation.reporting import speed
 from robust_distillation.reporting.jobs import TABLES, Job, finished, jobs_of
 from robust_distillation.reporting.plan import COMPILED, describe
-from robust_distillation.reporting.speed import START, Speed, Unknown, fitted
+from robust_distillation.reporting.speed import START, STARTS, TRAINING, Speed, Unknown, fitted
 
 # Graphs by hand
 
@@ -136,7 +136,7 @@ def test_every_call_of_an_experiment_is_measured_and_kept(calibrated):
     jobs = jobs_of(calibrated.experiment)
     [known] = json.loads(calibrated.file.read_text()).values()
     asked = {(part.use, part.kind, part.network): part for job in jobs.values() for part in job.work}
-    assert len(known) == len(asked) + 1
+    assert len(known) == len(asked) + len(STARTS)
     seconds = Speed(calibrated.experiment, calibrated.file).seconds(jobs)
     assert seconds.keys() == jobs.keys()
     assert all(took >= known[START] for took in seconds.values())
@@ -145,7 +145,7 @@ def test_every_call_of_an_experiment_is_measured_and_kept(calibrated):
     assert sum(own) > 0
     name, job = next((name, job) for name, job in jobs.items() if job.step == "train-teacher")
     lines = [(part.calls, known[calibrated._key(part)], part.images) for part in job.work]
-    assert seconds[name] == pytest.approx(known[START] + sum(n * (a + b * images) for n, (a, b), images in lines))
+    assert seconds[name] == pytest.approx(known[TRAINING] + sum(n * (a + b * images) for n, (a, b), images in lines))
 
 
 def test_another_network_another_machine_and_a_broken_file_are_not_known(calibrated, tmp_path):

@@ -22,8 +22,11 @@ from robust_distillation.reporting.jobs import Job
 
 SECONDS = 20.0  # that a calibration takes, about
 FEW = 8  # images of a call that is timed; of another one as many more, up to 128, as there is time for
-START = "start"  # of a job: the interpreter and its imports
 IMPORTS = "import robust_distillation.training.run, robust_distillation.evaluation.attack, pandas"
+OPTIMIZES = "; import torch; torch.optim.SGD([torch.zeros(1)], 1.0)"  # for which torch imports its compiler
+TRAINS = ("train-teacher", "train-student", "tune", "transfer")
+START, TRAINING = "start", "start of a training"
+STARTS = {START: IMPORTS, TRAINING: IMPORTS + OPTIMIZES}
 
 Line = tuple[float, float]  # seconds of a call, and more for each image in it
 
@@ -59,8 +62,8 @@ class Speed:
             return part.calls * (once + each * part.images)
 
         try:
-            start = float(known[START])
-            return {name: start + float(sum(map(of, job.work))) for name, job in jobs.items()}
+            starts = {name: float(known[TRAINING if job.step in TRAINS else START]) for name, job in jobs.items()}
+            return {name: starts[name] + float(sum(map(of, job.work))) for name, job in jobs.items()}
         except (KeyError, TypeError, ValueError):  # never measured, or a file that somebody else wrote
             raise Unknown from None
 
@@ -76,7 +79,7 @@ class Speed:
 
     def calibrate(self, jobs: dict[str, Job], seconds: float = SECONDS) -> None:
         """Measures what the jobs call for. Networks have random weights: only what the numbers are differs."""
-        found: dict[str, Any] = {START: _start()}
+        found: dict[str, Any] = {name: _start(program) for name, program in STARTS.items()}
         asked = {self._key(part): part for job in jobs.values() for part in job.work}
         from robust_distillation.compute import device_of
 
@@ -190,10 +193,12 @@ def _call(
     return timed
 
 
-def _start() -> float:
+def _start(program: str) -> float:
+    """Seconds of a job's interpreter and its imports."""
+
     def once() -> float:
         began = time.perf_counter()
-        subprocess.run([sys.executable, "-c", IMPORTS], check=True)
+        subprocess.run([sys.executable, "-c", program], check=True)
         return time.perf_counter() - began
 
     return min(once(), once())  # the first one may have had to read the files from the disk
