@@ -38,7 +38,7 @@ STUDENT = f"results/tiny/students/{RUN}"
 LONG = (
     SMALL.replace("rslad: ~", "")
     .replace("methods: {natural: ~, sat: ~,", "methods: {rslad: ~, sat: ~,")
-    .replace("epochs: 1, batch_size: 32,", "epochs: {epochs}, batch_size: 8,", 1)
+    .replace("epochs: 1, batch_size: 32,", "epochs: 300, batch_size: 8,", 1)
     + "compute: {save_every: 1}\n"
 )
 COMPARED = (".safetensors", ".jsonl", ".npy", ".parquet", ".csv", ".md", ".tex")
@@ -84,29 +84,40 @@ def sessions(tree: Path) -> int:
 
 @pytest.fixture
 def training(tmp_path) -> Path:
-    """A tree whose one student takes about 20 seconds."""
-    return tree_of(tmp_path / "tree", 150)
+    """A tree whose one student takes some seconds."""
+    return tree_of(tmp_path / "tree")
 
 
-def tree_of(folder: Path, epochs: int) -> Path:
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> str:
+    """The same student, trained without Slurm and at one go."""
+    tree = tree_of(tmp_path_factory.mktemp("alone") / "tree")
+    result = snakemake(tree, "--cores", "1", f"{STUDENT}/last.safetensors")
+    assert result.returncode == 0, result.stderr
+    return student(tree)
+
+
+def tree_of(folder: Path) -> Path:
     tree = fresh_tree(folder)
-    (tree / "tiny.yaml").write_text(LONG.replace("{epochs}", str(epochs)))
+    (tree / "tiny.yaml").write_text(LONG)
     return tree
 
 
-def until_saved(cluster: Slurm, tree: Path) -> str:
-    """The Slurm job that trains, once its state was saved."""
+def student(tree: Path) -> str:
+    return sha256(tree / STUDENT / "last.safetensors")
+
+
+def held(cluster: Slurm, tree: Path) -> str:
+    """The Slurm job that trains, standing still once its state was saved: no processor is so fast that it ends before
+    it is disturbed. Slurm lets a job go on before it asks it to end, as for one that was suspended."""
     cluster.wait_for(lambda: list(tree.glob(f"results/tiny/.state/students/{RUN}/*/state")), (tree / "log").read_text)
+    signalled("STOP")
     [job] = cluster.running()
     return job
 
 
-def expected(tmp_path: Path, epochs: int) -> str:
-    """The student trained here, undisturbed."""
-    tree = tree_of(tmp_path / "alone", epochs)
-    result = snakemake(tree, "--cores", "1", f"{STUDENT}/last.safetensors")
-    assert result.returncode == 0, result.stderr
-    return sha256(tree / STUDENT / "last.safetensors")
+def signalled(name: str) -> None:
+    subprocess.run(["pkill", f"-{name}", "-f", "--", f"train-student {RUN}"], check=True)
 
 
 def test_the_default_experiment_in_miniature_equals_the_local_run(cluster, tmp_path):
@@ -123,28 +134,28 @@ def test_the_default_experiment_in_miniature_equals_the_local_run(cluster, tmp_p
     assert len(cluster.ended()) < 19  # jobs of Snakemake that left this process: attacks and analyses shared some
 
 
-def test_a_job_that_gives_way_to_a_more_urgent_one_goes_on_after_it(cluster, training, tmp_path):
+def test_a_job_that_gives_way_to_a_more_urgent_one_goes_on_after_it(cluster, training, undisturbed):
     process = started(training, f"{STUDENT}/last.safetensors")
-    until_saved(cluster, training)
+    held(cluster, training)
     urgent = ["sbatch", "--partition=urgent", "--nodes=2", "--exclusive", "--time=1", "--output=/dev/null",
               "--wrap=sleep 3"]  # fmt: skip
     subprocess.run(urgent, check=True, capture_output=True)
     ended(training, process)
     assert sessions(training) == 2
-    assert sha256(training / STUDENT / "last.safetensors") == expected(tmp_path, 150)
+    assert student(training) == undisturbed
 
 
-def test_a_cancelled_job_is_tried_again_and_goes_on(cluster, training, tmp_path):
+def test_a_cancelled_job_is_tried_again_and_goes_on(cluster, training, undisturbed):
     process = started(training, f"{STUDENT}/last.safetensors")
-    subprocess.run(["scancel", until_saved(cluster, training)], check=True)
+    subprocess.run(["scancel", held(cluster, training)], check=True)
     ended(training, process)
     assert sessions(training) == 2
-    assert sha256(training / STUDENT / "last.safetensors") == expected(tmp_path, 150)
+    assert student(training) == undisturbed
 
 
-def test_a_node_that_is_lost_for_good(cluster, training):
+def test_a_node_that_is_lost_for_good(cluster, training, undisturbed):
     process = started(training, f"{STUDENT}/last.safetensors")
-    job = until_saved(cluster, training)
+    job = held(cluster, training)
     node = cluster.running()[job]
     pid = int((cluster.folder / f"slurmd-{node}.pid").read_text())
     # The machine is gone: its daemon and all that ran on it.
@@ -156,29 +167,30 @@ def test_a_node_that_is_lost_for_good(cluster, training):
     try:
         ended(training, process)
         assert sessions(training) == 2
+        assert student(training) == undisturbed
     finally:
         subprocess.run(["slurmd", "-N", node], check=True)
         subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], check=False)
         cluster.wait_for(lambda: cluster.states() == {"idle"}, lambda: str(cluster.states()))
 
 
-def test_time_that_is_up_is_no_loss(cluster, tmp_path):
-    """A limit of one minute, which is as short as Slurm's are, for a training that takes longer."""
-    tree = tree_of(tmp_path / "tree", 6000)
+def test_time_that_is_up_is_no_loss(cluster, training, undisturbed):
+    """A limit of one minute, which is as short as Slurm's are."""
     before = len(cluster.ended())
-    process = started(tree, f"{STUDENT}/last.safetensors")
-    job = until_saved(cluster, tree)
-    subprocess.run(["scontrol", "update", f"jobid={job}", "TimeLimit=1"], check=True)
-    ended(tree, process)
-    assert "TIMEOUT" in cluster.ended()[before:]
-    assert sessions(tree) >= 2
-    assert "going on from" in (tree / f"results/tiny/logs/train-student/{RUN}.log").read_text()
-
-
-def test_kill_9_of_snakemake_and_nothing_is_done_twice(cluster, training):
-    """Its job goes on. The next start finds what it made, or waits for it."""
     process = started(training, f"{STUDENT}/last.safetensors")
-    until_saved(cluster, training)
+    job = held(cluster, training)
+    subprocess.run(["scontrol", "update", f"jobid={job}", "TimeLimit=1"], check=True)
+    ended(training, process)
+    assert "TIMEOUT" in cluster.ended()[before:]
+    assert sessions(training) == 2
+    assert "going on from" in (training / f"results/tiny/logs/train-student/{RUN}.log").read_text()
+    assert student(training) == undisturbed
+
+
+def test_kill_9_of_snakemake_and_nothing_is_done_twice(cluster, training, undisturbed):
+    """Its job goes on. The next start waits for it."""
+    process = started(training, f"{STUDENT}/last.safetensors")
+    held(cluster, training)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     time.sleep(1)
@@ -187,8 +199,12 @@ def test_kill_9_of_snakemake_and_nothing_is_done_twice(cluster, training):
     assert "LockException" in locked.stdout + locked.stderr
     assert snakemake(training, "--unlock").returncode == 0
     again = started(training, f"{STUDENT}/last.safetensors")
+    log = training / f"results/tiny/logs/train-student/{RUN}.log"
+    cluster.wait_for(lambda: "waiting until it ends" in log.read_text(errors="replace"), log.read_text)
+    signalled("CONT")
     ended(training, again)
     assert sessions(training) == 1  # one training, from its start to its end
+    assert student(training) == undisturbed
     assert planned_student(training) == set()
 
 
