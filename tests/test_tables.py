@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
 
 from robust_distillation.config import ITSELF
-from robust_distillation.reporting import published, tables
+from robust_distillation.reporting import figures, published, tables
 
 FACTS = Path(__file__).resolve().parent.parent.parent / "shared" / "facts"
 METRICS = ["clean", "fgsm", "pgd_sat", "pgd_trades", "cw", "autoattack"]
@@ -203,6 +204,17 @@ def grids(text: str) -> dict[str, list[list[str]]]:
         elif line.startswith("|") and not line.startswith("|:"):
             list(found.values())[-1].append([cell.strip() for cell in line.strip("|").split("|")])
     return found
+
+
+def test_figures_under_attack_name_the_threat_and_how_it_was_searched(runs):
+    held, classes = outcomes(runs), tuple(map(str, range(10)))
+    for search, told in (("bf16", "linf eps 8/255, attacks searched in bfloat16"), ("fp32", "linf eps 8/255")):
+        matrix = replace(MATRIX, search=search)
+        scatter = figures.trade_off(held, matrix, "big", "resnet18")
+        classwise = figures.per_class(held, matrix, classes, "big", "resnet18")
+        assert scatter.get_suptitle().splitlines()[1] == told
+        assert classwise.axes[0].get_title().splitlines()[1] == told
+        plt.close("all")
 
 
 def test_csv_holds_published_difference_and_mark(table, runs):

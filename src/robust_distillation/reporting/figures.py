@@ -68,7 +68,7 @@ def trade_off(outcomes: pd.DataFrame, matrix: Matrix, teacher: str, student: str
     axes[0].set_title("all", fontsize=9)
     axes[1].set_title("the robust students, closer", fontsize=9)
     axes[1].legend(*axes[0].get_legend_handles_labels(), loc="center left", bbox_to_anchor=(1, 0.5))
-    title = f"Clean against robust accuracy ({checkpoint}): student {student}, teacher {teacher}"
+    title = f"Clean against robust accuracy ({checkpoint}): student {student}, teacher {teacher}\n{matrix.attacked}"
     figure.suptitle(title, fontsize=10)
     return figure
 
@@ -94,7 +94,8 @@ def per_class(outcomes: pd.DataFrame, matrix: Matrix, classes: tuple[str, ...], 
     axis.set_yticks(range(len(means)), ["teacher" if name == ITSELF else name for name in means.index])
     axis.axvline(len(classes) - 0.5, color="white", linewidth=3)
     axis.grid(False)
-    axis.set_title(f"{metric_title(metric)} accuracy by class (%): student {student}, teacher {teacher}", fontsize=9)
+    title = f"{metric_title(metric)} accuracy by class (%): student {student}, teacher {teacher}\n{matrix.attacked}"
+    axis.set_title(title, fontsize=9)
     figure.colorbar(image, ax=axis, fraction=0.03, pad=0.02)
     return figure
 
