@@ -481,7 +481,7 @@ def test_latex_is_sound(table):
     assert r" & Clean & FGSM & PGD\_SAT & PGD\_TRADES & CW & AutoAttack \\" in text
     assert r"\quad published & 84.92 C, +0.18 &  &  &  &  & 53.08 C, +0.02 \\" in text
     assert re.search(r"\\quad published & .*51\.49 P, (\$-\$|\+)\d+\.\d\d \\\\", text)
-    assert text.count(r"{\footnotesize Beneath our accuracies") == 2
+    assert text.count(r"{\footnotesize With ours stand") == 2
     check_latex(tables.latex(*tables.named_tables(table, MATRIX)["main_claim"]))
     assert r"\caption{Against AutoAttack. paper: accuracy" in tables.latex(
         *tables.named_tables(table, MATRIX)["main_claim"]

@@ -195,7 +195,9 @@ def legend(table: pd.DataFrame, matrix: Matrix) -> list[str]:
     parts = []
     if entries:
         marks = [f"{mark} {means}" for mark, means in published.MARKS.items() if any(e.mark == mark for e in entries)]
-        parts.append("Beneath our accuracies stand published ones, how well each is known, and ours less published.")
+        parts.append(
+            "With ours stand published accuracies, how well each is known, and the difference, ours less published."
+        )
         parts.append(f"Marks: {'; '.join(marks)}.")
         parts.append(f"Sources: {_listed(f'{e.paper}, {e.table} ({e.mark})' for e in entries)}.")
     if notes := [entry.note for entry in entries if entry.note]:

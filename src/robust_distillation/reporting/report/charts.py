@@ -80,7 +80,7 @@ def number(name: str, title: str, domain: tuple[float, float] | None = None, **m
 
 def rows(column: str, order: list[str]) -> alt.Y:
     """A row per value of `column`."""
-    axis = alt.Axis(domain=False, ticks=False, labelLimit=170)
+    axis = alt.Axis(domain=False, ticks=False, labelLimit=170, labelPadding=8)  # a mark at 0 does not touch it
     return alt.Y(column, type="nominal", sort=order, title=None, axis=axis)
 
 

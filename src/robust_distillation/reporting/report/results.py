@@ -43,7 +43,7 @@ def _beside_published(view: tables.View, teacher: str, student: str) -> Table:
     for metric in metrics:
         wide = 3 if metric in beside else 1
         first.append(Head(metric_title(metric), wide, 1 if beside and wide > 1 else 2))
-        second += [Head(name) for name in ("ours", "published", "ours − published")] if wide > 1 else []
+        second += [Head(name) for name in ("ours", "published", "difference")] if wide > 1 else []
     heads = [first, second] if second else [[Head(head.text, number=head.number) for head in first]]
     lines = []
     for method, checkpoint, group in _lines(rows, view.matrix):
