@@ -377,6 +377,13 @@ UNKNOWN_NAMES = [
         "teachers.wide.trained_by.method:",
         "Did you mean 'trades'?",
     ),
+    case(
+        "devices-on-one-gpu",
+        changed(("teachers", "wide", "devices", 2), ("compute", {"device": "cuda:1"})),
+        "teachers.wide.devices:",
+        "compute.device cuda:1 is one GPU",
+        "auto",
+    ),
     case("no-trained-by", drop("teachers", "wide", "trained_by"), "teachers.wide.trained_by: is missing"),
     case("no-trained-by-method", drop("teachers", "wide", "trained_by", "method"), "trained_by.method: is missing"),
     case("exclude-method", put("exclude", [{"method": "rslat"}]), "exclude[0].method:", "Did you mean 'rslad'?"),

@@ -5,8 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
+import torch
 from conftest import REPOSITORY, environment
+
+from robust_distillation.compute import device_of
+from robust_distillation.config import Compute
 
 JOB = """
 import sys, time
@@ -21,6 +26,18 @@ time.sleep(60)
 def job(folder, names: str, each: int = 1) -> subprocess.Popen:
     command = [sys.executable, "-c", JOB, folder, names, str(each)]
     return subprocess.Popen(command, env=environment(REPOSITORY), stdout=subprocess.PIPE, text=True)
+
+
+def test_a_gpu_that_is_named_is_the_current_one(monkeypatch):
+    """Or graphs would be recorded, and memory be pinned, on the first one."""
+    made = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", made.append)
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda _: None)
+    for name in ("cpu", "cuda", "cuda:1"):
+        experiment = SimpleNamespace(compute=Compute(device=name))
+        assert str(device_of(experiment)) == name
+    assert made == ["cuda:1"]
 
 
 def test_each_job_has_its_own_and_the_next_waits_until_one_ends(tmp_path):

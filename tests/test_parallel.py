@@ -14,18 +14,19 @@ import torch
 from conftest import REPOSITORY, TINY, environment, fresh_tree
 from ranks import first_steps
 from test_resume import OPTIONS, command, hashes
+from test_training import SETTINGS
 
 from robust_distillation.errors import UserError
 from robust_distillation.files import read_json
-from robust_distillation.training.parallel import Group
+from robust_distillation.training.parallel import Group, synchronised
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
-def on_two(folder: Path, method: str, batch_norm: str) -> dict[str, torch.Tensor]:
+def on_two(folder: Path, *what: str) -> dict:
     file = folder / "found.pt"
     result = subprocess.run(
-        [*TORCHRUN, REPOSITORY / "tests/ranks.py", file, method, batch_norm], env=environment(REPOSITORY),
+        [*TORCHRUN, REPOSITORY / "tests/ranks.py", file, *what], env=environment(REPOSITORY),
         capture_output=True, text=True, timeout=200,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
@@ -34,16 +35,44 @@ def on_two(folder: Path, method: str, batch_norm: str) -> dict[str, torch.Tensor
 
 @pytest.mark.parametrize("method", ["trades", "sat"])  # one and two batches through batch norm in a step
 def test_two_processes_take_the_same_first_steps_as_one(method, tmp_path):
-    alone, together = first_steps(method, Group(), ""), on_two(tmp_path, method, "synchronised")
+    alone, together = first_steps(method, Group(), ""), on_two(tmp_path, "steps", method, "synchronised")
     assert alone.keys() == together.keys()
     for name, tensor in alone.items():
         assert torch.allclose(tensor.double(), together[name].double(), rtol=0, atol=1e-9), name
 
 
 def test_local_batch_norm_is_another_training(tmp_path):
-    alone, together = first_steps("trades", Group(), ""), on_two(tmp_path, "trades", "local")
+    alone, together = first_steps("trades", Group(), ""), on_two(tmp_path, "steps", "trades", "local")
     difference = (alone["classifier.weight"] - together["classifier.weight"]).abs().max()
     assert 1e-6 < difference < 1
+
+
+def test_a_training_killed_within_an_epoch_writes_the_same_lines(tmp_path):
+    """Each process goes on with its own sums: in another order their additions would round otherwise."""
+    found = on_two(tmp_path, "resumed")
+    assert len(found) == 7
+    assert len(found["alone"]) == SETTINGS.epochs
+    for name, lines in found.items():
+        assert lines == found["alone"], name
+
+
+@pytest.fixture
+def alone_in_a_group():
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_synchronised_batch_norm_sums_in_the_precision_of_its_statistics(dtype, alone_in_a_group):
+    """43 * 7 * 7 is no number of bfloat16's."""
+    x = (3 + torch.randn(43, 5, 7, 7, generator=torch.Generator().manual_seed(0))).to(dtype)
+    expected, own = torch.nn.BatchNorm2d(5), synchronised(torch.nn.BatchNorm2d(5))
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        there, here = expected(x), own(x)
+    assert here.dtype == there.dtype == dtype
+    torch.testing.assert_close(here, there)
+    torch.testing.assert_close(own.state_dict(), expected.state_dict(), rtol=1e-6, atol=1e-6)
 
 
 def test_shares_are_the_whole_batch_and_count_by_their_size():

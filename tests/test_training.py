@@ -222,3 +222,20 @@ def test_diverging_training_names_the_step_and_its_images(data):
     named = f"the loss is nan in epoch 2, step 3 (training images {', '.join(map(str, images))} and 24 more). Lower"
     assert str(raised.value).startswith(named)
     assert [line["epoch"] for line in raised.value.metrics] == [1]
+
+
+def test_weights_that_the_last_update_of_an_epoch_made_infinite_are_not_looked_at(data):
+    """Whether the look ends or a save comes first is a matter of time; what is said and recorded is none."""
+    trainer = trainer_of("sat", data)
+    real, last = trainer.step, -(-len(data) // SETTINGS.batch_size) - 1
+
+    def step(x, labels, index, views, epoch, number):
+        found = real(x, labels, index, views, epoch, number)
+        if (epoch, number) == (2, last):
+            torch.nn.init.constant_(trainer.model.classifier.bias, float("inf"))
+        return found
+
+    trainer.step = step
+    with pytest.raises(Diverged, match=f"classifier.bias .* is not finite after epoch 2, step {last + 1}. ") as raised:
+        train(trainer, data, data.first(40), SCHEME, CPU)
+    assert [line["epoch"] for line in raised.value.metrics] == [1]

@@ -20,9 +20,10 @@ def device_of(experiment: Experiment) -> torch.device:
         if torch.cuda.is_available():
             ids = [str(torch.cuda.get_device_properties(i).uuid) for i in range(torch.cuda.device_count())]
             name = f"cuda:{gpus.take(ids, experiment.compute.jobs_per_gpu)}"
-            torch.cuda.set_device(name)
     if name != "cpu" and not torch.cuda.is_available():
         raise UserError(f"compute.device: {name} is asked for, but torch sees no GPU here")
+    if torch.device(name).index is not None:  # what names no device, such as pinned memory, belongs to it as well
+        torch.cuda.set_device(name)
     # What `precision: exact` promises: no convolution or product in TF32.
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     if name != "cpu" or experiment.compute.threads > 1:

@@ -51,7 +51,7 @@ class Recorded:
         self, function: Callable[..., Tensor], given: tuple, tensors: list[Tensor]
     ) -> tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor]:
         inputs, graph = [tensor.detach().clone() for tensor in tensors], torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.device(inputs[0].device), torch.cuda.graph(graph):  # it records the current device alone
             answer = function(*joined(given, iter(inputs)))
         return graph, inputs, answer
 

@@ -154,6 +154,11 @@ class _Resolver:
             return None
         if own.imported:
             return self._imported(name, own.imported, entry, given)
+        if own.devices > 1 and (device := self.file.compute.device).startswith("cuda"):
+            self.problems.append(
+                f"{path_text(where)}.devices: {own.devices} are to train it, but compute.device {device} is one GPU; "
+                "let each take its own: auto"
+            )
         architecture = self.architecture(given, name, where, besides=keys)
         if "method" not in own.trained_by:
             self.problems.append(f"{path_text(where)}.trained_by.method: is missing")

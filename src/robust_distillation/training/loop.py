@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -199,16 +199,14 @@ def train(
     group.check(len(data), settings.batch_size, settings.drop_last)
     saved = group.first(work and work.load())
     progress = restored(trainer, saved) if saved else Progress()
-    if group.rank:
-        progress.sums = {name: torch.zeros_like(value) for name, value in progress.sums.items()}
     counts, losses = progress.counts, Losses()
 
     def save() -> None:
         losses.check(counts)
         check_finite(model, counts)
-        sums = group.summed(progress.sums)
+        sums = group.gathered(progress.sums)
         if work:
-            work.save(packed(trainer, replace(progress, sums=sums)))
+            work.save(packed(trainer, progress, sums))
 
     def save_if_due(due: bool = False) -> None:
         stopping = bool(work) and work.stopping  # asked once: a signal may come at any moment
@@ -231,6 +229,7 @@ def train(
             counts.steps += 1
             save_if_due()
         losses.check(counts)
+        check_finite(model, counts)
         means = {name: float(value) / counts.steps for name, value in group.summed(progress.sums).items()}
         line = {"epoch": epoch, "learning_rate": rate, **means}
         if looked_at(settings, epoch):

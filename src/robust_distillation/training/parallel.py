@@ -56,6 +56,18 @@ class Group:
             dist.all_reduce(value)
         return found
 
+    def gathered(self, values: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+        """Those of every process, by its rank."""
+        if self.size == 1:
+            return [values]
+        found: list[dict[str, Tensor]] = [{} for _ in range(self.size)]
+        for name, value in values.items():
+            each = [torch.empty_like(value) for _ in range(self.size)]
+            dist.all_gather(each, value.detach())
+            for own, one in zip(found, each, strict=True):
+                own[name] = one
+        return found
+
     def first(self, value: Any) -> Any:
         """What the first process has."""
         if self.size == 1:
@@ -92,16 +104,17 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
         if not self.training:
             return super().forward(x)
         axes, shape = (0, 2, 3), (1, -1, 1, 1)
-        count = all_reduce(torch.tensor(x.numel() / x.shape[1], dtype=x.dtype, device=x.device))
-        mean = all_reduce(x.sum(axes)) / count
-        centred = x - mean.view(shape)
+        wide = x.to(self.running_mean.dtype)  # bfloat16 cannot count to 257
+        count = all_reduce(torch.full((), x.numel() / x.shape[1], dtype=wide.dtype, device=x.device))
+        mean = all_reduce(wide.sum(axes)) / count
+        centred = wide - mean.view(shape)
         variance = all_reduce(centred.square().sum(axes)) / count
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
         scale = self.weight * (variance + self.eps).rsqrt()
-        return centred * scale.view(shape) + self.bias.view(shape)
+        return (centred * scale.view(shape) + self.bias.view(shape)).to(x.dtype)
 
 
 def synchronised(model: nn.Module) -> nn.Module:

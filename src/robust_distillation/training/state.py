@@ -35,13 +35,16 @@ class Progress:
     best: Tensors | None = None  # weights of the best epoch
 
 
-def packed(trainer: Trainer, progress: Progress) -> bytes:
-    """The same progress gives the same bytes. Lines of metrics keep the order of their keys."""
+def packed(trainer: Trainer, progress: Progress, sums: list[Tensors]) -> bytes:
+    """The same progress gives the same bytes. Lines of metrics keep the order of their keys.
+
+    sums: those of every process, by its rank. Each goes on from its own: added up here they would round otherwise.
+    """
     groups = {
         "model": trainer.model.state_dict(),
         "method": trainer.state.state_dict() if trainer.state else {},
         "optimizer": _momenta(trainer.optimizer),
-        "sums": progress.sums,
+        **{f"sums-{rank}": own for rank, own in enumerate(sums)},
         "best": progress.best or {},
     }
     tensors = {
@@ -53,7 +56,7 @@ def packed(trainer: Trainer, progress: Progress) -> bytes:
 
 
 def restored(trainer: Trainer, content: bytes) -> Progress:
-    """Puts the trainer back to where `packed` found it, and returns its progress."""
+    """Puts the trainer back to where `packed` found it, and returns its process's progress."""
     length = int.from_bytes(content[:8], "little")
     counts = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][KEY])
     counts["best_score"], summed = tuple(counts["best_score"]), counts.pop("sums")
@@ -68,7 +71,7 @@ def restored(trainer: Trainer, content: bytes) -> Progress:
         parameter = _parameters(trainer.optimizer)[int(name)]
         trainer.optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
     device = next(trainer.model.parameters()).device
-    sums = {name: groups["sums"][name].to(device) for name in summed}
+    sums = {name: groups[f"sums-{trainer.group.rank}"][name].to(device) for name in summed}
     best = {name: tensor.to(device) for name, tensor in groups.get("best", {}).items()}
     return Progress(Counts(**counts), sums, best or None)
 
