@@ -1,6 +1,7 @@
 # Everything runs in .venv, made here from the pins of requirements.txt. EXPERIMENT and OVERLAY choose what is run.
 EXPERIMENT ?= params.yaml
 OVERLAY ?=
+TESTS ?=
 PYTHON ?= python3
 PORT ?= 5000
 
@@ -50,7 +51,7 @@ test: setup
 	@python -m pytest -n 2 --dist worksteal -m "not tiny and not services and not tamper"
 
 test-services: $(SERVICES)
-	@python -m pytest -m services
+	@python -m pytest -m services $(TESTS)
 
 tamper: setup
 	@python -m pytest -s -m tamper tests/test_audit.py

@@ -123,11 +123,16 @@ class Slurm:
 def slurm(folder: Path) -> Iterator[Slurm]:
     missing = [name for name in PROGRAMS if not shutil.which(name)]
     if missing or os.geteuid() != 0:
-        pytest.skip(f"needs root and Debian's slurm-wlm and munge; not found: {', '.join(missing) or 'root'}")
+        lacking = ", ".join(missing) or "root, as whom alone slurmd starts jobs of a cluster of its own"
+        pytest.skip(f"needs a Slurm to start: apt-get install slurm-wlm munge, as root; not here: {lacking}")
     if not find_spec("snakemake_executor_plugin_slurm"):
-        pytest.skip("needs PyPI's snakemake-executor-plugin-slurm")
+        pytest.skip(
+            "needs snakemake-executor-plugin-slurm, not of the program's own packages: requirements-services.txt"
+        )
     if (DEFAULT / "slurm.conf").exists():
-        pytest.skip(f"{DEFAULT}/slurm.conf is there: this machine has a Slurm of its own")
+        pytest.skip(
+            f"{DEFAULT}/slurm.conf is there: this machine has a Slurm of its own, which the test must not replace"
+        )
     cluster = Slurm(folder)
     try:
         cluster.up()

@@ -40,7 +40,7 @@ def mounted(folder: Path, *options: str) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(["mount", *options, folder], capture_output=True, text=True)
     if done.returncode:
-        pytest.skip(f"mount is not allowed here: {done.stderr.strip()}")
+        pytest.skip(f"a full or lost disk is a real mount, which is not allowed here (root may): {done.stderr.strip()}")
     try:
         yield
     finally:

@@ -7,11 +7,13 @@ import sys
 import time
 from types import SimpleNamespace
 
+import pytest
 import torch
 from conftest import REPOSITORY, environment
 
 from robust_distillation.compute import device_of
 from robust_distillation.config import Compute
+from robust_distillation.errors import UserError
 
 JOB = """
 import sys, time
@@ -32,11 +34,14 @@ def test_a_gpu_that_is_named_is_the_current_one(monkeypatch):
     """Or graphs would be recorded, and memory be pinned, on the first one."""
     made = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", made.append)
     monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda _: None)
     for name in ("cpu", "cuda", "cuda:1"):
         experiment = SimpleNamespace(compute=Compute(device=name))
         assert str(device_of(experiment)) == name
+    with pytest.raises(UserError, match="cuda:2 is asked for, but torch sees 2 GPUs here"):
+        device_of(SimpleNamespace(compute=Compute(device="cuda:2")))
     assert made == ["cuda:1"]
 
 

@@ -20,14 +20,15 @@ from robust_distillation.tracking import store
 from robust_distillation.tracking.runs import import_runs
 
 pytestmark = pytest.mark.services
-BINARIES = Path("/usr/lib/postgresql/15/bin")
+SERVERS = Path("/usr/lib/postgresql")  # Debian's, by version, not on the PATH
 
 
 @pytest.fixture(scope="module")
 def postgresql() -> Iterator[str]:
     """The URI of an empty database."""
-    if not BINARIES.is_dir():
-        pytest.skip(f"{BINARIES} is missing (apt-get install postgresql)")
+    if not (found := sorted(SERVERS.glob("*/bin/initdb"))):
+        pytest.skip(f"needs a PostgreSQL server, and none is under {SERVERS}: apt-get install postgresql")
+    binaries = found[-1].parent
     user = "postgres" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
     folder = Path(tempfile.mkdtemp(prefix="postgresql-"))  # pytest's own folders are closed to other users
     port = services.free_port()
@@ -37,7 +38,7 @@ def postgresql() -> Iterator[str]:
     def run(*command: str) -> None:
         with (folder / "commands.log").open("ab") as log:
             subprocess.run(
-                [BINARIES / command[0], *command[1:]], cwd=folder, user=user, stdout=log, stderr=log, check=True
+                [binaries / command[0], *command[1:]], cwd=folder, user=user, stdout=log, stderr=log, check=True
             )
 
     data = str(folder / "data")

@@ -22,8 +22,10 @@ def device_of(experiment: Experiment) -> torch.device:
             name = f"cuda:{gpus.take(ids, experiment.compute.jobs_per_gpu)}"
     if name != "cpu" and not torch.cuda.is_available():
         raise UserError(f"compute.device: {name} is asked for, but torch sees no GPU here")
-    if torch.device(name).index is not None:  # what names no device, such as pinned memory, belongs to it as well
-        torch.cuda.set_device(name)
+    if (number := torch.device(name).index) is not None:
+        if number >= (count := torch.cuda.device_count()):
+            raise UserError(f"compute.device: {name} is asked for, but torch sees {count} GPUs here, from cuda:0 on")
+        torch.cuda.set_device(name)  # what names no device, such as pinned memory, belongs to it as well
     # What `precision: exact` promises: no convolution or product in TF32.
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     if name != "cpu" or experiment.compute.threads > 1:
