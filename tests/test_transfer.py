@@ -34,7 +34,7 @@ def digits(classes: int, split: str, count: int = 300) -> Dataset:
     """The first images of the first classes, as a task of their own."""
     data = load("digits", split)
     kept = (data.labels < classes).nonzero().squeeze(1)[:count]
-    about = DatasetInfo(data.info.shape, data.info.classes[:classes], False, {split: count}, data.info.white)
+    about = DatasetInfo(data.info.shape, data.info.classes[:classes], False, {split: count}, data.info.max_value)
     return Dataset(data.images[kept], data.labels[kept], about)
 
 

@@ -1,5 +1,7 @@
-"""Per-sample losses as functions of logits: [B,K] in, [B] out. Tensor methods only, so that a method's declaration can
-be read without importing torch."""
+"""Losses per sample: functions of logits [B,K] with values [B].
+
+They use tensor methods only, so that a method's module can be read without importing torch.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-TINY = 1e-38  # still a normal number of float32
+TINY = 1e-38  # lower bound of q inside the logarithm: float32 still represents it, and its logarithm is -87.5
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """-log p_y."""
+    """Computes the cross-entropy -log softmax(logits)[label] of each sample.
+
+    logits: [B,K]. labels: int64 [B]. Returns [B], not averaged.
+    """
     return -logits.log_softmax(1).gather(1, labels[:, None]).squeeze(1)
 
 
@@ -24,11 +29,21 @@ def kl_divergence(
     target_constant: float = 0.0,
     constant: float = 0.0,
 ) -> Tensor:
-    """KL(q || p) with q = softmax(target/t), p = softmax(logits/t), summed over the classes. Gradients flow into both.
+    """Computes KL(q || p) of each sample, with q = softmax(target / temperature) and p = softmax(logits / temperature).
 
-    The constants are those that some released codes add to q and to p inside the logarithms. q and its logarithm are
-    those of softmax, as in the released codes: log_softmax differs in the last bits, which can turn the sign of a
-    gradient. Value and gradients stay finite where a probability underflows to 0.
+    The gradient flows into both arguments. Value and gradient stay finite if a probability underflows to 0. log q is
+    the logarithm of the softmax, as in the released codes: log_softmax differs in the last bits, which can change the
+    sign of a gradient.
+
+    Args:
+        target: logits [B,K] of q, for example the teacher's.
+        logits: logits [B,K] of p, for example the student's.
+        temperature: divisor of both logits. The result is not multiplied by temperature^2.
+        target_constant: number added to q inside its logarithm, as some released codes do; 0 adds nothing.
+        constant: number added to p inside its logarithm, as some released codes do; 0 adds nothing.
+
+    Returns:
+        [B], summed over the classes and not averaged over the batch.
     """
     q, logits = (target / temperature).softmax(1), logits / temperature
     log_q = (q + target_constant if target_constant else q.clamp(min=TINY)).log()
@@ -37,12 +52,20 @@ def kl_divergence(
 
 
 def true_class_probability(logits: Tensor, labels: Tensor) -> Tensor:
-    """p_y."""
+    """Returns the softmax probability of each sample's label.
+
+    logits: [B,K]. labels: int64 [B]. Returns [B] in [0,1].
+    """
     return logits.softmax(1).gather(1, labels[:, None]).squeeze(1)
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """max_{k != y} z_k - z_y: positive where another class wins (Carlini and Wagner, S&P 2017, f_6 with the sign
-    turned and no confidence)."""
-    own = labels[:, None]
-    return logits.scatter(1, own, float("-inf")).amax(1) - logits.gather(1, own).squeeze(1)
+    """Returns the largest logit of a wrong class minus the logit of the label: max_{k != y} z_k - z_y.
+
+    A positive value means a wrong prediction. This is -f_6 of Carlini and Wagner (S&P 2017) without the confidence
+    kappa.
+
+    logits: [B,K]. labels: int64 [B]. Returns [B].
+    """
+    label = labels[:, None]
+    return logits.scatter(1, label, float("-inf")).amax(1) - logits.gather(1, label).squeeze(1)

@@ -1,4 +1,4 @@
-"""Every random number is a pure function of a seed and of what it is for, so that any step can be made again alone."""
+"""Random streams that depend only on a seed and a purpose, so that any training step can be repeated alone."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ import torch
 
 
 def derived_seed(seed: int, *purpose: str | int) -> int:
-    """A 63-bit seed from an experiment's seed and the purpose, e.g. (0, "attack", epoch, step)."""
+    """Derives a 63-bit seed from a seed and the purpose of the random numbers.
+
+    purpose: words and numbers that name the purpose, for example "attack", epoch, step. Different purposes give
+    independent seeds.
+    """
     text = repr((seed, *purpose)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
 
 def generator(seed: int, *purpose: str | int) -> torch.Generator:
-    """A CPU generator: the same numbers whatever device the tensors go to."""
+    """Returns a new CPU generator, seeded with `derived_seed(seed, *purpose)`.
+
+    Numbers are always drawn on the CPU, so that they do not depend on the device that the tensors are moved to.
+    """
     return torch.Generator().manual_seed(derived_seed(seed, *purpose))

@@ -1,5 +1,8 @@
-"""Names to modules: one file in a package is one entry. Nothing is imported until it is asked for, so that a params
-file can be checked in milliseconds, and the code fingerprint follows only the module that a run names."""
+"""Registries of methods, attacks, datasets and architectures: each module of a package is one entry.
+
+An entry is imported only when it is used. So an experiment file can be checked in milliseconds, and the code
+fingerprint of a run covers only the entries that the run names.
+"""
 
 from __future__ import annotations
 
@@ -16,44 +19,74 @@ from robust_distillation.errors import UserError, unknown
 
 
 class Registry:
-    """The modules of `package`, less the shared ones named in `besides`, plus those that other distributions register
-    under the entry point group of the same name (`my-method = my_package.my_module`)."""
+    """Maps entry names to modules.
+
+    The entries are the modules of a package and those that other distributions register as entry points. The name of
+    the entry point group is that of the package, and an entry point reads `my-method = my_package.my_module`.
+    """
 
     def __init__(self, what: str, package: str, besides: tuple[str, ...] = ()):
+        """Creates a registry. Reads no file.
+
+        Args:
+            what: kind of the entries in messages, for example "attack".
+            package: dotted name of the package.
+            besides: names of modules of the package that are no entries.
+        """
         self.what = what
         self.package = package
         self.besides = set(besides)
 
     @cached_property
     def modules(self) -> dict[str, str]:
-        """Entry name to dotted module name."""
+        """Dotted module names by entry name, sorted by entry name.
+
+        Raises:
+            UserError: if two modules register the same entry name.
+        """
         folder = Path(find_spec(self.package).origin).parent
-        own = {path.stem for path in folder.glob("*.py")} - self.besides - {"__init__"}
-        found = {name: f"{self.package}.{name}" for name in own}
+        stems = {path.stem for path in folder.glob("*.py")} - self.besides - {"__init__"}
+        modules = {name: f"{self.package}.{name}" for name in stems}
         for entry in entry_points(group=self.package):
-            if entry.name in found:
+            if entry.name in modules:
                 raise UserError(
-                    f"{self.what} {entry.name!r} is registered twice: by {entry.value} and by {found[entry.name]}"
+                    f"{self.what} {entry.name!r} is registered twice: by {entry.value} and by {modules[entry.name]}"
                 )
-            found[entry.name] = entry.value
-        return dict(sorted(found.items()))
+            modules[entry.name] = entry.value
+        return dict(sorted(modules.items()))
 
     def names(self) -> tuple[str, ...]:
+        """Returns the names of all entries, sorted."""
         return tuple(self.modules)
 
     def module_name(self, name: str) -> str:
-        """Raises UserError where nothing is registered under `name`."""
+        """Returns the dotted module name of the entry `name`. Raises UserError if there is no such entry."""
         if name not in self.modules:
             raise UserError(unknown(self.what, name, self.modules))
         return self.modules[name]
 
     def constant(self, name: str, constant: str, default: Any) -> Any:
-        """The literal value of a constant at the top of an entry's file, read without importing it (and torch)."""
+        """Reads a constant from the source of an entry, without importing the entry (and so torch).
+
+        Args:
+            name: name of the entry.
+            constant: name of a module-level constant whose value is a Python literal.
+            default: value to return if the entry does not define the constant.
+
+        Returns:
+            The value of the constant.
+
+        Raises:
+            UserError: if there is no entry `name`.
+            ValueError: if the value is not a literal.
+        """
         source = Path(find_spec(self.module_name(name)).origin).read_text(encoding="utf-8")
         for node in ast.parse(source).body:
-            if isinstance(node, ast.Assign) and [getattr(target, "id", None) for target in node.targets] == [constant]:
+            targets = getattr(node, "targets", None) or [getattr(node, "target", None)]  # without and with annotation
+            if isinstance(node, ast.Assign | ast.AnnAssign) and [getattr(t, "id", None) for t in targets] == [constant]:
                 return ast.literal_eval(node.value)
         return default
 
     def module(self, name: str) -> ModuleType:
+        """Imports the module of the entry `name`. Raises UserError if there is no such entry."""
         return importlib.import_module(self.module_name(name))

@@ -1,8 +1,12 @@
-"""The datasets: one file each.
+"""Datasets: one module for each, found by its file name.
 
-A dataset's module has `info(options)`, which needs neither torch nor the files; `check(options)`, which raises
-UserError where files are missing and may not be fetched, reads no image and writes nothing; `fetch(options)`, which
-places missing files; and `read(split, options)`, which returns uint8 images [N,C,H,W] and int64 labels [N].
+A module of a dataset defines four functions of `options` (DataOptions):
+
+- `info(options)` returns shape, classes and split sizes. It needs neither torch nor the dataset's files.
+- `check(options)` raises UserError if a file is missing and may not be downloaded. It reads no image and writes
+nothing.
+- `fetch(options)` downloads or unpacks the missing files.
+- `read(split, options)` returns uint8 images [N,C,H,W] and int64 labels [N].
 """
 
 from __future__ import annotations
@@ -18,5 +22,8 @@ names = registry.names
 
 
 def info(name: str, options: DataOptions = DataOptions()) -> DatasetInfo:  # noqa: B008 (immutable)
-    """Shape, classes, flips and sizes of a dataset as `options` read it."""
+    """Returns the image shape, classes and split sizes of the dataset `name`, as read with `options`.
+
+    Raises UserError if no dataset has this name. The dataset's files may be absent.
+    """
     return registry.module(name).info(options)

@@ -1,4 +1,4 @@
-"""CIFAR-10 (Krizhevsky, 2009): 32x32 colour images, from FOLDER/cifar-10-batches-py as torchvision keeps them.
+"""CIFAR-10 (Krizhevsky, 2009): 32x32 colour images, read from FOLDER/cifar-10-batches-py as torchvision stores them.
 
 The last 5,000 training images are the validation split.
 """
@@ -35,11 +35,26 @@ check, fetch = FILES.check, FILES.fetch
 
 
 def info(options: DataOptions) -> DatasetInfo:
+    """Returns the info at the image size `options.size`. The files may be absent.
+
+    With `verify: false` the split sizes are those of the files, if all files exist.
+    """
     return FILES.described(FACTS, options, TRAIN, TEST, cifar_batches.count)
 
 
 def read(split: str, options: DataOptions):
-    """uint8 images [N,3,H,W] and int64 labels [N]."""
+    """Reads one split from the files in `options.folder`.
+
+    Args:
+        split: "train", "validation" or "test".
+        options: folder, image size and whether checksums are compared.
+
+    Returns:
+        uint8 images [N,3,H,W] and int64 labels [N]. H and W are `options.size` if it is set.
+
+    Raises:
+        UserError: if a file is missing, is broken, or has another checksum than the published one.
+    """
     images, labels = cifar_batches.read(FILES, [TEST] if split == "test" else TRAIN, options, "labels")
-    chosen = FILES.part(split, len(labels), FACTS, options)
-    return resized(images[chosen], options.size), labels[chosen]
+    rows = FILES.part(split, len(labels), FACTS, options)
+    return resized(images[rows], options.size), labels[rows]

@@ -1,6 +1,6 @@
-"""CIFAR-100 (Krizhevsky, 2009): 32x32 colour images, from FOLDER/cifar-100-python as torchvision keeps them.
+"""CIFAR-100 (Krizhevsky, 2009): 32x32 colour images, read from FOLDER/cifar-100-python as torchvision stores them.
 
-The labels are the fine ones. The last 5,000 training images are the validation split.
+The labels are the 100 fine ones. The last 5,000 training images are the validation split.
 """
 
 from __future__ import annotations
@@ -40,11 +40,26 @@ check, fetch = FILES.check, FILES.fetch
 
 
 def info(options: DataOptions) -> DatasetInfo:
+    """Returns the info at the image size `options.size`. The files may be absent.
+
+    With `verify: false` the split sizes are those of the files, if all files exist.
+    """
     return FILES.described(FACTS, options, [TRAIN], TEST, cifar_batches.count)
 
 
 def read(split: str, options: DataOptions):
-    """uint8 images [N,3,H,W] and int64 labels [N]."""
+    """Reads one split from the files in `options.folder`.
+
+    Args:
+        split: "train", "validation" or "test".
+        options: folder, image size and whether checksums are compared.
+
+    Returns:
+        uint8 images [N,3,H,W] and int64 labels [N]. H and W are `options.size` if it is set.
+
+    Raises:
+        UserError: if a file is missing, is broken, or has another checksum than the published one.
+    """
     images, labels = cifar_batches.read(FILES, [TEST if split == "test" else TRAIN], options, "fine_labels")
-    chosen = FILES.part(split, len(labels), FACTS, options)
-    return resized(images[chosen], options.size), labels[chosen]
+    rows = FILES.part(split, len(labels), FACTS, options)
+    return resized(images[rows], options.size), labels[rows]

@@ -1,7 +1,8 @@
-"""The batch files of CIFAR-10 and CIFAR-100: pickles, read without believing them.
+"""Safe reading of the batch files of CIFAR-10 and CIFAR-100, which are pickles.
 
-A pickle can name any function and have it called. Here it can name only what arrays are pickled with, and even that is
-not what it gets: stand-ins take down what the file says of its array, which is then made from the bytes.
+Unpickling can call any function that the file names. The reader here accepts only the few names with which NumPy arrays
+are pickled, and replaces even those by stand-ins. The stand-ins record shape, dtype and bytes of the array, from which
+the array is then built.
 """
 
 from __future__ import annotations
@@ -19,14 +20,24 @@ WIDTH = 3 * 32 * 32
 
 
 def count(path: Path) -> int:
-    """How many images a batch file holds."""
+    """Returns the number of images in a batch file. Raises ValueError or UnpicklingError for a broken file."""
     return _images(_content(path)).shape[0]
 
 
 def read(files: Published, names: Iterable[str], options: DataOptions, key: str):
-    """uint8 images [N,3,32,32] and int64 labels [N] of the files `names` one after the other.
+    """Reads batch files and concatenates their images and labels.
 
-    key: of the labels, `labels` in CIFAR-10 and `fine_labels` in CIFAR-100.
+    Args:
+        files: the published files of the dataset.
+        names: names of the batch files to read, in order.
+        options: folder, and whether checksums are compared.
+        key: key of the labels in a batch file: "labels" for CIFAR-10, "fine_labels" for CIFAR-100.
+
+    Returns:
+        uint8 images [N,3,32,32] and int64 labels [N].
+
+    Raises:
+        UserError: if a file is missing, is broken, or has another checksum than the published one.
     """
     import numpy as np
 
@@ -39,6 +50,7 @@ def read(files: Published, names: Iterable[str], options: DataOptions, key: str)
 
 
 def _batch(path: Path, key: str):
+    """Reads one batch file: uint8 images [N,3,32,32] and int64 labels [N]. Raises ValueError for a broken file."""
     import numpy as np
 
     content = _content(path)
@@ -52,16 +64,16 @@ def _batch(path: Path, key: str):
 
 
 def _content(path: Path) -> dict[Any, Any]:
-    """The mapping that a batch file is, its keys as text."""
+    """Unpickles a batch file to a dict with str keys. Raises ValueError if it is not a dict."""
     with open(path, "rb") as stream:
-        found = _Reader(stream).load()
-    if not isinstance(found, dict):
+        content = _Reader(stream).load()
+    if not isinstance(content, dict):
         raise ValueError("it holds no mapping")
-    return {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in found.items()}
+    return {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in content.items()}
 
 
 def _images(content: dict[Any, Any]) -> _Array:
-    """The images of a batch, uint8 [N,3072]."""
+    """Returns the array of images, uint8 [N,3072]. Raises ValueError if there is none or its size is wrong."""
     array = content.get("data")
     if not isinstance(array, _Array) or not isinstance(array.content, bytes | bytearray) or not array.of_bytes:
         raise ValueError("it holds no array 'data' of bytes")
@@ -71,7 +83,7 @@ def _images(content: dict[Any, Any]) -> _Array:
 
 
 class _Array:
-    """What a pickle says of an array."""
+    """Stand-in for numpy.ndarray that records the array's shape, dtype, memory order and bytes."""
 
     shape: Any = None
     kind: Any = None
@@ -79,48 +91,53 @@ class _Array:
     content: Any = None
 
     def __setstate__(self, state: tuple) -> None:
+        """Records the state that numpy pickles for an array."""
         _, self.shape, self.kind, self.fortran, self.content = state
 
     @property
     def of_bytes(self) -> bool:
+        """Whether the dtype is uint8."""
         return isinstance(self.kind, _Kind) and self.kind.name in ("u1", b"u1")
 
 
 class _Kind:
-    """What it says of a dtype."""
+    """Stand-in for numpy.dtype that records the dtype's name."""
 
     def __init__(self, name: Any, *_: Any):
         self.name = name
 
     def __setstate__(self, state: tuple) -> None:
-        """Byte order and the like, which single bytes do not have."""
+        """Ignores byte order and alignment, which do not matter for single bytes."""
 
 
 class _Reader(pickle.Unpickler):
+    """Unpickler that knows no names but the stand-ins below."""
+
     def __init__(self, stream: BinaryIO):
         super().__init__(stream, encoding="bytes")  # Python 2 wrote the published files
 
-        # Of this reader alone, for a pickle may also set attributes of the functions it is given.
+        # Defined anew for each reader, since a pickle may also set attributes of the functions it gets.
         def reconstruct(*_: Any) -> _Array:
             return _Array()
 
         def from_buffer(content: Any, kind: Any, shape: Any, order: Any, axes: Any = None) -> _Array:
             if axes is not None:
                 raise pickle.UnpicklingError("its array has its axes in another order")
-            found = _Array()
-            found.__setstate__((1, shape, kind, order == "F", content))
-            return found
+            array = _Array()
+            array.__setstate__((1, shape, kind, order == "F", content))
+            return array
 
         self.stand_ins = {
             ("numpy", "ndarray"): object(),
             ("numpy", "dtype"): _Kind,
-            ("_codecs", "encode"): lambda text, _: text.encode("latin1"),  # bytes, where Python 3 writes protocol 2
+            ("_codecs", "encode"): lambda text, _: text.encode("latin1"),  # how Python 3 writes bytes in protocol 2
         }
         for core in ("numpy.core", "numpy._core"):
             self.stand_ins[f"{core}.multiarray", "_reconstruct"] = reconstruct
             self.stand_ins[f"{core}.numeric", "_frombuffer"] = from_buffer
 
     def find_class(self, module: str, name: str) -> Any:
+        """Returns the stand-in for a name in the pickle. Raises UnpicklingError for any other name."""
         if (module, name) not in self.stand_ins:
             raise pickle.UnpicklingError(f"it names {module}.{name}, which no array needs")
         return self.stand_ins[module, name]

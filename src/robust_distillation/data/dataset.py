@@ -1,4 +1,4 @@
-"""A split in memory, and where its views come from."""
+"""Loading a split of a dataset into memory."""
 
 from __future__ import annotations
 
@@ -16,67 +16,103 @@ from robust_distillation.errors import UserError, unknown
 
 @dataclass(frozen=True)
 class Dataset:
-    """images uint8 [N,C,H,W], labels int64 [N]."""
+    """Images and labels of one split, in memory.
+
+    Attributes:
+        images: uint8 [N,C,H,W], with values from 0 to info.max_value.
+        labels: int64 [N].
+        info: shape, classes and sizes of the dataset.
+    """
 
     images: Tensor
     labels: Tensor
     info: DatasetInfo
 
     def __len__(self) -> int:
+        """Returns the number of images."""
         return len(self.labels)
 
     def floats(self, images: Tensor | None = None) -> Tensor:
-        """float32 in [0,1], of all images or of the uint8 images given."""
+        """Converts pixels to float32 in [0,1].
+
+        images: uint8 [B,C,H,W] with the value range of this dataset, or None for all images of the dataset.
+        """
         floats = (self.images if images is None else images).to(torch.float32, copy=True)
-        return floats.div_(self.info.white)  # in place: fresh memory for every batch would take ten times as long
+        return floats.div_(self.info.max_value)  # in place: a new tensor for every batch takes ten times as long
 
     def views(self, scheme: ViewScheme, index: Tensor, views: Tensor) -> Tensor:
-        """float32 [B,C,H,W] in [0,1]: view `views[i]` of image `index[i]`."""
+        """Returns a batch of views, where a view is one crop-and-flip of one image.
+
+        Args:
+            scheme: the views that exist and their numbers.
+            index: int64 [B], positions of the images in this dataset, on the dataset's device.
+            views: int64 [B], the number of the view of each image.
+
+        Returns:
+            float32 [B,C,H,W] in [0,1], on the dataset's device.
+        """
         return self.floats(scheme.apply(self.images.index_select(0, index), views))
 
     def to(self, device: torch.device) -> Dataset:
-        """The same, whose views are then made there too."""
+        """Returns a copy with its tensors on `device`. Its views are then computed on `device` too."""
         return Dataset(self.images.to(device), self.labels.to(device), self.info)
 
     def first(self, count: int | None) -> Dataset:
+        """Returns the first `count` images, or this dataset if `count` is None. Fewer images than `count` are no error.
+
+        `info.sizes` still states the sizes of the whole splits.
+        """
         return self if count is None else Dataset(self.images[:count], self.labels[:count], self.info)
 
     def followed_by(self, other: Dataset) -> Dataset:
-        """These images and then the others."""
+        """Concatenates this dataset and `other`. The result has the info of this dataset."""
         return Dataset(torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels]), self.info)
 
     def digest(self) -> str:
-        """sha256 of shape, pixels, white level and labels: the name of these data in every record."""
-        found = hashlib.sha256(repr((tuple(self.images.shape), self.info.white)).encode())
-        found.update(self.images.contiguous().numpy().tobytes())
-        found.update(self.labels.contiguous().numpy().tobytes())
-        return found.hexdigest()
+        """Computes the sha256 (64 hexadecimal digits) of shape, max_value, pixels and labels.
+
+        Records use it to identify the data: equal data have an equal digest. The images must be on the CPU.
+        """
+        hasher = hashlib.sha256(repr((tuple(self.images.shape), self.info.max_value)).encode())
+        hasher.update(self.images.contiguous().numpy().tobytes())
+        hasher.update(self.labels.contiguous().numpy().tobytes())
+        return hasher.hexdigest()
 
 
 def load(name: str, split: str, options: DataOptions = DataOptions()) -> Dataset:  # noqa: B008 (immutable)
-    """A whole split: train, validation or test; fetches files that are missing and may be fetched.
+    """Loads a whole split. Downloads the dataset's missing files first, if `options.download` allows it.
 
-    Raises UserError where the files are not what the dataset is said to be.
+    Args:
+        name: name of a registered dataset.
+        split: "train", "validation" or "test".
+        options: folder, size and checksum options.
+
+    Returns:
+        The split on the CPU.
+
+    Raises:
+        UserError: if the name or the split is unknown, if a file is missing or broken, if the number or shape of the
+            images is not the expected one, if there is no image, or if a label is not a class number.
     """
     module = registry.module(name)
     if split not in SPLITS:
         raise UserError(unknown("split", split, SPLITS))
     module.fetch(options)
-    facts = info(name, options)
+    expected_info = info(name, options)
     images, labels = map(torch.as_tensor, module.read(split, options))
-    expected = (facts.sizes[split], *facts.shape)
+    expected = (expected_info.sizes[split], *expected_info.shape)
     if tuple(images.shape) != expected or len(labels) != len(images):
         raise UserError(
             f"dataset {name}, {split}: found {tuple(images.shape)} images and {len(labels)} labels under "
             f"{options.folder!r}, expected {expected}. Remove the files and fetch them again, or set dataset.verify: "
-            "false where they are your own"
+            "false if they are your own"
         )
     if not len(labels):
         raise UserError(f"dataset {name}: there are no {split} images under {options.folder!r}")
     low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= len(facts.classes):
+    if low < 0 or high >= len(expected_info.classes):
         raise UserError(
             f"dataset {name}, {split}: the labels under {options.folder!r} run from {low} to {high}, but there are "
-            f"{len(facts.classes)} classes, 0 to {len(facts.classes) - 1}"
+            f"{len(expected_info.classes)} classes, 0 to {len(expected_info.classes) - 1}"
         )
-    return Dataset(images, labels, facts)
+    return Dataset(images, labels, expected_info)

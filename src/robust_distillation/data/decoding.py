@@ -1,4 +1,4 @@
-"""Image files as arrays: decoded once, kept, and checked when they are read again."""
+"""Decoding of image files to arrays, with an on-disk cache of the result."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 KEPT = Path("data") / "decoded"
-VERSION = 2  # of what decode() makes of a file
-# Not everything that Pillow opens: some formats start another program.
+VERSION = 2  # part of the cache key: raise it when decode() returns other pixels
+# Pillow opens more formats, but some of them start another program.
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -24,29 +24,40 @@ log = logging.getLogger(__name__)
 
 
 def decoded(folder: Path, names: list[str], size: int) -> np.ndarray:
-    """uint8 [N,3,size,size]: the image files `names` below `folder`, in this order.
+    """Decodes image files, or loads them from the cache if they were decoded before.
 
-    The array is kept as data/decoded/KEY.npz; the key covers names, sizes and times of change of the files, and `size`.
-    A kept file that is broken (zip keeps a CRC of its content) is made again. The folder may be removed at any time.
+    The cache file is data/decoded/KEY.npz. KEY is a hash of `folder`, `size`, and the names, sizes and modification
+    times of the files. A broken cache file is replaced. The folder data/decoded may be removed at any time.
+
+    Args:
+        folder: folder that the names are relative to.
+        names: paths of the image files below `folder`.
+        size: side in pixels to which each image is resized and cropped, see `decode`.
+
+    Returns:
+        uint8 [N,3,size,size] in RGB, in the order of `names`.
+
+    Raises:
+        UserError: if a file is not a readable image with at most 8 bits per channel.
     """
     import numpy as np
 
-    kept = KEPT / f"{_key(folder, names, size)}.npz"
-    if kept.is_file():
+    cached = KEPT / f"{_key(folder, names, size)}.npz"
+    if cached.is_file():
         try:
-            with np.load(kept, allow_pickle=False) as found:
-                images = found["images"]
+            with np.load(cached, allow_pickle=False) as archive:
+                images = archive["images"]
             if images.dtype == np.uint8 and images.shape == (len(names), 3, size, size):
                 return images
-            log.warning("%s holds other images: made again", kept)
-        except Exception as error:  # zip, header and CRC fail in many types
-            log.warning("%s is broken (%s): made again", kept, error)
-    log.info("decoding %d images of %s, once", len(names), folder)
+            log.warning("%s holds other images: decoding them again", cached)
+        except Exception as error:  # zip, header and CRC errors have many types
+            log.warning("%s is broken (%s): decoding its images again", cached, error)
+    log.info("decoding %d images of %s for the first time", len(names), folder)
     images = np.empty((len(names), 3, size, size), dtype=np.uint8)
     for i, name in enumerate(names):
         images[i] = decode(folder / name, size)
     try:
-        with replacing(kept) as temporary:
+        with replacing(cached) as temporary:
             np.savez(temporary, images=images)
     except OSError as error:
         log.warning("the decoded images cannot be kept (%s); every job will decode them again", error)
@@ -54,11 +65,16 @@ def decoded(folder: Path, names: list[str], size: int) -> np.ndarray:
 
 
 def decode(path: Path, size: int) -> np.ndarray:
-    """uint8 [3,size,size]: the image in RGB, its shorter side resized to `size`, then its middle.
+    """Decodes an image file: resizes the shorter side to `size` pixels and crops the centre to a square.
 
-    The antialiased bilinear pixels of torchvision's Resize(size) and CenterCrop(size) on the file. As there, a
-    transparent image loses its transparency and a photo's note of how the camera was held is not followed. Raises
-    UserError where the file is no image, or one of more than 8 bits per channel.
+    The pixels equal those of torchvision's Resize(size), antialiased bilinear, and CenterCrop(size). As there,
+    transparency is dropped and the EXIF orientation is ignored.
+
+    Returns:
+        uint8 [3,size,size] in RGB.
+
+    Raises:
+        UserError: if the file is not an image of a format in FORMATS, or has more than 8 bits per channel.
     """
     import numpy as np
     from PIL import Image
@@ -68,7 +84,7 @@ def decode(path: Path, size: int) -> np.ndarray:
             if opened.mode.startswith(("I", "F")):
                 raise ValueError("it has more than 8 bits per channel")
             image = opened.convert("RGB")
-    except Exception as error:  # Pillow raises whatever its parsers meet in a broken file
+    except Exception as error:  # Pillow's parsers raise many types on a broken file
         raise UserError(f"{path}: not an image that can be read ({error}). Replace or remove it") from error
     width, height = image.size
     short = min(width, height)
@@ -80,8 +96,9 @@ def decode(path: Path, size: int) -> np.ndarray:
 
 
 def _key(folder: Path, names: list[str], size: int) -> str:
-    found = hashlib.sha256(f"{VERSION} {size} {folder.resolve()}".encode())
+    """Returns the cache key of decoded files: 64 hexadecimal digits."""
+    hasher = hashlib.sha256(f"{VERSION} {size} {folder.resolve()}".encode())
     for name in names:
         status = os.stat(f"{folder}/{name}")  # joining 50,000 paths as Path would cost each job half a second
-        found.update(os.fsencode(name) + f"\0{status.st_size} {status.st_mtime_ns}\0".encode())
-    return found.hexdigest()
+        hasher.update(os.fsencode(name) + f"\0{status.st_size} {status.st_mtime_ns}\0".encode())
+    return hasher.hexdigest()

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: 1,797 real images of 8x8 pixels with 17 grey levels, part of the package."""
+"""Handwritten digits of scikit-learn: 1,797 real images of 8x8 pixels with 17 grey levels, part of that package."""
 
 from __future__ import annotations
 
@@ -12,37 +12,51 @@ FACTS = DatasetInfo(
     classes=tuple("0123456789"),
     flips=False,
     sizes={"train": 1000, "validation": 297, "test": 500},
-    white=16,
+    max_value=16,
 )
 SHUFFLE_SEED = 2021
 
 
 def info(options: DataOptions) -> DatasetInfo:
+    """Returns the info at the image size `options.size`."""
     return FACTS.resized(options.size)
 
 
 def check(options: DataOptions) -> None:
-    """Nothing can be missing: the images lie in the package."""
+    """Does nothing: the images are part of scikit-learn."""
 
 
 def fetch(options: DataOptions) -> None:
-    """Nothing can be missing."""
+    """Does nothing: the images are part of scikit-learn."""
 
 
 def read(split: str, options: DataOptions):
-    """uint8 images [N,1,H,W] and int64 labels [N]; the splits cut one fixed shuffle (the file is sorted by writer)."""
+    """Reads one split.
+
+    The splits are consecutive parts of one fixed shuffle, because scikit-learn's file is sorted by writer.
+
+    Args:
+        split: "train", "validation" or "test".
+        options: only `size` is used.
+
+    Returns:
+        uint8 images [N,1,H,W] with values from 0 to 16, and int64 labels [N]. H and W are `options.size`, or 8.
+    """
     import numpy as np
 
     table = _table()
     order = np.random.RandomState(SHUFFLE_SEED).permutation(len(table))
     start = {"train": 0, "validation": 1000, "test": 1297}[split]
-    chosen = table[order[start : start + FACTS.sizes[split]]]
-    return resized(chosen[:, :64].reshape(-1, 1, 8, 8), options.size), chosen[:, 64].astype(np.int64)
+    rows = table[order[start : start + FACTS.sizes[split]]]
+    return resized(rows[:, :64].reshape(-1, 1, 8, 8), options.size), rows[:, 64].astype(np.int64)
 
 
 @cache
 def _table():
-    """The file, where scikit-learn keeps it: importing sklearn.datasets would cost every job two seconds."""
+    """Reads scikit-learn's file: uint8 [1797,65], 64 pixels and the label in each row.
+
+    sklearn.datasets is not imported because its import would cost every job two seconds.
+    """
     from importlib.util import find_spec
     from pathlib import Path
 

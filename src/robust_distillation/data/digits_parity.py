@@ -1,4 +1,4 @@
-"""The images and splits of `digits`, told apart as even or odd: a second task on the same images."""
+"""Even or odd: the images and splits of `digits` with two classes, as a second task on the same images."""
 
 from __future__ import annotations
 
@@ -11,10 +11,19 @@ check, fetch = digits.check, digits.fetch
 
 
 def info(options: DataOptions) -> DatasetInfo:
+    """Returns the info at the image size `options.size`."""
     return replace(digits.info(options), classes=("even", "odd"))
 
 
 def read(split: str, options: DataOptions):
-    """uint8 images [N,1,H,W] and int64 labels [N], 1 for the odd digits."""
+    """Reads one split.
+
+    Args:
+        split: "train", "validation" or "test".
+        options: only `size` is used.
+
+    Returns:
+        uint8 images [N,1,H,W] with values from 0 to 16, and int64 labels [N]: 0 for even digits, 1 for odd ones.
+    """
     images, labels = digits.read(split, options)
     return images, labels % 2

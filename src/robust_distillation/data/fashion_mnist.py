@@ -1,8 +1,8 @@
-"""Fashion-MNIST (Xiao et al., 2017): 28x28 grey images, from FOLDER/FashionMNIST/raw as torchvision keeps them.
+"""Fashion-MNIST (Xiao et al., 2017): 28x28 grey images, read from FOLDER/FashionMNIST/raw as torchvision stores them.
 
-The files come from Debian's package dataset-fashion-mnist where it is installed and no mirror is named, else from a
-download. torchvision knows checksums of the packed files only, so of unpacked ones the sizes alone are compared. The
-last 5,000 training images are the validation split.
+The files are taken from Debian's package dataset-fashion-mnist if it is installed and no mirror is set, else
+downloaded. torchvision publishes checksums of the compressed files only. For unpacked files only the sizes are
+compared. The last 5,000 training images are the validation split.
 """
 
 from __future__ import annotations
@@ -39,13 +39,23 @@ FILES = Published(
 
 
 def check(options: DataOptions) -> None:
-    """As Published.check; nothing is missing where Debian's package is there."""
+    """Checks that every file exists or can be fetched. Reads no image and writes nothing.
+
+    Raises:
+        UserError: if a file is missing, Debian's package is not installed and `options.download` is False, or if
+            `options.mirror` is not a web address.
+    """
     if not _from_debian(options):
         FILES.check(options, otherwise=", or install Debian's package dataset-fashion-mnist")
 
 
 def fetch(options: DataOptions) -> None:
-    """Places the files where they are missing."""
+    """Unpacks the missing files, from Debian's package or from a download.
+
+    Raises:
+        UserError: if a file is missing and may not be downloaded, if a download fails, or if a file is broken or has
+            the wrong checksum.
+    """
     if _from_debian(options):
         for path in FILES.missing(options):
             with replacing(path) as temporary:
@@ -55,11 +65,26 @@ def fetch(options: DataOptions) -> None:
 
 
 def info(options: DataOptions) -> DatasetInfo:
+    """Returns the info at the image size `options.size`. The files may be absent.
+
+    With `verify: false` the split sizes are those of the files, if all files exist.
+    """
     return FILES.described(FACTS, options, [TRAIN], TEST, _count)
 
 
 def read(split: str, options: DataOptions):
-    """uint8 images [N,1,H,W] and int64 labels [N]."""
+    """Reads one split from the files in `options.folder`.
+
+    Args:
+        split: "train", "validation" or "test".
+        options: folder, image size and whether checksums are compared.
+
+    Returns:
+        uint8 images [N,1,H,W] and int64 labels [N]. H and W are `options.size` if it is set.
+
+    Raises:
+        UserError: if a file is missing, is broken, or has another checksum than the published one.
+    """
     import numpy as np
 
     names = (TEST, TEST_LABELS) if split == "test" else (TRAIN, TRAIN_LABELS)
@@ -67,30 +92,35 @@ def read(split: str, options: DataOptions):
     with FILES.reading(FILES.place(options)):
         if images.shape[1:] != (28, 28) or labels.shape != images.shape[:1]:
             raise ValueError(f"images {images.shape} and labels {labels.shape} do not fit")
-    chosen = FILES.part(split, len(labels), FACTS, options)
-    return resized(images[chosen, None], options.size), labels[chosen].astype(np.int64)
+    rows = FILES.part(split, len(labels), FACTS, options)
+    return resized(images[rows, None], options.size), labels[rows].astype(np.int64)
 
 
 def _from_debian(options: DataOptions) -> bool:
+    """Returns whether the files are taken from Debian's package."""
     return options.mirror is None and DEBIAN.is_dir()
 
 
 def _header(path: Path) -> tuple[int, ...]:
-    """The shape in the header of an idx file of bytes: two zeros, type 8, how many axes, and each axis as a number of
-    four bytes, the highest first (LeCun's MNIST page)."""
+    """Reads the shape in the header of an idx file of bytes. Raises ValueError for any other file.
+
+    The header has two zero bytes, the type 8, the number of axes, and the length of each axis as a big-endian number of
+    four bytes (LeCun's MNIST page).
+    """
     with open(path, "rb") as stream:
         start = stream.read(4)
         if len(start) < 4 or start[:3] != b"\0\0\x08" or start[3] not in (1, 3):
             raise ValueError("it is no idx file of bytes")
         axes = [stream.read(4) for _ in range(start[3])]
     shape = tuple(int.from_bytes(axis, "big") for axis in axes)
-    found = path.stat().st_size - 4 - 4 * len(shape)
-    if found != prod(shape):
-        raise ValueError(f"it holds {found} bytes, its header says {shape}")
+    count = path.stat().st_size - 4 - 4 * len(shape)
+    if count != prod(shape):
+        raise ValueError(f"it holds {count} bytes, its header says {shape}")
     return shape
 
 
 def _array(path: Path):
+    """Reads an idx file of bytes as a uint8 array. Raises UserError for a broken file."""
     import numpy as np
 
     with FILES.reading(path):
@@ -99,5 +129,5 @@ def _array(path: Path):
 
 
 def _count(path: Path) -> int:
-    """How many images a file holds, read from its header."""
+    """Returns the number of images in a file, read from its header."""
     return _header(path)[0]

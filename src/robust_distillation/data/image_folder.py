@@ -1,8 +1,9 @@
-"""One's own images: FOLDER/train/CLASS/* and FOLDER/test/CLASS/*, all brought to the size asked for.
+"""Your own images: FOLDER/train/CLASS/* and FOLDER/test/CLASS/*, all resized to `dataset.size`.
 
-Classes are the names of the folders, sorted. Each split is shuffled by a fixed seed, so that its first images are of
-all classes. The validation split is FOLDER/validation/CLASS/* where that exists, else the last tenth of the shuffled
-training images. Files that are no images by their suffix, hidden ones and folders in class folders are passed over.
+The classes are the names of the class folders, sorted. Each split is shuffled with a fixed seed, so that its first
+images come from all classes. The validation split is FOLDER/validation/CLASS/* if that folder exists, else the last
+tenth of the shuffled training images. In a class folder, files without an image suffix, hidden files and subfolders are
+ignored.
 """
 
 from __future__ import annotations
@@ -21,12 +22,19 @@ LAYOUT = "Put the images into {folder}/train/CLASS/ and {folder}/test/CLASS/"
 
 
 def info(options: DataOptions) -> DatasetInfo:
-    """From the names of the files; from `options.classes`, without sizes, where the folder is not there yet."""
+    """Returns the info, from the names of the image files or, if FOLDER/train does not exist, from `options.classes`.
+
+    In the second case all split sizes are None.
+
+    Raises:
+        UserError: if `options.size` is None, if the folder is absent and `options.classes` is empty, or if the folders
+            do not fit each other or `options.classes`.
+    """
     size = _size(options)
-    if _there(options):
+    if _exists(options):
         files = _files(options)
         classes = tuple(files["train"])
-        counts = {split: sum(map(len, found.values())) for split, found in files.items()}
+        counts = {split: sum(map(len, by_class.values())) for split, by_class in files.items()}
         if "validation" not in counts:
             counts = splits.sizes(counts["train"], counts["test"])
     elif options.classes:
@@ -37,111 +45,138 @@ def info(options: DataOptions) -> DatasetInfo:
 
 
 def check(options: DataOptions) -> None:
-    """Raises UserError where the folder is not there or not laid out as needed. Reads no image, writes nothing."""
+    """Checks that the folder exists with one subfolder of images for each class. Reads no image and writes nothing.
+
+    Raises:
+        UserError: if a folder is missing or empty, if the splits have different classes, or if a link leads out of
+            FOLDER.
+    """
     fetch(options)
     _files(options)
 
 
 def fetch(options: DataOptions) -> None:
-    """Raises UserError where the folder is not there: these images cannot be fetched from anywhere."""
+    """Checks that FOLDER/train exists. Downloads nothing, for these images are your own.
+
+    Raises:
+        UserError: if the folder is missing or `options.size` is None.
+    """
     _size(options)
-    if not _there(options):
+    if not _exists(options):
         raise UserError(_missing(options))
 
 
 def read(split: str, options: DataOptions):
-    """uint8 images [N,3,size,size] and int64 labels [N]."""
+    """Reads one split from the files in `options.folder`.
+
+    Args:
+        split: "train", "validation" or "test".
+        options: folder, `size`, and the names of the classes to expect, if any.
+
+    Returns:
+        uint8 images [N,3,size,size] in RGB and int64 labels [N].
+
+    Raises:
+        UserError: if the folders are not as `check` wants them, or if a file is not a readable image.
+    """
     import numpy as np
 
     files = _files(options)
     folder = "train" if split == "validation" and "validation" not in files else split
-    names = [(f"{name}/{file}", label) for label, (name, found) in enumerate(files[folder].items()) for file in found]
+    names = [(f"{name}/{file}", label) for label, (name, paths) in enumerate(files[folder].items()) for file in paths]
     order = np.random.RandomState(SHUFFLE_SEED).permutation(len(names))
     images = decoded(Path(options.folder) / folder, [names[i][0] for i in order], _size(options))
     labels = np.array([names[i][1] for i in order], dtype=np.int64)
     if folder == "train" and "validation" not in files:
-        chosen = splits.part(split, len(names))
-        return images[chosen], labels[chosen]
+        rows = splits.part(split, len(names))
+        return images[rows], labels[rows]
     return images, labels
 
 
 def _size(options: DataOptions) -> int:
+    """Returns `options.size`. Raises UserError if it is None."""
     if options.size is None:
-        raise UserError("dataset.size: an image_folder needs it, the side in pixels to which every image is brought")
+        raise UserError("dataset.size: an image_folder needs it. Set it to the side in pixels of the resized images")
     return options.size
 
 
-def _there(options: DataOptions) -> bool:
+def _exists(options: DataOptions) -> bool:
     return (Path(options.folder) / "train").is_dir()
 
 
 def _missing(options: DataOptions) -> str:
-    where = Path(options.folder)
-    return f"dataset image_folder: {where / 'train'} is missing. {LAYOUT.format(folder=where)}"
+    """Returns the message for a missing folder."""
+    folder = Path(options.folder)
+    return f"dataset image_folder: {folder / 'train'} is missing. {LAYOUT.format(folder=folder)}"
 
 
 def _files(options: DataOptions) -> dict[str, dict[str, list[str]]]:
-    """The image files of each class in each of the folders train, validation (where it exists) and test, sorted.
+    """Lists the image files: split -> class -> sorted file names. "validation" is absent if its folder does not exist.
 
-    Raises UserError where the folders do not fit each other or `options.classes`, or lead out of FOLDER.
+    Raises UserError if the splits have different classes, if these are not `options.classes`, if there are fewer than
+    two classes, if a class has no image, or if a link leads out of FOLDER.
     """
     top = Path(options.folder)
-    found = {split: _classes(top, top / split) for split in SPLITS if split != "validation" or (top / split).is_dir()}
-    for split, classes in found.items():
-        _same(top / split, classes, top / "train", found["train"])
+    files = {split: _classes(top, top / split) for split in SPLITS if split != "validation" or (top / split).is_dir()}
+    for split, classes in files.items():
+        _check_same_classes(top / split, classes, top / "train", files["train"])
     if options.classes:
-        _same("dataset.classes", options.classes, top / "train", found["train"])
-    if len(found["train"]) < 2:
+        _check_same_classes("dataset.classes", options.classes, top / "train", files["train"])
+    if len(files["train"]) < 2:
         raise UserError(f"dataset image_folder: {top / 'train'} holds fewer than two class folders")
-    for split, classes in found.items():
-        for name, files in classes.items():
-            if not files:
+    for split, classes in files.items():
+        for name, images in classes.items():
+            if not images:
                 raise UserError(f"dataset image_folder: {top / split / name} holds no image")
-    return found
+    return files
 
 
 def _classes(top: Path, folder: Path) -> dict[str, list[str]]:
+    """Lists the image files of each class folder in `folder`. Raises UserError for a link that leads out of `top`."""
     if not folder.is_dir():
         raise UserError(f"dataset image_folder: {folder} is missing. {LAYOUT.format(folder=top)}")
-    _stays(top, folder)
+    _check_inside(top, folder)
     classes = {}
-    for entry in _listed(folder):
+    for entry in _entries(folder):
         if entry.is_symlink():
-            _stays(top, Path(entry.path))
+            _check_inside(top, Path(entry.path))
         if entry.is_dir():
             classes[entry.name] = _images(top, entry.path)
     return classes
 
 
 def _images(top: Path, folder: str) -> list[str]:
+    """Lists the image files in a class folder. Raises UserError for a link that leads out of `top`."""
     names = []
-    for entry in _listed(folder):
+    for entry in _entries(folder):
         if entry.name.lower().endswith(SUFFIXES):
             if entry.is_symlink():
-                _stays(top, Path(entry.path))
+                _check_inside(top, Path(entry.path))
             if entry.is_file():
                 names.append(entry.name)
     return names
 
 
-def _listed(folder: str | Path) -> list[os.DirEntry]:
-    """What is not hidden in a folder, sorted by name."""
+def _entries(folder: str | Path) -> list[os.DirEntry]:
+    """Returns the entries of a folder that are not hidden, sorted by name."""
     with os.scandir(folder) as entries:
         return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
 
 
-def _stays(top: Path, path: Path) -> None:
+def _check_inside(top: Path, path: Path) -> None:
+    """Raises UserError if `path` is a link to a place outside `top`."""
     if not path.resolve().is_relative_to(top.resolve()):
         raise UserError(
             f"dataset image_folder: {path} leads out of {top}, to {path.resolve()}. Put the files themselves there"
         )
 
 
-def _same(where: object, found: Iterable[str], elsewhere: object, expected: Iterable[str]) -> None:
-    odd = sorted(set(found) ^ set(expected))
-    if odd:
-        more = f" and {len(odd) - MOST} more" if len(odd) > MOST else ""
+def _check_same_classes(a: object, a_classes: Iterable[str], b: object, b_classes: Iterable[str]) -> None:
+    """Raises UserError if the classes of `a` and `b` differ. a, b: the names of the two places in the message."""
+    differing = sorted(set(a_classes) ^ set(b_classes))
+    if differing:
+        more = f" and {len(differing) - MOST} more" if len(differing) > MOST else ""
         raise UserError(
-            f"dataset image_folder: {where} and {elsewhere} differ in these classes: "
-            f"{', '.join(map(shown, odd[:MOST]))}{more}"
+            f"dataset image_folder: {a} and {b} differ in these classes: "
+            f"{', '.join(map(shown, differing[:MOST]))}{more}"
         )

@@ -1,4 +1,4 @@
-"""What is known of a dataset before any of it is read, and where its files lie."""
+"""Facts about a dataset that are known without reading it, and the options for reading it."""
 
 from __future__ import annotations
 
@@ -9,26 +9,46 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class DataOptions:
-    """Where a dataset's files lie and how they are read."""
+    """Location of a dataset's files and options for reading them.
+
+    Attributes:
+        folder: folder of the files. Each dataset has a subfolder of it or named files in it.
+        size: side in pixels to which all images are resized, or None to keep their size.
+        download: whether missing files may be downloaded.
+        verify: whether files are compared with the checksums that torchvision publishes. Set it to False for your own
+            files in the same format.
+        mirror: base URL to download from, or None for the dataset's original server.
+        classes: for `image_folder` only: the names of the classes. They allow planning before the folder exists. If the
+            folder exists, they must equal its class folders. Empty: the class folders give the names.
+    """
 
     folder: str = "data"
-    size: int | None = None  # every image is resized to size x size; None leaves it as it is
-    download: bool = True  # missing files may be fetched
-    verify: bool = True  # compare files with torchvision's checksums; false for one's own files in the same format
-    mirror: str | None = None  # base URL to take the files from instead of the original one
-    classes: tuple[str, ...] = ()  # image_folder only: names of the classes where the folder is not there yet
+    size: int | None = None
+    download: bool = True
+    verify: bool = True
+    mirror: str | None = None
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """The facts of a dataset; `sizes` are None where they are not known before the files are there."""
+    """Shape, classes and sizes of a dataset.
 
-    shape: tuple[int, int, int]  # C, H, W, after resizing
+    Attributes:
+        shape: (C, H, W) of the images, after resizing.
+        classes: names of the classes. The label k stands for classes[k].
+        flips: whether a horizontally mirrored image keeps its class (False for digits).
+        sizes: number of images of each split, by "train", "validation" and "test". A number is None if it cannot be
+            known before the files exist.
+        max_value: stored pixel value that stands for 1.0.
+    """
+
+    shape: tuple[int, int, int]
     classes: tuple[str, ...]
-    flips: bool  # whether a mirrored image keeps its class
-    sizes: dict[str, int | None]  # images per split: train, validation, test
-    white: int = 255  # the stored value that stands for 1.0
+    flips: bool
+    sizes: dict[str, int | None]
+    max_value: int = 255
 
     def resized(self, size: int | None) -> DatasetInfo:
-        """The same for images of size x size."""
+        """Returns this info with images of `size` x `size` pixels, or unchanged if `size` is None."""
         return self if size is None else replace(self, shape=(self.shape[0], size, size))

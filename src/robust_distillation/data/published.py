@@ -1,6 +1,7 @@
-"""Datasets whose authors publish files: where torchvision keeps them, how they get there, whether they are whole.
+"""Download, verification and unpacking of dataset files that their authors publish.
 
-Addresses and checksums are torchvision's (a test compares them); they stand here so that a job need not import it.
+File names, addresses and checksums are those of torchvision (a test compares them). They are repeated here so that a
+job need not import torchvision.
 """
 
 from __future__ import annotations
@@ -27,7 +28,14 @@ PATIENCE = 60  # seconds without a byte after which a download has failed
 
 @dataclass(frozen=True)
 class Source:
-    """One file at the base URL: a .tar.gz that holds `files`, a .gz of the only one of them, or that file itself."""
+    """A file to download, and the dataset files that it contains.
+
+    Attributes:
+        name: name of the file at the dataset's base URL. A name ending in .tar.gz is an archive of `files`. One ending
+            in .gz is the compressed form of the single file in `files`. Any other is that single file.
+        md5: checksum of the downloaded file, 32 hexadecimal digits.
+        files: paths of the unpacked files, relative to the dataset's folder.
+    """
 
     name: str
     md5: str
@@ -36,30 +44,44 @@ class Source:
 
 @dataclass(frozen=True)
 class Published:
-    """The files of a dataset, all of them below FOLDER/`below`."""
+    """The published files of one dataset: what to download, and where the unpacked files lie.
+
+    Attributes:
+        dataset: name of the dataset, for messages.
+        url: base URL of the downloads.
+        sources: the files to download.
+        below: subfolder of DataOptions.folder that the files lie in; "" for that folder.
+        md5: checksums of unpacked files, by path relative to the dataset's folder. Files that torchvision has no
+            checksum for are absent.
+    """
 
     dataset: str
-    url: str  # of the folder of the sources
+    url: str
     sources: tuple[Source, ...]
     below: str = ""
-    md5: dict[str, str] = field(default_factory=dict)  # of unpacked files, where torchvision knows them
+    md5: dict[str, str] = field(default_factory=dict)
 
     def place(self, options: DataOptions) -> Path:
+        """Returns the folder that downloads and unpacked files lie in."""
         return Path(options.folder) / self.below
 
     def missing(self, options: DataOptions) -> list[Path]:
+        """Returns the paths of the unpacked files that do not exist."""
         paths = [self.place(options) / name for source in self.sources for name in source.files]
         return [path for path in paths if not path.is_file()]
 
     def check(self, options: DataOptions, otherwise: str = "") -> None:
-        """Raises UserError where files are missing and may not be fetched. Reads nothing, writes nothing.
+        """Checks that every file exists or may be downloaded. Reads and writes no file.
 
-        otherwise: one more way to get the files, which the message then names.
+        otherwise: text about one more way to get the files, appended to the error message.
+
+        Raises:
+            UserError: if a file is missing and `options.download` is False, or `options.mirror` is not a web address.
         """
         if options.mirror is not None and not options.mirror.startswith(("http://", "https://")):
             raise UserError(
-                f"dataset.mirror: {options.mirror!r} is not the address of a web server (http:// or https://); "
-                "files that lie in a folder are read where dataset.folder is that folder"
+                f"dataset.mirror: {options.mirror!r} is not the address of a web server (http:// or https://). To use "
+                "files in a local folder, set dataset.folder to that folder"
             )
         absent = [source for source in self._incomplete(options) if not (self.place(options) / source.name).is_file()]
         if absent and not options.download:
@@ -69,17 +91,21 @@ class Published:
             )
 
     def fetch(self, options: DataOptions) -> None:
-        """Places missing files, out of a source that lies in its place already or else out of a download.
+        """Unpacks the missing files. Downloads the file to unpack, unless it lies in the dataset's folder already.
 
-        A killed download leaves no file behind that a later start would take for a whole one.
+        A process killed meanwhile leaves no partial file under a final name.
+
+        Raises:
+            UserError: if a file is missing and may not be downloaded, if a download fails, or if a file is broken or
+                has the wrong checksum.
         """
         self.check(options)
         for source in self._incomplete(options):
-            given = self.place(options) / source.name
-            if given.is_file():
+            local = self.place(options) / source.name
+            if local.is_file():
                 if options.verify:
-                    self._compare(given, given, source.md5)
-                self._unpack(source, given, given, options)
+                    self._compare(local, local, source.md5)
+                self._unpack(source, local, local, options)
                 continue
             with self.reading(self.place(options)):
                 self.place(options).mkdir(parents=True, exist_ok=True)
@@ -89,7 +115,13 @@ class Published:
                 self._unpack(source, fetched, url, options)
 
     def verified(self, name: str, options: DataOptions) -> Path:
-        """The path of a file. Raises UserError where it is not the published one and `options.verify` asks for it."""
+        """Returns the path of the unpacked file `name`, after comparing its checksum.
+
+        The checksum is compared only if `options.verify` is True and torchvision publishes one for the file.
+
+        Raises:
+            UserError: if the checksum differs.
+        """
         path = self.place(options) / name
         if options.verify and name in self.md5:
             self._compare(path, path, self.md5[name])
@@ -98,9 +130,21 @@ class Published:
     def described(
         self, facts: DatasetInfo, options: DataOptions, train: list[str], test: str, images: Callable[[Path], int]
     ) -> DatasetInfo:
-        """`facts` at the size asked for and with the sizes of the files that are there (see splits.py).
+        """Adapts the published info of the dataset to the options and to your own files.
 
-        train, test: the files that hold images; images(path): how many.
+        Args:
+            facts: the published info.
+            options: image size, folder and `verify`.
+            train: names of the unpacked files that hold the training images.
+            test: name of the unpacked file that holds the test images.
+            images: function that returns the number of images in a file.
+
+        Returns:
+            The info with the requested image size. The split sizes are the published ones if `options.verify` is True
+            or a file is missing, else those of the files (see splits.py).
+
+        Raises:
+            UserError: if a file is broken or holds too few images.
         """
         facts = facts.resized(options.size)
         paths = [self.place(options) / name for name in (*train, test)]
@@ -109,31 +153,44 @@ class Published:
         counts = []
         for path in paths:
             with self.reading(path):
-                counts.append(_counted(images, path, path.stat().st_size, path.stat().st_mtime_ns))
+                counts.append(_count_images(images, path, path.stat().st_size, path.stat().st_mtime_ns))
         with self.reading(self.place(options)):
             return replace(facts, sizes=splits.sizes(sum(counts[:-1]), counts[-1], facts.sizes))
 
-    def part(self, split: str, found: int, facts: DatasetInfo, options: DataOptions) -> slice:
-        """Which of the `found` images of the training or test files are the split (see splits.py)."""
+    def part(self, split: str, count: int, facts: DatasetInfo, options: DataOptions) -> slice:
+        """Returns the positions of a split within the images of its files.
+
+        Args:
+            split: "train", "validation" or "test".
+            count: number of images in the files: the test files for "test", else the training files.
+            facts: the published info of the dataset.
+            options: the folder to name in an error message.
+
+        Returns:
+            A slice into the `count` images in file order.
+
+        Raises:
+            UserError: if there are fewer than two training images.
+        """
         with self.reading(self.place(options)):
-            return splits.part(split, found, facts.sizes)
+            return splits.part(split, count, facts.sizes)
 
     @contextmanager
     def reading(self, path: Path) -> Iterator[None]:
-        """Whatever a parser raises on a broken file becomes one message that names the file."""
+        """Context manager: turns any exception raised while a file is read into a UserError that names `path`."""
         try:
             yield
         except Exception as error:
-            said = f"{error}" or type(error).__name__
-            if isinstance(error, OSError) and error.errno is not None:  # the disk's fault, not the content's
-                raise UserError(f"dataset {self.dataset}: {path}: {said}") from error
+            reason = f"{error}" or type(error).__name__
+            if isinstance(error, OSError) and error.errno is not None:  # the fault of the disk, not of the content
+                raise UserError(f"dataset {self.dataset}: {path}: {reason}") from error
             raise UserError(
-                f"dataset {self.dataset}: {path} cannot be read ({said.rstrip('.')}). Replace it, or remove it and let "
-                "it be fetched again"
+                f"dataset {self.dataset}: {path} cannot be read ({reason.rstrip('.')}). Replace it, or remove it and "
+                "let it be fetched again"
             ) from error
 
     def _incomplete(self, options: DataOptions) -> list[Source]:
-        """The sources that give some missing file."""
+        """Returns the sources that contain a missing file."""
         missing = set(self.missing(options))
         return [source for source in self.sources if missing & {self.place(options) / name for name in source.files}]
 
@@ -141,18 +198,20 @@ class Published:
         return f"{(options.mirror or self.url).rstrip('/')}/{source.name}"
 
     def _by_hand(self, sources: list[Source], options: DataOptions) -> str:
+        """Returns the part of a message that tells how to place the files by hand."""
         names = ", ".join(source.name for source in sources)
         return f"By hand: put {names} from {self.url} into {self.place(options)}, to be unpacked from there"
 
     def _download(self, source: Source, url: str, folder: Path, options: DataOptions) -> None:
+        """Downloads a source from `url` to `folder`/source.name and compares its checksum. Raises UserError."""
         from torchvision.datasets.utils import download_url
 
         before = socket.getdefaulttimeout()
-        socket.setdefaulttimeout(PATIENCE)  # urllib's own is none: a server that falls silent would hold the job
+        socket.setdefaulttimeout(PATIENCE)  # urllib has no timeout by default: a silent server would block the job
         try:
             download_url(url, folder, source.name, md5=source.md5 if options.verify else None)
-        except Exception as error:  # network, server, disk or checksum, in many types
-            if isinstance(error, RuntimeError) and options.verify:  # torchvision's word for a wrong checksum
+        except Exception as error:  # errors of network, server, disk or checksum have many types
+            if isinstance(error, RuntimeError) and options.verify:  # what torchvision raises for a wrong checksum
                 self._compare(folder / source.name, url, source.md5)
             raise UserError(
                 f"dataset {self.dataset}: {url} could not be downloaded ({error or type(error).__name__}). "
@@ -162,16 +221,20 @@ class Published:
             socket.setdefaulttimeout(before)
 
     def _compare(self, path: Path, name: Path | str, md5: str) -> None:
+        """Raises UserError if the checksum of the file at `path` is not `md5`. name: the file's name in the message."""
         with open(path, "rb") as stream:
-            found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-        if found != md5:
+            actual = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        if actual != md5:
             raise UserError(
-                f"dataset {self.dataset}: {name} is not the published file (md5 {found}, torchvision knows {md5}). "
-                "Remove it and fetch it again, or set dataset.verify: false where it is your own"
+                f"dataset {self.dataset}: {name} is not the published file (md5 {actual}, torchvision knows {md5}). "
+                "Remove it and fetch it again, or set dataset.verify: false if it is your own"
             )
 
     def _unpack(self, source: Source, path: Path, name: Path | str, options: DataOptions) -> None:
-        """Places the source's missing files; nothing else that lies in it. name: what messages call it."""
+        """Extracts the missing files of a source, and no other files. Raises UserError for a broken file.
+
+        path: the downloaded file. name: the file's name in messages.
+        """
         wanted = {file: self.place(options) / file for file in source.files}
         wanted = {file: target for file, target in wanted.items() if not target.is_file()}
         with self.reading(name):
@@ -194,11 +257,12 @@ class Published:
 
 
 def _write(stream, path: Path) -> None:
+    """Copies a stream to a file, replacing the file at once."""
     with replacing(path) as temporary, open(temporary, "wb") as target:
         shutil.copyfileobj(stream, target, 1 << 20)
 
 
 @cache
-def _counted(images: Callable[[Path], int], path: Path, size: int, changed: int) -> int:
-    """How many images a file holds, counted once for each of its states."""
+def _count_images(images: Callable[[Path], int], path: Path, size: int, changed: int) -> int:
+    """Returns `images(path)`, cached as long as the file's size and modification time stay the same."""
     return images(path)

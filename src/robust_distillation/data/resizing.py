@@ -1,4 +1,4 @@
-"""Images of another size: antialiased bilinear, on whole grey levels."""
+"""Resizing of image batches, with the pixels of torchvision's antialiased bilinear resize."""
 
 from __future__ import annotations
 
@@ -8,14 +8,21 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-AT_ONCE = 500  # images
+BATCH = 500  # images resized in one call
 
 
 def resized(images: np.ndarray | torch.Tensor, size: int | None) -> torch.Tensor:
-    """uint8 [N,C,H,W] to uint8 [N,C,size,size]; as they are where `size` is None.
+    """Resizes images to `size` x `size` pixels by antialiased bilinear interpolation.
 
-    The pixels of torchvision.transforms.v2.functional.resize with antialias, called here without torchvision, whose
-    import would cost every job more than a second.
+    The pixels equal those of torchvision.transforms.v2.functional.resize with antialias. torchvision is not imported
+    because its import would cost every job more than a second.
+
+    Args:
+        images: uint8 [N,C,H,W].
+        size: side in pixels, or None to keep the images as they are.
+
+    Returns:
+        uint8 [N,C,size,size].
     """
     import torch
     from torch.nn.functional import interpolate
@@ -26,6 +33,6 @@ def resized(images: np.ndarray | torch.Tensor, size: int | None) -> torch.Tensor
     return torch.cat(
         [
             interpolate(part, size=[size, size], mode="bilinear", align_corners=False, antialias=True)
-            for part in images.split(AT_ONCE)
+            for part in images.split(BATCH)
         ]
     )

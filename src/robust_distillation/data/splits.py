@@ -1,35 +1,66 @@
-"""Which images are train, validation and test where the files hold only training and test images.
+"""Division of training files into a training and a validation split, for datasets that publish no validation split.
 
-The validation split is the end of the training images in file order: 5,000 of them (500 of STL-10). Files of one's
-own (`verify: false`) may hold other numbers of images than the published ones. Then the numbers found rule: the last
-tenth of the training images, at least one, is the validation split, and `info` reports the sizes found once the files
-are there, the official ones before. With `verify: true` files of other sizes are refused.
+The validation split is the last 5,000 training images in file order (500 for STL-10). If the number of training images
+differs from the published one, the validation split is the last tenth of them, at least one image. That can only happen
+with your own files (`verify: false`): with `verify: true`, files of other sizes are refused.
 """
 
 from __future__ import annotations
 
 
-def held_out(found: int, official: dict[str, int] | None = None) -> int:
-    """How many of `found` training images, at their end, are the validation split.
+def validation_size(train: int, official: dict[str, int] | None = None) -> int:
+    """Returns the number of validation images at the end of `train` training images.
 
-    Raises ValueError where nothing would be left to train on.
+    Args:
+        train: number of images in the training files, validation included.
+        official: published sizes of the splits "train" and "validation", or None if nothing is published.
+
+    Returns:
+        The official validation size if `train` equals the official total, else a tenth of `train`, at least 1.
+
+    Raises:
+        ValueError: if `train` is less than 2, so that no image would remain for training.
     """
-    if found < 2:
-        raise ValueError(f"of training images it holds {found}, two are the least")
-    if official is not None and found == official["train"] + official["validation"]:
+    if train < 2:
+        raise ValueError(f"it holds {train} training images, at least two are needed")
+    if official is not None and train == official["train"] + official["validation"]:
         return official["validation"]
-    return max(1, found // 10)
+    return max(1, train // 10)
 
 
-def part(split: str, found: int, official: dict[str, int] | None = None) -> slice:
-    """Which of the `found` images of the training files (of the test files for `test`) are the split."""
+def part(split: str, count: int, official: dict[str, int] | None = None) -> slice:
+    """Returns the positions of a split within the images of its files.
+
+    Args:
+        split: "train", "validation" or "test".
+        count: number of images in the files: the test files for "test", else the training files.
+        official: published sizes of the splits, or None if nothing is published.
+
+    Returns:
+        A slice into the `count` images in file order.
+
+    Raises:
+        ValueError: if there are fewer than two training images.
+    """
     if split == "test":
-        return slice(0, found)
-    cut = found - held_out(found, official)
-    return slice(0, cut) if split == "train" else slice(cut, found)
+        return slice(0, count)
+    cut = count - validation_size(count, official)
+    return slice(0, cut) if split == "train" else slice(cut, count)
 
 
 def sizes(train: int, test: int, official: dict[str, int] | None = None) -> dict[str, int]:
-    """Images per split where the files hold `train` training and `test` test images."""
-    validation = held_out(train, official)
+    """Returns the number of images of each split.
+
+    Args:
+        train: number of images in the training files, validation included.
+        test: number of images in the test files.
+        official: published sizes of the splits, or None if nothing is published.
+
+    Returns:
+        The sizes, by "train", "validation" and "test".
+
+    Raises:
+        ValueError: if there are fewer than two training images.
+    """
+    validation = validation_size(train, official)
     return {"train": train - validation, "validation": validation, "test": test}

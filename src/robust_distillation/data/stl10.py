@@ -1,6 +1,6 @@
-"""STL-10 (Coates et al., 2011): 96x96 colour images, from FOLDER/stl10_binary as torchvision keeps them.
+"""STL-10 (Coates et al., 2011): 96x96 colour images, read from FOLDER/stl10_binary as torchvision stores them.
 
-Only the labelled images are used and unpacked: of 5,000 training images the last 500 are the validation split.
+Only the labelled images are unpacked and used. The last 500 of the 5,000 training images are the validation split.
 """
 
 from __future__ import annotations
@@ -30,36 +30,51 @@ FILES = Published(
     (Source("stl10_binary.tar.gz", "91f7769df0f17e558f3565bffb0c7dfb", tuple(MD5)),),
     md5=MD5,
 )
-BYTES = 3 * 96 * 96  # of an image
+BYTES = 3 * 96 * 96  # size of one image
 check, fetch = FILES.check, FILES.fetch
 
 
 def info(options: DataOptions) -> DatasetInfo:
+    """Returns the info at the image size `options.size`. The files may be absent.
+
+    With `verify: false` the split sizes are those of the files, if all files exist.
+    """
     return FILES.described(FACTS, options, [TRAIN], TEST, _count)
 
 
 def read(split: str, options: DataOptions):
-    """uint8 images [N,3,H,W] and int64 labels [N]."""
+    """Reads one split from the files in `options.folder`.
+
+    Args:
+        split: "train", "validation" or "test".
+        options: folder, image size and whether checksums are compared.
+
+    Returns:
+        uint8 images [N,3,H,W] and int64 labels [N]. H and W are `options.size` if it is set.
+
+    Raises:
+        UserError: if a file is missing, is broken, or has another checksum than the published one.
+    """
     import numpy as np
 
     names = (TEST, TEST_LABELS) if split == "test" else (TRAIN, TRAIN_LABELS)
-    path, beside = (FILES.verified(name, options) for name in names)
+    path, labels_path = (FILES.verified(name, options) for name in names)
     with FILES.reading(path):
-        found = _count(path)
-    chosen = FILES.part(split, found, FACTS, options)
+        count = _count(path)
+    rows = FILES.part(split, count, FACTS, options)
     with FILES.reading(path):
-        whole = np.memmap(path, np.uint8, "r", shape=(found, 3, 96, 96))
-        images = np.ascontiguousarray(whole[chosen].swapaxes(2, 3))  # the file goes down the columns
-    with FILES.reading(beside):
-        labels = np.fromfile(beside, dtype=np.uint8).astype(np.int64) - 1
-        if len(labels) != found:
-            raise ValueError(f"it holds {len(labels)} labels of {found} images")
-    return resized(images, options.size), labels[chosen]
+        whole = np.memmap(path, np.uint8, "r", shape=(count, 3, 96, 96))
+        images = np.ascontiguousarray(whole[rows].swapaxes(2, 3))  # the file stores columns, not rows
+    with FILES.reading(labels_path):
+        labels = np.fromfile(labels_path, dtype=np.uint8).astype(np.int64) - 1
+        if len(labels) != count:
+            raise ValueError(f"it holds {len(labels)} labels of {count} images")
+    return resized(images, options.size), labels[rows]
 
 
 def _count(path: Path) -> int:
-    """How many images a file holds, by its size."""
+    """Returns the number of images in a file, computed from its size. Raises ValueError if the size is impossible."""
     size = path.stat().st_size
     if size % BYTES:
-        raise ValueError(f"its {size} bytes are no whole number of images of {BYTES} bytes")
+        raise ValueError(f"its size, {size} bytes, is not a multiple of {BYTES}, the size of an image")
     return size // BYTES

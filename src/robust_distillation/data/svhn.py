@@ -1,7 +1,7 @@
-"""SVHN (Netzer et al., 2011): 32x32 colour images of house numbers, FOLDER/{train,test}_32x32.mat.
+"""SVHN (Netzer et al., 2011): 32x32 colour images of house numbers, read from FOLDER/{train,test}_32x32.mat.
 
-The file's label 10 is the digit 0, as torchvision has it. The last 5,000 training images are the validation split; the
-`extra` images are not used.
+The label 10 of the files is the digit 0 and becomes label 0, as in torchvision. The last 5,000 training images are the
+validation split. The `extra` images are not used.
 """
 
 from __future__ import annotations
@@ -33,32 +33,47 @@ check, fetch = FILES.check, FILES.fetch
 
 
 def info(options: DataOptions) -> DatasetInfo:
+    """Returns the info at the image size `options.size`. The files may be absent.
+
+    With `verify: false` the split sizes are those of the files, if all files exist.
+    """
     return FILES.described(FACTS, options, [TRAIN], TEST, _count)
 
 
 def read(split: str, options: DataOptions):
-    """uint8 images [N,3,H,W] and int64 labels [N]."""
+    """Reads one split from the files in `options.folder`.
+
+    Args:
+        split: "train", "validation" or "test".
+        options: folder, image size and whether checksums are compared.
+
+    Returns:
+        uint8 images [N,3,H,W] and int64 labels [N]. H and W are `options.size` if it is set.
+
+    Raises:
+        UserError: if a file is missing, is broken, or has another checksum than the published one.
+    """
     import numpy as np
     from scipy.io import loadmat
 
     path = FILES.verified(TEST if split == "test" else TRAIN, options)
     with FILES.reading(path):
-        found = loadmat(path, appendmat=False, variable_names=["X", "y"])
-        if not {"X", "y"} <= set(found):
+        content = loadmat(path, appendmat=False, variable_names=["X", "y"])
+        if not {"X", "y"} <= set(content):
             raise ValueError("it holds no X and y")
-        images, labels = found["X"], found["y"].reshape(-1)
+        images, labels = content["X"], content["y"].reshape(-1)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[:3] != (32, 32, 3):
             raise ValueError(f"its X is {images.dtype} {images.shape}, not uint8 (32, 32, 3, N)")
         if labels.dtype.kind not in "iu" or len(labels) != images.shape[3]:
             raise ValueError(f"it holds {images.shape[3]} images and {len(labels)} labels of {labels.dtype}")
-    chosen = FILES.part(split, len(labels), FACTS, options)
-    labels = labels[chosen].astype(np.int64)
+    rows = FILES.part(split, len(labels), FACTS, options)
+    labels = labels[rows].astype(np.int64)
     labels[labels == 10] = 0
-    return resized(np.ascontiguousarray(images[..., chosen].transpose(3, 2, 0, 1)), options.size), labels
+    return resized(np.ascontiguousarray(images[..., rows].transpose(3, 2, 0, 1)), options.size), labels
 
 
 def _count(path: Path) -> int:
-    """How many images a file holds, read from its header."""
+    """Returns the number of images in a file, read from its header. Raises ValueError if it has no images."""
     from scipy.io import whosmat
 
     shapes = {name: shape for name, shape, _ in whosmat(path, appendmat=False)}

@@ -1,4 +1,7 @@
-"""Augmentation as an integer: each random crop of the padded image, mirrored or not, is one numbered view."""
+"""Numbered augmentations. A view is one crop of the zero-padded image, mirrored or not, and has a number.
+
+Since views can be enumerated, a teacher's answer to each of them can be cached.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,19 @@ from robust_distillation.randomness import generator
 
 @dataclass(frozen=True)
 class ViewScheme:
-    """The views of zero padding `padding`, a crop back to the image's size, and a flip where `flips`.
+    """The set of views of an image: all crops of the padded image, each also mirrored if `flips`.
 
-    View v is flip * side^2 + dy * side + dx, where side = 2 * padding + 1 and (dy, dx) is the corner of the crop in
-    the padded image: the pixels of torchvision's RandomCrop(size, padding) and RandomHorizontalFlip.
+    A view is one crop-and-flip of an image, given by an integer v from 0 to len(scheme) - 1. With side = 2 * padding +
+    1,
+
+        v = flip * side^2 + dy * side + dx,
+
+    where (dy, dx) is the upper left corner of the crop in the padded image and flip is 1 for the mirrored crop. The
+    pixels are those of torchvision's RandomCrop(size, padding) followed by RandomHorizontalFlip.
+
+    Attributes:
+        padding: width in pixels of the border of zeros on each side.
+        flips: whether the mirrored crops are views too.
     """
 
     padding: int
@@ -24,33 +36,58 @@ class ViewScheme:
 
     @property
     def side(self) -> int:
+        """Number of positions of the crop along one axis."""
         return 2 * self.padding + 1
 
     def __len__(self) -> int:
+        """Returns the number of views of an image, 162 for a padding of 4 with flips."""
         return self.side**2 * (2 if self.flips else 1)
 
     @property
     def identity(self) -> int:
-        """The view that is the image itself."""
+        """Number of the view that equals the image."""
         return self.padding * self.side + self.padding
 
     def apply(self, images: Tensor, views: Tensor) -> Tensor:
-        """Images [B,C,H,W] of any type and views int64 [B] to the views [B,C,H,W], where the images are."""
-        views, places = views.to(images.device), _places(self, *images.shape[-2:], images.device)
-        rows, columns = (table.index_select(0, views) for table in places)
+        """Returns one view of each image.
+
+        Args:
+            images: tensor [B,C,H,W] of any dtype, on any device.
+            views: int64 [B], the number of the view of each image.
+
+        Returns:
+            Tensor [B,C,H,W] of the same dtype, on the device of `images`.
+        """
+        views, starts = views.to(images.device), _crop_indices(self, *images.shape[-2:], images.device)
+        rows, columns = (table.index_select(0, views) for table in starts)
         padded = torch.nn.functional.pad(images, [self.padding] * 4)
         # One gather over the pixels of a channel, the same for all of them: four times as fast as indexing by axis.
         pixels = (rows[:, :, None] + columns[:, None, :]).flatten(1)
         return padded.flatten(2).gather(2, pixels[:, None].expand(-1, images.shape[1], -1)).view_as(images)
 
     def epoch(self, seed: int, epoch: int, samples: int) -> Tensor:
-        """The view int64 [samples] of each training image in an epoch: a pure function of its arguments."""
+        """Draws the view of each training image in one epoch.
+
+        The result depends on the arguments alone, so that an epoch can be repeated.
+
+        Args:
+            seed: seed of the training.
+            epoch: number of the epoch, from 0.
+            samples: number of training images.
+
+        Returns:
+            View numbers int64 [samples] on the CPU, by position of the image in the training split.
+        """
         return torch.randint(len(self), (samples,), generator=generator(seed, "views", epoch))
 
 
 @cache
-def _places(scheme: ViewScheme, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Of each view, where its rows [V,H] begin in the padded image, and which places in a row its columns [V,W] are."""
+def _crop_indices(scheme: ViewScheme, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Returns the pixel positions of all V views in a flattened padded image.
+
+    The first tensor [V,H] holds the position at which each row of the padded image begins. The second one [V,W] holds
+    the offset of each column within its row. Their sum is the position of a pixel.
+    """
     views = torch.arange(len(scheme), device=device)[:, None]
     flip, corner = views // scheme.side**2, views % scheme.side**2
     rows = corner // scheme.side + torch.arange(height, device=device)
@@ -60,5 +97,16 @@ def _places(scheme: ViewScheme, height: int, width: int, device: torch.device) -
 
 
 def epoch_order(seed: int, epoch: int, samples: int) -> Tensor:
-    """The order int64 [samples] in which an epoch visits the training images."""
+    """Draws the order in which one epoch visits the training images.
+
+    The result depends on the arguments alone, so that an epoch can be repeated.
+
+    Args:
+        seed: seed of the training.
+        epoch: number of the epoch, from 0.
+        samples: number of training images.
+
+    Returns:
+        A permutation int64 [samples] of the positions 0 to samples - 1, on the CPU.
+    """
     return torch.randperm(samples, generator=generator(seed, "order", epoch))

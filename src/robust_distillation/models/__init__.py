@@ -1,7 +1,13 @@
-"""The architectures: one file per family, each with `build(shape, classes, **arguments)`.
+"""Network architectures: one module for each family, by_name by its file name.
 
-A network that says it is `foldable` can be followed by torch.fx, uses each layer once and draws nothing at random: so
-batch norm may be folded into its convolutions (see `precision`).
+A module of a family defines `build(shape, classes, *, ...)`, which returns an nn.Module with freshly drawn weights.
+Each keyword argument of `build` needs a literal default value. Its type is taken from that default, its allowed values
+from a Literal annotation. The nn.Module maps images [N,C,H,W] in [0,1] to logits [N,K] and has, besides `forward`:
+
+- `features(x)`, which returns the penultimate features [N,D],
+- `classifier`, the linear layer that maps these features to the logits,
+- optionally `foldable = True`: torch.fx can trace the network, each layer is used once and nothing is random, so that
+  batch norm may be folded into the convolutions for inference (see `precision`).
 """
 
 from __future__ import annotations
@@ -16,7 +22,7 @@ from robust_distillation.registry import Registry
 
 __all__ = ["Argument", "arguments", "names", "registry"]
 
-LARGEST = 100_000  # width, depth, size or number of classes that a stranger's file may ask for
+LARGEST = 100_000  # limit of width, depth, image size and classes that a checkpoint from elsewhere may ask for
 
 registry = Registry("architecture", __name__, besides=("checkpoint", "flops", "frozen", "normalised", "output"))
 names = registry.names
@@ -24,7 +30,13 @@ names = registry.names
 
 @dataclass(frozen=True)
 class Argument:
-    """One keyword argument of `build`: a type, or the values that a Literal allows, and the default."""
+    """A keyword argument of an architecture's `build`.
+
+    Attributes:
+        type: name of the type of the default value, for example "int".
+        choices: allowed values; empty if every value of the type is allowed.
+        default: value that is used if an experiment file gives none.
+    """
 
     type: str
     choices: tuple
@@ -32,13 +44,21 @@ class Argument:
 
 
 def arguments(name: str) -> dict[str, Argument]:
-    """The arguments of an architecture, read from the source of `build`: importing a model means importing torch, which
-    checking a params file must not."""
+    """Reads the keyword arguments of an architecture from the source of its `build`.
+
+    The module is not imported, because that would import torch, and checking an experiment file must be fast.
+
+    Returns:
+        The arguments by name, in the order of the signature.
+
+    Raises:
+        UserError: if there is no architecture `name`.
+    """
     source = Path(find_spec(registry.module_name(name)).origin).read_text(encoding="utf-8")
     [build] = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name == "build"]
-    found = {}
+    by_name = {}
     for argument, default in zip(build.args.kwonlyargs, build.args.kw_defaults, strict=True):
         kind, value = argument.annotation, ast.literal_eval(default)
         choices = ast.literal_eval(kind.slice) if isinstance(kind, ast.Subscript) else ()
-        found[argument.arg] = Argument(type(value).__name__, choices, value)
-    return found
+        by_name[argument.arg] = Argument(type(value).__name__, choices, value)
+    return by_name

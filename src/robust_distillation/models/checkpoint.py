@@ -1,4 +1,9 @@
-"""Checkpoints: safetensors that carry all that is needed to use them. No file of ours can run code."""
+"""Checkpoints: safetensors files that contain weights and everything needed to build the model. They cannot run code.
+
+A checkpoint's metadata is one JSON object under the key KEY. Its entries are written by training and import:
+"architecture" (`{"name": NAME, **arguments}`), "dataset" (with "shape" and "classes"), "normalisation", "threat_model",
+"method", "protocol", "seed", "epoch" and hashes.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +22,19 @@ from robust_distillation.files import canonical, digest, replacing
 from robust_distillation.models import LARGEST, arguments, registry
 from robust_distillation.models.normalised import Normalised
 
-KEY = "robust_distillation"
-DIGEST = "digest"  # in there: of the weights and of all else that is there
+KEY = "robust_distillation"  # the only metadata key, since safetensors writes several keys in random order
+DIGEST = "digest"  # entry of the metadata: hash of the weights and of all other entries
 REMEDY = "Remove it, and start the experiment again to make it anew"
-# One metadata key holding sorted JSON: several keys would be written in random order.
 
 
 def save_checkpoint(path: str | Path, state: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
-    """The same state and metadata give the same bytes."""
+    """Writes a checkpoint, replacing the file at once. The same arguments give the same bytes.
+
+    Args:
+        path: file to write.
+        state: the tensors of a state dict, on any device.
+        metadata: JSON values that describe the model, see the module's docstring.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     metadata = {**metadata, DIGEST: _digest(tensors, metadata)}
     with replacing(path) as temporary:
@@ -32,7 +42,14 @@ def save_checkpoint(path: str | Path, state: dict[str, torch.Tensor], metadata: 
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The tensors and the metadata. Raises UserError for a file that is missing, damaged, or not ours."""
+    """Reads a checkpoint and verifies its checksum.
+
+    Returns:
+        The state dict on the CPU, and the metadata.
+
+    Raises:
+        UserError: if the file is missing or damaged, or was not written by this program.
+    """
     if not Path(path).is_file():
         raise UserError(f"checkpoint {path}: no such file")
     try:
@@ -44,55 +61,82 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str
     if not isinstance(metadata, dict):
         raise UserError(f"checkpoint {path}: has no {KEY!r} metadata, so it was not written by this program")
     if metadata.pop(DIGEST, None) != _digest(state, metadata):
-        raise UserError(f"checkpoint {path}: is damaged or was changed, its own checksum does not fit. {REMEDY}")
+        raise UserError(f"checkpoint {path}: is damaged or was changed, for its checksum does not match. {REMEDY}")
     return state, metadata
 
 
 def _digest(state: dict[str, torch.Tensor], metadata: dict[str, Any]) -> str:
+    """Computes the sha256 of weights and metadata."""
     return digest([weights_digest(state), metadata])
 
 
 def weights_digest(state: dict[str, torch.Tensor]) -> str:
-    """sha256 of names, types, shapes and values: equal for equal weights, whatever the metadata says."""
-    found = hashlib.sha256()
+    """Computes the sha256 (64 hexadecimal digits) of the names, dtypes, shapes and values of a state dict.
+
+    Equal weights have an equal digest, whatever the metadata of their checkpoints.
+    """
+    hasher = hashlib.sha256()
     for name, tensor in sorted(state.items()):
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
+        hasher.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        hasher.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return hasher.hexdigest()
 
 
 def build_model(architecture: dict[str, Any], shape: tuple[int, int, int], classes: int, seed: int = 0) -> nn.Module:
-    """A fresh model of `{"name": ..., **arguments}`, initialised from `seed`; the global generator stays as it was.
+    """Builds a model with freshly drawn weights. The state of torch's global random generator is restored afterwards.
 
-    Raises UserError for an unknown architecture and for a value that it does not allow."""
+    Args:
+        architecture: `{"name": NAME, **arguments}`, with the arguments of that architecture's `build`.
+        shape: (C, H, W) of the images.
+        classes: number of classes K.
+        seed: seed of the initial weights.
+
+    Returns:
+        The model on the CPU in train mode. It maps images [N,C,H,W] to logits [N,K].
+
+    Raises:
+        UserError: if the architecture is unknown or does not allow the value of an argument.
+    """
     name = architecture["name"]
-    given = {key: value for key, value in architecture.items() if key != "name"}
+    settings = {key: value for key, value in architecture.items() if key != "name"}
     for key, argument in arguments(name).items():
-        if argument.choices and given.get(key, argument.default) not in argument.choices:
+        if argument.choices and settings.get(key, argument.default) not in argument.choices:
             allowed = ", ".join(map(str, argument.choices))
-            raise UserError(f"architecture {name}: {key} should be one of {allowed}, found {shown(given[key])}")
+            raise UserError(f"architecture {name}: {key} should be one of {allowed}, found {shown(settings[key])}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return registry.module(name).build(tuple(shape), classes, **given)
+        return registry.module(name).build(tuple(shape), classes, **settings)
 
 
 def _check_fits(architecture: dict[str, Any], shape: list[int], classes: int, state: dict[str, torch.Tensor]) -> None:
-    """Raises ValueError where the model would not have the tensors of `state`. Nothing is allocated to find out, for a
-    stranger's description may ask for a model of any size."""
+    """Raises ValueError if the tensors of `state` have other names or shapes than those of the model.
+
+    The model is built on the meta device, which allocates no memory: a checkpoint from elsewhere may ask for a model of
+    any size.
+    """
     for key, value in [*architecture.items(), *(("shape", size) for size in shape), ("classes", classes)]:
         if isinstance(value, int) and not 0 <= value <= LARGEST:
             raise ValueError(f"{key} should be between 0 and {LARGEST}, found {shown(value)}")
     with torch.device("meta"):
         described = build_model(architecture, shape, classes).state_dict()
     expected = {name: tensor.shape for name, tensor in described.items()}
-    found = {name: tensor.shape for name, tensor in state.items()}
-    if differing := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
+    actual = {name: tensor.shape for name, tensor in state.items()}
+    if differing := sorted(name for name in expected.keys() | actual.keys() if expected.get(name) != actual.get(name)):
         raise ValueError(f"{len(differing)} tensors are missing, too many or of another shape, as {differing[0]}")
 
 
 def load_model(path: str | Path) -> nn.Module:
-    """The model of a checkpoint in eval mode: input [N,C,H,W] in [0,1], output logits [N,K]. The metadata's
-    "normalisation", `{"mean": [...], "std": [...]}` of C numbers each or None, is applied inside."""
+    """Loads the model of a checkpoint.
+
+    If the metadata has a "normalisation", `{"mean": [...], "std": [...]}` with C numbers each, the model applies it.
+
+    Returns:
+        A module in eval mode on the CPU, with float32 weights. It maps images [N,C,H,W] in [0,1] to logits [N,K].
+
+    Raises:
+        UserError: if the file is missing or damaged, was not written by this program, or if its weights do not fit the
+            architecture in its metadata.
+    """
     state, metadata = read_checkpoint(path)
     try:
         dataset, normalisation = metadata["dataset"], metadata.get("normalisation")

@@ -1,5 +1,8 @@
-"""A plain convolutional network for small images: stages of 3x3 convolutions with batch norm, each stage but the first
-halving the resolution and doubling the width, then global average pooling."""
+"""A plain convolutional network for small images.
+
+It has stages of 3x3 convolutions with batch norm and ReLU, followed by global average pooling and a linear layer. Each
+stage after the first halves the resolution and doubles the width.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,20 @@ from torch import Tensor, nn
 
 
 class ConvNet(nn.Module):
+    """Convolutional network on images in [0,1]."""
+
     foldable = True
 
     def __init__(self, channels: int, classes: int, width: int, stages: int, depth: int):
+        """Creates the network with torch's default initialisation.
+
+        Args:
+            channels: number of image channels.
+            classes: number of classes.
+            width: channels of the first stage.
+            stages: number of stages.
+            depth: convolutions in each stage.
+        """
         super().__init__()
         layers: list[nn.Module] = []
         for stage in range(stages):
@@ -22,11 +36,22 @@ class ConvNet(nn.Module):
         self.classifier = nn.Linear(channels, classes)
 
     def features(self, x: Tensor) -> Tensor:
+        """Computes features [N, width * 2^(stages - 1)] of images [N,C,H,W]."""
         return self.stem(x).mean((2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Computes logits [N,K] of images [N,C,H,W]."""
         return self.classifier(self.features(x))
 
 
 def build(shape: tuple[int, int, int], classes: int, *, width: int = 16, stages: int = 2, depth: int = 2) -> ConvNet:
+    """Builds a convolutional network.
+
+    Args:
+        shape: (C, H, W) of the images.
+        classes: number of classes K.
+        width: channels of the first stage. Each further stage has twice as many.
+        stages: number of stages.
+        depth: convolutions in each stage.
+    """
     return ConvNet(shape[0], classes, width, stages, depth)

@@ -1,5 +1,7 @@
-"""What an architecture costs, counted without its weights: models are built and run on torch's meta device, which knows
-shapes only."""
+"""Computing cost and size of an architecture, without its weights.
+
+Models are built and run on torch's meta device, which computes shapes only and allocates no memory.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +15,23 @@ from robust_distillation.models.checkpoint import build_model
 
 
 def forward_flops(architecture: dict[str, Any], shape: tuple[int, int, int], classes: int) -> int:
-    """Floating-point operations of one image's forward pass: 2 for each multiply-add of convolutions and linear layers,
-    nothing for biases, norms, activations and pooling.
+    """Counts the floating-point operations of the forward pass of one image.
 
-    architecture: `{"name": ..., **arguments}`; shape: (C, H, W). Raises UserError for an unknown one.
+    A multiply-add of a convolution or a linear layer counts as 2. Biases, normalisation, activations and pooling count
+    as nothing.
+
+    Args:
+        architecture: `{"name": NAME, **arguments}`.
+        shape: (C, H, W) of the image.
+        classes: number of classes.
+
+    Raises:
+        UserError: if the architecture is unknown or does not allow an argument.
     """
     counts: list[int] = []
 
     def count(module: nn.Module, _: tuple, output: Tensor) -> None:
-        # Each output value is a sum over the inputs that one output channel sees: a weight is [outputs, inputs, ...].
+        # A weight is [outputs, inputs, ...], and each output value is a sum over the weight's axes after the first.
         counts.append(2 * output.numel() * prod(module.weight.shape[1:]))
 
     model = _meta_model(architecture, shape, classes)
@@ -34,16 +44,35 @@ def forward_flops(architecture: dict[str, Any], shape: tuple[int, int, int], cla
 
 
 def parameter_bytes(architecture: dict[str, Any], shape: tuple[int, int, int], classes: int) -> int:
-    """Bytes of all parameters and buffers: a checkpoint's size but for its header."""
+    """Counts the bytes of all parameters and buffers: the size of a checkpoint without its header.
+
+    Args:
+        architecture: `{"name": NAME, **arguments}`.
+        shape: (C, H, W) of the images.
+        classes: number of classes.
+
+    Raises:
+        UserError: if the architecture is unknown or does not allow an argument.
+    """
     state = _meta_model(architecture, shape, classes).state_dict()
     return sum(tensor.numel() * tensor.element_size() for tensor in state.values())
 
 
 def feature_width(architecture: dict[str, Any], shape: tuple[int, int, int], classes: int) -> int:
-    """D of the penultimate features [N,D]."""
+    """Returns D, the width of the penultimate features [N,D].
+
+    Args:
+        architecture: `{"name": NAME, **arguments}`.
+        shape: (C, H, W) of the images.
+        classes: number of classes.
+
+    Raises:
+        UserError: if the architecture is unknown or does not allow an argument.
+    """
     return _meta_model(architecture, shape, classes).classifier.in_features
 
 
 def _meta_model(architecture: dict[str, Any], shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """Builds the model on the meta device, in eval mode."""
     with torch.device("meta"):
         return build_model(architecture, shape, classes).eval()

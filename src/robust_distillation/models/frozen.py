@@ -1,4 +1,4 @@
-"""A model lent to an attack or to a teacher's pass: nothing of it changes, and all is put back whatever happens."""
+"""Temporary freezing of a model, for attacks and for forward passes of a teacher."""
 
 from __future__ import annotations
 
@@ -10,8 +10,18 @@ from torch import nn
 
 @contextmanager
 def frozen(model: nn.Module, mode: str = "eval") -> Iterator[nn.Module]:
-    """In here the model is in eval mode (or in `train` mode, as some released codes attack it) and no parameter asks
-    for a gradient; then every module's mode and every parameter's flag are what they were, also after an exception."""
+    """Context manager: sets the model's mode and makes no parameter require a gradient.
+
+    At the end, also after an exception, each module's mode and each parameter's `requires_grad` are restored. Batch
+    norm statistics are not: in train mode a forward pass updates them.
+
+    Args:
+        model: the model, changed in place.
+        mode: "eval", or "train" because some released codes attack the student in train mode.
+
+    Yields:
+        The model.
+    """
     modes = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:

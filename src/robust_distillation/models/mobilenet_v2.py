@@ -1,7 +1,9 @@
-"""MobileNetV2 (Sandler et al., CVPR 2018) as RSLAD and ARD use it on CIFAR, with the names, the layout and the default
-initialisation of kuangliu/pytorch-cifar: stem and second stage of stride 1, ReLU instead of ReLU6, a residual
-connection around every block of stride 1, by a 1x1 convolution where the channels differ. No normalisation: images in
-[0,1]."""
+"""MobileNetV2 (Sandler et al., CVPR 2018) in the variant for CIFAR that RSLAD and ARD use.
+
+Names, layers and initialisation (torch's default) are those of kuangliu/pytorch-cifar. The stem and the second stage
+have stride 1, and ReLU replaces ReLU6. Every block of stride 1 has a residual connection, which is a 1x1 convolution if
+the number of channels changes. Images are not normalised.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,25 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+# STAGES: expansion, channels, number of blocks and stride of the first block of each stage. The channels are those of a
+# network whose stem has STEM channels.
 STEM = 32
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 LAST = 1280
-# Of each stage: expansion, channels, blocks, stride of the first one. Channels are for a stem of STEM.
 
 
 class Block(nn.Module):
+    """Inverted residual block: 1x1 expansion, depthwise 3x3 convolution, 1x1 projection."""
+
     def __init__(self, inputs: int, outputs: int, expansion: int, stride: int):
+        """Creates the block.
+
+        Args:
+            inputs: channels of the input.
+            outputs: channels of the output.
+            expansion: factor from `inputs` to the channels of the depthwise convolution.
+            stride: stride of the depthwise convolution, 1 or 2.
+        """
         super().__init__()
         inner = expansion * inputs
         self.conv1 = nn.Conv2d(inputs, inner, 1, bias=False)
@@ -31,6 +44,7 @@ class Block(nn.Module):
             self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Computes [N, outputs, H / stride, W / stride] from [N, inputs, H, W]."""
         y = self.bn1(self.conv1(x)).relu()
         y = self.bn2(self.conv2(y)).relu()
         y = self.bn3(self.conv3(y))
@@ -38,9 +52,18 @@ class Block(nn.Module):
 
 
 class MobileNetV2(nn.Module):
+    """MobileNetV2 on images in [0,1]."""
+
     foldable = True
 
     def __init__(self, channels: int, classes: int, width: int):
+        """Creates the network with torch's default initialisation.
+
+        Args:
+            channels: number of image channels.
+            classes: number of classes.
+            width: channels of the stem, a multiple of 4.
+        """
         super().__init__()
         last = LAST * width // STEM
         self.conv1 = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
@@ -58,21 +81,29 @@ class MobileNetV2(nn.Module):
 
     @property
     def classifier(self) -> nn.Linear:
+        """The last linear layer, from features to logits."""
         return self.linear
 
     def features(self, x: Tensor) -> Tensor:
-        """Images [N,C,H,W] to features [N, 40 width]."""
+        """Computes features [N, 40 * width] of images [N,C,H,W]."""
         x = self.layers(self.bn1(self.conv1(x)).relu())
         x = self.bn2(self.conv2(x)).relu()
         return F.avg_pool2d(x, x.shape[2:]).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Computes logits [N,K] of images [N,C,H,W]."""
         return self.classifier(self.features(x))
 
 
 def build(
     shape: tuple[int, int, int], classes: int, *, width: Literal[4, 8, 12, 16, 20, 24, 28, 32, 48, 64] = 32
 ) -> MobileNetV2:
-    """width: channels of the stem, with which all others scale; 32 is the published one. It must be a multiple of 4,
-    or the second stage's channels would not be whole."""
+    """Builds a MobileNetV2.
+
+    Args:
+        shape: (C, H, W) of the images.
+        classes: number of classes K.
+        width: channels of the stem, 32 in the paper. All other layers scale with it. It is a multiple of 4, so that
+            every layer has a whole number of channels.
+    """
     return MobileNetV2(shape[0], classes, width)

@@ -1,4 +1,4 @@
-"""Input normalisation as a part of the model: every model takes images in [0,1], the box that attacks stay in."""
+"""Input normalisation inside the model, so that every model takes images in [0,1], the range attacks are clipped to."""
 
 from __future__ import annotations
 
@@ -9,13 +9,20 @@ from torch import Tensor, nn
 
 
 class Normalised(nn.Module):
-    """`model` on (x - mean) / std, for images x [N,C,H,W] in [0,1].
+    """Applies a model to (x - mean) / std, for images x [N,C,H,W] in [0,1].
 
-    mean, std: C numbers each, in units of x. They are buffers that no state dict holds: they belong to a checkpoint's
-    metadata, and its tensors to `model`.
+    mean and std are non-persistent buffers: they move with the module to another device, but are not in its state dict.
+    A checkpoint stores them in its metadata.
     """
 
     def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float]):
+        """Wraps a model.
+
+        Args:
+            model: network with `features` and `classifier` that expects normalised images.
+            mean: C numbers, one for each channel, in units of [0,1].
+            std: C numbers, one for each channel, in units of [0,1].
+        """
         super().__init__()
         self.model = model
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
@@ -23,14 +30,18 @@ class Normalised(nn.Module):
 
     @property
     def foldable(self) -> bool:
+        """Whether batch norm of the wrapped model may be folded into its convolutions (see `models`)."""
         return getattr(self.model, "foldable", False)
 
     @property
     def classifier(self) -> nn.Linear:
+        """The last linear layer of the wrapped model."""
         return self.model.classifier
 
     def features(self, x: Tensor) -> Tensor:
+        """Computes the wrapped model's features [N,D] of images [N,C,H,W] in [0,1]."""
         return self.model.features((x - self.mean) / self.std)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Computes logits [N,K] of images [N,C,H,W] in [0,1]."""
         return self.classifier(self.features(x))

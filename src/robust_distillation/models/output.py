@@ -1,4 +1,4 @@
-"""What a network answers."""
+"""Output of a network: logits and penultimate features from one forward pass."""
 
 from __future__ import annotations
 
@@ -9,13 +9,22 @@ if TYPE_CHECKING:
 
 
 class Output(NamedTuple):
-    """Logits [B,K], and the penultimate features [B,D] they are a linear function of."""
+    """Logits and features of a batch.
+
+    Attributes:
+        logits: [B,K], or None if they were not requested.
+        features: penultimate features [B,D], or None if they were not requested. The logits are a linear function of
+            them.
+    """
 
     logits: Tensor | None
     features: Tensor | None = None
 
 
 def output(model: nn.Module, x: Tensor) -> Output:
-    """Both from one forward pass."""
+    """Computes logits [B,K] and features [B,D] of images x [B,C,H,W] in one forward pass.
+
+    model: network with `features` and `classifier` (see `models`).
+    """
     features = model.features(x)
     return Output(model.classifier(features), features)

@@ -1,14 +1,15 @@
-"""PreActResNet-18 (He et al., ECCV 2016): the residual network with batch norm and ReLU before each convolution, for
-CIFAR, with the names of kuangliu/pytorch-cifar and torch's default initialisation.
+"""PreActResNet-18 (He et al., ECCV 2016): a residual network with batch norm and ReLU before each convolution.
 
-The published codes share those names and differ in two things. A state dict tells `final_bn`, never `shortcut`:
-    shortcut   final_bn  whose
+This is the variant for CIFAR, with the names of kuangliu/pytorch-cifar and torch's default initialisation. The
+published codes share those names and differ in two arguments. `final_bn` can be recognised from a state dict,
+`shortcut` cannot:
+    shortcut   final_bn  code
     activated  yes       Rice et al. 2020, AWP; in RobustBench PreActBlockV2 with bn_before_fc (Rice, Kireev, Addepalli)
     raw        yes       Wong et al. 2020, their own file
     raw        no        RobustBench's PreActBlock (Wong, Andriushchenko)
     activated  no        kuangliu/pytorch-cifar
-Rice's, Wong's and Kireev's networks expect normalised images, on CIFAR-10 with mean (0.4914, 0.4822, 0.4465) and std
-(0.2471, 0.2435, 0.2616). That is the work of `Normalised`, outside.
+The networks of Rice, Wong and Kireev expect normalised images, on CIFAR-10 with mean (0.4914, 0.4822, 0.4465) and std
+(0.2471, 0.2435, 0.2616). Wrap them in `models.normalised.Normalised` for that.
 """
 
 from __future__ import annotations
@@ -20,7 +21,18 @@ from torch import Tensor, nn
 
 
 class PreActBlock(nn.Module):
+    """Residual block of two 3x3 convolutions, each after batch norm and ReLU."""
+
     def __init__(self, inputs: int, outputs: int, stride: int, shortcut: str):
+        """Creates the block.
+
+        Args:
+            inputs: channels of the input.
+            outputs: channels of the output.
+            stride: stride of the first convolution, 1 or 2.
+            shortcut: input of the 1x1 convolution of the shortcut: "activated" for the block's input after batch norm
+                and ReLU, "raw" for the block's input. Without a change of shape the shortcut is the identity.
+        """
         super().__init__()
         self.bn1 = nn.BatchNorm2d(inputs)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
@@ -32,15 +44,27 @@ class PreActBlock(nn.Module):
         self.raw = shortcut == "raw"
 
     def forward(self, x: Tensor) -> Tensor:
+        """Computes [N, outputs, H / stride, W / stride] from [N, inputs, H, W]."""
         active = self.bn1(x).relu()
         y = self.conv2(self.bn2(self.conv1(active)).relu())
         return y + (x if self.shortcut is None else self.shortcut(x if self.raw else active))
 
 
 class PreActResNet18(nn.Module):
+    """PreActResNet-18; whether images must be normalised depends on the weights."""
+
     foldable = True
 
     def __init__(self, channels: int, classes: int, width: int, shortcut: str, final_bn: bool):
+        """Creates the network with torch's default initialisation.
+
+        Args:
+            channels: number of image channels.
+            classes: number of classes.
+            width: channels of the stem and the first stage.
+            shortcut: "activated" or "raw", see PreActBlock.
+            final_bn: whether batch norm and ReLU follow the last block.
+        """
         super().__init__()
         self.conv1 = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
         sizes = [width, width, 2 * width, 4 * width, 8 * width]
@@ -53,16 +77,18 @@ class PreActResNet18(nn.Module):
 
     @property
     def classifier(self) -> nn.Linear:
+        """The last linear layer, from features to logits."""
         return self.linear
 
     def features(self, x: Tensor) -> Tensor:
-        """Images [N,C,H,W] to features [N, 8 width]."""
+        """Computes features [N, 8 * width] of images [N,C,H,W]."""
         x = self.layer4(self.layer3(self.layer2(self.layer1(self.conv1(x)))))
         if self.bn is not None:
             x = self.bn(x).relu()
         return F.avg_pool2d(x, x.shape[2:]).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Computes logits [N,K] of images [N,C,H,W]."""
         return self.classifier(self.features(x))
 
 
@@ -74,7 +100,14 @@ def build(
     shortcut: Literal["activated", "raw"] = "activated",
     final_bn: Literal[True, False] = True,
 ) -> PreActResNet18:
-    """width: channels of the stem and the first stage; 64 is the published one.
-    shortcut: what a projection takes: the block's input after batch norm and ReLU, or as it is.
-    final_bn: whether batch norm and ReLU follow the last block."""
+    """Builds a PreActResNet-18.
+
+    Args:
+        shape: (C, H, W) of the images.
+        classes: number of classes K.
+        width: channels of the stem and the first stage, 64 in the paper.
+        shortcut: input of the shortcuts' 1x1 convolutions: "activated" for the block's input after batch norm and ReLU,
+            "raw" for the block's input.
+        final_bn: whether batch norm and ReLU follow the last block.
+    """
     return PreActResNet18(shape[0], classes, width, shortcut, final_bn)

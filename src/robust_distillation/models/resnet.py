@@ -1,6 +1,9 @@
-"""Residual networks (He et al., CVPR 2016) as RSLAD, ARD and most robust training use them on CIFAR: a 3x3 stem of
-stride 1 and no max-pooling, four stages, average pooling. Names, layout and torch's default initialisation are those of
-kuangliu/pytorch-cifar, so state dicts of that family load as they are. No normalisation: images in [0,1]."""
+"""Residual networks (He et al., CVPR 2016) in the variant for CIFAR that RSLAD, ARD and most robust training use.
+
+The stem is a 3x3 convolution of stride 1 without max-pooling. Four stages and average pooling follow. Names, layers and
+initialisation (torch's default) are those of kuangliu/pytorch-cifar, so state dicts of that family can be loaded
+unchanged. Images are not normalised.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,25 @@ from torch import Tensor, nn
 
 
 def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    """Returns the identity or, if the shape changes, a 1x1 convolution with batch norm."""
     if stride == 1 and inputs == outputs:
         return nn.Sequential()
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
 
 class BasicBlock(nn.Module):
+    """Residual block of two 3x3 convolutions."""
+
     expansion = 1
 
     def __init__(self, inputs: int, width: int, stride: int):
+        """Creates the block.
+
+        Args:
+            inputs: channels of the input.
+            width: channels of the 3x3 convolutions.
+            stride: stride of the block, 1 or 2.
+        """
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -28,15 +41,25 @@ class BasicBlock(nn.Module):
         self.shortcut = _shortcut(inputs, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Computes [N, expansion * width, H / stride, W / stride] from [N, inputs, H, W]."""
         y = self.bn1(self.conv1(x)).relu()
         y = self.bn2(self.conv2(y))
         return (y + self.shortcut(x)).relu()
 
 
 class Bottleneck(nn.Module):
+    """Residual block of a 1x1, a 3x3 and a 1x1 convolution; its output has four times `width` channels."""
+
     expansion = 4
 
     def __init__(self, inputs: int, width: int, stride: int):
+        """Creates the block.
+
+        Args:
+            inputs: channels of the input.
+            width: channels of the 3x3 convolutions.
+            stride: stride of the block, 1 or 2.
+        """
         super().__init__()
         outputs = self.expansion * width
         self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
@@ -48,19 +71,31 @@ class Bottleneck(nn.Module):
         self.shortcut = _shortcut(inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Computes [N, expansion * width, H / stride, W / stride] from [N, inputs, H, W]."""
         y = self.bn1(self.conv1(x)).relu()
         y = self.bn2(self.conv2(y)).relu()
         y = self.bn3(self.conv3(y))
         return (y + self.shortcut(x)).relu()
 
 
+# Depth to the type of block and the number of blocks in each stage.
 LAYOUTS = {18: (BasicBlock, (2, 2, 2, 2)), 34: (BasicBlock, (3, 4, 6, 3)), 50: (Bottleneck, (3, 4, 6, 3))}
 
 
 class ResNet(nn.Module):
+    """Residual network on images in [0,1]."""
+
     foldable = True
 
     def __init__(self, channels: int, classes: int, depth: int, width: int):
+        """Creates the network with torch's default initialisation.
+
+        Args:
+            channels: number of image channels.
+            classes: number of classes.
+            depth: 18, 34 or 50.
+            width: channels of the stem and the first stage.
+        """
         super().__init__()
         block, counts = LAYOUTS[depth]
         self.conv1 = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
@@ -77,18 +112,27 @@ class ResNet(nn.Module):
 
     @property
     def classifier(self) -> nn.Linear:
+        """The last linear layer, from features to logits."""
         return self.linear
 
     def features(self, x: Tensor) -> Tensor:
-        """Images [N,C,H,W] to features [N, 8 width], or [N, 32 width] for depth 50."""
+        """Computes features [N, 8 * width] of images [N,C,H,W]; [N, 32 * width] for depth 50."""
         x = self.bn1(self.conv1(x)).relu()
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return F.avg_pool2d(x, x.shape[2:]).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Computes logits [N,K] of images [N,C,H,W]."""
         return self.classifier(self.features(x))
 
 
 def build(shape: tuple[int, int, int], classes: int, *, depth: Literal[18, 34, 50] = 18, width: int = 64) -> ResNet:
-    """width: channels of the stem and the first stage; 64 is the published one."""
+    """Builds a ResNet.
+
+    Args:
+        shape: (C, H, W) of the images.
+        classes: number of classes K.
+        depth: number of layers with weights: 18, 34 or 50.
+        width: channels of the stem and the first stage, 64 in the paper. Each further stage has twice as many.
+    """
     return ResNet(shape[0], classes, depth, width)

@@ -1,8 +1,10 @@
-"""The models of RobustBench's zoo (Croce et al., NeurIPS 2021 datasets and benchmarks), built by its own package, the
-optional extra `robustbench`. They take images in [0,1]: where a model normalises, it does so inside.
+"""Models of RobustBench's zoo (Croce et al., NeurIPS 2021 datasets and benchmarks).
 
-Features are the input of the last linear layer, which for every single network of the zoo gives the logits. Ensembles,
-networks that end otherwise, and those that come through timm instead of as one file are refused.
+They are built by RobustBench's own package, which the optional extra `robustbench` installs. They take images in [0,1]:
+a model that normalises its input does so inside.
+
+The features are the input of the last linear layer, whose output are the logits. Refused are ensembles, networks that
+do not end in a linear layer, and models that are loaded through timm instead of from one file.
 """
 
 from __future__ import annotations
@@ -22,35 +24,50 @@ from robust_distillation.errors import UserError, unknown
 VERSION = "1.1.1"
 INSTALL = "pip install -c requirements.txt --editable '.[robustbench]'"
 DATASETS = {"cifar10": ((3, 32, 32), 10), "cifar100": ((3, 32, 32), 100)}
-THREATS = {"linf": "Linf", "l2": "L2", "corruptions": "corruptions"}  # our name to RobustBench's
+THREATS = {"linf": "Linf", "l2": "L2", "corruptions": "corruptions"}  # name here: RobustBench's name
 
 
 class Wrapped(nn.Module):
-    """`network`, with the parts that distillation asks for. Images [N,3,32,32] to logits [N,K]."""
+    """A model of the zoo with `features` and `classifier`, which distillation needs.
+
+    It maps images [N,3,32,32] in [0,1] to logits [N,K].
+    """
 
     def __init__(self, network: nn.Module):
+        """Wraps a network that RobustBench built."""
         super().__init__()
         self.network = network
 
     @property
     def classifier(self) -> nn.Linear:
+        """The last linear layer, from features to logits."""
         return [module for module in self.network.modules() if isinstance(module, nn.Linear)][-1]
 
     def features(self, x: Tensor) -> Tensor:
-        """Images [N,3,32,32] to the input [N,D] of the classifier."""
-        seen = []
-        hook = self.classifier.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        """Computes the input [N,D] of the classifier for images [N,3,32,32]."""
+        recorded = []
+        hook = self.classifier.register_forward_pre_hook(lambda _, inputs: recorded.append(inputs[0]))
         try:
             self.network(x)
         finally:
             hook.remove()
-        return seen[-1]
+        return recorded[-1]
 
     def forward(self, x: Tensor) -> Tensor:
+        """Computes logits [N,K] of images [N,3,32,32]."""
         return self.classifier(self.features(x))
 
     def check(self, x: Tensor, classes: int, model: str) -> None:
-        """Raises UserError where the logits for `x` are not the last linear layer's of the features."""
+        """Checks that the network ends in a linear layer, by comparing the logits of a few images. Sets eval mode.
+
+        Args:
+            x: images [N,3,32,32] in [0,1].
+            classes: expected number of logits.
+            model: the model's name in the zoo, for the message.
+
+        Raises:
+            UserError: if the network's logits differ from those of the last linear layer or have another shape.
+        """
         self.eval()
         with torch.no_grad():
             logits = self.network(x)
@@ -61,15 +78,15 @@ class Wrapped(nn.Module):
         if not same or logits.shape != (len(x), classes):
             raise UserError(
                 f"RobustBench's {model} does not end in a linear layer that gives the logits of {classes} classes, so "
-                "it has no features to distil from: take another model"
+                "it has no features to distil from: choose another model"
             )
 
 
 def package() -> ModuleType:
-    """RobustBench's package. Raises UserError with the line that installs it."""
+    """Imports RobustBench's package. Raises UserError with the command that installs it, if it cannot be imported."""
     try:
         if importlib.util.find_spec("autoattack") is None:
-            # It asks for PyPI's pyautoattack, but imports it under the name that the repository's package has.
+            # RobustBench requires PyPI's pyautoattack, but imports it by the name of AutoAttack's repository.
             sys.modules["autoattack"] = importlib.import_module("pyautoattack")
         importlib.import_module("robustbench.utils")
         return importlib.import_module("robustbench")
@@ -80,8 +97,20 @@ def package() -> ModuleType:
 
 
 def entry(model: str, dataset: str, threat: str) -> dict[str, Any]:
-    """The zoo's entry: `model`, which builds the network, and `gdrive_id`. Raises UserError for an unknown name, an
-    ensemble, and a model that is not one file."""
+    """Returns RobustBench's entry for a model.
+
+    Args:
+        model: name in RobustBench's zoo.
+        dataset: "cifar10" or "cifar100".
+        threat: "linf", "l2" or "corruptions".
+
+    Returns:
+        A dict with `model`, a function that builds the network, and `gdrive_id`, the file on Google Drive.
+
+    Raises:
+        UserError: if a name is unknown, if the model is an ensemble or not loaded from one file, or if RobustBench is
+            not installed.
+    """
     if dataset not in DATASETS:
         raise UserError(unknown("data set of RobustBench", dataset, DATASETS))
     if threat not in THREATS:
@@ -94,18 +123,31 @@ def entry(model: str, dataset: str, threat: str) -> dict[str, Any]:
     models = zoo.model_dicts[enums.BenchmarkDataset(dataset)].get(enums.ThreatModel(THREATS[threat]), {})
     if model not in models:
         raise UserError(unknown(f"model of RobustBench for {dataset}, {threat}:", model, models))
-    found = models[model]
-    if not isinstance(found["gdrive_id"], str):
-        what = "an ensemble" if isinstance(found["gdrive_id"], list) else "loaded through timm, not from one file"
-        raise UserError(f"RobustBench's {model} is {what}, which is not supported: take another model")
-    return found
+    selected = models[model]
+    if not isinstance(selected["gdrive_id"], str):
+        reason = "an ensemble" if isinstance(selected["gdrive_id"], list) else "loaded through timm, not from one file"
+        raise UserError(f"RobustBench's {model} is {reason}, which is not supported: choose another model")
+    return selected
 
 
 def load(model: str, dataset: str, threat: str, folder: Path) -> nn.Module:
-    """The trained network, from its file below `folder`, by the package's own rules. No file runs code."""
+    """Loads a trained network of the zoo with RobustBench's own code. The file cannot run code.
+
+    Args:
+        model: name in RobustBench's zoo.
+        dataset: "cifar10" or "cifar100".
+        threat: "linf", "l2" or "corruptions".
+        folder: folder that RobustBench stores models in. It downloads a missing file.
+
+    Returns:
+        RobustBench's network in eval mode.
+
+    Raises:
+        UserError: if RobustBench is not installed, or if the file does not fit the network.
+    """
     utils = package().utils
     name = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
-    unsafe = os.environ.pop(name, None)  # the package leaves weights_only at its default
+    unsafe = os.environ.pop(name, None)  # RobustBench does not set weights_only
     try:
         return utils.load_model(model, model_dir=folder, dataset=dataset, threat_model=THREATS[threat]).eval()
     except (RuntimeError, KeyError, TypeError, AttributeError) as error:
@@ -123,7 +165,18 @@ def build(
     model: str = "",
     threat: Literal["linf", "l2", "corruptions"] = "linf",
 ) -> Wrapped:
-    """model: a name in the zoo for `threat` and the CIFAR data set with so many classes."""
+    """Builds a network of RobustBench's zoo with freshly drawn weights.
+
+    Args:
+        shape: (3, 32, 32).
+        classes: 10 for CIFAR-10 or 100 for CIFAR-100.
+        model: name in RobustBench's zoo for this dataset and threat. Required in spite of its default.
+        threat: threat model that the network was trained for.
+
+    Raises:
+        UserError: if shape and classes are not those of CIFAR-10 or CIFAR-100, if there is no such model, or if
+            RobustBench is not installed.
+    """
     datasets = {size: name for name, size in DATASETS.items()}
     if (tuple(shape), classes) not in datasets:
         raise UserError(

@@ -1,9 +1,8 @@
-"""Wide residual networks (Zagoruyko and Komodakis, BMVC 2016) as adversarial training uses them on CIFAR:
-WRN-depth-width with pre-activation blocks, depth = 6n + 4.
+"""Wide residual networks (Zagoruyko and Komodakis, BMVC 2016) in the variant that adversarial training uses on CIFAR.
 
-Names and initialisation are those of TRADES (yaodongyu/TRADES), which RSLAD, ARD and most of RobustBench share.
-TRADES' own checkpoint also holds `sub_block1`, a second first stage that no forward pass uses: drop it to load the
-rest. No normalisation: images in [0,1].
+A WRN-depth-width has pre-activation blocks, and depth = 6n + 4. Names and initialisation are those of TRADES
+(yaodongyu/TRADES), which RSLAD, ARD and most of RobustBench share. The checkpoint of TRADES also contains `sub_block1`,
+a copy of the first stage that no forward pass uses: drop its keys to load the rest. Images are not normalised.
 """
 
 from __future__ import annotations
@@ -15,7 +14,16 @@ from torch import Tensor, nn
 
 
 class Block(nn.Module):
+    """Pre-activation residual block of two 3x3 convolutions."""
+
     def __init__(self, inputs: int, outputs: int, stride: int):
+        """Creates the block.
+
+        Args:
+            inputs: channels of the input.
+            outputs: channels of the output.
+            stride: stride of the first convolution, 1 or 2.
+        """
         super().__init__()
         self.bn1 = nn.BatchNorm2d(inputs)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
@@ -24,26 +32,48 @@ class Block(nn.Module):
         self.convShortcut = None if inputs == outputs else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Computes [N, outputs, H / stride, W / stride] from [N, inputs, H, W]."""
         active = self.bn1(x).relu()
         y = self.conv2(self.bn2(self.conv1(active)).relu())
         return y + (x if self.convShortcut is None else self.convShortcut(active))
 
 
 class Stage(nn.Module):
+    """Sequence of blocks of the same width."""
+
     def __init__(self, count: int, inputs: int, outputs: int, stride: int):
+        """Creates the stage.
+
+        Args:
+            count: number of blocks.
+            inputs: channels of the input.
+            outputs: channels of the output.
+            stride: stride of the first block, 1 or 2.
+        """
         super().__init__()
         self.layer = nn.Sequential(
             Block(inputs, outputs, stride), *(Block(outputs, outputs, 1) for _ in range(count - 1))
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Computes [N, outputs, H / stride, W / stride] from [N, inputs, H, W]."""
         return self.layer(x)
 
 
 class WideResNet(nn.Module):
+    """Wide residual network on images in [0,1]."""
+
     foldable = True
 
     def __init__(self, channels: int, classes: int, depth: int, width: int):
+        """Creates the network with TRADES' initialisation.
+
+        Args:
+            channels: number of image channels.
+            classes: number of classes.
+            depth: number of layers with weights, 6n + 4.
+            width: the widening factor k.
+        """
         super().__init__()
         count = (depth - 4) // 6
         sizes = [16, 16 * width, 32 * width, 64 * width]
@@ -54,21 +84,23 @@ class WideResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(sizes[3])
         self.fc = nn.Linear(sizes[3], classes)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):  # a normal distribution of variance 2 / (kernel area x output channels)
+            if isinstance(module, nn.Conv2d):  # normal distribution with variance 2 / (kernel area x output channels)
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         nn.init.zeros_(self.fc.bias)
 
     @property
     def classifier(self) -> nn.Linear:
+        """The last linear layer, from features to logits."""
         return self.fc
 
     def features(self, x: Tensor) -> Tensor:
-        """Images [N,C,H,W] to features [N, 64 width]."""
+        """Computes features [N, 64 * width] of images [N,C,H,W]."""
         x = self.block3(self.block2(self.block1(self.conv1(x))))
         x = self.bn1(x).relu()
         return F.avg_pool2d(x, x.shape[2:]).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Computes logits [N,K] of images [N,C,H,W]."""
         return self.classifier(self.features(x))
 
 
@@ -79,5 +111,12 @@ def build(
     depth: Literal[10, 16, 22, 28, 34, 40, 46, 52, 58, 64, 70] = 34,
     width: int = 10,
 ) -> WideResNet:
-    """width: the widening factor k of WRN-depth-k; the first stage has 16k channels."""
+    """Builds a WRN-depth-width.
+
+    Args:
+        shape: (C, H, W) of the images.
+        classes: number of classes K.
+        depth: number of layers with weights, 6n + 4.
+        width: the widening factor k of WRN-depth-k. The first stage has 16k channels.
+    """
     return WideResNet(shape[0], classes, depth, width)
