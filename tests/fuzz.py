@@ -29,8 +29,9 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import torch
+from bad_input import VALID
 from safetensors.torch import save
-from test_bad_input import VALID, VALUES, mutated, places, scribbled
+from test_bad_input import VALUES, mutated, places, scribbled
 
 from robust_distillation.cache.store import CachedValues, cache_key, description_of
 from robust_distillation.config import load
