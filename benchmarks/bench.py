@@ -21,8 +21,8 @@ from steps import BATCH, CLASSES, SCHEME, SHAPE, STUDENTS
 from tabulate import tabulate
 
 from robust_distillation.models.checkpoint import build_model
-from robust_distillation.provenance.record import processor
-from robust_distillation.reporting.cost import ATTACKS, FORWARDS
+from robust_distillation.pipeline.record import processor
+from robust_distillation.planning.cost import ATTACKS, FORWARDS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs/performance.md"
 SECTION, END = "\n### ", "<!-- /measured -->"  # one for each processor, then the end of them all

@@ -19,7 +19,7 @@ import numpy as np
 from scipy import stats
 from tabulate import tabulate
 
-from robust_distillation.evaluation.intervals import ALPHA, MeanSquares, half_width, mean_squares
+from robust_distillation.statistics.intervals import ALPHA, MeanSquares, half_width, mean_squares
 
 DIFFICULTY, OWN = 1.5, 0.7
 REGIMES = {"images": 0.02, "between": 0.15, "seeds": 0.5}  # which dominate: sd of the seeds' effect

@@ -41,7 +41,7 @@ MODES = {  # and whether compiled
 
 
 def chosen_by_us(ours: bool) -> None:
-    """What `compute.device_of` sets, or torch's defaults."""
+    """What `device.select_device` sets, or torch's defaults."""
     torch.backends.cudnn.allow_tf32 = not ours
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.use_deterministic_algorithms(ours)

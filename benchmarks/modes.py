@@ -21,12 +21,12 @@ import torch
 from scipy import stats
 from tabulate import tabulate
 
-from robust_distillation.cache.teaching import teaching, weights_of
 from robust_distillation.config import Experiment, Run, load
-from robust_distillation.data.prepared import scheme_of, split_of
 from robust_distillation.evaluation.attack import attack_run
 from robust_distillation.evaluation.blocks import blocks
 from robust_distillation.layout import Layout
+from robust_distillation.pipeline.experiment_data import scheme_of, split_of
+from robust_distillation.pipeline.teacher_source import teaching, weights_of
 from robust_distillation.training.run import train_to_files, trainer_of
 
 MODES = {"exact": False, "fp32": True, "bf16-inner": True, "bf16": True}  # compiled where it may be

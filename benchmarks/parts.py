@@ -26,7 +26,7 @@ from robust_distillation.cache.fill import BATCH as FILLED_AT_ONCE
 from robust_distillation.cache.fill import fill_cache
 from robust_distillation.models.checkpoint import build_model
 from robust_distillation.models.frozen import frozen
-from robust_distillation.precision import SEARCH, prepared
+from robust_distillation.models.precision import SEARCH, prepared
 
 CPU = torch.device("cpu")
 REPOSITORY = Path(__file__).resolve().parent.parent

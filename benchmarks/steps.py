@@ -15,14 +15,14 @@ from reference_step import ReferenceStep
 from torch.profiler import ProfilerActivity, profile
 
 from robust_distillation.cache.store import CachedTeacher, CachedValues, Writer
-from robust_distillation.config import ThreatModel, Training
 from robust_distillation.data import info
 from robust_distillation.data.dataset import Dataset
 from robust_distillation.data.views import ViewScheme
-from robust_distillation.memory import sent
+from robust_distillation.device import to_device
 from robust_distillation.methods.rslad import RSLAD
 from robust_distillation.models.checkpoint import build_model
-from robust_distillation.precision import TRAIN, prepared
+from robust_distillation.models.precision import TRAIN, prepared
+from robust_distillation.settings import ThreatModel, Training
 from robust_distillation.training.loop import Trainer
 
 SHAPE, CLASSES, BATCH, IMAGES = (3, 32, 32), 10, 32, 256
@@ -67,7 +67,7 @@ class OurStep:
     def __call__(self, index: torch.Tensor) -> None:
         self.trainer.model.train()
         views = torch.randint(len(SCHEME), (len(index),))
-        there, chosen = (sent(numbers, self.data.images.device) for numbers in (index, views))
+        there, chosen = (to_device(numbers, self.data.images.device) for numbers in (index, views))
         x = self.data.views(SCHEME, there, chosen)
         self.trainer.step(x, self.data.labels[there], index, views, 1, self.steps)
         self.steps += 1

@@ -14,8 +14,8 @@ from datetime import datetime
 
 from robust_distillation.config import load
 from robust_distillation.layout import Layout
-from robust_distillation.reporting.jobs import finished, jobs_of
-from robust_distillation.reporting.speed import Speed, Unknown
+from robust_distillation.planning.jobs import finished, jobs_of
+from robust_distillation.planning.speed import Speed, Unknown
 
 COMPUTES = ("train-teacher", "train-student", "tune", "fill-cache", "attack", "structure", "robustness", "transfer")
 

@@ -40,7 +40,7 @@ from robust_distillation.errors import UserError
 from robust_distillation.evaluation.outcomes import read_outcomes, write_outcomes
 from robust_distillation.files import canonical, sha256, write_json
 from robust_distillation.models.checkpoint import KEY, build_model, load_model, read_checkpoint, save_checkpoint
-from robust_distillation.reporting.plan import describe
+from robust_distillation.planning.plan import describe
 from robust_distillation.resume import Work
 
 SECONDS = 10

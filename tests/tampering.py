@@ -13,18 +13,18 @@ from typing import Any
 
 import pandas as pd
 
+from robust_distillation.audit import verify_files
 from robust_distillation.config import Experiment
 from robust_distillation.evaluation.outcomes import write_outcomes
 from robust_distillation.files import read_json, sha256, write_json
 from robust_distillation.layout import Layout
 from robust_distillation.models.checkpoint import read_checkpoint, save_checkpoint
-from robust_distillation.provenance import contents
-from robust_distillation.provenance.index import index
-from robust_distillation.provenance.links import Link, links, models
+from robust_distillation.pipeline.index import index
+from robust_distillation.pipeline.links import Link, links, models
 
 MAKERS = {
-    "tabulate": contents._main, "compare": contents._comparisons, "report-structure": contents._structure,
-    "report-transfer": contents._transfer, "report-tuning": contents._tuning,
+    "tabulate": verify_files._main, "compare": verify_files._comparisons, "report-structure": verify_files._structure,
+    "report-transfer": verify_files._transfer, "report-tuning": verify_files._tuning,
 }  # fmt: skip
 
 
@@ -105,12 +105,14 @@ def table_cells(experiment: Experiment) -> Iterator[Tampering]:
     for link in chain:
         for file in [file for file in link.outputs if file.suffix == ".csv"]:
             table = pd.read_csv(file, dtype=str, keep_default_na=False)
-            numbers = [column for column in table.columns if column not in contents.KEYS and _numeric(table[column])]
+            numbers = [
+                column for column in table.columns if column not in verify_files.KEYS and _numeric(table[column])
+            ]
             for row in range(0, len(table), max(1, len(table) // 4)):
                 column = numbers[row % len(numbers)]
                 if table.loc[row, column] == "":
                     continue
-                cell = "/".join(table.loc[row, [key for key in contents.KEYS if key in table.columns]])
+                cell = "/".join(table.loc[row, [key for key in verify_files.KEYS if key in table.columns]])
                 yield Tampering(
                     "cell", f"{file}: {cell}, {column}",
                     lambda f=file, t=table, r=row, c=column, k=link: _cell(f, t, r, c, [k], layout, chain),

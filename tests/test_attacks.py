@@ -12,12 +12,12 @@ from torch import nn
 from robust_distillation import attacks
 from robust_distillation.attacks.apgd import held_against_apgd
 from robust_distillation.attacks.core import l2_norm, maximise, project, starting_noise
-from robust_distillation.config import ThreatModel
 from robust_distillation.errors import UserError
 from robust_distillation.losses import cross_entropy
 from robust_distillation.models.checkpoint import build_model
 from robust_distillation.models.frozen import frozen
 from robust_distillation.randomness import generator
+from robust_distillation.settings import ThreatModel
 
 LINF, L2 = ThreatModel(norm="linf", eps=0.1), ThreatModel(norm="l2", eps=0.25)
 BOTH = pytest.mark.parametrize("threat", [LINF, L2], ids=["linf", "l2"])

@@ -13,9 +13,9 @@ from tampering import Tampering, everything, undone
 from versioned import checkout, cloned, commit, run
 
 from robust_distillation import config
+from robust_distillation.audit.audit import audit, described
 from robust_distillation.cli import main
-from robust_distillation.provenance.audit import audit, described
-from robust_distillation.provenance.cells import cell_named, cells
+from robust_distillation.reporting.cells import cell_named, cells
 
 PER_KIND = 4  # tamperings of each kind in `make test`
 

@@ -30,7 +30,7 @@ from robust_distillation.cli import main
 from robust_distillation.config import load
 from robust_distillation.data import fashion_mnist
 from robust_distillation.errors import UserError
-from robust_distillation.reporting.plan import describe
+from robust_distillation.planning.plan import describe
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FILE, OVERLAY = "broken.yaml", "overlay.yaml"

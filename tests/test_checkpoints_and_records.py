@@ -12,8 +12,8 @@ from robust_distillation import attacks, config, data, load_model, methods, mode
 from robust_distillation.errors import UserError
 from robust_distillation.files import read_json, replacing, sha256
 from robust_distillation.models.checkpoint import build_model, read_checkpoint, save_checkpoint
-from robust_distillation.provenance import steps
-from robust_distillation.provenance.fingerprint import _imports, _meaning, _source, _tree, closure, fingerprint
+from robust_distillation.pipeline import steps
+from robust_distillation.pipeline.fingerprint import _imports, _meaning, _source, _tree, closure, fingerprint
 
 
 def small(name: str) -> dict:
@@ -138,8 +138,9 @@ def test_every_module_is_in_the_fingerprint_of_some_step():
     experiment = config.load(REPOSITORY / "params.yaml")
     reached = set()
     for module in (
-        "training.run", "training.tuning", "data.prepared", "compute", "cache.fill", "cache.teaching",
-        "teachers.imported", "evaluation.attack", "evaluation.blocks", "evaluation.structure", "evaluation.robustness",
+        "training.run", "training.tuning", "pipeline.experiment_data", "device", "cache.fill",
+        "pipeline.teacher_source", "pipeline.import_teacher", "evaluation.attack", "evaluation.blocks",
+        "evaluation.structure", "evaluation.robustness",
         "evaluation.transfer", "reporting.tables", "reporting.figures", "reporting.curves", "reporting.structure",
         "reporting.transfer", "reporting.tuning", "reporting.claims", "reporting.report.page", "tracking.runs",
     ):  # fmt: skip
@@ -150,12 +151,12 @@ def test_every_module_is_in_the_fingerprint_of_some_step():
     names = (".".join(path.relative_to(source).with_suffix("").parts) for path in source.rglob("*.py"))
     apart = (
         "robust_distillation.cli", "robust_distillation.config", "robust_distillation.export",
-        "robust_distillation.provenance",
+        "robust_distillation.audit", "robust_distillation.pipeline", "robust_distillation.settings",
         "snakemake_logger_plugin",
     )  # fmt: skip
     missed = {name.removesuffix(".__init__") for name in names if not name.startswith(apart)} - reached
     assert missed == {
-        "robust_distillation", "robust_distillation.reporting.cluster", "robust_distillation.reporting.plan",
-        "robust_distillation.reporting.reproduce", "robust_distillation.reporting.speed",
+        "robust_distillation", "robust_distillation.planning.cluster", "robust_distillation.planning.plan",
+        "robust_distillation.planning.speed",
     }  # fmt: skip
     assert len({steps.student_code(experiment, run) for run in experiment.runs}) == 8

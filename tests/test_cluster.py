@@ -14,8 +14,8 @@ from ruamel.yaml import YAML
 
 from robust_distillation.cli import main
 from robust_distillation.config import load
-from robust_distillation.reporting import cluster
-from robust_distillation.reporting.jobs import by_step, jobs_of
+from robust_distillation.planning import cluster
+from robust_distillation.planning.jobs import by_step, jobs_of
 
 SOURCES = [path.read_text() for path in (REPOSITORY / "workflow/rules").glob("*.smk")]
 RULES = {name for source in SOURCES for name in re.findall(r"^\s*rule (\w+):", source, re.MULTILINE)}

@@ -45,7 +45,7 @@ def test_help_is_instant_and_imports_nothing_heavy():
 
 
 def test_reading_an_experiment_imports_nothing_heavy():
-    code = "import sys\nfrom robust_distillation import config\nfrom robust_distillation.provenance import steps\n"
+    code = "import sys\nfrom robust_distillation import config\nfrom robust_distillation.pipeline import steps\n"
     code += "e = config.load('params.yaml'); [steps.student_code(e, run) for run in e.runs]\nprint(*sys.modules)"
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=REPOSITORY, env=environment(REPOSITORY), capture_output=True, text=True

@@ -30,7 +30,7 @@ from scipy.io import savemat
 from torchvision.transforms import v2
 
 from robust_distillation import data, load_dataset
-from robust_distillation.data import DataOptions, fashion_mnist, prepared, published
+from robust_distillation.data import DataOptions, fashion_mnist, published
 from robust_distillation.data.dataset import load
 from robust_distillation.data.decoding import decode
 from robust_distillation.data.published import Published, Source
@@ -39,6 +39,7 @@ from robust_distillation.data.splits import part
 from robust_distillation.data.views import ViewScheme
 from robust_distillation.errors import UserError
 from robust_distillation.layout import Layout
+from robust_distillation.pipeline import experiment_data
 
 WRITERS = {
     "cifar10": generated.cifar10_files,
@@ -826,7 +827,7 @@ def test_real_photographs(tmp_path):
 
 @pytest.fixture
 def experiment(options):
-    """What prepared.py asks of an experiment, with data.json written."""
+    """What experiment_data.py asks of an experiment, with data.json written."""
 
     def made(selects_on_test: bool, **limit: int) -> SimpleNamespace:
         limits = SimpleNamespace(**{split: limit.get(split) for split in SPLITS})
@@ -840,7 +841,7 @@ def experiment(options):
 
     path = Layout("small").data
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(prepared.description("cifar10", options)))
+    path.write_text(json.dumps(experiment_data.description("cifar10", options)))
     return made
 
 
@@ -850,26 +851,28 @@ def test_data_json_holds_size_and_hash_of_every_split(experiment, options):
     assert {split: entry["images"] for split, entry in written["splits"].items()} == data.info("cifar10", options).sizes
     for split in SPLITS:
         assert written["splits"][split]["sha256"] == load("cifar10", split, options).digest()
-    assert prepared.scheme_of(experiment(False)) == ViewScheme(4, True)
+    assert experiment_data.scheme_of(experiment(False)) == ViewScheme(4, True)
 
 
 def test_selection_on_the_test_set_trains_on_all_training_images(experiment, options):
     controlled, official = experiment(False, train=50), experiment(True, train=195, validation=30)
     parts = {split: load("cifar10", split, options) for split in SPLITS}
-    assert torch.equal(prepared.split_of(controlled, "train").images, parts["train"].images[:50])
-    assert prepared.split_of(controlled, "validation").digest() == parts["validation"].digest()
-    train = prepared.split_of(official, "train")
+    assert torch.equal(experiment_data.split_of(controlled, "train").images, parts["train"].images[:50])
+    assert experiment_data.split_of(controlled, "validation").digest() == parts["validation"].digest()
+    train = experiment_data.split_of(official, "train")
     assert len(train) == 195  # beyond the 180 of the train split: the limit counts all of them
     whole = as_torchvision_reads("cifar10", options.folder, train=True)[0]
     assert torch.equal(train.images, torch.as_tensor(whole[:195].copy()))
-    assert torch.equal(prepared.split_of(official, "validation").images, parts["test"].images[:30])
-    assert prepared.split_of(official, "test").digest() == parts["test"].digest()
+    assert torch.equal(experiment_data.split_of(official, "validation").images, parts["test"].images[:30])
+    assert experiment_data.split_of(official, "test").digest() == parts["test"].digest()
 
 
 def test_images_that_changed_since_prepare_data_are_refused(experiment, tmp_path, monkeypatch):
     written = json.loads(Layout("small").data.read_text())
     written["splits"]["validation"]["sha256"] = "0" * 64
     Layout("small").data.write_text(json.dumps(written))
-    prepared.split_of(experiment(False), "train")
+    experiment_data.split_of(experiment(False), "train")
     for made, split in ((experiment(False), "validation"), (experiment(True), "train")):
-        assert "the validation images changed" in said(lambda made=made, split=split: prepared.split_of(made, split))
+        assert "the validation images changed" in said(
+            lambda made=made, split=split: experiment_data.split_of(made, split)
+        )

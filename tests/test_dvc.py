@@ -17,8 +17,8 @@ from versioned import attempt, checkout, cloned, commit, plan, run
 from robust_distillation import config
 from robust_distillation.files import read_json
 from robust_distillation.layout import Layout
-from robust_distillation.provenance import metadata
-from robust_distillation.provenance.versioning import stage
+from robust_distillation.pipeline import metadata
+from robust_distillation.pipeline.versioning import stage
 
 NOT_VERSIONED = ("cache", "logs")
 

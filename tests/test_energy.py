@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from robust_distillation.files import read_json
-from robust_distillation.provenance.energy import Meter
-from robust_distillation.provenance.record import Recorder
+from robust_distillation.pipeline.energy import Meter
+from robust_distillation.pipeline.record import Recorder
 
 NAMES = {"0": "package-0", "0:0": "core", "1": "package-1", "2": "psys"}
 

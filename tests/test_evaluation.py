@@ -15,16 +15,17 @@ from scipy import stats
 
 from robust_distillation import load_dataset, load_model
 from robust_distillation.cli import main
-from robust_distillation.config import ITSELF, ThreatModel
+from robust_distillation.config import ITSELF
 from robust_distillation.data.dataset import load
 from robust_distillation.errors import UserError
 from robust_distillation.evaluation.attack import attack_run
 from robust_distillation.evaluation.blocks import blocks, shard
 from robust_distillation.evaluation.outcomes import merge, read_outcomes, write_outcomes
-from robust_distillation.evaluation.statistics import accuracies, summary
 from robust_distillation.files import sha256
 from robust_distillation.models.checkpoint import build_model, save_checkpoint
 from robust_distillation.reporting import tables
+from robust_distillation.settings import ThreatModel
+from robust_distillation.statistics.accuracies import accuracies, summary
 
 
 def test_blocks_cover_the_images_once_and_seeds_differ():

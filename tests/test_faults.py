@@ -22,11 +22,11 @@ from torch import nn
 
 from robust_distillation.cache.store import CachedValues
 from robust_distillation.cli import main
+from robust_distillation.device import split_on_oom
 from robust_distillation.errors import UserError, lack
 from robust_distillation.evaluation.attack import predict
 from robust_distillation.evaluation.outcomes import read_outcomes
 from robust_distillation.files import half_written, read_json, sha256
-from robust_distillation.memory import in_halves
 from robust_distillation.models.checkpoint import read_checkpoint
 
 STUDENT = f"students/{RUN}"
@@ -276,12 +276,12 @@ def test_halves_are_only_for_memory():
             raise torch.OutOfMemoryError("CUDA out of memory")
         return x * 2
 
-    assert torch.equal(in_halves(once, torch.arange(10)), torch.arange(10) * 2)
+    assert torch.equal(split_on_oom(once, torch.arange(10)), torch.arange(10) * 2)
     assert calls == [10, 5, 3, 2, 5, 3, 2]
     with pytest.raises(RuntimeError, match="size"):
-        in_halves(lambda x: torch.zeros(2) @ torch.zeros(3), torch.arange(10))
+        split_on_oom(lambda x: torch.zeros(2) @ torch.zeros(3), torch.arange(10))
     with pytest.raises(torch.OutOfMemoryError):
-        in_halves(lambda x: once(torch.arange(10)), torch.arange(2))
+        split_on_oom(lambda x: once(torch.arange(10)), torch.arange(2))
 
 
 def test_training_that_needs_more_memory_than_there_is_says_what_to_do(tree):

@@ -5,20 +5,19 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import REPOSITORY, environment
 
-from robust_distillation.compute import device_of
-from robust_distillation.config import Compute
+from robust_distillation.device import select_device
 from robust_distillation.errors import UserError
+from robust_distillation.settings import Compute
 
 JOB = """
 import sys, time
 from pathlib import Path
-from robust_distillation import gpus
+from robust_distillation.device import gpus
 gpus.WAIT = 0.05
 print(gpus.take(sys.argv[2].split(","), int(sys.argv[3]), Path(sys.argv[1])), flush=True)
 time.sleep(60)
@@ -38,10 +37,9 @@ def test_a_gpu_that_is_named_is_the_current_one(monkeypatch):
     monkeypatch.setattr(torch.cuda, "set_device", made.append)
     monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda _: None)
     for name in ("cpu", "cuda", "cuda:1"):
-        experiment = SimpleNamespace(compute=Compute(device=name))
-        assert str(device_of(experiment)) == name
+        assert str(select_device(Compute(device=name))) == name
     with pytest.raises(UserError, match="cuda:2 is asked for, but torch sees 2 GPUs here"):
-        device_of(SimpleNamespace(compute=Compute(device="cuda:2")))
+        select_device(Compute(device="cuda:2"))
     assert made == ["cuda:1"]
 
 

@@ -25,10 +25,10 @@ from safetensors.torch import save_file
 from robust_distillation.errors import UserError
 from robust_distillation.models import names
 from robust_distillation.models.checkpoint import build_model, load_model, save_checkpoint
-from robust_distillation.teachers import sources
-from robust_distillation.teachers.importing import import_robustbench, import_state, locate
-from robust_distillation.teachers.sources import NORMALISATIONS, SOURCES, Source
-from robust_distillation.teachers.weights import layout
+from robust_distillation.models.weights import layout
+from robust_distillation.pipeline.importing import import_robustbench, import_state, locate
+from robust_distillation.reference import checkpoints
+from robust_distillation.reference.checkpoints import NORMALISATIONS, SOURCES, Source
 
 SHAPE = (3, 32, 32)
 CLASSES = {"cifar10": 10, "cifar100": 100}
@@ -79,7 +79,7 @@ def same(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> b
 
 
 def test_sources_cost_no_import_of_torch():
-    code = "import sys; from robust_distillation.teachers import importing, sources; assert 'torch' not in sys.modules"
+    code = "import sys; from robust_distillation.pipeline import importing; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -589,13 +589,13 @@ def test_the_extra_is_pinned_as_the_message_and_the_module_say():
     from robust_distillation.models import robustbench
 
     extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert f"robustbench=={robustbench.VERSION}" in extras[sources.ROBUSTBENCH]
+    assert f"robustbench=={robustbench.VERSION}" in extras[checkpoints.ROBUSTBENCH]
 
 
 @pytest.mark.skipif(not INSTALLED, reason="the extra robustbench is not installed")
 def test_a_model_of_the_zoo_is_imported_through_its_package(tmp_path):
     from robust_distillation.models import robustbench
-    from robust_distillation.teachers.importing import robustbench_file
+    from robust_distillation.pipeline.importing import robustbench_file
 
     name = "Rice2020Overfitting"
     torch.manual_seed(0)

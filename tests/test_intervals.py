@@ -13,9 +13,9 @@ import pytest
 from conftest import REPOSITORY
 from scipy import stats
 
-from robust_distillation.evaluation import verdicts
-from robust_distillation.evaluation.comparing import Outcomes, comparisons
-from robust_distillation.evaluation.intervals import half_width, mean_squares, p_value, planned
+from robust_distillation.statistics import verdicts
+from robust_distillation.statistics.comparing import Outcomes, comparisons
+from robust_distillation.statistics.intervals import half_width, mean_squares, p_value, planned
 
 LEVELS = (0.05, 0.05 / 28)
 
@@ -199,7 +199,7 @@ def test_numbers_of_seeds_have_a_paired_t_interval():
 def test_no_torch_is_imported():
     code = (
         "import sys; from robust_distillation.reporting import claims, comparisons; "
-        "from robust_distillation.evaluation import comparing, intervals, verdicts; print('torch' in sys.modules)"
+        "from robust_distillation.statistics import comparing, intervals, verdicts; print('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 

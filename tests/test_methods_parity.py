@@ -21,10 +21,10 @@ from scipy.stats import chisquare
 from torch import nn
 
 from robust_distillation import methods
+from robust_distillation.cache.live import LiveTeacher
 from robust_distillation.losses import kl_divergence, margin
 from robust_distillation.methods import Batch, Sizes
 from robust_distillation.models.output import Output
-from robust_distillation.teachers.live import LiveTeacher
 from robust_distillation.training.reduction import reduce
 
 # --- the formulas: logits [B,K] and labels [B] in, values [B] out ---

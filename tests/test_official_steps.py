@@ -21,10 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from robust_distillation.cache.live import LiveTeacher
 from robust_distillation.config import load
 from robust_distillation.models.checkpoint import build_model
 from robust_distillation.randomness import generator
-from robust_distillation.teachers.live import LiveTeacher
 from robust_distillation.training import loop
 
 SEED = 3

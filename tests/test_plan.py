@@ -14,16 +14,17 @@ from ruamel.yaml import YAML
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from robust_distillation.cache.live import LiveTeacher
 from robust_distillation.cli import main
-from robust_distillation.config import Experiment, Selection, load
+from robust_distillation.config import Experiment, load
 from robust_distillation.models.checkpoint import build_model
 from robust_distillation.models.flops import parameter_bytes
 from robust_distillation.models.output import Output, output
-from robust_distillation.reporting import cost
-from robust_distillation.reporting.jobs import by_step, jobs_of
-from robust_distillation.reporting.jobs import written as written_by
-from robust_distillation.reporting.plan import describe
-from robust_distillation.teachers.live import LiveTeacher
+from robust_distillation.planning import cost
+from robust_distillation.planning.jobs import by_step, jobs_of
+from robust_distillation.planning.jobs import written as written_by
+from robust_distillation.planning.plan import describe
+from robust_distillation.settings import Selection
 from robust_distillation.training.loop import Trainer
 from robust_distillation.training.schedule import looks
 

@@ -12,14 +12,14 @@ import pytest
 from click.testing import CliRunner
 from conftest import REPOSITORY
 
-from robust_distillation import precision
 from robust_distillation.cli import main
 from robust_distillation.config import Experiment, load
-from robust_distillation.provenance.words import duration
-from robust_distillation.reporting import speed
-from robust_distillation.reporting.jobs import TABLES, Job, finished, jobs_of
-from robust_distillation.reporting.plan import COMPILED, describe
-from robust_distillation.reporting.speed import START, STARTS, TRAINING, Speed, Unknown, fitted
+from robust_distillation.models import precision
+from robust_distillation.pipeline.text import duration
+from robust_distillation.planning import speed
+from robust_distillation.planning.jobs import TABLES, Job, finished, jobs_of
+from robust_distillation.planning.plan import COMPILED, describe
+from robust_distillation.planning.speed import START, STARTS, TRAINING, Speed, Unknown, fitted
 
 # Graphs by hand
 
@@ -191,7 +191,7 @@ def test_this_machine_is_told_of_even_where_it_could_run_more_at_once_than_there
 def test_jobs_run_at_once_on_the_cores_that_this_process_may_use():
     """As Snakemake counts them, by threads."""
     command = "import os; os.sched_setaffinity(0, {0}); from robust_distillation.config import load; "
-    command += "from robust_distillation.reporting.speed import Speed; print(Speed(load('params.yaml')).at_once)"
+    command += "from robust_distillation.planning.speed import Speed; print(Speed(load('params.yaml')).at_once)"
     done = subprocess.run([sys.executable, "-c", command], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout == "1\n"
 

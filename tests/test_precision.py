@@ -15,18 +15,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from robust_distillation import methods, models
 from robust_distillation.attacks import fgsm
 from robust_distillation.attacks.core import maximise
-from robust_distillation.config import Compute, load
+from robust_distillation.cache.live import LiveTeacher
+from robust_distillation.config import load
 from robust_distillation.evaluation import attack
 from robust_distillation.evaluation.blocks import blocks
 from robust_distillation.models.checkpoint import build_model, save_checkpoint, weights_digest
 from robust_distillation.models.frozen import frozen
 from robust_distillation.models.normalised import Normalised
 from robust_distillation.models.output import output
+from robust_distillation.models.precision import ANSWER, PAYS, SEARCH, TRAIN, compiles, folded, looking, prepared
 from robust_distillation.models.robustbench import Wrapped
-from robust_distillation.precision import ANSWER, PAYS, SEARCH, TRAIN, compiles, folded, looking, prepared
 from robust_distillation.reporting import claims, comparisons, tables
 from robust_distillation.reporting.tables import Matrix
-from robust_distillation.teachers.live import LiveTeacher
+from robust_distillation.settings import Compute
 from robust_distillation.training.loop import Trainer, batches, method_state, train, validate
 
 FAST = ("fp32", "bf16-inner", "bf16")

@@ -12,7 +12,7 @@ from conftest import REPOSITORY
 from ruamel.yaml import YAML
 
 from robust_distillation import attacks, config, methods, models
-from robust_distillation.provenance.fingerprint import closure
+from robust_distillation.pipeline.fingerprint import closure
 
 EXPERIMENTS = [REPOSITORY / "params.yaml", *sorted((REPOSITORY / "experiments").glob("*.yaml"))]
 

@@ -7,11 +7,11 @@ import torch
 from test_training import ADVERSARIAL, OPTIONS, SCHEME, SETTINGS, THREAT, data, network  # noqa: F401 (a fixture)
 
 from robust_distillation import methods
+from robust_distillation.cache.live import LiveTeacher
+from robust_distillation.cuda_graph import BEFORE, Recorded, joined, parted
 from robust_distillation.methods import Batch
 from robust_distillation.models.output import Output
-from robust_distillation.precision import TRAIN, prepared
-from robust_distillation.recorded import BEFORE, Recorded, joined, parted
-from robust_distillation.teachers.live import LiveTeacher
+from robust_distillation.models.precision import TRAIN, prepared
 from robust_distillation.training.loop import Trainer, batches, method_state
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")

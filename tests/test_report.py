@@ -17,7 +17,7 @@ from robust_distillation import config
 from robust_distillation.cli import main
 from robust_distillation.reporting.report import dag, page, results, robustness, tuning, verdicts
 from robust_distillation.reporting.report.masking import gaps
-from robust_distillation.reporting.report.material import gather
+from robust_distillation.reporting.report.report_data import gather
 
 REPORT = Path("results/tiny/report.html")
 HOSTILE = "<script>alert(1)</script>"

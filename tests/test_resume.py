@@ -22,11 +22,11 @@ from test_training import CPU, SCHEME, SETTINGS, data, network, trainer_of  # no
 
 from robust_distillation import methods
 from robust_distillation.cache.fill import fill_cache
+from robust_distillation.cache.live import LiveTeacher
 from robust_distillation.cache.store import CachedValues, cache_key, description_of
 from robust_distillation.files import half_written, read_json, sha256
 from robust_distillation.models.checkpoint import weights_digest
 from robust_distillation.resume import STOPPED, Work, differing, forget_made
-from robust_distillation.teachers.live import LiveTeacher
 from robust_distillation.training.loop import Trainer, train
 from robust_distillation.training.state import Progress, packed, restored
 

@@ -9,9 +9,9 @@ from torch import nn
 
 from robust_distillation import load_dataset, load_model
 from robust_distillation.attacks.apgd import held_against_apgd
-from robust_distillation.config import ThreatModel
 from robust_distillation.evaluation.robustness import BATCH, STEPS, gallery, robustness_curve
 from robust_distillation.files import read_json, sha256
+from robust_distillation.settings import ThreatModel
 
 THREAT = ThreatModel(eps=0.15)
 

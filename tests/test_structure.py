@@ -14,7 +14,7 @@ import torch
 from matplotlib import pyplot as plt
 from torch import nn
 
-from robust_distillation.config import ITSELF, ThreatModel
+from robust_distillation.config import ITSELF
 from robust_distillation.data.dataset import load
 from robust_distillation.evaluation.structure import (
     BATCH,
@@ -26,6 +26,7 @@ from robust_distillation.evaluation.structure import (
 from robust_distillation.models.checkpoint import build_model
 from robust_distillation.reporting import structure
 from robust_distillation.reporting.tables import Matrix
+from robust_distillation.settings import ThreatModel
 
 EPS = 0.125
 

@@ -16,7 +16,8 @@ import pytest
 from matplotlib import pyplot as plt
 
 from robust_distillation.config import ITSELF
-from robust_distillation.reporting import figures, published, tables
+from robust_distillation.reference import published
+from robust_distillation.reporting import figures, tables
 
 FACTS = Path(__file__).resolve().parent.parent.parent / "shared" / "facts"
 METRICS = ["clean", "fgsm", "pgd_sat", "pgd_trades", "cw", "autoattack"]
@@ -140,7 +141,7 @@ def test_every_shipped_number_is_among_the_collected_ones():
 def test_names_are_known_without_heavy_imports():
     """Experiment files are checked against them in milliseconds."""
     code = (
-        "import sys; from robust_distillation.reporting import published; assert published.entries(); "
+        "import sys; from robust_distillation.reference import published; assert published.entries(); "
         "assert not {'pandas', 'numpy', 'torch', 'scipy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

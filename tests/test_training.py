@@ -12,8 +12,8 @@ import torch
 from robust_distillation import methods
 from robust_distillation.attacks.core import maximise
 from robust_distillation.cache.fill import fill_cache
+from robust_distillation.cache.live import LiveTeacher
 from robust_distillation.cache.store import CachedTeacher, CachedValues, cache_key
-from robust_distillation.config import ThreatModel, Training
 from robust_distillation.data.dataset import load
 from robust_distillation.data.views import ViewScheme, epoch_order
 from robust_distillation.errors import UserError
@@ -22,7 +22,7 @@ from robust_distillation.models.checkpoint import build_model, weights_digest
 from robust_distillation.models.frozen import frozen
 from robust_distillation.models.output import output
 from robust_distillation.randomness import generator
-from robust_distillation.teachers.live import LiveTeacher
+from robust_distillation.settings import ThreatModel, Training
 from robust_distillation.training.divergence import Diverged
 from robust_distillation.training.loop import Trainer, batches, learning_rate, method_state, train
 

@@ -12,7 +12,7 @@ import torch
 from matplotlib import pyplot as plt
 from torch import nn
 
-from robust_distillation.config import ITSELF, ThreatModel
+from robust_distillation.config import ITSELF
 from robust_distillation.data.dataset import Dataset, load
 from robust_distillation.data.info import DatasetInfo
 from robust_distillation.evaluation.attack import attack_run, predict
@@ -21,6 +21,7 @@ from robust_distillation.evaluation.transfer import features_of, folded, train_h
 from robust_distillation.models.checkpoint import build_model, load_model, save_checkpoint
 from robust_distillation.reporting import transfer
 from robust_distillation.reporting.tables import Matrix
+from robust_distillation.settings import ThreatModel
 
 CPU = torch.device("cpu")
 

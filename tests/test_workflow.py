@@ -116,7 +116,7 @@ def test_edit_of_the_figures_runs_the_figures(tree):
     [
         ("tiny.yaml", "rslad > natural on pgd20", "rslad > natural on pgd20 by 2"),
         ("tiny.yaml", "rslad-natural: ", "again: "),
-        ("src/robust_distillation/evaluation/verdicts.py", "MOST_SEEDS = 1000", "MOST_SEEDS = 100"),
+        ("src/robust_distillation/statistics/verdicts.py", "MOST_SEEDS = 1000", "MOST_SEEDS = 100"),
     ],
 )
 def test_edit_of_a_claim_or_of_verdicts_judges_again_and_does_nothing_else(tree, file, old, new):
@@ -125,7 +125,7 @@ def test_edit_of_a_claim_or_of_verdicts_judges_again_and_does_nothing_else(tree,
 
 
 def test_edit_of_the_interval_makes_every_table_again(tree):
-    replace(tree / "src/robust_distillation/evaluation/intervals.py", "ALPHA = 0.05", "ALPHA = 0.1")
+    replace(tree / "src/robust_distillation/statistics/intervals.py", "ALPHA = 0.05", "ALPHA = 0.1")
     assert planned(tree) == ENDS | {"report_tuning"}
 
 

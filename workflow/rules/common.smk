@@ -8,8 +8,8 @@ from robust_distillation.config import Run, load
 from robust_distillation.errors import UserError, unknown
 from robust_distillation.files import canonical, half_written, sha256
 from robust_distillation.layout import Layout
-from robust_distillation.provenance import links, metadata, steps
-from robust_distillation.reporting import published
+from robust_distillation.pipeline import links, metadata, steps
+from robust_distillation.reference import published
 from robust_distillation.resume import forget_made
 
 try:

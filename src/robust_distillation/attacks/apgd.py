@@ -7,8 +7,8 @@ import torch
 from pyautoattack.autopgd_base import APGDAttack
 from torch import Tensor, nn
 
-from robust_distillation.config import ThreatModel
 from robust_distillation.models.frozen import frozen
+from robust_distillation.settings import ThreatModel
 
 SPELT = {"linf": "Linf", "l2": "L2"}  # norms as pyautoattack names them
 

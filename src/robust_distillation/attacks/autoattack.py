@@ -6,8 +6,8 @@ from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
 from robust_distillation.attacks.apgd import SPELT
-from robust_distillation.config import ThreatModel
 from robust_distillation.models.frozen import frozen
+from robust_distillation.settings import ThreatModel
 
 NORMS = ("linf", "l2")
 CLASSES = 4  # at least: the targeted loss of APGD-T looks at the four largest logits

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robust_distillation.config import ThreatModel
+from robust_distillation.cuda_graph import Recorded
+from robust_distillation.device import to_device
 from robust_distillation.errors import UserError
-from robust_distillation.memory import sent
 from robust_distillation.models.frozen import frozen
 from robust_distillation.randomness import generator as draws
-from robust_distillation.recorded import Recorded
+from robust_distillation.settings import ThreatModel
 
 TINY = 1e-12
 
@@ -77,7 +77,7 @@ def starting_noise(
     shape = (total, *x.shape[1:])
 
     def there(draws: Tensor) -> Tensor:
-        return sent(draws[rows], x.device).to(x.dtype)
+        return to_device(draws[rows], x.device).to(x.dtype)
 
     if start == "zero":
         return torch.zeros_like(x)

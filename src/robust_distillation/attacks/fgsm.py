@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from robust_distillation.attacks.core import maximise
-from robust_distillation.config import ThreatModel
 from robust_distillation.losses import cross_entropy
+from robust_distillation.settings import ThreatModel
 
 NORMS = ("linf", "l2")
 

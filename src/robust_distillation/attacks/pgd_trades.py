@@ -9,8 +9,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from robust_distillation.attacks.core import published_pgd
-from robust_distillation.config import ThreatModel
 from robust_distillation.losses import cross_entropy
+from robust_distillation.settings import ThreatModel
 
 NORMS = ("linf",)
 

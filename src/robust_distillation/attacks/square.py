@@ -10,8 +10,8 @@ from pyautoattack.square import SquareAttack
 from torch import Tensor, nn
 
 from robust_distillation.attacks.apgd import SPELT
-from robust_distillation.config import ThreatModel
 from robust_distillation.models.frozen import frozen
+from robust_distillation.settings import ThreatModel
 
 NORMS = ("linf", "l2")
 QUERIES = 5000

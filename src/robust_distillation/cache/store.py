@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from robust_distillation.data.views import ViewScheme
+from robust_distillation.device import to_device
 from robust_distillation.errors import UserError
 from robust_distillation.files import canonical, check_reachable, digest, read_json, replacing, sha256, write_json
-from robust_distillation.memory import sent
 from robust_distillation.models.output import Output
 
 log = logging.getLogger(__name__)
@@ -169,8 +169,8 @@ class CachedTeacher:
         self.logits, self.features, self.live = logits, features, live
 
     def clean(self, x: Tensor, index: Tensor, views: Tensor) -> Output:
-        logits = self.logits and sent(self.logits(index, views), x.device)
-        features = self.features and sent(self.features(index, views), x.device)
+        logits = self.logits and to_device(self.logits(index, views), x.device)
+        features = self.features and to_device(self.features(index, views), x.device)
         return Output(logits, features)
 
     def __call__(self, x: Tensor) -> Output:

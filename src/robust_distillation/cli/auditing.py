@@ -22,16 +22,16 @@ def audit(recompute: int, seed: int | None, path: str, overlay: str | None) -> N
     """
     import secrets
 
+    from robust_distillation.audit.audit import audit as audit_of
+    from robust_distillation.audit.audit import described
     from robust_distillation.config import load
-    from robust_distillation.provenance.audit import audit as audit_of
-    from robust_distillation.provenance.audit import described
 
     experiment = load(path, overlay)
     result = audit_of(experiment)
     click.echo(described(result, experiment))
     failed = bool(result.findings)
     if recompute:
-        from robust_distillation.provenance.recompute import recomputed
+        from robust_distillation.audit.recompute import recomputed
 
         seed = secrets.randbelow(2**31) if seed is None else seed
         click.echo(f"recomputing {recompute} cells chosen with --seed {seed}")
@@ -47,9 +47,9 @@ def audit(recompute: int, seed: int | None, path: str, overlay: str | None) -> N
 @example("explain wide/small/rslad/best/autoattack")
 def explain(cell: str, path: str, overlay: str | None) -> None:
     """Tell one number's whole story. CELL is TEACHER/STUDENT/METHOD/CHECKPOINT/METRIC of the main table."""
+    from robust_distillation.audit.lineage import page, story
     from robust_distillation.config import load
-    from robust_distillation.provenance.cells import cell_named
-    from robust_distillation.provenance.story import page, story
+    from robust_distillation.reporting.cells import cell_named
 
     experiment = load(path, overlay)
     click.echo(page(story(experiment, cell_named(experiment, cell))))

@@ -14,8 +14,8 @@ from robust_distillation.layout import Layout
 def compare(path: str, overlay: str | None) -> None:
     """Compare every two methods on the same images and seeds, and judge the experiment's claims."""
     from robust_distillation.config import load
-    from robust_distillation.provenance import links
-    from robust_distillation.provenance.record import recorded
+    from robust_distillation.pipeline import links
+    from robust_distillation.pipeline.record import recorded
     from robust_distillation.reporting import claims
 
     experiment = load(path, overlay)

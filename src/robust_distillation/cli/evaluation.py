@@ -28,17 +28,17 @@ log = logging.getLogger("robust-distillation")
 @example("attack wide/small/rslad/seed-0")
 def attack(model: str, shard: str | None, path: str, overlay: str | None) -> None:
     """Attack the checkpoints of a student (TEACHER/STUDENT/METHOD/seed-N) or of a teacher (its name)."""
-    from robust_distillation.cache.teaching import weights_of
-    from robust_distillation.compute import device_of
     from robust_distillation.config import load
-    from robust_distillation.data.prepared import split_of
+    from robust_distillation.device import select_device
     from robust_distillation.evaluation import blocks
     from robust_distillation.evaluation.attack import attack_run
     from robust_distillation.evaluation.outcomes import write_outcomes
     from robust_distillation.files import sha256
-    from robust_distillation.precision import loaded
-    from robust_distillation.provenance.record import Recorder
-    from robust_distillation.provenance.steps import attack_code
+    from robust_distillation.models.precision import loaded
+    from robust_distillation.pipeline.experiment_data import split_of
+    from robust_distillation.pipeline.record import Recorder
+    from robust_distillation.pipeline.steps import attack_code
+    from robust_distillation.pipeline.teacher_source import weights_of
 
     experiment = load(path, overlay)
     layout, evaluation = Layout(experiment.name), experiment.evaluation
@@ -51,7 +51,7 @@ def attack(model: str, shard: str | None, path: str, overlay: str | None) -> Non
         output = layout.shard(chosen.folder, shard)
         number, of = _shard(shard)
         todo = blocks.shard(todo, number, of)
-    device, files = device_of(experiment), dict(chosen.checkpoints)
+    device, files = select_device(experiment.compute), dict(chosen.checkpoints)
     surrogate = None
     if experiment.surrogate:
         files["surrogate"] = weights_of(experiment, experiment.surrogate)
@@ -77,8 +77,8 @@ def merge_outcomes(model: str, path: str, overlay: str | None) -> None:
     from robust_distillation.config import load
     from robust_distillation.evaluation.outcomes import merge, write_outcomes
     from robust_distillation.files import sha256
-    from robust_distillation.provenance.record import Recorder
-    from robust_distillation.provenance.steps import merge_code
+    from robust_distillation.pipeline.record import Recorder
+    from robust_distillation.pipeline.steps import merge_code
 
     experiment = load(path, overlay)
     layout = Layout(experiment.name)
@@ -96,21 +96,21 @@ def merge_outcomes(model: str, path: str, overlay: str | None) -> None:
 @example("structure wide/small/rslad/seed-0")
 def structure(model: str, path: str, overlay: str | None) -> None:
     """Write down how a model's logits relate the classes, and how far an attack moves its features."""
-    from robust_distillation.compute import device_of
     from robust_distillation.config import load
-    from robust_distillation.data.prepared import split_of
+    from robust_distillation.device import select_device
     from robust_distillation.evaluation.structure import structure_of
     from robust_distillation.files import sha256, write_json
-    from robust_distillation.precision import loaded
-    from robust_distillation.provenance.record import Recorder
-    from robust_distillation.provenance.steps import structure_code
+    from robust_distillation.models.precision import loaded
+    from robust_distillation.pipeline.experiment_data import split_of
+    from robust_distillation.pipeline.record import Recorder
+    from robust_distillation.pipeline.steps import structure_code
 
     experiment = load(path, overlay)
     check_structure(experiment)
     layout, chosen = Layout(experiment.name), model_named(experiment, model)
     settings = experiment.structure_settings()
     recorder = Recorder("structure", settings, structure_code(experiment, chosen.architecture))
-    (checkpoint, weights), device = chosen.headline, device_of(experiment)
+    (checkpoint, weights), device = chosen.headline, select_device(experiment.compute)
     data = split_of(experiment, "test").first(settings["images"])
     x, labels = data.floats().to(device), data.labels.to(device)
     network = loaded(weights, experiment.compute.precision, device)
@@ -127,25 +127,25 @@ def structure(model: str, path: str, overlay: str | None) -> None:
 @example("transfer parity wide/small/rslad/seed-0")
 def transfer(target: str, model: str, path: str, overlay: str | None) -> None:
     """Train a linear head for another task on a model's frozen backbone, and attack both end to end."""
-    from robust_distillation.compute import device_of
     from robust_distillation.config import load
-    from robust_distillation.data.prepared import checked
+    from robust_distillation.device import select_device
     from robust_distillation.evaluation import blocks
     from robust_distillation.evaluation.attack import attack_run
     from robust_distillation.evaluation.outcomes import write_outcomes
     from robust_distillation.evaluation.transfer import train_head
     from robust_distillation.files import sha256
     from robust_distillation.models.checkpoint import read_checkpoint, save_checkpoint
-    from robust_distillation.precision import loaded
-    from robust_distillation.provenance.record import Recorder
-    from robust_distillation.provenance.steps import transfer_code
+    from robust_distillation.models.precision import loaded
+    from robust_distillation.pipeline.experiment_data import checked
+    from robust_distillation.pipeline.record import Recorder
+    from robust_distillation.pipeline.steps import transfer_code
 
     experiment = load(path, overlay)
     files = target_named(experiment, target)
     layout, chosen = Layout(experiment.name), model_named(experiment, model)
     settings, written = experiment.transfer_settings(target), layout.target_data(target)
     recorder = Recorder("transfer", settings, transfer_code(experiment, target, chosen.architecture))
-    (checkpoint, weights), device = chosen.headline, device_of(experiment)
+    (checkpoint, weights), device = chosen.headline, select_device(experiment.compute)
     split = {name: checked(files.dataset.name, files.dataset.options, name, written) for name in SPLITS}
     backbone, metadata = loaded(weights, experiment.compute.precision, device), read_checkpoint(weights)[1]
     state, metrics = train_head(backbone, split["train"], split["validation"], files, chosen.keys["seed"], device)

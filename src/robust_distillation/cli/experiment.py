@@ -31,9 +31,9 @@ def plan(tflops: float | None, calibrate: bool, path: str, overlay: str | None) 
     --calibrate writes one file, robust-distillation/speed.json in $XDG_CACHE_HOME or ~/.cache; else nothing is written.
     """
     from robust_distillation.config import load
-    from robust_distillation.reporting.jobs import jobs_of
-    from robust_distillation.reporting.plan import TFLOPS, describe
-    from robust_distillation.reporting.speed import Speed
+    from robust_distillation.planning.jobs import jobs_of
+    from robust_distillation.planning.plan import TFLOPS, describe
+    from robust_distillation.planning.speed import Speed
 
     experiment = load(path, overlay)
     speed = Speed(experiment)
@@ -51,7 +51,7 @@ def reproduce(path: str, overlay: str | None) -> None:
     Ends by printing the table and where to look next.
     """
     from robust_distillation.config import load
-    from robust_distillation.reporting.reproduce import run_workflow
+    from robust_distillation.pipeline.reproduce import run_workflow
 
     experiment = load(path, overlay)
     check_data(experiment)
@@ -88,7 +88,7 @@ def check(path: str, overlay: str | None) -> None:
 def cluster(folder: Path, path: str, overlay: str | None, **options: Any) -> None:
     """Write a Snakemake profile for Slurm into FOLDER, with time and memory for each rule from the plan."""
     from robust_distillation.config import load
-    from robust_distillation.reporting.cluster import Cluster, write_profile
+    from robust_distillation.planning.cluster import Cluster, write_profile
 
     experiment = load(path, overlay)
     file = write_profile(experiment, Cluster(**options), folder)
@@ -103,10 +103,10 @@ def cluster(folder: Path, path: str, overlay: str | None, **options: Any) -> Non
 def prepare_data(target: str | None, path: str, overlay: str | None) -> None:
     """Fetch the dataset where it is missing, and write down what it is."""
     from robust_distillation.config import load
-    from robust_distillation.data.prepared import description
     from robust_distillation.files import write_json
-    from robust_distillation.provenance.record import Recorder
-    from robust_distillation.provenance.steps import data_code
+    from robust_distillation.pipeline.experiment_data import description
+    from robust_distillation.pipeline.record import Recorder
+    from robust_distillation.pipeline.steps import data_code
 
     experiment = load(path, overlay)
     check_data(experiment)

@@ -16,8 +16,8 @@ def tabulate(path: str, overlay: str | None) -> None:
     """Make the comparison tables (CSV, Markdown, LaTeX) and the headline metrics from the outcomes."""
     from robust_distillation.config import load
     from robust_distillation.evaluation.outcomes import read_outcomes
-    from robust_distillation.provenance import links
-    from robust_distillation.provenance.record import recorded
+    from robust_distillation.pipeline import links
+    from robust_distillation.pipeline.record import recorded
     from robust_distillation.reporting import tables
 
     experiment = load(path, overlay)
@@ -32,8 +32,8 @@ def report_structure(path: str, overlay: str | None) -> None:
     """Make the table and the figures of what the models know of the classes."""
     from robust_distillation.config import load
     from robust_distillation.files import read_json
-    from robust_distillation.provenance import links
-    from robust_distillation.provenance.record import recorded
+    from robust_distillation.pipeline import links
+    from robust_distillation.pipeline.record import recorded
     from robust_distillation.reporting import structure
     from robust_distillation.reporting.tables import Matrix
 
@@ -54,8 +54,8 @@ def report_transfer(target: str, path: str, overlay: str | None) -> None:
     """Make the table and the figures of the transfer to another task."""
     from robust_distillation.config import load
     from robust_distillation.evaluation.outcomes import read_outcomes
-    from robust_distillation.provenance import links
-    from robust_distillation.provenance.record import recorded
+    from robust_distillation.pipeline import links
+    from robust_distillation.pipeline.record import recorded
     from robust_distillation.reporting import transfer
     from robust_distillation.reporting.tables import Matrix
 
@@ -75,8 +75,8 @@ def draw_figures(path: str, overlay: str | None) -> None:
     """Draw training curves, clean against robust accuracy, and robustness by class."""
     from robust_distillation.config import load
     from robust_distillation.evaluation.outcomes import read_outcomes
-    from robust_distillation.provenance import links
-    from robust_distillation.provenance.record import recorded
+    from robust_distillation.pipeline import links
+    from robust_distillation.pipeline.record import recorded
     from robust_distillation.reporting.curves import read_curves
     from robust_distillation.reporting.figures import draw_all
     from robust_distillation.reporting.tables import Matrix
@@ -95,8 +95,8 @@ def track(path: str, overlay: str | None) -> None:
     """Import finished runs into MLflow; what is there already stays. MLFLOW_TRACKING_URI chooses another store."""
     from robust_distillation.config import load
     from robust_distillation.files import read_json, write_json
-    from robust_distillation.provenance import links
-    from robust_distillation.provenance.record import recorded
+    from robust_distillation.pipeline import links
+    from robust_distillation.pipeline.record import recorded
     from robust_distillation.tracking.runs import import_runs
 
     experiment = load(path, overlay)
@@ -119,8 +119,8 @@ def report(path: str, overlay: str | None) -> None:
     """Make the report: what came out, as one HTML file that needs no network."""
     from robust_distillation.config import load
     from robust_distillation.files import write_text
-    from robust_distillation.provenance import links
-    from robust_distillation.provenance.record import recorded
+    from robust_distillation.pipeline import links
+    from robust_distillation.pipeline.record import recorded
     from robust_distillation.reporting.report.page import page
 
     experiment = load(path, overlay)
@@ -136,8 +136,8 @@ def index(path: str, overlay: str | None) -> None:
     """Write down the hashes of all artefacts and records, once everything is made."""
     from robust_distillation.config import load
     from robust_distillation.files import write_json
-    from robust_distillation.provenance import links
-    from robust_distillation.provenance.index import index as index_of
+    from robust_distillation.pipeline import links
+    from robust_distillation.pipeline.index import index as index_of
 
     experiment = load(path, overlay)
     layout = Layout(experiment.name)

@@ -17,14 +17,14 @@ def robustness(model: str, path: str, overlay: str | None) -> None:
     """Measure a model's accuracy under attacks of growing eps, and keep some attacked images."""
     import numpy as np
 
-    from robust_distillation.compute import device_of
     from robust_distillation.config import load
-    from robust_distillation.data.prepared import split_of
+    from robust_distillation.device import select_device
     from robust_distillation.evaluation.robustness import GALLERY_ATTACK, gallery, robustness_curve
     from robust_distillation.files import replacing, sha256, write_json
-    from robust_distillation.precision import loaded
-    from robust_distillation.provenance.record import Recorder
-    from robust_distillation.provenance.steps import robustness_code
+    from robust_distillation.models.precision import loaded
+    from robust_distillation.pipeline.experiment_data import split_of
+    from robust_distillation.pipeline.record import Recorder
+    from robust_distillation.pipeline.steps import robustness_code
 
     experiment = load(path, overlay)
     if experiment.file.robustness is None:
@@ -34,7 +34,7 @@ def robustness(model: str, path: str, overlay: str | None) -> None:
     layout, chosen = Layout(experiment.name), model_named(experiment, model)
     settings, threat = experiment.robustness_settings(), experiment.threat_model
     recorder = Recorder("robustness", settings, robustness_code(experiment, chosen.architecture))
-    (checkpoint, weights), device = chosen.headline, device_of(experiment)
+    (checkpoint, weights), device = chosen.headline, select_device(experiment.compute)
     data = split_of(experiment, "test").first(settings["images"])
     x, labels = data.floats().to(device), data.labels.to(device)
     network = loaded(weights, experiment.compute.precision, device)

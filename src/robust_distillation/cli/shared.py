@@ -15,8 +15,8 @@ from robust_distillation.layout import Layout
 if TYPE_CHECKING:
     from robust_distillation.config import Experiment, Run
     from robust_distillation.config.schema import DataFiles, Transfer
-    from robust_distillation.provenance.links import Model
-    from robust_distillation.provenance.record import Recorder
+    from robust_distillation.pipeline.links import Model
+    from robust_distillation.pipeline.record import Recorder
     from robust_distillation.resume import Work
 
 
@@ -47,11 +47,12 @@ def check_data(experiment: Experiment) -> None:
 
 def check_weights(experiment: Experiment) -> None:
     """Raises UserError where published weights are missing, not imported yet, and may not be fetched."""
-    from robust_distillation.teachers import importing, sources
+    from robust_distillation.pipeline import importing
+    from robust_distillation.reference import checkpoints
 
     for name, teacher in experiment.teachers.items():
         done = Layout(experiment.name).teacher(name) / "imported.safetensors"
-        if teacher.imported and teacher.imported.source != sources.ROBUSTBENCH and not done.is_file():
+        if teacher.imported and teacher.imported.source != checkpoints.ROBUSTBENCH and not done.is_file():
             importing.check_source(teacher.imported.source, teacher.imported.file, experiment.dataset.download)
 
 
@@ -68,7 +69,7 @@ def _datasets(experiment: Experiment) -> list[DataFiles]:
 
 
 def run_named(experiment: Experiment, text: str) -> Run:
-    from robust_distillation.provenance.links import run_name
+    from robust_distillation.pipeline.links import run_name
 
     known = {run_name(run): run for run in experiment.runs}
     if text not in known:
@@ -115,7 +116,7 @@ def work_on(
 
 def model_named(experiment: Experiment, text: str) -> Model:
     """A student (TEACHER/STUDENT/METHOD/seed-N) or, by its bare name, a teacher."""
-    from robust_distillation.provenance.links import models
+    from robust_distillation.pipeline.links import models
 
     known = {model.name: model for model in models(experiment)}
     if text not in known:

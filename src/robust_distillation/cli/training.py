@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 def train_teacher(teacher: str, path: str, overlay: str | None) -> None:
     """Train a teacher of the experiment."""
     from robust_distillation.config import load
-    from robust_distillation.provenance.record import Recorder
-    from robust_distillation.provenance.steps import teacher_code
+    from robust_distillation.pipeline.record import Recorder
+    from robust_distillation.pipeline.steps import teacher_code
 
     experiment = load(path, overlay)
     chosen = teacher_named(experiment, teacher)
@@ -50,9 +50,9 @@ def import_teacher(teacher: str, path: str, overlay: str | None) -> None:
     """Import the published weights of a teacher: fetched where a URL is known, and checked."""
     from robust_distillation.config import load
     from robust_distillation.files import sha256
-    from robust_distillation.provenance.record import Recorder
-    from robust_distillation.provenance.steps import import_code
-    from robust_distillation.teachers.imported import import_to_file
+    from robust_distillation.pipeline.import_teacher import import_to_file
+    from robust_distillation.pipeline.record import Recorder
+    from robust_distillation.pipeline.steps import import_code
 
     experiment = load(path, overlay)
     if not teacher_named(experiment, teacher).imported:
@@ -74,20 +74,20 @@ def fill_cache(teacher: str, kind: str, path: str, overlay: str | None) -> None:
     """Store a teacher's logits or features for every view of every training image."""
     from robust_distillation.cache.fill import fill_cache
     from robust_distillation.cache.store import description_of
-    from robust_distillation.cache.teaching import key_of, weights_of
-    from robust_distillation.compute import device_of
     from robust_distillation.config import load
-    from robust_distillation.data.prepared import scheme_of, split_of
+    from robust_distillation.device import select_device
     from robust_distillation.files import sha256
-    from robust_distillation.precision import loaded
-    from robust_distillation.provenance.record import Recorder
-    from robust_distillation.provenance.steps import cache_code
+    from robust_distillation.models.precision import loaded
+    from robust_distillation.pipeline.experiment_data import scheme_of, split_of
+    from robust_distillation.pipeline.record import Recorder
+    from robust_distillation.pipeline.steps import cache_code
+    from robust_distillation.pipeline.teacher_source import key_of, weights_of
 
     experiment = load(path, overlay)
     teacher_named(experiment, teacher)
     layout = Layout(experiment.name)
     recorder = Recorder("fill-cache", experiment.cache_settings(kind), cache_code(experiment, teacher))
-    device, data, scheme = device_of(experiment), split_of(experiment, "train"), scheme_of(experiment)
+    device, data, scheme = select_device(experiment.compute), split_of(experiment, "train"), scheme_of(experiment)
     weights, output = weights_of(experiment, teacher), layout.cache(teacher, kind)
     inputs, record = {file: sha256(file) for file in (layout.data, weights)}, layout.cache_record(teacher, kind)
     with work_on(experiment, output, record, recorder, inputs) as work:
@@ -107,8 +107,8 @@ def train_student(run: str, path: str, overlay: str | None) -> None:
     """Train one student. RUN is TEACHER/STUDENT/METHOD/seed-N; TEACHER is none where the method needs none."""
     from robust_distillation.config import load
     from robust_distillation.config.tuning import with_candidate
-    from robust_distillation.provenance.record import Recorder
-    from robust_distillation.provenance.steps import student_code
+    from robust_distillation.pipeline.record import Recorder
+    from robust_distillation.pipeline.steps import student_code
     from robust_distillation.training.tuning import read_choice
 
     experiment = load(path, overlay)
@@ -137,22 +137,22 @@ def train(
     """Trains a teacher, a student or a candidate of the tuning stage, and writes its files into `folder`.
 
     choice: the file that `recipe` took values from."""
-    from robust_distillation.compute import device_of
-    from robust_distillation.data.prepared import scheme_of, split_of
+    from robust_distillation.device import select_device
     from robust_distillation.files import sha256
-    from robust_distillation.precision import EXACT, compiles
-    from robust_distillation.reporting.cost import flops
-    from robust_distillation.reporting.cost import training as work_of
+    from robust_distillation.models.precision import EXACT, compiles
+    from robust_distillation.pipeline.experiment_data import scheme_of, split_of
+    from robust_distillation.planning.cost import flops
+    from robust_distillation.planning.cost import training as work_of
     from robust_distillation.training.parallel import joined
     from robust_distillation.training.run import train_to_files, trainer_of, tune_to_file
 
     written = Layout(experiment.name).data
-    device, data, inputs = device_of(experiment), split_of(experiment, "train"), {written: sha256(written)}
+    device, data, inputs = select_device(experiment.compute), split_of(experiment, "train"), {written: sha256(written)}
     if choice is not None:
         inputs[choice] = sha256(choice)
     needs, lessons = recipe.method.needs, None
     if needs.teacher:
-        from robust_distillation.cache.teaching import teaching
+        from robust_distillation.pipeline.teacher_source import teaching
 
         lessons = teaching(experiment, teacher, needs, data, device)
         inputs |= lessons.files

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def tune(model: str, candidate: str, path: str, overlay: str | None) -> None:
     """Train one candidate of a method's grid, shortly. MODEL is TEACHER/STUDENT/METHOD."""
     from robust_distillation.config import load
-    from robust_distillation.provenance.record import Recorder
-    from robust_distillation.provenance.steps import tune_code
+    from robust_distillation.pipeline.record import Recorder
+    from robust_distillation.pipeline.steps import tune_code
 
     experiment = load(path, overlay)
     teacher, student, method = _tuned_named(experiment, model)
@@ -49,8 +49,8 @@ def choose(model: str, path: str, overlay: str | None) -> None:
     """
     from robust_distillation.config import load
     from robust_distillation.files import sha256, write_json
-    from robust_distillation.provenance.record import Recorder
-    from robust_distillation.provenance.steps import choice_code
+    from robust_distillation.pipeline.record import Recorder
+    from robust_distillation.pipeline.steps import choice_code
     from robust_distillation.training import tuning
 
     experiment = load(path, overlay)
@@ -74,8 +74,8 @@ def report_tuning(path: str, overlay: str | None) -> None:
     """Make the table of the tuning stage: every candidate, its accuracy on the validation split, and the choice."""
     from robust_distillation.config import load
     from robust_distillation.files import read_json
-    from robust_distillation.provenance import links
-    from robust_distillation.provenance.record import recorded
+    from robust_distillation.pipeline import links
+    from robust_distillation.pipeline.record import recorded
     from robust_distillation.reporting.tuning import write_tables
 
     experiment = load(path, overlay)

@@ -13,7 +13,7 @@ from robust_distillation.cli.shared import example, experiment_options
 def version(path: str, overlay: str | None) -> None:
     """Add an experiment to dvc.yaml, or bring its stage up to date, so that DVC versions what it makes."""
     from robust_distillation.config import load
-    from robust_distillation.provenance.versioning import FILE, write_stage
+    from robust_distillation.pipeline.versioning import FILE, write_stage
 
     name = write_stage(load(path, overlay), path, overlay)
     click.echo(f"{FILE}: stage {name}. Run and version it: dvc repro {name}")

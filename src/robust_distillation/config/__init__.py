@@ -16,7 +16,7 @@ from robust_distillation.config.experiment import (
     Teacher,
 )
 from robust_distillation.config.reading import load
-from robust_distillation.config.schema import Compute, Imported, Selection, ThreatModel, Training, Transfer
+from robust_distillation.config.schema import Imported, Transfer
 
 __all__ = [
     "IMPORTED",
@@ -24,17 +24,13 @@ __all__ = [
     "NO_TEACHER",
     "ON_SURROGATE",
     "Claim",
-    "Compute",
     "Experiment",
     "Imported",
     "NamedMethod",
     "Recipe",
     "Run",
-    "Selection",
     "Statement",
     "Teacher",
-    "ThreatModel",
-    "Training",
     "Transfer",
     "claims_of",
     "comparison_settings",

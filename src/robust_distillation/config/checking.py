@@ -8,7 +8,7 @@ from robust_distillation.config.parsing import path_text
 from robust_distillation.config.schema import DataFiles, ExperimentFile
 from robust_distillation.data.info import DatasetInfo
 from robust_distillation.errors import UserError, shown, unknown
-from robust_distillation.reporting import published
+from robust_distillation.reference import published
 
 IMAGE_FOLDER = "image_folder"  # the dataset whose classes and sizes are known from its folder alone
 

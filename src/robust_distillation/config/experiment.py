@@ -9,19 +9,17 @@ from typing import Any
 
 from robust_distillation import data, methods
 from robust_distillation.config.schema import (
-    Compute,
     DataFiles,
     DatasetSettings,
     Evaluation,
     Exclusion,
     ExperimentFile,
     Imported,
-    ThreatModel,
-    Training,
     Transfer,
 )
 from robust_distillation.config.tuning import Candidate, with_candidate
 from robust_distillation.data.info import DataOptions
+from robust_distillation.settings import Compute, ThreatModel, Training
 
 NO_TEACHER = "none"  # stands in paths and tables for methods that need none
 ITSELF = "-"  # stands as `student` in the rows of a teacher; its `method` is what trained it

@@ -24,10 +24,11 @@ from robust_distillation.config.experiment import (
     Teacher,
 )
 from robust_distillation.config.parsing import overlaid, parse, path_text
-from robust_distillation.config.schema import ExperimentFile, Imported, TeacherEntry, Training
+from robust_distillation.config.schema import ExperimentFile, Imported, TeacherEntry
 from robust_distillation.config.tuning import candidates_of
 from robust_distillation.errors import UserError, shown, unknown
-from robust_distillation.teachers import sources
+from robust_distillation.reference import checkpoints
+from robust_distillation.settings import Training
 
 
 def resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None:
@@ -176,17 +177,18 @@ class _Resolver:
         for key in ("training", "checkpoint", "seed", "devices", "batch_norm"):
             if key in entry:
                 self.problems.append(f"{path_text((*where, key))}: means nothing for an imported teacher; leave it out")
-        if chosen.source not in sources.names():
-            problem, _, _ = unknown("source", chosen.source, sources.names()).partition(" Allowed:")
-            allowed = f"{sources.OWN}, {sources.ROBUSTBENCH}, and those in docs/importing.md"  # two dozen long names
+        if chosen.source not in checkpoints.names():
+            problem, _, _ = unknown("source", chosen.source, checkpoints.names()).partition(" Allowed:")
+            # The others are two dozen long names.
+            allowed = f"{checkpoints.OWN}, {checkpoints.ROBUSTBENCH}, and those in docs/importing.md"
             self.problems.append(f"{path_text(where)}.imported.source: {problem} Allowed: {allowed}")
             return None
-        if chosen.normalisation not in (None, "none", *sources.NORMALISATIONS):
-            allowed = ["none", *sources.NORMALISATIONS]
+        if chosen.normalisation not in (None, "none", *checkpoints.NORMALISATIONS):
+            allowed = ["none", *checkpoints.NORMALISATIONS]
             problem = unknown("normalisation", chosen.normalisation, allowed)
             self.problems.append(f"{path_text(where)}.imported.normalisation: {problem}")
         base, useless = {}, ["model"] if chosen.model else []
-        if chosen.source == sources.ROBUSTBENCH:
+        if chosen.source == checkpoints.ROBUSTBENCH:
             if not chosen.model:
                 self.problems.append(
                     f"{path_text(where)}.imported.model: is missing: the name in RobustBench's model zoo"
@@ -198,11 +200,11 @@ class _Resolver:
                     f"{path_text((*where, key))}: means nothing for a model of RobustBench's zoo; leave it out"
                 )
             given = {}
-        elif chosen.source == sources.OWN:
+        elif chosen.source == checkpoints.OWN:
             if not chosen.file:
                 self.problems.append(f"{path_text(where)}.imported.file: is missing: where the weights lie")
         else:
-            found = sources.SOURCES[chosen.source].architecture
+            found = checkpoints.SOURCES[chosen.source].architecture
             base = {**{key: value for key, value in found.items() if key != "name"}, "architecture": found["name"]}
             if "architecture" in given:
                 self.problems.append(f"{path_text(where)}.architecture: is the source's, {found['name']}; leave it out")
@@ -215,17 +217,17 @@ class _Resolver:
 
     def _check_source(self, chosen: Imported, where: tuple) -> None:
         """Whether the weights are for these images: their classes stand in another order in every other dataset."""
-        ours, source = self.file.dataset.name, sources.SOURCES.get(chosen.source)
+        ours, source = self.file.dataset.name, checkpoints.SOURCES.get(chosen.source)
         named = f"{path_text(where)}.imported"
         if source and ours not in (source.dataset, IMAGE_FOLDER):
             self.problems.append(f"{named}.source: {chosen.source} is for {source.dataset}, the experiment for {ours}")
-        if chosen.source == sources.ROBUSTBENCH and ours not in sources.NORMALISATIONS:
+        if chosen.source == checkpoints.ROBUSTBENCH and ours not in checkpoints.NORMALISATIONS:
             self.problems.append(f"{named}.source: RobustBench's zoo is for cifar10 and cifar100, found {ours}")
-        if chosen.source == sources.ROBUSTBENCH and self.file.transfer:
+        if chosen.source == checkpoints.ROBUSTBENCH and self.file.transfer:
             self.problems.append(
                 f"{named}.source: a model of RobustBench's zoo can be given no new head: leave out transfer"
             )
-        if chosen.normalisation in sources.NORMALISATIONS and self.channels != 3:
+        if chosen.normalisation in checkpoints.NORMALISATIONS and self.channels != 3:
             self.problems.append(f"{named}.normalisation: {chosen.normalisation} is for colour images")
 
     def architecture(self, given: dict, default: str, where: tuple, besides: tuple | list = ()) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from robust_distillation.config.parsing import overlaid, parse, path_text
-from robust_distillation.config.schema import ExperimentFile, Training
+from robust_distillation.config.schema import ExperimentFile
 from robust_distillation.errors import shown, unknown
+from robust_distillation.settings import Training
 
 if TYPE_CHECKING:
     from robust_distillation.config.experiment import Recipe

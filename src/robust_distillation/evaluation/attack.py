@@ -13,14 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from robust_distillation import attacks
-from robust_distillation.config import ON_SURROGATE, ThreatModel
+from robust_distillation.config import ON_SURROGATE
 from robust_distillation.data.dataset import Dataset
+from robust_distillation.device import split_on_oom
 from robust_distillation.evaluation.blocks import Block
 from robust_distillation.files import canonical
-from robust_distillation.memory import in_halves
 from robust_distillation.models.checkpoint import read_checkpoint, weights_digest
-from robust_distillation.precision import EXACT, SEARCH, loaded
+from robust_distillation.models.precision import EXACT, SEARCH, loaded
 from robust_distillation.resume import Work
+from robust_distillation.settings import ThreatModel
 
 log = logging.getLogger(__name__)
 
@@ -115,4 +116,4 @@ def attack_block(
 @torch.no_grad()
 def predict(model: nn.Module, x: Tensor) -> Tensor:
     """int64 [B]. An attack may not be split where memory runs out, for its noise depends on the batch; this may."""
-    return in_halves(lambda images: model(images).argmax(1), x)
+    return split_on_oom(lambda images: model(images).argmax(1), x)

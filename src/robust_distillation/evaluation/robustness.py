@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from robust_distillation.attacks import pgd20
 from robust_distillation.attacks.apgd import held_against_apgd
-from robust_distillation.config import ThreatModel
 from robust_distillation.models.frozen import frozen
 from robust_distillation.randomness import derived_seed
+from robust_distillation.settings import ThreatModel
 
 BATCH = 500  # fixed, for the attack's random start depends on who is in the batch
 STEPS = 50

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from robust_distillation.attacks import pgd20
-from robust_distillation.config import ThreatModel
 from robust_distillation.models.frozen import frozen
 from robust_distillation.models.output import output
 from robust_distillation.randomness import derived_seed
+from robust_distillation.settings import ThreatModel
 
 BATCH = 100  # fixed, for the attack's random start is drawn per batch
 CONSTANT = 1e-6  # a logit whose range is below this share of its size only shows rounding

@@ -11,7 +11,6 @@ from typing import Any
 from safetensors.torch import save
 
 from robust_distillation.config import NO_TEACHER, Experiment
-from robust_distillation.data.prepared import split_of
 from robust_distillation.errors import UserError
 from robust_distillation.evaluation.outcomes import read_outcomes
 from robust_distillation.export import card
@@ -20,7 +19,8 @@ from robust_distillation.export.onnx import Agreement, agreement, write_onnx
 from robust_distillation.files import read_json, sha256, write_json, write_text
 from robust_distillation.layout import Layout
 from robust_distillation.models.checkpoint import load_model, read_checkpoint
-from robust_distillation.provenance.links import Model
+from robust_distillation.pipeline.experiment_data import split_of
+from robust_distillation.pipeline.links import Model
 
 
 def export_model(experiment: Experiment, name: str, chosen: Model, checkpoint: str, folder: Path) -> Agreement:

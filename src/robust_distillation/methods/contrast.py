@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from robust_distillation.memory import sent
+from robust_distillation.device import to_device
 from robust_distillation.methods.contract import Sizes
 
 
@@ -66,7 +66,7 @@ class MemoryContrast(nn.Module):
         """Indices [B,K] of training images, uniform over those of other classes than `labels` [B]."""
         start, own = self.class_start[labels, None], self.class_count[labels, None]
         draws = torch.rand(len(labels), self.negatives, generator=generator, dtype=torch.float64)
-        uniform = sent(draws, labels.device)
+        uniform = to_device(draws, labels.device)
         position = (uniform * (len(self.by_class) - own)).long()
         return self.by_class[torch.where(position >= start, position + own, position)]
 

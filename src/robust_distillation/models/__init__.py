@@ -1,4 +1,4 @@
-"""Network architectures: one module for each family, by_name by its file name.
+"""Network architectures: one module for each family, named by its file name.
 
 A module of a family defines `build(shape, classes, *, ...)`, which returns an nn.Module with freshly drawn weights.
 Each keyword argument of `build` needs a literal default value. Its type is taken from that default, its allowed values
@@ -7,7 +7,7 @@ from a Literal annotation. The nn.Module maps images [N,C,H,W] in [0,1] to logit
 - `features(x)`, which returns the penultimate features [N,D],
 - `classifier`, the linear layer that maps these features to the logits,
 - optionally `foldable = True`: torch.fx can trace the network, each layer is used once and nothing is random, so that
-  batch norm may be folded into the convolutions for inference (see `precision`).
+  batch norm may be folded into the convolutions for inference (see `models.precision`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ __all__ = ["Argument", "arguments", "names", "registry"]
 
 LARGEST = 100_000  # limit of width, depth, image size and classes that a checkpoint from elsewhere may ask for
 
-registry = Registry("architecture", __name__, besides=("checkpoint", "flops", "frozen", "normalised", "output"))
+registry = Registry(
+    "architecture", __name__, besides=("checkpoint", "flops", "frozen", "normalised", "output", "precision", "weights")
+)
 names = registry.names
 
 

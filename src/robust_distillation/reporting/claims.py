@@ -13,13 +13,14 @@ import pandas as pd
 from tabulate import tabulate
 
 from robust_distillation.config import NO_TEACHER, Claim, Experiment, claims_of, comparison_settings
-from robust_distillation.evaluation import verdicts
-from robust_distillation.evaluation.comparing import Outcomes, paired
-from robust_distillation.evaluation.intervals import ALPHA
 from robust_distillation.evaluation.outcomes import read_outcomes
 from robust_distillation.files import read_json
-from robust_distillation.reporting import comparisons, formats, published
+from robust_distillation.reference import published
+from robust_distillation.reporting import comparisons, formats
 from robust_distillation.reporting.tables import Matrix
+from robust_distillation.statistics import verdicts
+from robust_distillation.statistics.comparing import Outcomes, paired
+from robust_distillation.statistics.intervals import ALPHA
 
 COLUMNS = [
     "claim", "text", "teacher", "student", "verdict", "difference", "ci_low", "ci_high", "level", "n_seeds", "n_images",
@@ -39,7 +40,7 @@ class Evidence:
 
     @classmethod
     def of(cls, files: Mapping[str, list[Path]], matrix: Matrix) -> Evidence:
-        """Of the files of each analysis, as provenance.links.evidence names them."""
+        """Of the files of each analysis, as pipeline.links.evidence names them."""
         distances = None
         if STRUCTURE in files:
             from robust_distillation.reporting import structure  # imports torch
@@ -88,7 +89,7 @@ def judged(claims: list[Claim], evidence: Evidence, matrix: Matrix, scale: dict[
     """COLUMNS: a row per claim, teacher and student. All verdicts of an experiment are one family (Bonferroni).
 
     difference: the first method of the text less the second, in points, or in the unit of a distance. seeds_needed: see
-    evaluation.verdicts, or why there is nothing to judge. scale, for the column of that name: `datasets` by analysis,
+    statistics.verdicts, or why there is nothing to judge. scale, for the column of that name: `datasets` by analysis,
     `students` by name, `protocol`.
     """
     family = sum(len(claim.pairs) for claim in claims)

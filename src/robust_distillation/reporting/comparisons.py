@@ -7,17 +7,17 @@ from pathlib import Path
 import pandas as pd
 from tabulate import tabulate
 
-from robust_distillation.evaluation.comparing import Outcomes, comparisons
-from robust_distillation.evaluation.intervals import ALPHA
 from robust_distillation.reporting import formats
 from robust_distillation.reporting.tables import Matrix, metric_title
+from robust_distillation.statistics.comparing import Outcomes, comparisons
+from robust_distillation.statistics.intervals import ALPHA
 
 HEAD = ["method", "other", "difference", "simultaneous interval", "adjusted p"]
 NONE = "No two methods share a seed."
 
 
 def tidy(outcomes: Outcomes, matrix: Matrix) -> pd.DataFrame:
-    """comparisons.csv: see evaluation.comparing.comparisons."""
+    """comparisons.csv: see statistics.comparing.comparisons."""
     table = comparisons(outcomes, matrix.pairs, matrix.methods, matrix.checkpoints, matrix.metrics)
     points, chances = ["difference", "ci_low", "ci_high"], ["p", "p_adjusted"]
     table[points] = table[points].astype(float).round(4) + 0.0  # + 0.0: never -0.0

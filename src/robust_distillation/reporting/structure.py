@@ -16,12 +16,12 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from robust_distillation.config import ITSELF, NO_TEACHER
-from robust_distillation.evaluation.statistics import spread
 from robust_distillation.evaluation.structure import correlation_distance
 from robust_distillation.files import write_text
 from robust_distillation.reporting import formats
 from robust_distillation.reporting.style import ROW, STYLE, colours, dots, save, wrapped
 from robust_distillation.reporting.tables import Matrix
+from robust_distillation.statistics.accuracies import spread
 
 KEYS = ["teacher", "student", "method", "checkpoint", "metric"]
 COLUMNS = [*KEYS[:3], "protocol", *KEYS[3:], "n_seeds", "n_images", "mean", "sd", "ci_low", "ci_high"]

@@ -15,10 +15,11 @@ import pandas as pd
 from tabulate import tabulate
 
 from robust_distillation.config import ITSELF, NO_TEACHER
-from robust_distillation.evaluation.statistics import summary
 from robust_distillation.files import write_json, write_text
 from robust_distillation.layout import Layout
-from robust_distillation.reporting import formats, published
+from robust_distillation.reference import published
+from robust_distillation.reporting import formats
+from robust_distillation.statistics.accuracies import summary
 
 COLUMNS = [
     "teacher", "student", "method", "protocol", "checkpoint", "metric",

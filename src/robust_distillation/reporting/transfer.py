@@ -13,11 +13,11 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from robust_distillation.config import ITSELF, NO_TEACHER
-from robust_distillation.evaluation.statistics import accuracies, summary
 from robust_distillation.files import write_text
 from robust_distillation.reporting import formats
 from robust_distillation.reporting.style import ROW, STYLE, colours, dots, save
 from robust_distillation.reporting.tables import TITLES, Matrix, at_headline, metric_title
+from robust_distillation.statistics.accuracies import accuracies, summary
 
 KEYS = ["teacher", "student", "method", "checkpoint", "metric"]
 COLUMNS = ["target", *KEYS[:3], "protocol", *KEYS[3:], "n_seeds", "n_images", "mean", "sd", "ci_low", "ci_high"]

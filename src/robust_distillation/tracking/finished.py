@@ -16,9 +16,9 @@ from typing import Any
 
 from robust_distillation.config import NO_TEACHER, Experiment
 from robust_distillation.evaluation.outcomes import read_outcomes
-from robust_distillation.evaluation.statistics import GROUP, accuracies
 from robust_distillation.files import digest, read_json, read_json_lines, sha256
 from robust_distillation.layout import Layout
+from robust_distillation.statistics.accuracies import GROUP, accuracies
 
 SUMMARY = "summary"
 

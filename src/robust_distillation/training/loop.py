@@ -13,17 +13,17 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from robust_distillation.attacks.core import maximise
-from robust_distillation.config import ThreatModel, Training
+from robust_distillation.cuda_graph import Recorded
 from robust_distillation.data.dataset import Dataset
 from robust_distillation.data.views import ViewScheme, epoch_order
-from robust_distillation.memory import sent
+from robust_distillation.device import to_device
 from robust_distillation.methods import Batch, Method, Sizes
 from robust_distillation.models.frozen import frozen
 from robust_distillation.models.output import Output, output
-from robust_distillation.precision import looking
+from robust_distillation.models.precision import looking
 from robust_distillation.randomness import derived_seed, generator
-from robust_distillation.recorded import Recorded
 from robust_distillation.resume import STOPPED, Work
+from robust_distillation.settings import ThreatModel, Training
 from robust_distillation.training.divergence import Losses, check_finite
 from robust_distillation.training.parallel import Group
 from robust_distillation.training.reduction import reduce
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class Teacher(Protocol):
-    """Where T(x) and T(x') come from: see teachers.live and cache.store."""
+    """Where T(x) and T(x') come from: see cache.live and cache.store."""
 
     def clean(self, x: Tensor, index: Tensor, views: Tensor) -> Output: ...
 
@@ -102,7 +102,7 @@ class Trainer:
             with frozen(self.model), torch.no_grad():
                 found["reference"] = output(self.model, x)
         if needs.adversarial:
-            given = Batch(labels, sent(index, labels.device), epoch=epoch, **found)
+            given = Batch(labels, to_device(index, labels.device), epoch=epoch, **found)
             inner = self.settings.inner_attack
             found["adversarial"] = adversarial = maximise(
                 self.model,
@@ -151,7 +151,7 @@ class Loss(nn.Module):
         own = index[rows]
         passes = trainer.passes(x, labels, own, views[rows], epoch, step, len(index))
         draws = generator(trainer.seed, "method", epoch, step)
-        batch = Batch(labels, sent(own, labels.device), generator=draws, epoch=epoch, **passes)
+        batch = Batch(labels, to_device(own, labels.device), generator=draws, epoch=epoch, **passes)
         terms = trainer.method.loss_terms(batch, self.state)
         return reduce(terms, self.model.classifier.out_features, trainer.settings.kl_scale)
 
@@ -177,7 +177,7 @@ def batches(
         if settings.drop_last and len(index) < settings.batch_size:
             break
         own = index[group.rows(len(index))]
-        there, chosen = (sent(numbers, data.images.device) for numbers in (own, views[own]))
+        there, chosen = (to_device(numbers, data.images.device) for numbers in (own, views[own]))
         yield data.views(scheme, there, chosen).to(device), data.labels[there].to(device), index, views[index]
 
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import torch
 
-from robust_distillation.config import ThreatModel, Training
 from robust_distillation.data.dataset import Dataset
 from robust_distillation.data.views import ViewScheme
 from robust_distillation.files import write_text
 from robust_distillation.methods import Method
 from robust_distillation.models.checkpoint import build_model, save_checkpoint
-from robust_distillation.precision import EXACT, TRAIN, prepared
+from robust_distillation.models.precision import EXACT, TRAIN, prepared
 from robust_distillation.randomness import derived_seed
 from robust_distillation.resume import Work
+from robust_distillation.settings import ThreatModel, Training
 from robust_distillation.training.divergence import Diverged
 from robust_distillation.training.loop import Teacher, Trainer, method_state, train
 from robust_distillation.training.parallel import SYNCHRONISED, Group, synchronised

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robust_distillation.config import Training
+from robust_distillation.settings import Training
 
 
 def learning_rate(settings: Training, epoch: int) -> float:

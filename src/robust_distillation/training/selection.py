@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from robust_distillation.attacks import pgd_trades
 from robust_distillation.attacks.apgd import held_against_apgd
 from robust_distillation.attacks.core import maximise
-from robust_distillation.config import Selection, ThreatModel
 from robust_distillation.data.dataset import Dataset
 from robust_distillation.losses import cross_entropy
 from robust_distillation.models.frozen import frozen
 from robust_distillation.randomness import derived_seed, generator
+from robust_distillation.settings import Selection, ThreatModel
 
 BATCH = 500  # fixed, for a random start depends on who is in the batch
 

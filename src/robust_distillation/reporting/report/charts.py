@@ -14,8 +14,8 @@ import pandas as pd
 import vl_convert
 from markupsafe import Markup
 
-from robust_distillation.reporting.report.marks import SHAPES, TEACHER, legend
-from robust_distillation.reporting.report.parts import Key, Panel
+from robust_distillation.reporting.report.elements import Key, Panel
+from robust_distillation.reporting.report.legend import SHAPES, TEACHER, legend
 
 WIDTH, HEIGHT, ROW = 340, 240, 24  # pixels
 CONFIG: dict[str, Any] = {

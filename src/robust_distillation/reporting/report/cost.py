@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from robust_distillation.provenance.words import duration, seconds
-from robust_distillation.reporting import cost
-from robust_distillation.reporting.jobs import by_step, jobs_of
+from robust_distillation.pipeline.text import duration, seconds
+from robust_distillation.planning import cost
+from robust_distillation.planning.jobs import by_step, jobs_of
 from robust_distillation.reporting.report.dag import edges, layers
-from robust_distillation.reporting.report.material import Material
-from robust_distillation.reporting.report.parts import Cell, Group, Head, Section, Table
+from robust_distillation.reporting.report.elements import Cell, Group, Head, Section, Table
+from robust_distillation.reporting.report.report_data import Material
 
 
 def section(material: Material) -> Section:

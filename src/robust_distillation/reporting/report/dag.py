@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from robust_distillation.provenance.words import duration, seconds
-from robust_distillation.reporting.report.material import Material
-from robust_distillation.reporting.report.parts import Group, Section
+from robust_distillation.pipeline.text import duration, seconds
+from robust_distillation.reporting.report.elements import Group, Section
+from robust_distillation.reporting.report.report_data import Material
 
 NODE, GAP, LAYER = (148, 46), 16, 84  # pixels: a box's size, between boxes, from layer to layer
 Edge = tuple[str, str]

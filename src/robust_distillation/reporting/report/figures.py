@@ -5,13 +5,13 @@ from __future__ import annotations
 import pandas as pd
 
 from robust_distillation.config import ITSELF
-from robust_distillation.evaluation.statistics import accuracies
 from robust_distillation.reporting.report import charts
-from robust_distillation.reporting.report.marks import TEACHER, legend
-from robust_distillation.reporting.report.material import Material
-from robust_distillation.reporting.report.parts import Cell, Figure, Group, Head, Section, Table, of_pair
+from robust_distillation.reporting.report.elements import Cell, Figure, Group, Head, Section, Table, of_pair
+from robust_distillation.reporting.report.legend import TEACHER, legend
+from robust_distillation.reporting.report.report_data import Material
 from robust_distillation.reporting.report.results import of_comparison
 from robust_distillation.reporting.tables import at_headline, metric_title
+from robust_distillation.statistics.accuracies import accuracies
 
 SHOWN = 20  # classes at most, for a column each; of more the worst ones are named
 WORST = 5  # of them

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pandas as pd
 
 from robust_distillation.config import ITSELF
-from robust_distillation.evaluation.statistics import accuracies
-from robust_distillation.provenance.words import commit, machine, minute
+from robust_distillation.pipeline.text import commit, machine, minute
 from robust_distillation.reporting.report import charts
-from robust_distillation.reporting.report.marks import TEACHER, legend
-from robust_distillation.reporting.report.material import Material
-from robust_distillation.reporting.report.parts import Facts, Figure, Group, Section, of_pair
+from robust_distillation.reporting.report.elements import Facts, Figure, Group, Section, of_pair
+from robust_distillation.reporting.report.legend import TEACHER, legend
+from robust_distillation.reporting.report.report_data import Material
 from robust_distillation.reporting.report.results import of_comparison, spread
 from robust_distillation.reporting.tables import at_headline, metric_title
+from robust_distillation.statistics.accuracies import accuracies
 
 LED = 3  # comparisons at most that are told in words
 

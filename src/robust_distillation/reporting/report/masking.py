@@ -13,9 +13,9 @@ import pandas as pd
 
 from robust_distillation.config import ITSELF
 from robust_distillation.reporting.report import charts
-from robust_distillation.reporting.report.marks import TEACHER
-from robust_distillation.reporting.report.material import Material
-from robust_distillation.reporting.report.parts import Cell, Figure, Group, Head, Section, Table, Text, of_pair
+from robust_distillation.reporting.report.elements import Cell, Figure, Group, Head, Section, Table, Text, of_pair
+from robust_distillation.reporting.report.legend import TEACHER
+from robust_distillation.reporting.report.report_data import Material
 from robust_distillation.reporting.report.results import cell_of, of_comparison
 from robust_distillation.reporting.tables import metric_title
 

@@ -15,20 +15,20 @@ from robust_distillation.reporting.report import (
     dag,
     figures,
     headline,
+    lineage,
     masking,
     results,
     robustness,
-    stories,
     tuning,
     verdicts,
 )
-from robust_distillation.reporting.report.material import Material, gather
-from robust_distillation.reporting.report.parts import Section
+from robust_distillation.reporting.report.elements import Section
+from robust_distillation.reporting.report.report_data import Material, gather
 
 SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     headline.section, verdicts.claims, results.section, verdicts.comparisons, figures.training, figures.trade_off,
     robustness.curves, figures.classes, masking.section, results.structures, results.transfers, tuning.section,
-    robustness.gallery, cost.section, dag.section, stories.section,
+    robustness.gallery, cost.section, dag.section, lineage.section,
 )  # fmt: skip
 
 

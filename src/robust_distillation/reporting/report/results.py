@@ -8,8 +8,8 @@ import pandas as pd
 
 from robust_distillation.config import ITSELF, NO_TEACHER
 from robust_distillation.reporting import formats, structure, tables, transfer
-from robust_distillation.reporting.report.material import Material
-from robust_distillation.reporting.report.parts import Cell, Group, Head, Section, Table, Text, anchor, of_pair
+from robust_distillation.reporting.report.elements import Cell, Group, Head, Section, Table, Text, anchor, of_pair
+from robust_distillation.reporting.report.report_data import Material
 from robust_distillation.reporting.tables import metric_title
 
 

@@ -14,9 +14,9 @@ from PIL import Image
 
 from robust_distillation.config import ITSELF, NO_TEACHER
 from robust_distillation.reporting.report import charts
-from robust_distillation.reporting.report.marks import TEACHER, legend
-from robust_distillation.reporting.report.material import Material
-from robust_distillation.reporting.report.parts import Figure, Group, Section, of_pair
+from robust_distillation.reporting.report.elements import Figure, Group, Section, of_pair
+from robust_distillation.reporting.report.legend import TEACHER, legend
+from robust_distillation.reporting.report.report_data import Material
 from robust_distillation.reporting.report.results import of_comparison
 
 SHOWN = 6  # images of a model at most

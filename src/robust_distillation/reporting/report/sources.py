@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from robust_distillation.config import Experiment
-from robust_distillation.provenance import links
+from robust_distillation.pipeline import links
 
 
 def folders(experiment: Experiment) -> list[Path]:

@@ -6,8 +6,8 @@ import json
 
 import pandas as pd
 
-from robust_distillation.reporting.report.material import Material
-from robust_distillation.reporting.report.parts import Cell, Group, Head, Section, Table, of_pair
+from robust_distillation.reporting.report.elements import Cell, Group, Head, Section, Table, of_pair
+from robust_distillation.reporting.report.report_data import Material
 
 
 def section(material: Material) -> Section | None:

@@ -9,9 +9,9 @@ import pandas as pd
 
 from robust_distillation.reporting.claims import STRUCTURE
 from robust_distillation.reporting.report import charts
-from robust_distillation.reporting.report.marks import legend
-from robust_distillation.reporting.report.material import Material
-from robust_distillation.reporting.report.parts import Cell, Figure, Group, Head, Section, Table, Text, of_pair
+from robust_distillation.reporting.report.elements import Cell, Figure, Group, Head, Section, Table, Text, of_pair
+from robust_distillation.reporting.report.legend import legend
+from robust_distillation.reporting.report.report_data import Material
 from robust_distillation.reporting.tables import metric_title
 
 TONES = {"supported": "good", "refuted": "bad", "inconclusive": "unsure"}

@@ -1,0 +1,1 @@
+"""Verifies results against their records, the code and git."""

@@ -1,0 +1,275 @@
+"""From every table cell back to the data: is each file what its record says, each record what the experiment and the
+code say, each table what its outcomes give, and all of it what was committed?
+
+Nothing is believed that can be computed: every file is hashed, every table made again. The committed dvc.lock is the
+root of trust; without it the chain is checked against itself, and the audit says that it is unanchored.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from robust_distillation.audit import dvc_lock, verify_files
+from robust_distillation.config import Experiment
+from robust_distillation.errors import UserError, shown
+from robust_distillation.files import read_json, sha256
+from robust_distillation.layout import Layout
+from robust_distillation.pipeline.index import md5
+from robust_distillation.pipeline.links import Link, links
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that does not fit: a file, or a cell of a table; the step it belongs to; what is made from it."""
+
+    place: str
+    problem: str
+    step: str
+    dependents: tuple[str, ...] = ()
+
+
+@dataclass
+class Audit:
+    """What was found, in the order of the chain."""
+
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    anchored: str | None = None  # the commit whose dvc.lock everything was held against
+    files: int = 0
+    records: int = 0
+    cells: int = 0
+
+
+def audit(experiment: Experiment) -> Audit:
+    """Checks all that lies under results/EXPERIMENT. Reads only."""
+    return _Auditor(experiment).run()
+
+
+class _Auditor:
+    def __init__(self, experiment: Experiment):
+        self.experiment, self.layout = experiment, Layout(experiment.name)
+        self.chain = list(links(experiment))
+        self.result = Audit()
+        self.named: set[str] = set()  # files of which a finding speaks: what follows from it is not said again
+        self.hashes: dict[Path, str | None] = {}
+        self.commits: dict[str, bool] = {}
+
+    def run(self) -> Audit:
+        for link in self.chain:
+            self._contents(link)
+            self._record(link)
+        self._index()
+        self._anchor()
+        places = {str(file): rank for rank, link in enumerate(self.chain) for file in (*link.outputs, link.record)}
+        order = {link.name: rank for rank, link in enumerate(self.chain)}
+        self.result.findings.sort(key=lambda f: places.get(f.place, order.get(f.step, len(order))))
+        self.result.notes = list(dict.fromkeys(self.result.notes))
+        self.result.files = sum(known is not None for known in self.hashes.values())
+        return self.result
+
+    def _hash(self, path: Path) -> str | None:
+        """sha256, None where there is no such file."""
+        if path not in self.hashes:
+            self.hashes[path] = sha256(path) if path.is_file() else None
+        return self.hashes[path]
+
+    def _find(self, link: Link | None, path: Path | str, problem: str, cell: str = "") -> None:
+        self.named.add(str(path))
+        place, step = f"{path}{cell}", link.name if link else "index"
+        self.result.findings.append(Finding(place, problem, step, self._dependents(link) if link else ()))
+
+    def _dependents(self, link: Link) -> tuple[str, ...]:
+        """The files made from what `link` makes, and from those."""
+        reached, found = set(link.outputs), []
+        for later in self.chain[self.chain.index(link) + 1 :]:
+            if reached & set(later.inputs):
+                reached |= set(later.outputs)
+                found += map(str, later.outputs)
+        return tuple(found)
+
+    def _contents(self, link: Link) -> None:
+        """What is in the files: data, tables, and whose model or outcomes they are."""
+        try:
+            checked = verify_files.check(self.experiment, link)
+            self.result.cells += checked.cells
+            self.result.notes += checked.notes
+            for path, cell, problem in checked.problems:
+                self._find(link, path, problem, cell)
+        except (OSError, UserError, ValueError, KeyError, TypeError) as error:
+            # A file that cannot be read is named by its hash, below; here it only cannot be looked into.
+            self.result.notes.append(f"{link.name}: its files could not be looked into ({_line(error)})")
+
+    def _record(self, link: Link) -> None:
+        record = self._read(link, link.record)
+        if record is None:
+            return
+        self.result.records += 1
+        expected = {"step": link.step, "code": link.code, "settings": json.loads(json.dumps(link.settings))}
+        for key, value in expected.items():
+            if record.get(key) != value:
+                self._find(link, link.record, f"{key}: {_difference(record.get(key), value)}")
+        self._hashes_of(link, record, "inputs", link.inputs)
+        self._hashes_of(link, record, "outputs", link.outputs)
+        self._commit(link, record.get("git"))
+
+    def _read(self, link: Link | None, path: Path) -> dict[str, Any] | None:
+        try:
+            found = read_json(path)
+        except OSError:
+            self._find(link, path, "is missing")
+        except ValueError:
+            self._find(link, path, "is no JSON")
+        else:
+            if isinstance(found, dict):
+                return found
+            self._find(link, path, "is no record")
+        return None
+
+    def _hashes_of(self, link: Link, record: dict[str, Any], group: str, files: tuple[Path, ...]) -> None:
+        written = record.get(group)
+        if not isinstance(written, dict) or set(written) != set(map(str, files)):
+            named = set(written) if isinstance(written, dict) else set()
+            odd = sorted(named ^ set(map(str, files)))
+            self._find(link, link.record, f"{group}: names other files than the step's: {', '.join(odd[:3])}")
+            return
+        for file in files:
+            here = self._hash(file)
+            if here == written[str(file)] or str(file) in self.named:
+                continue
+            if here is not None:
+                problem = "is not what its record says" if group == "outputs" else f"is not what {link.record} read"
+                self._find(link, file, f"{problem} (sha256 {here[:12]}, not {shown(written[str(file)])[1:13]})")
+            elif self._rebuildable(file):
+                self.result.notes.append(f"{file}: is not here, so it was not checked; its job fills it again")
+            elif group == "outputs":
+                self._find(link, file, "is missing")
+
+    def _rebuildable(self, file: Path) -> bool:
+        return any(link.rebuildable and file in link.outputs for link in self.chain)
+
+    def _commit(self, link: Link, git: Any) -> None:
+        if git is None:
+            self.result.notes.append("made outside a git repository: the code's fingerprint alone says what it was")
+        elif not isinstance(git, dict) or not isinstance(git.get("commit"), str):
+            self._find(link, link.record, "git: names no commit")
+        elif not self._known(git["commit"]):
+            self._find(link, link.record, f"git: commit {shown(git['commit'])} is not in this repository")
+        elif git.get("dirty"):
+            self.result.notes.append(f"made beside uncommitted changes, at commit {git['commit'][:12]}")
+
+    def _known(self, commit: str) -> bool:
+        """Whether the commit exists here; outside a repository nothing can be said against it."""
+        if commit not in self.commits:
+            exists = commit.isalnum() and dvc_lock.git("cat-file", "-e", f"{commit}^{{commit}}") is not None
+            self.commits[commit] = exists or not self._in_repository
+        return self.commits[commit]
+
+    @cached_property
+    def _in_repository(self) -> bool:
+        return dvc_lock.git("rev-parse", "HEAD") is not None
+
+    def _index(self) -> None:
+        path = self.layout.index
+        index = self._read(None, path)
+        if index is None:
+            return
+        if index.get("experiment") != self.experiment.name:
+            self._find(None, path, f"experiment: {_difference(index.get('experiment'), self.experiment.name)}")
+        records, artefacts = index.get("records"), index.get("artefacts")
+        expected = {str(link.record): link for link in self.chain}
+        made = {str(file): link for link in self.chain for file in link.outputs}
+        for group, found, known in (("records", records, expected), ("artefacts", artefacts, made)):
+            if not isinstance(found, dict) or set(found) != set(known):
+                odd = sorted(set(found if isinstance(found, dict) else ()) ^ set(known))
+                self._find(None, path, f"{group}: names other files than the experiment's: {', '.join(odd[:3])}")
+                return
+        for name, link in expected.items():
+            if name not in self.named and self._hash(link.record) != records[name]:
+                self._find(link, name, f"is not the record that {path} names: it was changed after that was written")
+        for name, link in made.items():
+            self._indexed(path, name, link, artefacts[name])
+        tracked = self._read(None, self.layout.tracked)
+        if tracked is not None and index.get("mlflow") != tracked:
+            self._find(None, path, f"mlflow: {_difference(index.get('mlflow'), tracked)}")
+
+    def _indexed(self, index: Path, name: str, link: Link, entry: Any) -> None:
+        file = Path(name)
+        here = self._hash(file)
+        if name in self.named or here is None:
+            return
+        true = {"sha256": here, "record": str(link.record)} | ({} if link.rebuildable else {"md5": md5(file)})
+        if entry != true:
+            self._find(link, name, f"does not fit its entry in {index}: {_difference(entry, true)}")
+
+    def _anchor(self) -> None:
+        found = dvc_lock.anchor(self.layout)
+        if found is None:
+            self.result.notes.append(
+                f"unanchored: no commit holds a {dvc_lock.LOCK} with this experiment, so that whoever rewrote "
+                "everything would not be seen. dvc repro, then git commit"
+            )
+            return
+        self.result.anchored = found.commit
+        owners = {str(file): link for link in self.chain for file in (*link.outputs, link.record)}
+        for place, problem in dvc_lock.deviations(found):
+            if place not in self.named:
+                self._find(owners.get(place), place, problem)
+        for place, problem in _values(found.params):
+            self._find(None, place, problem)
+        apart = [file for file in owners if not any(_within(file, out) for out in found.outs)]
+        apart = [file for file in apart if not self._rebuildable(Path(file))]
+        if apart:
+            self.result.notes.append(f"not in {dvc_lock.LOCK}: {len(apart)} files, the first is {apart[0]}")
+
+
+def _within(file: str, out: str) -> bool:
+    return file == out or file.startswith(f"{out}/")
+
+
+def _values(params: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The experiment's files whose values are not those that were committed."""
+    from ruamel.yaml import YAML
+
+    for path, committed in params.items():
+        here = YAML(typ="safe").load(Path(path).read_text(encoding="utf-8")) if Path(path).is_file() else None
+        if here != committed:
+            yield path, f"is not what the committed {dvc_lock.LOCK} was made with: {_difference(here, committed)}"
+
+
+def _difference(here: Any, expected: Any, key: str = "") -> str:
+    """The first place where two JSON values differ: what is here, and what should be."""
+    if isinstance(here, dict) and isinstance(expected, dict):
+        for name in sorted(here.keys() | expected.keys(), key=str):
+            if here.get(name) != expected.get(name) or (name in here) != (name in expected):
+                return _difference(here.get(name), expected.get(name), f"{key}.{name}" if key else str(name))
+    return f"{key + ' is ' if key else 'is '}{shown(here)}, not {shown(expected)}"
+
+
+def _line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).partition("\n")[0]
+
+
+def listed(names: tuple[str, ...], most: int = 6) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def described(result: Audit, experiment: Experiment) -> str:
+    """The audit as people read it: the first thing that does not fit, with what depends on it, then the others."""
+    lines = []
+    for rank, finding in enumerate(result.findings):
+        lines.append(f"{'DOES NOT FIT' if rank == 0 else 'nor does'}: {finding.place}")
+        lines.append(f"  {finding.problem}")
+        lines.append(f"  step: {finding.step}")
+        if rank == 0 and finding.dependents:
+            lines.append(f"  depends on it: {listed(finding.dependents)}")
+    lines += [f"note: {note}" for note in result.notes]
+    counted = f"{result.files} files hashed, {result.records} records, {result.cells} table cells made again"
+    held = f"held against the {dvc_lock.LOCK} of commit {result.anchored[:12]}" if result.anchored else "unanchored"
+    verdict = f"{len(result.findings)} do not fit" if result.findings else "everything fits"
+    return "\n".join([*lines, f"{experiment.name}: {verdict} ({counted}; {held})"])

@@ -1,0 +1,145 @@
+"""The whole story of one number, on a page: what it is, what it was made of, by what, when and where."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from robust_distillation.audit.verify_files import metadata
+from robust_distillation.config import NO_TEACHER, Experiment
+from robust_distillation.errors import UserError
+from robust_distillation.evaluation.outcomes import read_outcomes
+from robust_distillation.files import read_json, read_json_lines
+from robust_distillation.layout import Layout
+from robust_distillation.pipeline.links import Link, links
+from robust_distillation.pipeline.text import commit, machine, versions, when
+from robust_distillation.reference.published import MARKS
+from robust_distillation.reporting.cells import Cell
+from robust_distillation.reporting.tables import Matrix, metric_title
+from robust_distillation.statistics.accuracies import accuracies
+
+Section = tuple[str, list[str]]  # a title and its lines
+
+
+def story(experiment: Experiment, cell: Cell) -> list[Section]:
+    """Raises UserError where the table is not there."""
+    layout = Layout(experiment.name)
+    table = layout.tables / "main.csv"
+    if not table.is_file():
+        raise UserError(f"{table}: is not there yet. Run the experiment first: robust-distillation reproduce")
+    rows = pd.read_csv(table)
+    row = rows[(rows[list(Cell._fields)] == list(cell)).all(axis=1)].iloc[0]
+    makers = {file: link for link in links(experiment) for file in link.outputs}
+    sections = [("The number", list(_number(experiment, cell, row)))]
+    own = {}
+    for model in cell.models(experiment):
+        outcomes, weights = layout.outcomes(model.folder), model.checkpoints[cell.checkpoint]
+        values = accuracies(read_outcomes([outcomes]))
+        [value] = values.loc[values["checkpoint"].eq(cell.checkpoint) & values["metric"].eq(cell.metric), "value"]
+        own |= {outcomes: makers[outcomes], weights: makers[weights]}
+        lines = [*_made(makers[outcomes], outcomes), *_made(makers[weights], weights), *_taken(model.folder, weights)]
+        sections.append((f"Seed {model.keys['seed']}: {value:.2f} %", lines))
+    trained = makers[weights]
+    if trained.record.is_file():
+        said = [*_settings(trained), f"versions: {versions(read_json(trained.record))}"]
+        sections.append(("How it was trained", said))
+    for link in _upstream(makers, list(own)):
+        if link.record not in {known.record for known in own.values()}:
+            sections.append((_title(link), [*_made(link), *_settings(link)]))
+    sections.append(("To check it", _checks(experiment, cell)))
+    return sections
+
+
+def _number(experiment: Experiment, cell: Cell, row: Any) -> Iterator[str]:
+    threat, of = experiment.threat_model, experiment.dataset.name
+    sd = "" if math.isnan(row.sd) else f" ± {row.sd:.2f} (sample standard deviation over the seeds)"
+    yield f"{cell}: {row['mean']:.2f} %{sd}"
+    yield (
+        f"{metric_title(cell.metric)} accuracy on {row.n_images} test images of {of}, {threat.norm} eps "
+        f"{threat.eps:.4g}, {experiment.file.protocol} protocol, checkpoint {cell.checkpoint}, seeds: {row.n_seeds}"
+    )
+    if not math.isnan(row.ci_low):
+        yield f"95 % interval of the mean: {row.ci_low:.2f} to {row.ci_high:.2f}"
+    for entry in Matrix(**experiment.matrix()).known(row):
+        yield (
+            f"published: {entry.value:.2f} in {entry.paper}, {entry.table} ({MARKS[entry.mark]}); "
+            f"ours less published: {row['mean'] - entry.value:+.2f}"
+        )
+    yield f"stands in {Layout(experiment.name).tables}/main.csv"
+
+
+def _made(link: Link, file: Path | None = None) -> Iterator[str]:
+    """How a step's files came to be, by its record."""
+    if not link.record.is_file():
+        yield f"{link.name}: its record {link.record} is missing"
+        return
+    record = read_json(link.record)
+    for output in [file] if file else link.outputs:
+        yield f"{output}  sha256 {record['outputs'].get(str(output), 'not in the record')[:16]}"
+    yield f"made by robust-distillation {link.name}"
+    yield f"{when(record)}, on {machine(record['hardware'])}; {commit(record)}, code {record['code'][:12]}"
+    if read := record["inputs"]:
+        yield f"from {', '.join(read)}"
+
+
+def _settings(link: Link) -> Iterator[str]:
+    """What a training was told to do."""
+    if not link.record.is_file():
+        return
+    record = read_json(link.record)
+    for key in ("method", "architecture", "training"):
+        if key in record["settings"]:
+            yield f"{key}: {_flat(record['settings'][key])}"
+
+
+def _flat(values: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {_flat(value) if isinstance(value, dict) else value}" for key, value in values.items())
+
+
+def _taken(folder: Path, weights: Path) -> list[str]:
+    """What the training saw when this checkpoint was taken."""
+    epoch = metadata(weights).get("epoch")
+    if epoch is None:  # imported
+        return []
+    lines = {line["epoch"]: line for line in read_json_lines(folder / "metrics.jsonl")}
+    seen = lines.get(epoch, {})
+    if "selection_robust" not in seen:
+        return [f"taken after epoch {epoch}"]
+    looked = f"clean {100 * seen['selection_clean']:.2f} %, under attack {100 * seen['selection_robust']:.2f} %"
+    return [f"taken after epoch {epoch}; on the images that choose `best`: {looked}"]
+
+
+def _upstream(makers: dict[Path, Link], files: list[Path]) -> list[Link]:
+    """The steps behind `files`, nearest first, each once."""
+    found: dict[Path, Link] = {}
+    while files:
+        reached = [makers[file] for file in files if file in makers]
+        reached = [link for link in {link.record: link for link in reached}.values() if link.record not in found]
+        found |= {link.record: link for link in reached}
+        files = [file for link in reached for file in link.inputs]
+    return list(found.values())
+
+
+def _title(link: Link) -> str:
+    titles = {
+        "train-teacher": "The teacher", "import-teacher": "The teacher", "fill-cache": "The cache it answered from",
+        "prepare-data": "The data", "choose": "How its settings were chosen",
+    }  # fmt: skip
+    return titles.get(link.step, link.step)
+
+
+def _checks(experiment: Experiment, cell: Cell) -> list[str]:
+    options = experiment.arguments.removeprefix("--experiment params.yaml").strip()
+    options = f" {options}" if options else ""
+    lines = [f"robust-distillation audit{options}", f"robust-distillation audit --recompute 5{options}"]
+    if cell.teacher != NO_TEACHER:
+        lines.append(f"robust-distillation explain {cell.teacher}/-/...{options}  (the teacher's own numbers)")
+    return lines
+
+
+def page(sections: list[Section]) -> str:
+    return "\n\n".join("\n".join([title, *(f"  {line}" for line in lines)]) for title, lines in sections)

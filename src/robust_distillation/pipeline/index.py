@@ -1,0 +1,38 @@
+"""The index of an experiment, written last: every artefact and every record with their hashes. dvc.lock holds the
+index's own hash, so that what is in it cannot be changed unseen once that is committed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from robust_distillation.files import read_json, sha256
+from robust_distillation.layout import Layout
+from robust_distillation.pipeline.links import Link
+
+
+def index(chain: Iterable[Link], layout: Layout) -> dict[str, Any]:
+    """artefacts: file to its sha256, its md5 (as DVC names it) and its record; records: file to sha256; mlflow: run
+    name to the content that was imported. Of the cache, which is not versioned, the hashes are those in its record."""
+    artefacts: dict[str, dict[str, str]] = {}
+    records: dict[str, str] = {}
+    for link in chain:
+        records[str(link.record)] = sha256(link.record)
+        made = read_json(link.record)["outputs"] if link.rebuildable else {}
+        for file in link.outputs:
+            known = {"sha256": made[str(file)]} if link.rebuildable else {"sha256": sha256(file), "md5": md5(file)}
+            artefacts[str(file)] = {**known, "record": str(link.record)}
+    return {
+        "experiment": layout.experiment,
+        "artefacts": artefacts,
+        "records": records,
+        "mlflow": read_json(layout.tracked),
+    }
+
+
+def md5(path: Path) -> str:
+    """As dvc.lock has it."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "md5").hexdigest()

@@ -1,0 +1,114 @@
+"""A Snakemake profile for Slurm whose limits follow from the plan: what each rule's largest job may take."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from robust_distillation.config import Experiment
+from robust_distillation.errors import UserError
+from robust_distillation.files import write_text
+from robust_distillation.planning.cost import weights
+from robust_distillation.planning.jobs import jobs_of
+
+HEAD = "# Written by `robust-distillation cluster`"
+DEFAULT = Path("profiles/default/config.yaml")
+RETRIES = 3  # for lost nodes, and for limits, which grow with every attempt
+
+SLACK = 3  # the count of operations knows nothing of memory traffic, and the speed is a guess
+START = 10  # minutes: imports over a shared file system, data, hashing
+BASE = 4000  # MB: torch with CUDA, before any data
+SMALL = 2000  # MB of a step that computes nothing on images
+GROUPED = ("attack", "structure", "robustness", "transfer")  # many and often short: several share a Slurm job
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What one has to know of it. tflops: sustained by one job, in 10^12 operations per second; group: attacks and
+    analyses to a Slurm job; jobs: in Slurm at once, at most."""
+
+    partition: str | None = None
+    account: str | None = None
+    gpus: bool = False
+    tflops: float = 10.0
+    group: int = 1
+    jobs: int = 50
+
+
+def largest(experiment: Experiment) -> dict[str, float]:
+    """FLOPs of the largest job of each step that computes."""
+    found: dict[str, float] = {}
+    for job in jobs_of(experiment).values():
+        if job.work:
+            found[job.step] = max(found.get(job.step, 0.0), job.flops)
+    return found
+
+
+def minutes(flops: float, tflops: float) -> int:
+    return START + math.ceil(SLACK * flops / (tflops * 1e12) / 60)
+
+
+def megabytes(experiment: Experiment) -> int:
+    """Of a job that computes: torch, the data, and models with gradients, momenta and a saved state."""
+    pixels = math.prod(experiment.info.shape)
+    images = sum(experiment.size(split) for split in ("train", "validation", "test"))
+    models = [teacher.architecture for teacher in experiment.teachers.values()] + list(experiment.students.values())
+    largest_model = max((weights(experiment, architecture) for architecture in models), default=0)
+    return BASE + math.ceil((2 * images * pixels + 8 * largest_model) / 1e6)
+
+
+def profile(experiment: Experiment, cluster: Cluster) -> dict[str, Any]:
+    """Snakemake's options, by name."""
+    memory, rules = megabytes(experiment), {}
+    for step, flops in largest(experiment).items():
+        asked = {"runtime": f"attempt * {minutes(flops, cluster.tflops)}", "mem_mb": f"attempt * {memory}"}
+        rules[step.replace("-", "_")] = asked | ({"gpu": 1} if cluster.gpus else {})
+    if cluster.gpus and "train_teacher" in rules:
+        rules["train_teacher"]["gpu"] = max(teacher.devices for teacher in experiment.teachers.values())
+    named = {"slurm_partition": cluster.partition, "slurm_account": cluster.account}
+    options = {
+        "executor": "slurm",
+        "jobs": cluster.jobs,
+        "retries": RETRIES,
+        "slurm-requeue": True,
+        "latency-wait": 60,  # seconds until a node's file is seen through a shared file system
+        "default-resources": {"mem_mb": SMALL, "runtime": 60} | {key: value for key, value in named.items() if value},
+        "set-resources": rules,
+        **_default_profile(),
+    }
+    if cluster.group > 1:
+        # One after the other in a Slurm job: side by side, their needs would add up to more than a node has.
+        options |= {
+            "groups": [f"{rule}=looks" for rule in GROUPED if rule in rules],
+            "group-components": [f"looks={cluster.group}"],
+            "cores": experiment.compute.threads,
+            "resources": [f"mem_mb={RETRIES * memory}"],
+            "set-resource-scopes": ["mem_mb=local"],
+        }
+    return options
+
+
+def _default_profile() -> dict[str, Any]:
+    """What decides on reruns and on failures, which is the same everywhere: profiles/default is not read beside
+    another."""
+    from ruamel.yaml import YAML
+
+    options = YAML(typ="safe").load(DEFAULT)
+    return {key: value for key, value in options.items() if key != "cores"}
+
+
+def write_profile(experiment: Experiment, cluster: Cluster, folder: Path) -> Path:
+    """Raises UserError where another file lies there."""
+    from io import StringIO
+
+    from ruamel.yaml import YAML
+
+    file = folder / "config.yaml"
+    if file.is_file() and not file.read_text(encoding="utf-8").startswith(HEAD):
+        raise UserError(f"{file}: was not written by this command. Give another folder, or remove it")
+    text = StringIO()
+    YAML().dump(profile(experiment, cluster), text)
+    write_text(file, f"{HEAD}, for {experiment.name} at {cluster.tflops:g} TFLOP/s a job\n{text.getvalue()}")
+    return file

@@ -1,0 +1,119 @@
+"""What an experiment will do and cost, before it does it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from tabulate import tabulate
+
+from robust_distillation.config import Experiment
+from robust_distillation.pipeline.text import duration
+from robust_distillation.planning.cost import SURVIVORS, cache_bytes, cache_width, views_of
+from robust_distillation.planning.jobs import TABLES, Job, by_step, finished, jobs_of, written
+from robust_distillation.planning.speed import SECONDS, Speed, Unknown
+
+TFLOPS = 10.0  # half of what an A100 could do in fp32
+STEPS = (
+    "prepare-data", "import-teacher", "train-teacher", "fill-cache", "tune", "choose", "train-student", "attack",
+    "structure", "robustness", "transfer", TABLES,
+)  # fmt: skip
+COMPILED = "Trainings are compiled, which is not measured: they take less, once the compiler is done"
+DEVICES = (1, 2, 4, 8, 16, 32, 64)
+
+
+def describe(experiment: Experiment, tflops: float = TFLOPS, speed: Speed | None = None) -> str:
+    """tflops: sustained speed of one device, in 10^12 operations per second; speed: what is known of this machine."""
+    threat, evaluation = experiment.threat_model, experiment.evaluation
+    views, jobs = views_of(experiment), jobs_of(experiment)
+    flops, disk = by_step(jobs, lambda job: job.flops), written(jobs)
+    counted = by_step(jobs, lambda _: 1)
+    trained = Counter(run.method for run in experiment.runs)
+    rows = [
+        (name, experiment.methods[name].kind, _teaching(experiment, name), trained[name]) for name in experiment.methods
+    ]
+    work = [
+        (step, f"{flops[step] / 1e15:.4g}", f"{flops[step] / tflops / 3.6e15:.4g}") for step in STEPS if flops[step]
+    ]
+    total = sum(flops.values())
+    work.append(("in all", f"{total / 1e15:.4g}", f"{total / tflops / 3.6e15:.4g}"))
+    lines = [
+        f"Experiment {experiment.name}: {experiment.dataset.name}, {threat.norm} eps {threat.eps:.4g}, "
+        f"{experiment.file.protocol} protocol",
+        f"  {experiment.size('train')} training images with {views} views each; best is chosen on "
+        f"{experiment.size('validation')} {'test' if experiment.selects_on_test else 'validation'} images; "
+        f"{experiment.test_images} test images",
+        f"  teachers: {', '.join(experiment.teachers) or 'none'}; students: {', '.join(experiment.students)}; "
+        f"seeds: {', '.join(map(str, experiment.file.seeds))}",
+        *_tuning(experiment),
+        f"  attacks: {', '.join(evaluation.attacks)} on {' and '.join(evaluation.checkpoints)}",
+        "",
+        tabulate(rows, headers=["name", "method", "teacher is asked for", "students to train"]),
+        "",
+        tabulate(
+            [*((step, counted[step]) for step in STEPS if counted[step]), ("in all", len(jobs))],
+            headers=["step", "jobs"],
+        ),
+        "",
+        tabulate(
+            work, headers=["step", "PFLOP", "GPU-hours"], disable_numparse=True, colalign=("left", "right", "right")
+        ),
+        f"GPU-hours at {tflops:g} TFLOP/s sustained (--tflops); {SURVIVORS:.0%} of the images are taken to survive "
+        "Square and AutoAttack",
+        "",
+        *_time(jobs, speed),
+        "",
+        "Disk",
+    ]
+    images = experiment.size("train") * views
+    for teacher, kind in experiment.caches:
+        width = cache_width(experiment, teacher, kind)
+        size = _size(cache_bytes(experiment, teacher, kind))
+        lines.append(f"  cache of {teacher}, {kind}: {images} x {width} x 4 bytes = {size}")
+    lines.append(f"  checkpoints: {_size(disk['checkpoints'])}")
+    lines.append(f"  in all: {_size(sum(disk.values()))}")
+    return "\n".join(lines)
+
+
+def _time(jobs: dict[str, Job], speed: Speed | None) -> list[str]:
+    try:
+        if speed is None:
+            raise Unknown
+        seconds = speed.seconds(jobs)
+    except Unknown:
+        return [f"Time: --calibrate measures this machine, in about {SECONDS:.0f} seconds, and keeps what it found"]
+    counted, spent = by_step(jobs, lambda _: 1), by_step(jobs, lambda job: seconds[job.name])
+    rows = [(step, duration(spent[step] / counted[step]), duration(spent[step])) for step in STEPS if counted[step]]
+    rows.append(("in all", "", duration(sum(seconds.values()))))
+    last = finished(jobs, seconds, len(jobs))
+    counts = [count for count in sorted({*DEVICES, speed.at_once}) if count <= len(jobs) or count == speed.at_once]
+    useful = [count for count in counts if count == speed.at_once or finished(jobs, seconds, count) > 1.02 * last]
+    ends = [
+        (f"{count}{' (this machine)' if count == speed.at_once else ''}", duration(finished(jobs, seconds, count)))
+        for count in useful
+    ]
+    ends.append(("any number", duration(last)))
+    return [
+        f"Time, by what was measured on {speed.machine}",
+        "",
+        tabulate(rows, headers=["step", "a job", "all"], disable_numparse=True, colalign=("left", "right", "right")),
+        "",
+        tabulate(ends, headers=["jobs at once", "done after"], disable_numparse=True, colalign=("left", "right")),
+        *[COMPILED] * speed.compiles(jobs),
+    ]
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _tuning(experiment: Experiment) -> list[str]:
+    if not experiment.tuned:
+        return []
+    many = len(next(iter(experiment.candidates.values())))
+    return [f"  tuning: {many} candidates of each method, {experiment.tuning_settings()['epochs']} epochs each"]
+
+
+def _teaching(experiment: Experiment, name: str) -> str:
+    needs = experiment.methods[name].needs
+    asked = [f"{kind} (cache)" for kind in needs.cached]
+    return ", ".join(asked + ["logits on x' (live)"] * needs.teacher_adversarial) or "-"

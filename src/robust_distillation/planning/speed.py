@@ -1,0 +1,227 @@
+"""How fast this machine is: seconds of a call of a network, measured once and kept for plans to come."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from robust_distillation.config import Experiment
+from robust_distillation.files import write_text
+from robust_distillation.pipeline.record import processor
+from robust_distillation.planning.cost import Work
+from robust_distillation.planning.jobs import Job
+
+SECONDS = 20.0  # that a calibration takes, about
+FEW = 8  # images of a call that is timed; of another one as many more, up to 128, as there is time for
+IMPORTS = "import robust_distillation.training.run, robust_distillation.evaluation.attack, pandas"
+OPTIMIZES = "; import torch; torch.optim.SGD([torch.zeros(1)], 1.0)"  # for which torch imports its compiler
+TRAINS = ("train-teacher", "train-student", "tune", "transfer")
+START, TRAINING = "start", "start of a training"
+STARTS = {START: IMPORTS, TRAINING: IMPORTS + OPTIMIZES}
+
+Line = tuple[float, float]  # seconds of a call, and more for each image in it
+
+
+class Unknown(Exception):
+    """This machine was not measured on a network that is asked for."""
+
+
+class Speed:
+    """Of one machine, for one experiment. Read from a file of this user's; `calibrate` measures and writes it."""
+
+    def __init__(self, experiment: Experiment, file: Path | None = None):
+        self.experiment, self.file = experiment, file or _file()
+        self.device, self.machine, self.at_once = _machine(experiment)
+        self.shape, self.classes = experiment.info.shape, len(experiment.info.classes)
+
+    def _key(self, part: Work) -> str:
+        return f"{part.use} {part.kind} {part.network} {'x'.join(map(str, self.shape))} {self.classes}"
+
+    def _kept(self) -> dict[str, dict[str, Any]]:
+        try:
+            found = json.loads(self.file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def seconds(self, jobs: dict[str, Job]) -> dict[str, float]:
+        """Of each job, its start included. Raises Unknown."""
+        known = self._kept().get(self.machine)
+
+        def of(part: Work) -> float:
+            once, each = known[self._key(part)]
+            return part.calls * (once + each * part.images)
+
+        try:
+            starts = {name: float(known[TRAINING if job.step in TRAINS else START]) for name, job in jobs.items()}
+            return {name: starts[name] + float(sum(map(of, job.work))) for name, job in jobs.items()}
+        except (KeyError, TypeError, ValueError):  # never measured, or a file that somebody else wrote
+            raise Unknown from None
+
+    def compiles(self, jobs: dict[str, Job]) -> bool:
+        """Whether trainings are compiled; what is measured is eager."""
+        from robust_distillation.models.precision import compiles
+
+        return any(
+            compiles(self.experiment.compute, job.flops, self.device)
+            for job in jobs.values()
+            if job.step in ("train-teacher", "train-student", "tune")
+        )
+
+    def calibrate(self, jobs: dict[str, Job], seconds: float = SECONDS) -> None:
+        """Measures what the jobs call for. Networks have random weights: only what the numbers are differs."""
+        found: dict[str, Any] = {name: _start(program) for name, program in STARTS.items()}
+        asked = {self._key(part): part for job in jobs.values() for part in job.work}
+        from robust_distillation.device import select_device
+
+        device = select_device(self.experiment.compute)
+        for key, part in sorted(asked.items()):
+            architecture = json.loads(part.network)
+            call = _call(part.kind, part.use, architecture, self.shape, self.classes, self.experiment, device)
+            found[key] = fitted(call, seconds / len(asked))
+        kept = self._kept()
+        known = kept.get(self.machine)
+        kept[self.machine] = (known if isinstance(known, dict) else {}) | found
+        write_text(self.file, json.dumps(kept, indent=1, sort_keys=True) + "\n")
+
+
+def fitted(call: Callable[[int, int], float], seconds: float) -> Line:
+    """The line through the fastest rounds on few and on many images, in about so many seconds; in more where three
+    rounds on few take longer. call: times so many rounds on so many images; what it does but once does not count."""
+    began = time.monotonic()
+    call(FEW, 1)  # what is allocated and chosen once
+    rounds = 1
+    while (spent := call(FEW, 2 * rounds)) < seconds / 64 and time.monotonic() - began < seconds / 4:
+        rounds *= 2  # in vain where an attack finds nothing left to do
+    many = 2 ** int(math.log2(max(FEW, min(16 * FEW, FEW * seconds / (4 * spent)))))
+    sizes = sorted({FEW, many})
+    fastest = {(images, times): math.inf for images in sizes for times in (1, 2)}
+    while fastest[FEW, 1] == math.inf or time.monotonic() - began < seconds:
+        for images, times in fastest:
+            fastest[images, times] = min(fastest[images, times], call(images, times * rounds))
+    few, *large = (max(0.0, fastest[images, 2] - fastest[images, 1]) / rounds for images in sizes)
+    if not large:
+        return 0.0, few / FEW
+    each = max(0.0, (large[0] - few) / (many - FEW))
+    return max(0.0, few - FEW * each), each
+
+
+def _call(
+    kind: str,
+    use: str,
+    architecture: dict[str, Any],
+    shape: tuple[int, int, int],
+    classes: int,
+    experiment: Experiment,
+    device,
+) -> Callable[[int, int], float]:
+    """Of a network with random weights; seconds of so many calls on so many images."""
+    import torch
+    from pyautoattack.autopgd_base import APGDAttack
+    from pyautoattack.fab_pt import FABAttack_PT
+    from pyautoattack.square import SquareAttack
+    from torch.nn.functional import cross_entropy
+
+    from robust_distillation.attacks.apgd import SPELT
+    from robust_distillation.attacks.core import maximise
+    from robust_distillation.cuda_graph import Recorded
+    from robust_distillation.models.checkpoint import build_model
+    from robust_distillation.models.frozen import frozen
+    from robust_distillation.models.precision import TRAIN, prepared
+
+    model = prepared(build_model(architecture, shape, classes).to(device), experiment.compute.precision, use)
+    threat = experiment.threat_model.model_copy(update={"eps": 1e-4})  # in which nearly all images hold
+    given = {"norm": SPELT[threat.norm], "eps": threat.eps, "n_restarts": 1, "seed": 0, "device": device}
+    draws, recorded = torch.Generator().manual_seed(0), Recorded() if use == TRAIN else None
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9)
+
+    def ask(x, labels, times: int) -> None:
+        with torch.no_grad():
+            for _ in range(times):
+                model(x)
+
+    def objective(logits, labels):
+        return cross_entropy(logits, labels, reduction="none")
+
+    def attack(x, labels, times: int) -> None:
+        options = {"steps": times, "step_size": 1e-5, "start": "zero", "given": (labels,), "recorded": recorded}
+        maximise(model, x, objective, threat, **options)
+
+    def train(x, labels, times: int) -> None:
+        model.train()
+        for _ in range(times):
+            optimizer.zero_grad()
+            cross_entropy(model(x), labels).backward()
+            optimizer.step()
+
+    def apgd(x, labels, times: int) -> None:
+        APGDAttack(model, n_iter=times, loss="ce", **given).perturb(x, labels)
+
+    def fab(x, labels, times: int) -> None:
+        FABAttack_PT(model, n_iter=times, targeted=True, n_target_classes=1, **given).perturb(x, labels)
+
+    def query(x, labels, times: int) -> None:
+        SquareAttack(model, n_queries=times, p_init=0.8, resc_schedule=False, **given).perturb(x, labels)
+
+    function = {"ask": ask, "attack": attack, "train": train, "apgd": apgd, "fab": fab, "query": query}[kind]
+
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def timed(images: int, times: int) -> float:
+        x = torch.rand(images, *shape, generator=draws).to(device)
+        model.eval()
+        with torch.no_grad():
+            labels = model(x).argmax(1)
+        with nullcontext() if kind == "train" else frozen(model):
+            wait()
+            began = time.perf_counter()
+            function(x, labels, times)
+            wait()
+            return time.perf_counter() - began
+
+    return timed
+
+
+def _start(program: str) -> float:
+    """Seconds of a job's interpreter and its imports."""
+
+    def once() -> float:
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", program], check=True)
+        return time.perf_counter() - began
+
+    return min(once(), once())  # the first one may have had to read the files from the disk
+
+
+def _machine(experiment: Experiment) -> tuple[str, str, int]:
+    """The type of the device, what a measurement holds for, and how many jobs run here at once."""
+    import torch
+
+    compute = experiment.compute
+    if compute.device != "cpu" and torch.cuda.is_available():
+        at_once = torch.cuda.device_count() * compute.jobs_per_gpu if compute.device == "auto" else 1
+        kind, device = "cuda", torch.cuda.get_device_name(0)
+    else:
+        kind, device, at_once = "cpu", processor(), max(1, _cores() // compute.threads)
+    return kind, f"{device}, threads {compute.threads}, {compute.precision}, torch {version('torch')}", at_once
+
+
+def _cores() -> int:
+    """That this process may use, as Snakemake's `cores: all` counts them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _file() -> Path:
+    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(folder) / "robust-distillation/speed.json"

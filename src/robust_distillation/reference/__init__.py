@@ -1,0 +1,1 @@
+"""What others published: numbers to compare with, and checkpoints to import."""

@@ -1,0 +1,52 @@
+"""A number of the main table by name: TEACHER/STUDENT/METHOD/CHECKPOINT/METRIC, as wide/small/rslad/best/autoattack.
+A teacher's own numbers have the student `-` and what trained it as the method: wide/-/trades/best/clean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from robust_distillation.config import Experiment
+from robust_distillation.errors import UserError, unknown
+from robust_distillation.pipeline.links import Model, models
+
+
+class Cell(NamedTuple):
+    teacher: str
+    student: str
+    method: str
+    checkpoint: str
+    metric: str
+
+    def __str__(self) -> str:
+        return "/".join(self)
+
+    def models(self, experiment: Experiment) -> list[Model]:
+        """Those whose mean this is: a student of each seed, or the teacher."""
+        return models_of(experiment, *self[:3])
+
+
+def models_of(experiment: Experiment, teacher: str, student: str, method: str) -> list[Model]:
+    """The students of all seeds, or the teacher alone."""
+    return [model for model in models(experiment) if _names(model) == (teacher, student, method)]
+
+
+def _names(model: Model) -> tuple[str, str, str]:
+    return model.keys["teacher"], model.keys["student"], model.keys["method"]
+
+
+def cells(experiment: Experiment) -> Iterator[Cell]:
+    """All of the main table."""
+    for names, checkpoints in {_names(model): model.checkpoints for model in models(experiment)}.items():
+        for checkpoint in checkpoints:
+            for metric in ("clean", *experiment.evaluation.attacks):
+                yield Cell(*names, checkpoint, metric)
+
+
+def cell_named(experiment: Experiment, text: str) -> Cell:
+    known = {str(cell): cell for cell in cells(experiment)}
+    if text not in known:
+        raise UserError(
+            unknown(f"cell of experiment {experiment.name} (TEACHER/STUDENT/METHOD/CHECKPOINT/METRIC)", text, known)
+        )
+    return known[text]

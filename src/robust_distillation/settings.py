@@ -1,0 +1,141 @@
+"""Settings that every layer above shares: a threat model, an attack, a training, a choice of checkpoint, a device.
+
+They are plain values. `config` reads them from an experiment file and resolves their defaults.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+
+FRACTION = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*/\s*([1-9][0-9]{0,8})\s*")
+
+
+def _fraction(value: Any) -> Any:
+    """8/255 as a number, the way the field writes it."""
+    match = FRACTION.fullmatch(value) if isinstance(value, str) else None
+    return float(match[1]) / int(match[2]) if match else value
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]  # stands in paths
+Distance = Annotated[float, BeforeValidator(_fraction), Field(gt=0)]
+Positive = Annotated[int, Field(ge=1, lt=2**31)]
+Epochs = Annotated[int, Field(ge=1, le=100_000)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class ThreatModel(Settings):
+    """Images within `eps` of x in `norm`, and in [0,1]."""
+
+    norm: Literal["linf", "l2"] = "linf"
+    eps: Distance
+
+    @field_validator("eps")
+    @classmethod
+    def _not_in_grey_levels(cls, eps: float, known: ValidationInfo) -> float:
+        if known.data.get("norm") == "linf" and eps > 1:
+            raise ValueError("pixels lie in [0,1], so linf eps is at most 1 (8 grey levels are written 8/255)")
+        return eps
+
+
+class InnerAttack(Settings):
+    """The inner maximisation of training. What is not the default is what some released code does."""
+
+    steps: Positive = 10
+    step_size: Distance
+    start: Literal["uniform", "gaussian", "zero"] = Field("uniform", description="gaussian: 0.001 N(0,1), as TRADES")
+    eps: Distance | None = Field(None, description="where it differs from the threat model's (TRADES and MART: 0.031)")
+    mode: Literal["eval", "train"] = Field(
+        "eval", description="batch norm while attacking; train (Madry, ARD, IAD) also moves its running statistics"
+    )
+    project_start: bool = Field(
+        True,
+        description="false: the first gradient is taken at x + noise, which may lie outside [0,1] (TRADES, ARD...)",
+    )
+
+
+class Selection(Settings):
+    """How `best` is chosen: the highest accuracy under an attack, ties by clean accuracy. On the validation split, or,
+    under the official protocol, on the test split."""
+
+    by: Literal["apgd", "pgd10", "pgd_trades"] = Field(
+        "apgd", description="a short APGD-CE; pgd_trades (RSLAD: 20 steps of 0.003) and pgd10 (IAD: 10 steps of 2/255)"
+    )
+    steps: Positive = Field(10, description="of APGD-CE; the others have theirs")
+    every: Positive = Field(1, description="epochs between two looks; the last epoch is always looked at")
+    every_epoch_after: Positive | None = Field(None, description="from here on every epoch is looked at (RSLAD: 214)")
+
+
+class Training(Settings):
+    """How one network is trained. Under the controlled protocol it is the same for every method, under the official one
+    what is not given is what the method's released code does."""
+
+    epochs: Epochs
+    batch_size: Positive
+    learning_rate: float = Field(gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    weight_decay_on: Literal["all", "weights"] = Field(
+        "all", description="weights: of convolutions and linear layers only, not biases and batch norm (Madry)"
+    )
+    drop_last: bool = Field(
+        False, description="leave out an epoch's last batch where it is smaller (Madry, RepDistiller)"
+    )
+    milestones: list[Positive] = Field([], description="epochs after which the learning rate is multiplied by `factor`")
+    factor: float = Field(0.1, gt=0, le=1)
+    decay: Literal["compounded", "from_initial"] = Field(
+        "compounded",
+        description="from_initial: every milestone sets learning_rate x factor, so that the second changes nothing "
+        "(ARD's and IAD's adjust_learning_rate)",
+    )
+    kl_scale: Literal["sum", "mean", "tenth"] = Field(
+        "sum",
+        description="divergences are summed over the classes, or averaged over them (ARD's KLDivLoss), or a tenth of "
+        "the sum (RSLAD: averaged over 10 classes, and for 100 classes averaged and multiplied by 10)",
+    )
+    passes: list[Literal["clean", "adversarial"]] = Field(
+        ["adversarial", "clean"],
+        description="the order in which batches go through the student in train mode, each with its own batch norm "
+        "statistics; one named twice goes through again and moves the running statistics again (TRADES)",
+    )
+    inner_attack: InnerAttack
+    selection: Selection = Selection()
+
+    @field_validator("passes")
+    @classmethod
+    def _both(cls, passes: list[str]) -> list[str]:
+        if set(passes) != {"clean", "adversarial"}:
+            raise ValueError("name both clean and adversarial")
+        return passes
+
+
+class Compute(Settings):
+    """What moves the bits but not the experiment."""
+
+    precision: Literal["exact", "fp32", "bf16-inner", "bf16"] = Field(
+        "exact",
+        description="exact: fp32, eager, NCHW; fp32: channels-last, and compiled where that pays; bf16-inner: the "
+        "same, with what a network in training computes for its inner maximisation in bfloat16; bf16: all of training",
+    )
+    compile: bool | None = Field(
+        None, description="whether trainings go through torch.compile; where left out, if they are long enough to pay"
+    )
+    threads: Positive = Field(1, description="torch threads of each job; more cores run more jobs")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")
+    jobs_per_gpu: Positive = Field(1, exclude=True, description="that share a GPU where the device is auto")
+    save_every: float = Field(
+        300, gt=0, exclude=True, description="seconds between two saved states of a job; in no record: it moves nothing"
+    )
+
+    @field_validator("compile")
+    @classmethod
+    def _not_exact(cls, compile: bool | None, given: ValidationInfo) -> bool | None:
+        if compile and given.data.get("precision") == "exact":
+            raise ValueError("precision: exact is eager; choose another")
+        return compile

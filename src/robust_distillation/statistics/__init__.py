@@ -1,0 +1,1 @@
+"""Accuracies over seeds, intervals of their differences, and verdicts on claims."""

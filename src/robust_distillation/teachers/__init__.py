@@ -1,1 +1,0 @@
-"""The teacher that a student learns from while it trains."""
