@@ -23,7 +23,7 @@ help:
 	@echo "make fuzz        thousands of files that mean harm"
 	@echo "make tiny        whole runs: every experiment in miniature, on generated files"
 	@echo "make bench       how fast the program is, into docs/performance.md"
-	@echo "make lint        linter and formatters"
+	@echo "make lint        linter, formatters, and the layers of the packages"
 	@echo "make coverage    how often the intervals hold the truth, by simulation"
 	@echo "make ui          MLflow on 127.0.0.1:$(PORT)"
 	@echo "make lock        pin again what is installed in .venv"
@@ -70,6 +70,7 @@ bench: setup
 
 lint: setup
 	@ruff check . && ruff format --check . && snakefmt --check --line-length 120 Snakefile workflow
+	@lint-imports --no-cache
 
 coverage: setup
 	@python benchmarks/coverage.py

@@ -11,8 +11,7 @@ import pytest
 from conftest import REPOSITORY
 from ruamel.yaml import YAML
 
-from robust_distillation import attacks, config, methods, models
-from robust_distillation.pipeline.fingerprint import closure
+from robust_distillation import config
 
 EXPERIMENTS = [REPOSITORY / "params.yaml", *sorted((REPOSITORY / "experiments").glob("*.yaml"))]
 
@@ -53,18 +52,6 @@ def test_default_experiment_compares_all_eight_methods_under_one_budget():
     assert {teacher.recipe.method.kind for teacher in experiment.teachers.values()} == {"trades"}
     budgets = {str(experiment.student_settings(run)["training"]) for run in experiment.runs}
     assert len(budgets) == 1
-
-
-@pytest.mark.parametrize("kind", [attacks, methods, models], ids=lambda kind: kind.__name__.rpartition(".")[2])
-def test_an_attack_imports_no_method_and_a_method_no_trainer(kind):
-    forbidden = {
-        "robust_distillation.attacks": ("methods", "training", "evaluation", "cache"),
-        "robust_distillation.methods": ("training", "evaluation", "cache", "attacks"),
-        "robust_distillation.models": ("methods", "training", "evaluation", "attacks"),
-    }[kind.__name__]
-    for name in kind.names():
-        reached = {module.split(".")[1] for module in closure([kind.registry.module_name(name)])}
-        assert not reached & set(forbidden), (name, reached & set(forbidden))
 
 
 def test_tracked_files_name_no_folder_of_a_machine():
