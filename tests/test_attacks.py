@@ -84,7 +84,7 @@ def test_every_attack_names_the_norms_it_is_defined_for():
     for name, module in MODULES.items():
         assert isinstance(module.NORMS, tuple), name
         assert set(module.NORMS) <= {"linf", "l2"}, name
-        assert attacks.registry.constant(name, "NORMS", ()) == module.NORMS
+        assert attacks.registry.constant(name, "NORMS", ()) == module.NORMS, name
     assert {name for name, module in MODULES.items() if "l2" not in module.NORMS} == set(FIXED_STEPS)
 
 

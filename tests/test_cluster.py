@@ -45,8 +45,8 @@ def test_every_rule_that_computes_has_limits_that_follow_its_largest_job(tmp_pat
     largest = cluster.largest(experiment)
     for step, flops in largest.items():
         minutes = int(asked[step.replace("-", "_")]["runtime"].removeprefix("attempt * "))
-        assert (minutes - 10) * 60 * 5e12 == pytest.approx(3 * flops, abs=60 * 5e12)
-        assert flops <= found[step]
+        assert (minutes - 10) * 60 * 5e12 == pytest.approx(3 * flops, abs=60 * 5e12), step
+        assert flops <= found[step], step
 
 
 def test_small_jobs_share_a_slurm_job_one_after_the_other(tmp_path):

@@ -176,7 +176,7 @@ def test_no_flipped_bit_goes_unnoticed(finished):
             for number in range(60):
                 flip(file, (number + 0.5) / 60)
                 try:
-                    assert read(file) == expected
+                    assert read(file) == expected, f"{name}: bit at {number + 0.5}/60 of the file"
                 except UserError:
                     refusals += 1
                 file.write_bytes(whole)

@@ -304,9 +304,9 @@ def test_names_shapes_and_parameter_counts_are_the_published_ones(name, argument
         assert found == published
 
 
-def test_defaults_are_the_published_networks():
-    for name, rule in KEYS.items():
-        assert {key: tuple(tensor.shape) for key, tensor in meta(name).state_dict().items()} == rule()
+@pytest.mark.parametrize("name", KEYS)
+def test_defaults_are_the_published_networks(name):
+    assert {key: tuple(tensor.shape) for key, tensor in meta(name).state_dict().items()} == KEYS[name]()
 
 
 def test_trades_file_holds_an_unused_stage_besides():
@@ -403,11 +403,11 @@ def test_what_cannot_be_built_is_refused(architecture, message, tmp_path):
         load_model(tmp_path / "model.safetensors")
 
 
-def test_every_width_of_mobilenet_scales_all_channels():
-    for width in models.arguments("mobilenet_v2")["width"].choices:
-        assert all(size * width % 32 == 0 for _, size, _ in MOBILE)
-        state = meta("mobilenet_v2", width=width).state_dict()
-        assert {key: tuple(tensor.shape) for key, tensor in state.items()} == mobilenet_keys(width=width)
+@pytest.mark.parametrize("width", models.arguments("mobilenet_v2")["width"].choices)
+def test_every_width_of_mobilenet_scales_all_channels(width):
+    assert all(size * width % 32 == 0 for _, size, _ in MOBILE)
+    state = meta("mobilenet_v2", width=width).state_dict()
+    assert {key: tuple(tensor.shape) for key, tensor in state.items()} == mobilenet_keys(width=width)
 
 
 def test_wide_resnet_starts_as_trades_does():

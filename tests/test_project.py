@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import tomllib
-from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
@@ -63,9 +62,3 @@ def test_tracked_files_name_no_folder_of_a_machine():
             text = path.read_text(encoding="utf-8")
             found += [(name, match) for match in re.findall(r"/(?:home|root|work|Users)/\w+", text)]
     assert not found
-
-
-def test_modules_are_small():
-    sizes = {path: len(path.read_text().splitlines()) for path in Path(REPOSITORY / "src").rglob("*.py")}
-    largest = max(sizes, key=sizes.get)
-    assert sizes[largest] < 520, f"{largest} has {sizes[largest]} lines: split it"

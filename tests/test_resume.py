@@ -137,7 +137,7 @@ def test_the_state_before_stays_until_the_new_one_is_whole(tmp_path):
         command = [sys.executable, "-c", code, folder, place, str(nth), REPOSITORY / "tests"]
         died += subprocess.run(command, env=environment(REPOSITORY)).returncode == -signal.SIGKILL
         with dying(folder, {}, 1) as work:
-            assert work.load() in (b"old", b"new")
+            assert work.load() in (b"old", b"new"), f"killed in call {nth} of {place}"
     assert died >= 4
 
 

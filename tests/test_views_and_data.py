@@ -103,11 +103,11 @@ def test_every_dataset_says_what_it_is(name):
     assert len(set(info.classes)) == len(info.classes) >= 2
 
 
-def test_parity_is_a_second_task_on_the_images_of_digits():
-    for split in ("train", "validation", "test"):
-        digits, parity = load("digits", split), load("digits_parity", split)
-        assert torch.equal(digits.images, parity.images)
-        assert torch.equal(digits.labels % 2, parity.labels)
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_parity_is_a_second_task_on_the_images_of_digits(split):
+    digits, parity = load("digits", split), load("digits_parity", split)
+    assert torch.equal(digits.images, parity.images)
+    assert torch.equal(digits.labels % 2, parity.labels)
     assert parity.info.classes == ("even", "odd")
 
 
