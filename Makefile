@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup reproduce test test-services tamper faults fuzz tiny bench lint coverage ui lock clean
+.PHONY: help setup reproduce test test-services tamper faults fuzz tiny bench lint docs coverage ui lock clean
 help:
 	@echo "make reproduce   from nothing to the comparison table [EXPERIMENT=experiments/NAME.yaml] [OVERLAY=FILE]"
 	@echo "make test        the tests"
@@ -23,6 +23,7 @@ help:
 	@echo "make fuzz        thousands of files that mean harm"
 	@echo "make tiny        whole runs: every experiment in miniature, on generated files"
 	@echo "make bench       how fast the program is, into docs/performance.md"
+	@echo "make docs        draw the pictures of docs/ again"
 	@echo "make lint        linter, formatters, and the layers of the packages"
 	@echo "make coverage    how often the intervals hold the truth, by simulation"
 	@echo "make ui          MLflow on 127.0.0.1:$(PORT)"
@@ -67,6 +68,9 @@ tiny: setup
 
 bench: setup
 	@python benchmarks/bench.py
+
+docs: setup
+	@python docs/pictures.py
 
 lint: setup
 	@ruff check . && ruff format --check . && snakefmt --check --line-length 120 Snakefile workflow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -88,6 +89,20 @@ def test_every_command_and_option_exists(page):
 def test_every_file_of_the_project_that_is_named_is_there(page):
     for name in re.findall(r"`((?:src|experiments|profiles|workflow|tests)/[\w./-]+)`", page.read_text()):
         assert (REPOSITORY / name).exists() or name in TO_WRITE, f"{page.name}: {name}"
+
+
+def test_pictures_are_those_that_make_docs_draws():
+    drawn = runpy.run_path(str(REPOSITORY / "docs/pictures.py"))["PICTURES"]
+    kept = {path.stem: path.read_text(encoding="utf-8") for path in (REPOSITORY / "docs/pictures").glob("*.svg")}
+    assert kept == {name: draw() for name, draw in drawn.items()}, "run make docs"
+
+
+def test_architecture_names_every_package_and_module_of_the_layers():
+    layers = runpy.run_path(str(REPOSITORY / "docs/pictures.py"))["layers"]()
+    rows = re.findall(r"^\| ([1-9]) \| `(\w+)` \|", (REPOSITORY / "docs/architecture.md").read_text(), flags=re.M)
+    ranks = range(len(layers), 0, -1)
+    expected = {(str(rank), name) for rank, layer in zip(ranks, layers, strict=True) for name in layer.modules}
+    assert sorted(rows) == sorted(expected)
 
 
 def test_profiles_agree_on_what_runs_again_and_name_rules_that_exist():

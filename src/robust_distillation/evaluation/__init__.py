@@ -1,1 +1,1 @@
-"""Attacking finished models: blocks, outcomes, statistics."""
+"""Attacks on finished models, in blocks of test images, and their outcomes."""

@@ -1,1 +1,1 @@
-"""What made an artefact: code fingerprints and records."""
+"""Steps of an experiment: their declarations, code fingerprints and records, the data and teachers they read."""

@@ -1,1 +1,1 @@
-"""What an experiment will cost: its jobs, their time, and a profile for a cluster."""
+"""Plans of an experiment: its jobs, their cost and time, and a profile for a cluster."""

@@ -1,1 +1,1 @@
-"""What others published: numbers to compare with, and checkpoints to import."""
+"""Published numbers to compare with, and published checkpoints to import."""
