@@ -10,7 +10,7 @@ from pyautoattack import AutoAttack
 from torch import nn
 
 from robust_distillation import attacks
-from robust_distillation.attacks.apgd import held_against_apgd
+from robust_distillation.attacks.apgd import correct_under_apgd
 from robust_distillation.attacks.core import l2_norm, maximise, project, starting_noise
 from robust_distillation.errors import UserError
 from robust_distillation.losses import cross_entropy
@@ -200,7 +200,7 @@ def test_square_is_the_one_of_standard_autoattack():
 def test_selection_attack_finds_the_known_outcome(threat):
     model = TwoOfTen().eval()
     x, labels, must_hold = known_images(model, threat)
-    clean, held = held_against_apgd(model, x, labels, threat, steps=20, seed=0)
+    clean, held = correct_under_apgd(model, x, labels, threat, steps=20, seed=0)
     assert clean.tolist() == [True] * 6 + [False] * 2
     assert held.tolist() == must_hold.tolist()
 

@@ -272,7 +272,7 @@ def test_bad_stores_and_missing_files_get_one_message(here):
         assert result.stderr.count("\n") == 1
         return result.stderr
 
-    assert "nobody answers" in track(MLFLOW_TRACKING_URI="http://127.0.0.1:1")
+    assert "nothing answers" in track(MLFLOW_TRACKING_URI="http://127.0.0.1:1")
     gone = LAYOUT.student("wide", "small", "rslad", 0) / "best.safetensors"
     gone.unlink()
     assert f"{gone}: is not there yet" in track()

@@ -20,7 +20,7 @@ def test_the_curves_of_a_run_are_drawn(here, chromium, tmp_path):  # noqa: F811
     client = store.client()
     place, run = client.get_experiment_by_name("tiny").experiment_id, ids(client)[RSLAD]
     pictures, port = Path(os.environ.get("SCREENSHOTS", tmp_path)), services.free_port()
-    with services.mlflow_server(here, "--backend-store-uri", store.store(), port=port):
+    with services.mlflow_server(here, "--backend-store-uri", store.store_uri(), port=port):
         page = chromium.new_page(viewport={"width": 1400, "height": 1000})
         root = f"http://127.0.0.1:{port}/#/experiments/{place}"
         page.goto(f"{root}/runs/{run}/model-metrics")

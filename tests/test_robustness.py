@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from robust_distillation import load_dataset, load_model
-from robust_distillation.attacks.apgd import held_against_apgd
+from robust_distillation.attacks.apgd import correct_under_apgd
 from robust_distillation.evaluation.robustness import BATCH, STEPS, gallery, robustness_curve
 from robust_distillation.files import read_json, sha256
 from robust_distillation.settings import ThreatModel
@@ -48,7 +48,7 @@ def test_what_fell_stays_fallen_and_no_batch_is_lost():
     assert found == robustness_curve(model, x, labels, "linf", [0.01, 0.02], 3)
     clean, first, second = found["accuracy"]
     assert clean == 100 > first > second > 0
-    alone = held_against_apgd(model, x, labels, ThreatModel(eps=0.02), STEPS, 3)[1]
+    alone = correct_under_apgd(model, x, labels, ThreatModel(eps=0.02), STEPS, 3)[1]
     assert second == pytest.approx(100 * alone.float().mean().item(), abs=2)  # attacked once, or after the smaller eps
     assert model.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

@@ -17,7 +17,7 @@ from robust_distillation.data.dataset import Dataset, load
 from robust_distillation.data.info import DatasetInfo
 from robust_distillation.evaluation.attack import attack_run, predict
 from robust_distillation.evaluation.blocks import blocks
-from robust_distillation.evaluation.transfer import features_of, folded, train_head
+from robust_distillation.evaluation.transfer import features_of, fold_scaling, train_head
 from robust_distillation.models.checkpoint import build_model, load_model, save_checkpoint
 from robust_distillation.reporting import transfer
 from robust_distillation.reporting.tables import Matrix
@@ -125,7 +125,7 @@ def test_folding_is_exact():
     weight, bias, mean = torch.randn(5, 7).double(), torch.randn(5).double(), features.mean(0)
     scale = torch.tensor(13.7, dtype=torch.float64)
     by_hand = (features - mean) / scale @ weight.T + bias
-    weight, bias = folded(weight, bias, mean, scale)
+    weight, bias = fold_scaling(weight, bias, mean, scale)
     assert (features @ weight.T + bias - by_hand).abs().max() < 1e-12
 
 

@@ -1,5 +1,8 @@
-"""A short APGD-CE, the attack that chooses `best` on the validation split: plain PGD has reversed orders that
-AutoAttack then restored."""
+"""APGD on the cross-entropy (Croce and Hein, ICML 2020) by PyPI's pyautoattack.
+
+A short run of it selects the `best` checkpoint on the validation split. Plain PGD would not do: selections by PGD have
+ranked checkpoints in another order than AutoAttack.
+"""
 
 from __future__ import annotations
 
@@ -10,36 +13,51 @@ from torch import Tensor, nn
 from robust_distillation.models.frozen import frozen
 from robust_distillation.settings import ThreatModel
 
-SPELT = {"linf": "Linf", "l2": "L2"}  # norms as pyautoattack names them
+NORM_NAMES = {"linf": "Linf", "l2": "L2"}  # our name of a norm to pyautoattack's
 
 
-def held_against_apgd(
+def correct_under_apgd(
     model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, steps: int, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Booleans [N] twice: right on x, and right both on x and after `steps` steps of APGD on the cross-entropy. All in
-    one batch: the random start depends on who is in it."""
+    """Attacks images with APGD-CE and returns which stay correctly classified.
+
+    All images are attacked in one batch, since the random start of an image depends on the batch.
+
+    Args:
+        model: network to attack; maps images [N,C,H,W] in [0,1] to logits [N,K]. It is in eval mode during the attack
+            and returns unchanged.
+        x: clean images, float32 [N,C,H,W] in [0,1].
+        labels: true classes, int64 [N].
+        threat: norm (`linf` or `l2`) and maximum size `eps` of the perturbation.
+        steps: number of APGD iterations.
+        seed: seed of the random start.
+
+    Returns:
+        Two bool tensors [N]: `clean_correct`, the prediction on x is right; `robust_correct`, the predictions on x and
+        on x' are both right.
+    """
     with frozen(model):
-        return _held(model, x, labels, threat, steps, seed)
+        return _correct_under_apgd(model, x, labels, threat, steps, seed)
 
 
-def _held(
+def _correct_under_apgd(
     model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, steps: int, seed: int
 ) -> tuple[Tensor, Tensor]:
     apgd = APGDAttack(
         model,
         n_iter=steps,
         n_restarts=1,
-        norm=SPELT[threat.norm],
+        norm=NORM_NAMES[threat.norm],
         eps=threat.eps,
         seed=seed,
         loss="ce",
         device=x.device,
     )
     with torch.no_grad():
-        clean = model(x).argmax(1) == labels
-    held = clean.clone()
-    if clean.any():
+        clean_correct = model(x).argmax(1) == labels
+    robust_correct = clean_correct.clone()
+    if clean_correct.any():
         adversarial = apgd.perturb(x, labels)
         with torch.no_grad():
-            held &= model(adversarial).argmax(1) == labels
-    return clean, held
+            robust_correct &= model(adversarial).argmax(1) == labels
+    return clean_correct, robust_correct

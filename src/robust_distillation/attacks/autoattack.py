@@ -5,19 +5,32 @@ from __future__ import annotations
 from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
-from robust_distillation.attacks.apgd import SPELT
+from robust_distillation.attacks.apgd import NORM_NAMES
 from robust_distillation.models.frozen import frozen
 from robust_distillation.settings import ThreatModel
 
 NORMS = ("linf", "l2")
-CLASSES = 4  # at least: the targeted loss of APGD-T looks at the four largest logits
+CLASSES = 4  # minimum number: the loss of APGD-T uses the four largest logits
 
 
 def attack(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, seed: int) -> Tensor:
-    """One call on the whole block: its random numbers depend on who is in the batch, so a block is never split."""
+    """Attacks with standard AutoAttack: APGD-CE, then APGD-T, FAB-T and Square on the images that are still right.
+
+    Args:
+        model: network to attack; maps images [N,C,H,W] in [0,1] to logits [N,K]. It is in eval mode during the attack
+            and returns unchanged.
+        x: clean images, float32 [N,C,H,W] in [0,1].
+        labels: true classes, int64 [N].
+        threat: norm (`linf` or `l2`) and maximum size `eps` of the perturbation.
+        seed: seed of the random numbers. They depend on the batch: an image in another batch gets another x'.
+
+    Returns:
+        Adversarial images x', float32 [N,C,H,W] in [0,1], each within `threat.eps` of its x.
+        An image that is wrong already, or that no attack makes wrong, comes back unchanged.
+    """
     with frozen(model):
-        reference = AutoAttack(model, norm=SPELT[threat.norm], eps=threat.eps, seed=seed, device=x.device)
-        # The standard has nine targets, which takes ten classes; with fewer, every wrong class is one.
+        reference = AutoAttack(model, norm=NORM_NAMES[threat.norm], eps=threat.eps, seed=seed, device=x.device)
+        # Standard AutoAttack targets nine classes. With fewer than ten classes, every wrong class is a target.
         targets = min(9, model(x[:1]).shape[1] - 1)
         reference.apgd_targeted.n_target_classes = reference.fab.n_target_classes = targets
         adversarial, _ = reference.run_standard_evaluation(x, labels, batch_size=len(x))

@@ -1,9 +1,9 @@
 """CW: the margin loss of Carlini and Wagner (S&P 2017), max_{k != y} z_k - z_y, maximised by PGD in the Linf ball.
 
-20 steps of 2/255 from a uniform start. The RSLAD paper's own settings are not settled: a report on it says 20 steps,
-the code of its neighbours (IAD, Fair-ARD) has 30 of 2/255 and a confidence of 50. Here the number is the reported one,
-and there is no confidence: the margin is maximised without bound. A confidence of 50 is the same but for images that
-already lose by 50 logits, so the outcome differs at most there.
+20 steps of 2/255 from a uniform start. The RSLAD paper does not settle its settings: a report on it says 20 steps, and
+related code (IAD, Fair-ARD) uses 30 steps of 2/255 with a confidence of 50. This attack takes the reported number of
+steps and no confidence: the margin is maximised without bound. A confidence of 50 changes only images whose margin
+already exceeds 50, so outcomes can differ only there.
 """
 
 from __future__ import annotations
@@ -18,6 +18,22 @@ NORMS = ("linf",)
 
 
 def attack(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, seed: int) -> Tensor:
+    """Attacks with the CW loss: 20 steps of size 2/255 on the margin max_{k != y} z_k - z_y, from a random start.
+
+    Args:
+        model: network to attack; maps images [N,C,H,W] in [0,1] to logits [N,K]. It is in eval mode during the attack
+            and returns unchanged.
+        x: clean images, float32 [N,C,H,W] in [0,1].
+        labels: true classes, int64 [N].
+        threat: norm (`linf` only) and maximum size `eps` of the perturbation.
+        seed: seed of the random start. The same seed gives the same x' for the same batch.
+
+    Returns:
+        Adversarial images x', float32 [N,C,H,W] in [0,1], each within `threat.eps` of its x.
+
+    Raises:
+        UserError: if `threat.norm` is not `linf`, because the step is a number of grey levels.
+    """
     return published_pgd(
         "cw", model, x, lambda logits: margin(logits, labels), threat, seed, steps=20, step_size=2 / 255
     )

@@ -12,6 +12,19 @@ NORMS = ("linf", "l2")
 
 
 def attack(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, seed: int) -> Tensor:
+    """Attacks with FGSM: one step of size eps along the gradient of the cross-entropy, without a random start.
+
+    Args:
+        model: network to attack; maps images [N,C,H,W] in [0,1] to logits [N,K]. It is in eval mode during the attack
+            and returns unchanged.
+        x: clean images, float32 [N,C,H,W] in [0,1].
+        labels: true classes, int64 [N].
+        threat: norm (`linf` or `l2`) and maximum size `eps` of the perturbation.
+        seed: not used: FGSM draws no random numbers.
+
+    Returns:
+        Adversarial images x', float32 [N,C,H,W] in [0,1], each within `threat.eps` of its x.
+    """
     return maximise(
         model, x, lambda logits: cross_entropy(logits, labels), threat, steps=1, step_size=threat.eps, start="zero"
     )

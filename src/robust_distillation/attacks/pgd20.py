@@ -13,6 +13,19 @@ NORMS = ("linf", "l2")
 
 
 def attack(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, seed: int) -> Tensor:
+    """Attacks with PGD-20: 20 steps of size eps/4 on the cross-entropy, from a uniform random start in the ball.
+
+    Args:
+        model: network to attack; maps images [N,C,H,W] in [0,1] to logits [N,K]. It is in eval mode during the attack
+            and returns unchanged.
+        x: clean images, float32 [N,C,H,W] in [0,1].
+        labels: true classes, int64 [N].
+        threat: norm (`linf` or `l2`) and maximum size `eps` of the perturbation.
+        seed: seed of the random start. The same seed gives the same x' for the same batch.
+
+    Returns:
+        Adversarial images x', float32 [N,C,H,W] in [0,1], each within `threat.eps` of its x.
+    """
     return maximise(
         model,
         x,

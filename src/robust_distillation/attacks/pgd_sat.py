@@ -1,7 +1,8 @@
 """PGD_SAT of the RSLAD paper, after Madry et al. (ICLR 2018): 20 steps of 2/255 on the cross-entropy, uniform start.
 
-20 steps are read in reports on the paper; the step and the start in re-runs of it, for the paper's own were not
-available. At eps = 8/255 it is pgd20, whose step is eps/4, under another seed.
+The paper's own settings were not available. The number of steps is taken from reports on the paper, the step size and
+the start from papers that rerun its attack. At eps = 8/255 the settings equal those of `pgd20`, whose step size is
+eps/4; only the random numbers differ.
 """
 
 from __future__ import annotations
@@ -16,6 +17,22 @@ NORMS = ("linf",)
 
 
 def attack(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, seed: int) -> Tensor:
+    """Attacks with PGD_SAT: 20 steps of size 2/255 on the cross-entropy, from a uniform random start in the ball.
+
+    Args:
+        model: network to attack; maps images [N,C,H,W] in [0,1] to logits [N,K]. It is in eval mode during the attack
+            and returns unchanged.
+        x: clean images, float32 [N,C,H,W] in [0,1].
+        labels: true classes, int64 [N].
+        threat: norm (`linf` only) and maximum size `eps` of the perturbation.
+        seed: seed of the random start. The same seed gives the same x' for the same batch.
+
+    Returns:
+        Adversarial images x', float32 [N,C,H,W] in [0,1], each within `threat.eps` of its x.
+
+    Raises:
+        UserError: if `threat.norm` is not `linf`, because the step is a number of grey levels.
+    """
     return published_pgd(
         "pgd_sat", model, x, lambda logits: cross_entropy(logits, labels), threat, seed, steps=20, step_size=2 / 255
     )

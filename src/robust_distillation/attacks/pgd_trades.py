@@ -1,7 +1,7 @@
 """PGD_TRADES of the RSLAD paper, after TRADES' evaluation script: 20 steps of 0.003 on the cross-entropy.
 
-The start is uniform in the ball and in [0,1], as in RSLAD's code, which chooses its `best` by this attack. TRADES'
-script has eps = 0.031, RSLAD 8/255; here it is the threat model's.
+The start is uniform in the ball and clipped to [0,1], as in RSLAD's code, which selects its `best` checkpoint by this
+attack. TRADES' script uses eps = 0.031 and RSLAD's 8/255; here eps is the threat model's.
 """
 
 from __future__ import annotations
@@ -16,6 +16,22 @@ NORMS = ("linf",)
 
 
 def attack(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, seed: int) -> Tensor:
+    """Attacks with PGD_TRADES: 20 steps of size 0.003 on the cross-entropy, from a uniform random start in the ball.
+
+    Args:
+        model: network to attack; maps images [N,C,H,W] in [0,1] to logits [N,K]. It is in eval mode during the attack
+            and returns unchanged.
+        x: clean images, float32 [N,C,H,W] in [0,1].
+        labels: true classes, int64 [N].
+        threat: norm (`linf` only) and maximum size `eps` of the perturbation.
+        seed: seed of the random start. The same seed gives the same x' for the same batch.
+
+    Returns:
+        Adversarial images x', float32 [N,C,H,W] in [0,1], each within `threat.eps` of its x.
+
+    Raises:
+        UserError: if `threat.norm` is not `linf`, because the step is a number of grey levels.
+    """
     return published_pgd(
         "pgd_trades", model, x, lambda logits: cross_entropy(logits, labels), threat, seed, steps=20, step_size=0.003
     )

@@ -1,7 +1,7 @@
 """Square (Andriushchenko et al., ECCV 2020) alone: random search by queries, no gradient, by PyPI's pyautoattack.
 
-As in standard AutoAttack: 5,000 queries an image, one restart, p = 0.8 at first, on a schedule meant for 10,000 queries
-and not rescaled. Images that hold come back unchanged.
+The settings are those of standard AutoAttack: 5,000 queries per image, one restart, and an initial p of 0.8 on a
+schedule meant for 10,000 queries and not rescaled.
 """
 
 from __future__ import annotations
@@ -9,19 +9,32 @@ from __future__ import annotations
 from pyautoattack.square import SquareAttack
 from torch import Tensor, nn
 
-from robust_distillation.attacks.apgd import SPELT
+from robust_distillation.attacks.apgd import NORM_NAMES
 from robust_distillation.models.frozen import frozen
 from robust_distillation.settings import ThreatModel
 
 NORMS = ("linf", "l2")
-QUERIES = 5000
+QUERIES = 5000  # per image
 
 
 def attack(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, seed: int) -> Tensor:
-    """One call on the whole block: its random numbers depend on who is in the batch, so a block is never split."""
+    """Attacks with Square: at most 5,000 queries of the logits for each image, no gradient.
+
+    Args:
+        model: network to attack; maps images [N,C,H,W] in [0,1] to logits [N,K]. It is in eval mode during the attack
+            and returns unchanged.
+        x: clean images, float32 [N,C,H,W] in [0,1].
+        labels: true classes, int64 [N].
+        threat: norm (`linf` or `l2`) and maximum size `eps` of the perturbation.
+        seed: seed of the random numbers. They depend on the batch: an image in another batch gets another x'.
+
+    Returns:
+        Adversarial images x', float32 [N,C,H,W] in [0,1], each within `threat.eps` of its x.
+        An image that is wrong already, or that no query makes wrong, comes back unchanged.
+    """
     search = SquareAttack(
         model,
-        norm=SPELT[threat.norm],
+        norm=NORM_NAMES[threat.norm],
         eps=threat.eps,
         n_queries=QUERIES,
         n_restarts=1,

@@ -1,1 +1,5 @@
-"""The exact cache: a teacher's logits and features for every view of every training image."""
+"""Stores a teacher's logits and features for every view of every training image.
+
+A view is one crop and flip of one training image. Views are numbered, so the cached value of a view is exactly what the
+teacher would compute for it.
+"""

@@ -1,4 +1,7 @@
-"""Fills the cache: one pass of the teacher over every view of every training image."""
+"""Fills the cache: the teacher runs once on every view of every training image.
+
+A view is one crop and flip of one training image, see `data.views`.
+"""
 
 from __future__ import annotations
 
@@ -16,24 +19,37 @@ from robust_distillation.models.frozen import frozen
 from robust_distillation.models.output import output
 from robust_distillation.resume import Work
 
-BATCH = 512
+BATCH = 512  # views per forward pass
 
 
-def rows(
+def teacher_values(
     teacher: nn.Module,
     data: Dataset,
     scheme: ViewScheme,
     kind: str,
     device: torch.device | str = "cpu",
-    first: int = 0,
+    first_batch: int = 0,
 ) -> Iterator[Tensor]:
-    """The teacher's `logits` or `features` in its own precision, image by image and, within one, view by view, from
-    batch `first` on."""
+    """Computes a teacher's logits or features on every view of every image, in batches.
+
+    Args:
+        teacher: network with `features(x)` and `classifier(features)`, on `device`. It is in eval mode meanwhile and
+            returns unchanged.
+        data: the training split, N images.
+        scheme: the V views of an image.
+        kind: `logits` or `features`.
+        device: device of the computation.
+        first_batch: number of the batch to begin with.
+
+    Yields:
+        Tensors [B,width] in the dtype of the teacher's parameters, B = 512 except in the last batch. The rows of all
+        batches together are image 0 in views 0 to V - 1, then image 1, and so on: N * V rows.
+    """
     dtype = next(teacher.parameters()).dtype
     positions = torch.arange(len(data) * len(scheme))
     with frozen(teacher), torch.no_grad():
-        for part in positions.split(BATCH)[first:]:
-            x = data.views(scheme, part // len(scheme), part % len(scheme)).to(device, dtype)
+        for batch in positions.split(BATCH)[first_batch:]:
+            x = data.views(scheme, batch // len(scheme), batch % len(scheme)).to(device, dtype)
             yield getattr(output(teacher, x), kind)
 
 
@@ -47,7 +63,21 @@ def fill_cache(
     device: torch.device | str = "cpu",
     work: Work | None = None,
 ) -> None:
-    """Goes on after the batches that `work` knows."""
+    """Computes a teacher's logits or features on every view of every image and writes them to a cache file.
+
+    The file appears at `path` complete or not at all. Beside it lies a JSON file that says what it is the cache of.
+
+    Args:
+        path: file to write, ending in `.npy`: an array [N * V, width], N images in V views.
+        key: what the values depend on, see `cache_key`. A reader must ask for the same key.
+        teacher: network with `features(x)` and `classifier(features)`.
+        data: the training split.
+        scheme: the views of an image.
+        kind: `logits` or `features`.
+        device: device of the computation.
+        work: resumable state of this job: batches that an earlier process computed are not computed again.
+            None: the job starts at the first batch.
+    """
     width = {"logits": teacher.classifier.out_features, "features": teacher.classifier.in_features}[kind]
     teacher = teacher.to(device)
     dtype = str(next(teacher.parameters()).dtype).removeprefix("torch.")
@@ -55,10 +85,10 @@ def fill_cache(
     if work:
         work.scratch = writer.scratch
         if saved := work.load():
-            writer.go_on(saved)
-        work.at_any_time(writer.saved)
-    for batch in rows(teacher, data, scheme, kind, device, len(writer.hashes)):
+            writer.resume(saved)
+        work.at_any_time(writer.progress)
+    for batch in teacher_values(teacher, data, scheme, kind, device, len(writer.hashes)):
         writer.add(batch)
         if work and work.due():
-            work.save(writer.saved())
+            work.save(writer.progress())
     writer.finish()

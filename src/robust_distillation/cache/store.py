@@ -1,4 +1,8 @@
-"""The files of the cache: an array and, beside it, what it is the cache of."""
+"""Reads and writes cache files: a NumPy array of a teacher's values, and a JSON file beside it that describes it.
+
+The array has one row per image and view. A view is one crop and flip of one training image. The JSON file holds the
+key (what the values depend on), the shape, the dtype and the sha256 of the array's file.
+"""
 
 from __future__ import annotations
 
@@ -23,101 +27,144 @@ from robust_distillation.models.output import Output
 
 log = logging.getLogger(__name__)
 REMEDY = "Remove it; the next start fills it again"
-GONE = "Is its disk still there? The next start goes on where this one was"
+GONE = "Is its disk still there? The next start goes on where this one stopped"
 
 
 def cache_key(teacher: str, data: str, scheme: ViewScheme, kind: str) -> dict[str, Any]:
-    """What a cached value depends on: the teacher's file (weights and preprocessing), the data, the views."""
+    """Makes the key of a cache: what its values depend on.
+
+    Args:
+        teacher: sha256 of the teacher's checkpoint file, which holds weights and preprocessing.
+        data: digest of the training images, see `Dataset.digest`.
+        scheme: the views of an image.
+        kind: `logits` or `features`.
+    """
     return {"teacher": teacher, "data": data, "padding": scheme.padding, "flips": scheme.flips, "kind": kind}
 
 
 def description_of(path: str | Path) -> Path:
-    """The JSON file that lies beside a cache file."""
+    """Returns the path of the JSON file that describes the cache file `path`."""
     return Path(path).with_suffix(".json")
 
 
 class Writer:
-    """Fills a cache of shape [images, views, width] in order, in batches; at `path` it is whole or absent.
+    """Writes a cache file in batches, in order.
 
-    It is filled in a file beside `path`, `scratch`, so that another process can go on from there. That file stays when
-    it gets its name, too: whoever calls removes it once nothing can be lost any more. It is written, not mapped into
-    memory: a full disk is an error then, while under a map it would end the process.
+    The file appears at `path` complete or not at all. Until then its content lies in `scratch`, a file beside `path`
+    from which another process can resume. `finish` leaves `scratch` there; the caller removes it when the job's other
+    files are written. The file is written and not memory-mapped: a full disk then raises an error instead of killing
+    the process.
     """
 
     def __init__(self, path: str | Path, key: dict[str, Any], shape: tuple[int, int, int], dtype: str, batch: int):
-        """dtype: as numpy names it; batch: rows of each batch but the last."""
+        """Prepares writing; no file is made yet.
+
+        Args:
+            path: file to write.
+            key: what the values depend on, see `cache_key`.
+            shape: (images, views, width).
+            dtype: NumPy's name of the type of the values, for example `float32`.
+            batch: number of rows in every batch except the last.
+        """
         self.path, self.key, self.shape, self.batch = Path(path), key, shape, batch
         self.scratch = self.path.with_name(f".{self.path.name}.filling")
         check_reachable(self.path)
         self.dtype, self.size = np.dtype(dtype), (shape[0] * shape[1], shape[2])
-        self.hashes: list[str] = []  # of the batches that are there
+        self.hashes: list[str] = []  # sha256 of each batch in `scratch`
         header = io.BytesIO()
-        named = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": self.size}
-        np.lib.format.write_array_header_1_0(header, named)
+        fields = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": self.size}
+        np.lib.format.write_array_header_1_0(header, fields)
         self.header = header.getvalue()
         self.file: FileIO | None = None
 
     def add(self, batch: Tensor) -> None:
-        """batch [B,width]."""
+        """Writes the next batch of rows [B,width].
+
+        Raises:
+            OSError: if the disk cannot hold the whole file. The first batch reserves the space.
+        """
         if self.file is None:
             self.scratch.parent.mkdir(parents=True, exist_ok=True)
             self.file = self.scratch.open("w+b", buffering=0)
-            os.posix_fallocate(self.file.fileno(), 0, self._place(self.size[0]))  # a full disk is noticed now
+            os.posix_fallocate(self.file.fileno(), 0, self._offset(self.size[0]))  # raises if the disk is too small
             self.file.write(self.header)
         values = np.ascontiguousarray(batch.cpu().numpy(), self.dtype).tobytes()
-        place, left = self._place(len(self.hashes) * self.batch), memoryview(values)
-        while left:
-            written = os.pwrite(self.file.fileno(), left, place)
-            place, left = place + written, left[written:]
+        offset, rest = self._offset(len(self.hashes) * self.batch), memoryview(values)
+        while rest:
+            written = os.pwrite(self.file.fileno(), rest, offset)
+            offset, rest = offset + written, rest[written:]
         self.hashes.append(hashlib.sha256(values).hexdigest())
 
-    def saved(self) -> bytes:
-        """What `go_on` needs to know; the batches are on the disk."""
+    def progress(self) -> bytes:
+        """Flushes the batches to the disk and returns what `resume` needs: the sha256 of each batch, as JSON."""
         if self.file is not None:
             os.fsync(self.file.fileno())
         return canonical(self.hashes).encode()
 
-    def go_on(self, saved: bytes) -> None:
-        """Takes over the batches that are what they were when `saved` was written, up to the first that is not."""
+    def resume(self, progress: bytes) -> None:
+        """Takes over the batches that an earlier process wrote, up to the first that is missing or damaged.
+
+        Args:
+            progress: the bytes that `progress` returned there.
+        """
         if not self.scratch.is_file():
             return
         self.file = self.scratch.open("r+b", buffering=0)
         os.pwrite(self.file.fileno(), self.header, 0)
-        for number, known in enumerate(json.loads(saved)):
-            place = self._place(number * self.batch)
-            stop = self._place(min((number + 1) * self.batch, self.size[0]))
-            if hashlib.sha256(os.pread(self.file.fileno(), stop - place, place)).hexdigest() != known:
-                log.warning("%s: batch %d is damaged; going on from there", self.scratch, number)
+        for number, expected in enumerate(json.loads(progress)):
+            start = self._offset(number * self.batch)
+            stop = self._offset(min((number + 1) * self.batch, self.size[0]))
+            if hashlib.sha256(os.pread(self.file.fileno(), stop - start, start)).hexdigest() != expected:
+                log.warning("%s: batch %d is damaged; resuming from there", self.scratch, number)
                 break
-            self.hashes.append(known)
+            self.hashes.append(expected)
 
     def finish(self) -> None:
-        """Raises ValueError where batches are missing."""
+        """Writes the JSON description and gives the file its name.
+
+        Raises:
+            ValueError: if batches are missing.
+        """
         if len(self.hashes) != -(-self.size[0] // self.batch):
-            raise ValueError(f"{self.path}: {len(self.hashes)} batches were given for {self.size[0]} rows")
-        self.saved()
+            raise ValueError(f"{self.path}: {len(self.hashes)} batches were added for {self.size[0]} rows")
+        self.progress()
         description = {"key": self.key, "digest": digest(self.key), "shape": list(self.shape), "dtype": str(self.dtype)}
         write_json(description_of(self.path), description | {"sha256": sha256(self.scratch)})
         with replacing(self.path) as temporary:
             temporary.unlink()
             try:
                 os.link(self.scratch, temporary)
-            except OSError:  # a file system on which a file has one name
+            except OSError:  # the file system has no hard links
                 os.replace(self.scratch, temporary)
 
-    def _place(self, row: int) -> int:
-        """Of a row in the file."""
+    def _offset(self, row: int) -> int:
+        """Returns the position of a row in the file, in bytes."""
         return len(self.header) + row * self.size[1] * self.dtype.itemsize
 
 
 class CachedValues:
-    """One kind of value of one teacher, read where it lies: a batch costs its own bytes, whatever the file's size.
+    """Reads the cached logits or features of one teacher from a file.
 
-    It is read, not mapped into memory: where its disk vanishes, a read says so, while a map would end the process.
+    A batch reads only its own rows, so the memory needed does not depend on the size of the file. The file is read and
+    not memory-mapped: a disk that vanishes then raises an error instead of killing the process.
+
+    Attributes:
+        images: number of training images.
+        views: number of views of each image.
+        width: number of values per view: classes for logits, features for features.
+        description: content of the JSON file.
     """
 
     def __init__(self, path: str | Path, key: dict[str, Any]):
-        """Raises UserError where the file is not whole or not the cache of `key`."""
+        """Opens a cache file and checks its sha256.
+
+        Args:
+            path: the cache file.
+            key: what its values must depend on, see `cache_key`.
+
+        Raises:
+            UserError: if the file is missing or damaged, or belongs to another key.
+        """
         self.path = Path(path)
         check_reachable(self.path)
         try:
@@ -126,33 +173,51 @@ class CachedValues:
             shape, fortran, self.dtype = _array_of(self.file)
             self.start = self.file.tell()
             self.images, self.views, self.width = map(int, self.description["shape"])
-            known, belongs = self.description["sha256"], dict(self.description["key"])
+            expected, cached_key = self.description["sha256"], dict(self.description["key"])
         except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise UserError(f"cache {path}: cannot be read ({error}). {REMEDY}") from error
-        if belongs != key:
-            differing = sorted(k for k in key if belongs.get(k) != key[k])
+        if cached_key != key:
+            differing = sorted(k for k in key if cached_key.get(k) != key[k])
             raise UserError(f"cache {path}: belongs to another {' and '.join(differing)}. {REMEDY}")
         if shape != (self.images * self.views, self.width) or fortran:
-            raise UserError(f"cache {path}: holds {shape}, not what it says. {REMEDY}")
-        if sha256(path) != known:
+            raise UserError(f"cache {path}: has the shape {shape}, not that of its description. {REMEDY}")
+        if sha256(path) != expected:
             raise UserError(f"cache {path}: is damaged, its sha256 is not the one of {description_of(path)}. {REMEDY}")
-        self.row = self.width * self.dtype.itemsize
+        self.row = self.width * self.dtype.itemsize  # bytes
 
-    def __call__(self, index: Tensor, views: Tensor) -> Tensor:
-        """[B,width]: the values for view `views[i]` of training image `index[i]`."""
-        places = (index * self.views + views).tolist()
+    def __call__(self, sample_ids: Tensor, view_ids: Tensor) -> Tensor:
+        """Reads the teacher's values for a batch of views.
+
+        Args:
+            sample_ids: positions of the images in the training split, int64 [B].
+            view_ids: number of the view of each image, int64 [B].
+
+        Returns:
+            Values [B,width] on the CPU: row i is for view `view_ids[i]` of image `sample_ids[i]`.
+
+        Raises:
+            UserError: if the file cannot be read any more.
+        """
+        rows = (sample_ids * self.views + view_ids).tolist()
         try:
-            content = b"".join(os.pread(self.file.fileno(), self.row, self.start + row * self.row) for row in places)
+            content = b"".join(os.pread(self.file.fileno(), self.row, self.start + row * self.row) for row in rows)
         except OSError as error:
             raise UserError(f"cache {self.path}: cannot be read any more ({error}). {GONE}") from error
-        if len(content) != len(places) * self.row:
+        if len(content) != len(rows) * self.row:
             raise UserError(f"cache {self.path}: is shorter than it was. {GONE}")
-        values = np.frombuffer(bytearray(content), self.dtype).reshape(len(places), self.width)
+        values = np.frombuffer(bytearray(content), self.dtype).reshape(len(rows), self.width)
         return torch.from_numpy(values)
 
 
 def _array_of(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether in Fortran's order, and type of the array that begins where the stream is read on."""
+    """Reads the header of a NumPy array at the position of the stream.
+
+    Returns:
+        The shape, true for Fortran order, and the dtype.
+
+    Raises:
+        ValueError: if there is no such header, or the array holds Python objects.
+    """
     version = np.lib.format.read_magic(stream)
     if version != (1, 0):
         raise ValueError(f"an array of version {version}")
@@ -163,15 +228,33 @@ def _array_of(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 
 class CachedTeacher:
-    """Serves T(x) from the cache, and T(x'), where a method asks for it, from the live teacher."""
+    """Gives the teacher's output on clean views from the cache, and on adversarial images from the network."""
 
     def __init__(self, logits: CachedValues | None = None, features: CachedValues | None = None, live=None):
+        """Joins the sources of the teacher's output.
+
+        Args:
+            logits: cached logits. None if the method does not use them.
+            features: cached features. None if the method does not use them.
+            live: the teacher's network, called on images. None if the method has no such calls.
+        """
         self.logits, self.features, self.live = logits, features, live
 
-    def clean(self, x: Tensor, index: Tensor, views: Tensor) -> Output:
-        logits = self.logits and to_device(self.logits(index, views), x.device)
-        features = self.features and to_device(self.features(index, views), x.device)
+    def clean(self, x: Tensor, sample_ids: Tensor, view_ids: Tensor) -> Output:
+        """Reads the teacher's output on a batch of clean views from the cache.
+
+        Args:
+            x: the views [B,C,H,W]. Only their device is used.
+            sample_ids: positions of the images in the training split, int64 [B].
+            view_ids: number of the view of each image, int64 [B].
+
+        Returns:
+            Logits [B,K] and features [B,D] on the device of x. None for what is not cached.
+        """
+        logits = self.logits and to_device(self.logits(sample_ids, view_ids), x.device)
+        features = self.features and to_device(self.features(sample_ids, view_ids), x.device)
         return Output(logits, features)
 
     def __call__(self, x: Tensor) -> Output:
+        """Runs the live teacher on images x [B,C,H,W] in [0,1] and returns its logits [B,K] and features [B,D]."""
         return self.live(x)

@@ -1,1 +1,1 @@
-"""Attacks on finished models, in blocks of test images, and their outcomes."""
+"""Attacks trained models, in blocks of test images, and stores the per-image outcomes."""

@@ -1,4 +1,8 @@
-"""Attacks the checkpoints of one run, block by block."""
+"""Attacks the checkpoints of one run, block by block.
+
+The result is a table of outcomes: one row per image and checkpoint, with one boolean column per attack. The column is
+true if the model classifies both the clean and the adversarial image correctly.
+"""
 
 from __future__ import annotations
 
@@ -38,16 +42,35 @@ def attack_run(
     precision: str = EXACT,
     search: str = "fp32",
 ) -> pd.DataFrame:
-    """The outcomes of all `checkpoints` (name to file), attacked once where their weights are equal. Attacks named
-    transfer_... are crafted on `surrogate`. search: where it is `bf16`, all others run on the network in bfloat16.
-    work: what is done is saved there, an attack on a block at a time."""
-    found: dict[str, pd.DataFrame] = {}
+    """Attacks every checkpoint of one run and returns the outcomes.
+
+    Checkpoints with equal weights are attacked once.
+
+    Args:
+        checkpoints: name of the checkpoint (`best`, `last`) to its file.
+        data: the test split.
+        todo: the blocks of test images to attack.
+        names: the attacks. A name `transfer_ATTACK` means ATTACK crafted on `surrogate`.
+        threat: norm (`linf` or `l2`) and maximum size `eps` of the perturbation.
+        device: device of the computation.
+        surrogate: network on which `transfer_` attacks are crafted. None if there are no such attacks.
+        work: resumable state of this job. Each attack on a block is saved there and not repeated after a restart.
+            None: nothing is saved.
+        precision: precision of the model that classifies the images: `exact`, `fp32`, `bf16-inner` or `bf16`. `exact`
+            is eager fp32; all others are fp32 with faster kernels.
+        search: precision of the model on which attacks are crafted: `fp32`, the same model, or `bf16`, its bfloat16
+            version. The adversarial images are always classified by the model of `precision`.
+
+    Returns:
+        One row per image and checkpoint: the columns of `attack_block`, and `checkpoint`.
+    """
+    by_weights: dict[str, pd.DataFrame] = {}
     frames = []
     saved = work and work.load()
-    done: dict[str, dict[str, list[bool]]] = json.loads(saved) if saved else {}
+    finished: dict[str, dict[str, list[bool]]] = json.loads(saved) if saved else {}
 
     def content() -> bytes:
-        return canonical(done).encode()
+        return canonical(finished).encode()
 
     def save_if_due() -> None:
         if work and work.due():
@@ -57,18 +80,20 @@ def attack_run(
         work.at_any_time(content)
     for checkpoint, path in checkpoints.items():
         weights = weights_digest(read_checkpoint(path)[0])
-        if weights not in found:
+        if weights not in by_weights:
             model = loaded(path, precision, device)
-            attacked = loaded(path, precision, device, SEARCH) if search == "bf16" else model
+            search_model = loaded(path, precision, device, SEARCH) if search == "bf16" else model
             parts = []
             for block in todo:
-                known = done.setdefault(f"{weights} {block.number}", {})
+                results = finished.setdefault(f"{weights} {block.number}", {})
                 parts.append(
-                    attack_block(model, data, block, names, threat, device, surrogate, known, save_if_due, attacked)
+                    attack_block(
+                        model, data, block, names, threat, device, surrogate, results, save_if_due, search_model
+                    )
                 )
                 log.info("%s: attacked images %d to %d, seed %d", checkpoint, block.start, block.stop - 1, block.seed)
-            found[weights] = pd.concat(parts, ignore_index=True)
-        frames.append(found[weights].assign(checkpoint=checkpoint))
+            by_weights[weights] = pd.concat(parts, ignore_index=True)
+        frames.append(by_weights[weights].assign(checkpoint=checkpoint))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -80,17 +105,31 @@ def attack_block(
     threat: ThreatModel,
     device: torch.device,
     surrogate: nn.Module | None = None,
-    known: dict[str, list[bool]] | None = None,
-    between: Callable[[], None] = lambda: None,
-    searched: nn.Module | None = None,
+    results: dict[str, list[bool]] | None = None,
+    on_attack_end: Callable[[], None] = lambda: None,
+    search_model: nn.Module | None = None,
 ) -> pd.DataFrame:
-    """One row per image: index, label, prediction, block, attack_seed, and per attack whether it held.
+    """Attacks one block of test images and returns its outcomes.
 
-    Held means that both the clean and the attacked prediction are right. known: attacks in there are not made again,
-    those that are made come in; `between` is called after each of these. searched: where the attacks look for x', the
-    model itself in another precision; whether x' holds is asked of `model`.
+    An image is robust to an attack if the model classifies both the clean and the adversarial image correctly.
+
+    Args:
+        model: network that classifies clean and adversarial images; maps [N,C,H,W] in [0,1] to logits [N,K].
+        data: the test split.
+        block: the images and the seed of the attacks.
+        names: the attacks. A name `transfer_ATTACK` means ATTACK crafted on `surrogate`.
+        threat: norm (`linf` or `l2`) and maximum size `eps` of the perturbation.
+        device: device of the computation.
+        surrogate: network on which `transfer_` attacks are crafted. None if there are no such attacks.
+        results: attack to its outcomes on this block. Attacks in it are not run again; the others are added.
+        on_attack_end: called after each attack that was run.
+        search_model: network on which the other attacks are crafted. None: `model`.
+
+    Returns:
+        One row per image: `index` (position in the test split), `label`, `prediction` (class of the clean image),
+        `block` (number), `attack_seed`, and one boolean column per attack, true if the image is robust to it.
     """
-    known = {} if known is None else known
+    results = {} if results is None else results
     part = slice(block.start, block.stop)
     x, labels = data.floats(data.images[part]).to(device), data.labels[part].to(device)
     prediction = predict(model, x)
@@ -102,18 +141,21 @@ def attack_block(
         "attack_seed": block.seed,
     }
     for name in names:
-        if name not in known:
-            attacked = surrogate if name.startswith(ON_SURROGATE) else searched or model
+        if name not in results:
+            attacked_model = surrogate if name.startswith(ON_SURROGATE) else search_model or model
             attack = attacks.registry.module(name.removeprefix(ON_SURROGATE)).attack
-            adversarial = attack(attacked, x, labels, threat, block.seed)
-            held = (prediction == labels) & (predict(model, adversarial) == labels)
-            known[name] = held.tolist()
-            between()
-        columns[name] = known[name]
+            adversarial = attack(attacked_model, x, labels, threat, block.seed)
+            robust_correct = (prediction == labels) & (predict(model, adversarial) == labels)
+            results[name] = robust_correct.tolist()
+            on_attack_end()
+        columns[name] = results[name]
     return pd.DataFrame(columns)
 
 
 @torch.no_grad()
 def predict(model: nn.Module, x: Tensor) -> Tensor:
-    """int64 [B]. An attack may not be split where memory runs out, for its noise depends on the batch; this may."""
+    """Classifies images x [N,C,H,W] in [0,1] and returns the predicted classes, int64 [N].
+
+    If memory runs out, the batch is split. Attacks are never split: their noise depends on the batch.
+    """
     return split_on_oom(lambda images: model(images).argmax(1), x)

@@ -1,5 +1,8 @@
-"""The unit of attacking: a fixed block of test images with its own seed. Outcomes then do not depend on how many jobs
-share the work, and anyone can repeat one block alone."""
+"""Splits the test images into blocks: a block is a fixed set of test images, attacked together under one seed.
+
+Since an attack's random numbers depend on the batch, a fixed block gives the same results however many jobs share the
+work, and anyone can repeat one block alone.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,32 @@ from robust_distillation.randomness import derived_seed
 
 @dataclass(frozen=True)
 class Block:
+    """A range of test images that are attacked together under one seed.
+
+    Attributes:
+        number: position among the blocks, from 0.
+        start: index in the test split of the first image.
+        stop: index after the last image.
+        seed: seed of every attack on this block.
+    """
+
     number: int
     start: int
-    stop: int  # exclusive
+    stop: int
     seed: int
 
 
 def blocks(images: int, size: int, seed: int) -> list[Block]:
-    """The first `images` images cut into blocks of `size`; the last may be smaller."""
+    """Cuts the first images of the test split into blocks.
+
+    Args:
+        images: number of images to cover.
+        size: number of images in a block. The last block may have fewer.
+        seed: seed of the evaluation. The seed of a block depends on it and on the block's number only.
+
+    Returns:
+        The blocks, by number.
+    """
     starts = range(0, images, size)
     return [
         Block(i, start, min(start + size, images), derived_seed(seed, "block", i) % 2**31)
@@ -26,5 +47,14 @@ def blocks(images: int, size: int, seed: int) -> list[Block]:
 
 
 def shard(all_blocks: list[Block], number: int, of: int) -> list[Block]:
-    """The blocks of shard `number`, counted from 1, of `of`."""
+    """Returns the blocks that one of several jobs attacks.
+
+    Args:
+        all_blocks: every block, by number.
+        number: the job, from 1 to `of`.
+        of: number of jobs that share the blocks.
+
+    Returns:
+        Every `of`-th block, from block `number - 1` on.
+    """
     return all_blocks[number - 1 :: of]

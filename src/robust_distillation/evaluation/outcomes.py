@@ -1,4 +1,4 @@
-"""Outcome files: one row per image and checkpoint of a run; every table is made from these alone."""
+"""Reads and writes outcome files: one row per image and checkpoint of a run. Every table is made from these alone."""
 
 from __future__ import annotations
 
@@ -13,13 +13,20 @@ import pyarrow.parquet as pq
 from robust_distillation.errors import UserError
 from robust_distillation.files import canonical, replacing
 
-KEYS = ["teacher", "student", "method", "seed", "checkpoint"]
-DIGEST = b"digest"  # the key of the file's metadata that holds its checksum
-IMAGE = ["index", "label", "prediction", "block", "attack_seed"]
+KEYS = ["teacher", "student", "method", "seed", "checkpoint"]  # columns that name the model
+IMAGE = ["index", "label", "prediction", "block", "attack_seed"]  # columns that describe the image
+DIGEST = b"digest"  # key of the file's checksum in its metadata
 
 
 def write_outcomes(path: str | Path, outcomes: pd.DataFrame) -> None:
-    """Parquet with the rows in the one order: checkpoint, then index. The same rows give the same bytes."""
+    """Writes outcomes to a Parquet file, sorted by checkpoint and index.
+
+    The same rows in any order give the same bytes. The file appears complete or not at all.
+
+    Args:
+        path: file to write.
+        outcomes: the columns of KEYS and IMAGE, and one boolean column per attack.
+    """
     attacks = [column for column in outcomes.columns if column not in KEYS + IMAGE]
     ordered = outcomes[KEYS + IMAGE + attacks].sort_values(["checkpoint", "index"], ignore_index=True)
     table = pa.Table.from_pandas(ordered, preserve_index=False)
@@ -29,7 +36,11 @@ def write_outcomes(path: str | Path, outcomes: pd.DataFrame) -> None:
 
 
 def read_outcomes(paths: Iterable[str | Path]) -> pd.DataFrame:
-    """The rows of all files. Raises UserError for a file that is missing or damaged."""
+    """Reads outcome files and returns their rows, file after file.
+
+    Raises:
+        UserError: if a file is missing, unreadable, or does not match its checksum.
+    """
     return pd.concat([_read(path) for path in paths], ignore_index=True)
 
 
@@ -37,7 +48,7 @@ def _read(path: str | Path) -> pd.DataFrame:
     try:
         table = pq.read_table(path)
         if (table.schema.metadata or {}).get(DIGEST) != _digest(table):
-            raise ValueError("its own checksum does not fit")
+            raise ValueError("the checksum does not match its rows")
         return table.replace_schema_metadata().to_pandas()
     except (OSError, ValueError, pa.ArrowException) as error:
         raise UserError(
@@ -46,21 +57,32 @@ def _read(path: str | Path) -> pd.DataFrame:
 
 
 def _digest(table: pa.Table) -> bytes:
-    """sha256 of the columns' names, types and values."""
-    found = hashlib.sha256()
+    """Computes the sha256, as hex digits, of the names, types and values of the columns."""
+    sha256 = hashlib.sha256()
     for name in table.column_names:
         column = table.column(name)
-        found.update(f"{name} {column.type} ".encode())
-        found.update(canonical(column.to_pylist()).encode())
-    return found.hexdigest().encode()
+        sha256.update(f"{name} {column.type} ".encode())
+        sha256.update(canonical(column.to_pylist()).encode())
+    return sha256.hexdigest().encode()
 
 
 def attack_columns(outcomes: pd.DataFrame) -> list[str]:
+    """Returns the names of the attacks in a table of outcomes: every column that is not in KEYS or IMAGE."""
     return [column for column in outcomes.columns if column not in KEYS + IMAGE]
 
 
 def merge(paths: Iterable[str | Path]) -> pd.DataFrame:
-    """The whole outcomes of a run from those of its shards; refuses a block that is missing or comes twice."""
+    """Joins the outcome files of the jobs that shared a run's blocks.
+
+    Args:
+        paths: the files of all jobs of one run.
+
+    Returns:
+        The rows of all files.
+
+    Raises:
+        UserError: if a file cannot be read, or if a checkpoint's images are not 0 to N - 1, each once.
+    """
     paths = list(paths)
     outcomes = read_outcomes(paths)
     for checkpoint, rows in outcomes.groupby("checkpoint"):

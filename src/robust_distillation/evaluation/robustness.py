@@ -1,4 +1,4 @@
-"""Accuracy against the size of the perturbation, and attacked images to look at."""
+"""Measures accuracy against the size of the perturbation, and makes examples of adversarial images."""
 
 from __future__ import annotations
 
@@ -9,59 +9,84 @@ import torch
 from torch import Tensor, nn
 
 from robust_distillation.attacks import pgd20
-from robust_distillation.attacks.apgd import held_against_apgd
+from robust_distillation.attacks.apgd import correct_under_apgd
 from robust_distillation.models.frozen import frozen
 from robust_distillation.randomness import derived_seed
 from robust_distillation.settings import ThreatModel
 
-BATCH = 500  # fixed, for the attack's random start depends on who is in the batch
-STEPS = 50
-ATTACK = f"APGD-CE, {STEPS} steps"  # it has no step size that would have to be tuned for each eps
+BATCH = 500  # images per attack; fixed, since the attack's random start depends on the batch
+STEPS = 50  # of APGD
+ATTACK = f"APGD-CE, {STEPS} steps"  # APGD has no step size that would need tuning for each eps
 GALLERY_ATTACK = "PGD-20"
 
 
 def robustness_curve(
     model: nn.Module, x: Tensor, labels: Tensor, norm: str, distances: list[float], seed: int
 ) -> dict[str, Any]:
-    """Accuracy in percent, in [0, 100], on images x [N,C,H,W] in [0,1] under an attack of each eps in `distances`,
-    ascending; JSON-able. The first point is eps 0, the clean accuracy.
+    """Measures the accuracy under APGD-CE for several perturbation sizes.
 
-    An image holds at eps if it is right both on x and on x'. One that fell at a smaller eps is not attacked again at a
-    larger one: its adversarial image lies in the larger ball too. So the curve never rises.
+    An image counts as correct at eps if the predictions on x and on x' are both right. An image that is wrong at one
+    eps counts as wrong at every larger eps without another attack: its x' lies in the larger ball too. So the curve
+    never rises.
+
+    Args:
+        model: network to attack; maps images [N,C,H,W] in [0,1] to logits [N,K]. It is in eval mode meanwhile and
+            returns unchanged.
+        x: clean images, float32 [N,C,H,W] in [0,1].
+        labels: true classes, int64 [N].
+        norm: `linf` or `l2`.
+        distances: values of eps in the units of the norm, positive and ascending.
+        seed: seed of the attacks' random starts.
+
+    Returns:
+        A dict that can be written as JSON: `attack` (its title), `norm`, `images` (N), `eps` (0 and `distances`) and
+        `accuracy` (percent at each eps; the first is the clean accuracy).
     """
-    held = torch.zeros(1 + len(distances), dtype=torch.int64)
-    for number, (batch, truth) in enumerate(zip(x.split(BATCH), labels.split(BATCH), strict=True)):
+    n_correct = torch.zeros(1 + len(distances), dtype=torch.int64)
+    for number, (x_batch, label_batch) in enumerate(zip(x.split(BATCH), labels.split(BATCH), strict=True)):
         with frozen(model), torch.no_grad():
-            standing = model(batch).argmax(1) == truth
-        held[0] += standing.sum().cpu()
-        for place, eps in enumerate(distances, start=1):
-            batch, truth = batch[standing], truth[standing]
-            if not len(batch):
+            correct = model(x_batch).argmax(1) == label_batch
+        n_correct[0] += correct.sum().cpu()
+        for position, eps in enumerate(distances, start=1):
+            x_batch, label_batch = x_batch[correct], label_batch[correct]
+            if not len(x_batch):
                 break
-            attack_seed = derived_seed(seed, "robustness", number, place) % 2**31
+            attack_seed = derived_seed(seed, "robustness", number, position) % 2**31
             threat = ThreatModel(norm=norm, eps=eps)
-            _, standing = held_against_apgd(model, batch, truth, threat, STEPS, attack_seed)
-            held[place] += standing.sum().cpu()
+            _, correct = correct_under_apgd(model, x_batch, label_batch, threat, STEPS, attack_seed)
+            n_correct[position] += correct.sum().cpu()
     return {
         "attack": ATTACK,
         "norm": norm,
         "images": len(x),
         "eps": [0.0, *distances],
-        "accuracy": [100 * count / len(x) for count in held.tolist()],
+        "accuracy": [100 * count / len(x) for count in n_correct.tolist()],
     }
 
 
 def gallery(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, seed: int) -> dict[str, np.ndarray]:
-    """Images x [K,C,H,W] and what PGD-20 on the model makes of them, float32 in [0,1]; labels, prediction and
-    adversarial_prediction, int64 [K]."""
+    """Attacks some images with PGD-20 and returns them with the model's predictions.
+
+    Args:
+        model: network to attack; maps images [N,C,H,W] in [0,1] to logits [N,K]. It is in eval mode meanwhile and
+            returns unchanged.
+        x: clean images, float32 [N,C,H,W] in [0,1].
+        labels: true classes, int64 [N].
+        threat: norm (`linf` or `l2`) and maximum size `eps` of the perturbation.
+        seed: seed of the attack's random start.
+
+    Returns:
+        Arrays by name: `x` and `adversarial`, float32 [N,C,H,W] in [0,1]; `labels`, `prediction` (on x) and
+        `adversarial_prediction` (on x'), int64 [N].
+    """
     adversarial = pgd20.attack(model, x, labels, threat, derived_seed(seed, "gallery"))
     with frozen(model), torch.no_grad():
-        prediction, attacked = model(x).argmax(1), model(adversarial).argmax(1)
-    named = {
+        prediction, adversarial_prediction = model(x).argmax(1), model(adversarial).argmax(1)
+    tensors = {
         "x": x,
         "adversarial": adversarial,
         "labels": labels,
         "prediction": prediction,
-        "adversarial_prediction": attacked,
+        "adversarial_prediction": adversarial_prediction,
     }
-    return {name: tensor.cpu().numpy() for name, tensor in named.items()}
+    return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}

@@ -1,8 +1,8 @@
-"""What a network's logits say of the classes' likeness, and how far an attack moves its features.
+"""Measures how a network's logits correlate between classes, and how far an attack moves its features.
 
-Two analyses named by GACD (Bai et al., arXiv 2009.09922): structural knowledge and robust features. Its equations were
-not available, so the definitions are ours; class correlations of the logits are what CRD (Tian et al., ICLR 2020)
-compares.
+GACD (Bai et al., arXiv 2009.09922) names these two analyses: structural knowledge and robust features. Its equations
+were not available, so the definitions here are this project's. CRD (Tian et al., ICLR 2020) compares the class
+correlations of logits as well.
 """
 
 from __future__ import annotations
@@ -20,31 +20,43 @@ from robust_distillation.models.output import output
 from robust_distillation.randomness import derived_seed
 from robust_distillation.settings import ThreatModel
 
-BATCH = 100  # fixed, for the attack's random start is drawn per batch
-CONSTANT = 1e-6  # a logit whose range is below this share of its size only shows rounding
+BATCH = 100  # images per attack; fixed, since the attack's random start is drawn per batch
+CONSTANT = 1e-6  # a logit whose range is below this fraction of its size counts as constant: the rest is rounding
 DECIMALS = 6  # of the stored matrices
 
 
 def structure_of(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, seed: int) -> dict[str, Any]:
-    """What one model does with images x [N,C,H,W] in [0,1] and with x', PGD-20 on this very model; JSON-able.
+    """Measures the class correlations and the feature distances of one model on x and on x', made by PGD-20.
 
-    images: N. correlation, adversarial_correlation: `class_correlation` of the logits on x and on x', as K lists of K.
-    feature_distance: mean of ||phi(x') - phi(x)|| / ||phi(x)|| over the images, >= 0. feature_cosine_distance: mean of
-    1 - cos(phi(x'), phi(x)), in [0, 2]; 1 where phi(x') is zero. An image with phi(x) = 0 has neither and is left out
-    of both means; feature_images: how many were not. Without any the two are None.
-    The model is in eval mode meanwhile and comes back as it was.
+    Args:
+        model: network with `features(x)` [N,D] and `classifier(features)` [N,K]. It is in eval mode meanwhile and
+            returns unchanged.
+        x: clean images, float32 [N,C,H,W] in [0,1].
+        labels: true classes, int64 [N].
+        threat: norm (`linf` or `l2`) and maximum size `eps` of the perturbation.
+        seed: seed of the attack's random start.
+
+    Returns:
+        A dict that can be written as JSON:
+
+        - `images`: N.
+        - `correlation`, `adversarial_correlation`: `class_correlation` of the logits on x and on x', K lists of K.
+        - `feature_distance`: mean over the images of ||phi(x') - phi(x)|| / ||phi(x)||, where phi are the features.
+        - `feature_cosine_distance`: mean of 1 - cos(phi(x'), phi(x)), in [0, 2]. It is 1 if phi(x') is zero.
+        - `feature_images`: number of images in these two means. Images with phi(x) = 0 are left out. If none is left,
+          both means are None.
     """
     clean, adversarial, relative, cosine = [], [], [], []
     with frozen(model):
-        for number, (batch, truth) in enumerate(zip(x.split(BATCH), labels.split(BATCH), strict=True)):
-            attacked = pgd20.attack(model, batch, truth, threat, derived_seed(seed, "structure", number))
+        for number, (x_batch, label_batch) in enumerate(zip(x.split(BATCH), labels.split(BATCH), strict=True)):
+            x_adversarial = pgd20.attack(model, x_batch, label_batch, threat, derived_seed(seed, "structure", number))
             with torch.no_grad():
-                before, after = output(model, batch), output(model, attacked)
+                before, after = output(model, x_batch), output(model, x_adversarial)
             clean.append(before.logits.cpu())
             adversarial.append(after.logits.cpu())
-            moved = feature_distances(before.features, after.features)
-            relative.append(moved[0].cpu())
-            cosine.append(moved[1].cpu())
+            distances = feature_distances(before.features, after.features)
+            relative.append(distances[0].cpu())
+            cosine.append(distances[1].cpu())
     return {
         "images": len(x),
         "correlation": class_correlation(torch.cat(clean)).round(DECIMALS).tolist(),
@@ -56,9 +68,14 @@ def structure_of(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatMode
 
 
 def class_correlation(logits: Tensor) -> np.ndarray:
-    """Pearson correlation over N images between the logits [N,K] of each two classes: [K,K], symmetric, in [-1, 1].
+    """Computes the Pearson correlation between the logits of every two classes.
 
-    A logit that is the same for all images correlates with no other: 0, and 1 with itself.
+    Args:
+        logits: float [N,K], for N images and K classes.
+
+    Returns:
+        float64 [K,K], symmetric, in [-1, 1], with 1 on the diagonal. A logit that is constant over the images has
+        correlation 0 with every other.
     """
     values = logits.detach().cpu().double().numpy()
     varies = np.ptp(values, axis=0) > CONSTANT * np.abs(values).max(axis=0)
@@ -70,17 +87,26 @@ def class_correlation(logits: Tensor) -> np.ndarray:
 
 
 def correlation_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """||a - b||_F / K of two class-correlation matrices [K,K]: the root mean square of their entries' differences.
+    """Computes ||a - b||_F / K of two class-correlation matrices [K,K]: the root mean square difference of entries.
 
-    0 if and only if they are equal, and at most sqrt(2): both are positive semidefinite with trace K.
+    It is 0 if and only if the matrices are equal. It is at most sqrt(2), since both are positive semidefinite with
+    trace K.
     """
     difference = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
     return float(np.linalg.norm(difference) / len(difference))
 
 
 def feature_distances(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
-    """Relative and cosine distance, float64 [M] each, of features [B,D] from what they were before; M <= B, for those
-    that were zero are left out."""
+    """Computes how far features moved: the relative and the cosine distance for each image.
+
+    Args:
+        before: features of the clean images, [B,D].
+        after: features of the adversarial images, [B,D].
+
+    Returns:
+        Two tensors, float64 [M]: ||after - before|| / ||before||, and 1 - cos(before, after) in [0, 2]. Images whose
+        `before` is zero are left out, so M <= B.
+    """
     before, after = before.double(), after.double()
     before, after = before[before.any(dim=1)], after[before.any(dim=1)]
     length = before.norm(dim=1)

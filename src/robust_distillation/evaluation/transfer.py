@@ -1,6 +1,8 @@
-"""Transfer across tasks: the backbone of a trained network stays as it is, and a linear head is trained on another
-dataset. The analysis is named by GACD (Bai et al., arXiv 2009.09922); how the head is trained there was not available,
-so the rules are ours."""
+"""Transfers a trained network to another dataset: a linear head is trained on its frozen features.
+
+GACD (Bai et al., arXiv 2009.09922) names this analysis. How its head is trained was not available, so the rules here
+are this project's.
+"""
 
 from __future__ import annotations
 
@@ -16,37 +18,59 @@ from robust_distillation.losses import cross_entropy
 from robust_distillation.models.frozen import frozen
 from robust_distillation.models.normalised import Normalised
 
-BATCH = 250
-CONSTANT = 1e-6  # features that vary by less than this share of their size only show rounding
+BATCH = 250  # images per forward pass
+CONSTANT = 1e-6  # features that vary by less than this fraction of their size count as constant: the rest is rounding
 
 
 class HeadSettings(Protocol):
-    """The head's budget. It sees features with a standard deviation of at most 1 in every direction, which bounds the
-    curvature of the loss by 1/2 whatever the backbone: full-batch steps are stable for learning rates below
-    4 (1 + momentum), and one between 1 and 5 suits most."""
+    """Training budget of a linear head.
+
+    The head is trained on features that are centred and scaled to a standard deviation of at most 1 in every direction.
+    This bounds the curvature of the loss by 1/2 for every backbone: full-batch steps are stable for learning rates
+    below 4 (1 + momentum), and a rate between 1 and 5 suits most backbones.
+
+    Attributes:
+        epochs: number of passes over the training images.
+        batch_size: images per step.
+        learning_rate: rate of the first epoch. It falls to 0 along a half cosine.
+        momentum: momentum of SGD.
+        weight_decay: weight decay of SGD, on the weights and the bias of the head.
+    """
 
     epochs: int
     batch_size: int
     learning_rate: float
     momentum: float
-    weight_decay: float  # acts on the head of the centred and scaled features, its bias included
+    weight_decay: float
 
 
 def train_head(
     model: nn.Module, train: Dataset, validation: Dataset, settings: HeadSettings, seed: int, device: torch.device
 ) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """A linear head on `model.features` of the unaugmented images of `train`: the state dict of the same architecture
-    with as many classes as `train` has, as checkpoints hold it, and one line of metrics per epoch (loss; accuracies as
-    fractions).
+    """Trains a linear classifier for another dataset on the frozen features of a network.
 
-    Multinomial logistic regression from zero weights by SGD with momentum, the learning rate falling to 0 along a
-    half cosine; the last epoch is what counts, `validation` is only reported. `seed` gives the order of the images.
-    The backbone is in eval mode and returns unchanged, as does `model`. Raises FloatingPointError if the loss is not
-    finite.
+    This is multinomial logistic regression on the unaugmented images, from zero weights, by SGD with momentum. The
+    learning rate falls to 0 along a half cosine. The head of the last epoch is returned.
+
+    Args:
+        model: network with `features(x)` [N,D] and a `classifier`. It is in eval mode meanwhile and returns unchanged.
+        train: training images and labels.
+        validation: images whose accuracy is reported after each epoch. It decides nothing.
+        settings: epochs, batch size, learning rate, momentum and weight decay.
+        seed: seed of the order of the training images.
+        device: device of the computation.
+
+    Returns:
+        The state dict of `model`, in the form of a checkpoint, with the classifier replaced by the head, which has one
+        output per class of `train`. And one dict per epoch: `epoch` (from 1), `learning_rate`, `loss`,
+        `training_clean` and `validation_clean` (accuracies in [0, 1]).
+
+    Raises:
+        FloatingPointError: if the loss is not finite.
     """
     mean, scale, features = _centred(features_of(model, train, device))
     labels = train.labels.to(device)
-    seen = (features_of(model, validation, device) - mean) / scale
+    validation_features = (features_of(model, validation, device) - mean) / scale
     head = nn.Linear(features.shape[1], len(train.info.classes)).to(device)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
@@ -61,43 +85,56 @@ def train_head(
         rate = settings.learning_rate * (1 + math.cos(math.pi * (epoch - 1) / settings.epochs)) / 2
         for group in optimizer.param_groups:
             group["lr"] = rate
-        total, right = torch.zeros((), device=device), torch.zeros((), device=device)
+        loss_sum, n_correct = torch.zeros((), device=device), torch.zeros((), device=device)
         for index in epoch_order(seed, epoch, len(train)).to(device).split(settings.batch_size):
             logits = head(features[index])
             losses = cross_entropy(logits, labels[index])
             optimizer.zero_grad(set_to_none=True)
             losses.mean().backward()
             optimizer.step()
-            total += losses.detach().sum()
-            right += (logits.argmax(1) == labels[index]).sum()
-        line = {"epoch": epoch, "learning_rate": rate, "loss": total.item() / len(train)}
+            loss_sum += losses.detach().sum()
+            n_correct += (logits.argmax(1) == labels[index]).sum()
+        line = {"epoch": epoch, "learning_rate": rate, "loss": loss_sum.item() / len(train)}
         if not math.isfinite(line["loss"]):
             raise FloatingPointError(f"the head's loss is {line['loss']} in epoch {epoch}: lower its learning_rate")
         with torch.no_grad():
-            known = head(seen).argmax(1).cpu() == validation.labels
-        line |= {"training_clean": right.item() / len(train), "validation_clean": known.float().mean().item()}
+            correct = head(validation_features).argmax(1).cpu() == validation.labels
+        line |= {"training_clean": n_correct.item() / len(train), "validation_clean": correct.float().mean().item()}
         metrics.append(line)
-    return _with_head(model, *folded(head.weight.detach(), head.bias.detach(), mean, scale)), metrics
+    weight, bias = fold_scaling(head.weight.detach(), head.bias.detach(), mean, scale)
+    return _with_head(model, weight, bias), metrics
 
 
 def features_of(model: nn.Module, data: Dataset, device: torch.device) -> Tensor:
-    """The features [N,D] of all images, in eval mode."""
+    """Computes the features [N,D] of all images of `data`, in order, with the model in eval mode."""
     with frozen(model), torch.no_grad():
         return torch.cat([model.features(data.floats(images).to(device)) for images in data.images.split(BATCH)])
 
 
-def folded(weight: Tensor, bias: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Weight [K,D] and bias [K], float64, whose logits on features f are those of the given on (f - mean) / scale."""
+def fold_scaling(weight: Tensor, bias: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Folds the centring and scaling of features into a linear head.
+
+    Args:
+        weight: the head's weight [K,D] on the features (f - mean) / scale.
+        bias: the head's bias [K].
+        mean: mean of the features [D].
+        scale: scalar by which the centred features were divided.
+
+    Returns:
+        Weight [K,D] and bias [K], float64, which give the same logits on the features f.
+    """
     weight = weight.double() / scale.double()
     return weight, bias.double() - weight @ mean.double()
 
 
 def _centred(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean [D], scale, and the features centred and divided by it: their standard deviation is 1 in the direction in
-    which they vary most.
+    """Centres features and scales them to a standard deviation of 1 in the direction in which they vary most.
 
-    One scale for all: to divide each feature by its own deviation would lift those that hardly vary, and with them the
-    noise that an attack can use.
+    All features share one scale. Dividing each by its own deviation would amplify those that hardly vary, and with
+    them the noise that an attack can use.
+
+    Returns:
+        The mean [D], the scale (a scalar tensor) and the centred and scaled features [N,D].
     """
     exact = features.double()
     mean = exact.mean(0)
@@ -109,8 +146,7 @@ def _centred(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _with_head(model: nn.Module, weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
-    """A copy of the model's state, as a checkpoint holds it, in which its classifier, whatever its name there, has this
-    weight and bias."""
+    """Copies the model's state dict, in the form of a checkpoint, with another weight and bias of the classifier."""
     if isinstance(model, Normalised):
         model = model.model
     state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

@@ -131,7 +131,7 @@ def _call(
     from pyautoattack.square import SquareAttack
     from torch.nn.functional import cross_entropy
 
-    from robust_distillation.attacks.apgd import SPELT
+    from robust_distillation.attacks.apgd import NORM_NAMES
     from robust_distillation.attacks.core import maximise
     from robust_distillation.cuda_graph import Recorded
     from robust_distillation.models.checkpoint import build_model
@@ -140,7 +140,7 @@ def _call(
 
     model = prepared(build_model(architecture, shape, classes).to(device), experiment.compute.precision, use)
     threat = experiment.threat_model.model_copy(update={"eps": 1e-4})  # in which nearly all images hold
-    given = {"norm": SPELT[threat.norm], "eps": threat.eps, "n_restarts": 1, "seed": 0, "device": device}
+    given = {"norm": NORM_NAMES[threat.norm], "eps": threat.eps, "n_restarts": 1, "seed": 0, "device": device}
     draws, recorded = torch.Generator().manual_seed(0), Recorded() if use == TRAIN else None
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9)
 

@@ -1,4 +1,4 @@
-"""Where MLflow keeps the runs: a database in the checkout unless MLFLOW_TRACKING_URI says otherwise."""
+"""Finds the MLflow store: the server or database of MLFLOW_TRACKING_URI, else an SQLite file in the current folder."""
 
 from __future__ import annotations
 
@@ -16,43 +16,60 @@ DEFAULT_STORE = "sqlite:///mlflow.db"
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}
 
 
-def store() -> str:
-    """The URI of the store."""
+def store_uri() -> str:
+    """Returns the URI of the MLflow store: MLFLOW_TRACKING_URI, or sqlite:///mlflow.db if it is not set."""
     return os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_STORE)
 
 
 def client() -> Any:
-    """Raises UserError where nobody answers; MLflow itself would try again for minutes."""
+    """Connects to the MLflow store and returns an `mlflow.MlflowClient`.
+
+    Raises:
+        UserError: if nothing listens at the store's host and port. MLflow alone would retry for minutes.
+    """
     from mlflow import MlflowClient
 
     if not _database() and not _answers():
         raise UserError(
-            f"MLFLOW_TRACKING_URI={store()}: nobody answers there. Start the server, or unset the variable to use "
+            f"MLFLOW_TRACKING_URI={store_uri()}: nothing answers there. Start the server, or unset the variable to use "
             f"{DEFAULT_STORE}"
         )
-    return MlflowClient(store())
+    return MlflowClient(store_uri())
 
 
 def experiment_id(client: Any, name: str) -> str:
-    """The id of the MLflow experiment `name`, made where it is missing."""
+    """Returns the id of an MLflow experiment, and creates or restores the experiment if needed.
+
+    Args:
+        client: an `mlflow.MlflowClient`.
+        name: name of the experiment.
+    """
     location = _artifacts(name)
-    found = client.get_experiment_by_name(name)
-    if found and location and found.artifact_location != location:
-        # The database was moved, and MLflow knows files by their absolute paths only: all is imported again.
-        client.rename_experiment(found.experiment_id, f"{name} ({found.experiment_id}: {found.artifact_location})")
-        client.delete_experiment(found.experiment_id)
-        found = None
-    if not found:
-        # The kind makes the UI open on training runs rather than on its pages for language models.
+    existing = client.get_experiment_by_name(name)
+    if existing and location and existing.artifact_location != location:
+        # The database was moved, and MLflow stores absolute paths of artifacts: all runs are imported again.
+        old_name = f"{name} ({existing.experiment_id}: {existing.artifact_location})"
+        client.rename_experiment(existing.experiment_id, old_name)
+        client.delete_experiment(existing.experiment_id)
+        existing = None
+    if not existing:
+        # This kind makes MLflow's UI open on training runs and not on its pages for language models.
         return client.create_experiment(name, location, tags={"mlflow.experimentKind": "custom_model_development"})
-    if found.lifecycle_stage == "deleted":
-        client.restore_experiment(found.experiment_id)
-    return found.experiment_id
+    if existing.lifecycle_stage == "deleted":
+        client.restore_experiment(existing.experiment_id)
+    return existing.experiment_id
 
 
 def run_id(experiment: str, run: str) -> str | None:
-    """The id, in the store of now, of the MLflow run that a run (wide/small/rslad/seed-0) was imported as; None where
-    it was not, or where there is no store."""
+    """Looks up the id of an imported run in the MLflow store.
+
+    Args:
+        experiment: name of the experiment.
+        run: name of the run, for example `wide/small/rslad/seed-0`.
+
+    Returns:
+        The id of the MLflow run. None if the run was not imported, or if the store cannot be reached.
+    """
     database = _database()
     if not (database.is_file() if database else _answers()):
         return None
@@ -61,31 +78,34 @@ def run_id(experiment: str, run: str) -> str | None:
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        client = MlflowClient(store())
-        place = client.get_experiment_by_name(experiment)
-        found = client.search_runs([place.experiment_id], f"tags.run = '{run}'") if place else []
-    except (MlflowException, SQLAlchemyError):  # no database of MLflow's, or of another version of it
+        client = MlflowClient(store_uri())
+        stored = client.get_experiment_by_name(experiment)
+        runs = client.search_runs([stored.experiment_id], f"tags.run = '{run}'") if stored else []
+    except (MlflowException, SQLAlchemyError):  # the database is not MLflow's, or of another version of MLflow
         return None
-    return next((run.info.run_id for run in found if "content" in run.data.tags), None)
+    return next((run.info.run_id for run in runs if "content" in run.data.tags), None)
 
 
 def _database() -> Path | None:
-    """The file of an SQLite store."""
-    uri = urlsplit(store())
+    """Returns the file of an SQLite store. None for another kind of store."""
+    uri = urlsplit(store_uri())
     return Path(uri.path[1:]) if uri.scheme.startswith("sqlite") else None
 
 
 def _artifacts(name: str) -> str | None:
-    """Where the artifacts of an experiment go: beside the database; a server says itself where it keeps them."""
-    if urlsplit(store()).scheme in ("http", "https"):
+    """Returns the URI of the folder for an experiment's artifacts, beside the database.
+
+    None if the store is a server, which chooses the folder.
+    """
+    if urlsplit(store_uri()).scheme in ("http", "https"):
         return None
     folder = (_database() or Path("mlflow.db")).absolute().parent
     return (folder / "mlartifacts" / name).as_uri()
 
 
 def _answers() -> bool:
-    """Whether somebody listens at the store's host and port; True where the URI names none."""
-    uri = urlsplit(store())
+    """Returns true if a server listens at the store's host and port, or if the URI names no host."""
+    uri = urlsplit(store_uri())
     if not uri.hostname:
         return True
     try:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from robust_distillation.attacks import pgd_trades
-from robust_distillation.attacks.apgd import held_against_apgd
+from robust_distillation.attacks.apgd import correct_under_apgd
 from robust_distillation.attacks.core import maximise
 from robust_distillation.data.dataset import Dataset
 from robust_distillation.losses import cross_entropy
@@ -35,7 +35,7 @@ def held_on_selection(
     for number, part in enumerate(torch.arange(len(data)).split(BATCH)):
         x, labels = data.floats(data.images[part]).to(device), data.labels[part].to(device)
         if selection.by == "apgd":
-            right, robust = held_against_apgd(model, x, labels, threat, selection.steps, seed)
+            right, robust = correct_under_apgd(model, x, labels, threat, selection.steps, seed)
         else:
             attack = {"pgd10": _pgd10, "pgd_trades": pgd_trades.attack}[selection.by]
             adversarial = attack(model, x, labels, threat, derived_seed(seed, number))

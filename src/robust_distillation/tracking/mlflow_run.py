@@ -1,0 +1,151 @@
+"""Reads what an experiment's files say of each MLflow run.
+
+The MLflow runs of an experiment form a tree:
+
+    summary                                   tables and figures
+    |-- teacher/TEACHER                       one per teacher
+    `-- TEACHER/STUDENT                       one per teacher and student; TEACHER is `none` for methods without one
+        `-- TEACHER/STUDENT/METHOD/seed-N     one per trained student
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from robust_distillation.config import NO_TEACHER, Experiment
+from robust_distillation.evaluation.outcomes import read_outcomes
+from robust_distillation.files import digest, read_json, read_json_lines, sha256
+from robust_distillation.layout import Layout
+from robust_distillation.statistics.accuracies import GROUP, accuracies
+
+SUMMARY = "summary"  # name of the root run
+
+
+@dataclass(frozen=True)
+class MlflowRun:
+    """The content of one MLflow run.
+
+    Attributes:
+        name: name of the run, for example `wide/small/rslad/seed-0`.
+        parent: name of the parent run. None for the root.
+        started: start of the training, ISO 8601 in UTC.
+        ended: end of the training, ISO 8601 in UTC.
+        note: Markdown text, displayed as the run's description.
+        tags: tag to value.
+        params: setting, as a dotted key, to its value.
+        curves: one dict of metrics per epoch, with the number of the epoch under `epoch`.
+        results: `test_CHECKPOINT_METRIC` to accuracy in percent.
+        data: name and splits of the dataset, the content of data.json.
+        artifacts: path of a file to upload, to its sha256.
+    """
+
+    name: str
+    parent: str | None
+    started: str
+    ended: str
+    note: str
+    tags: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+    curves: list[dict[str, float]] = field(default_factory=list)
+    results: dict[str, float] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    artifacts: dict[str, str] = field(default_factory=dict)
+
+    def content(self) -> str:
+        """Computes a hash of all fields except `note`, which contains the path of the experiment file."""
+        return digest({key: value for key, value in asdict(self).items() if key != "note"})
+
+
+def mlflow_runs(experiment: Experiment, layout: Layout) -> list[MlflowRun]:
+    """Reads the MLflow runs of an experiment from its files, parents before children.
+
+    Args:
+        experiment: the experiment.
+        layout: paths of the experiment's files.
+
+    Raises:
+        FileNotFoundError: if a file of the experiment does not exist yet.
+    """
+    models = [_model(f"teacher/{name}", SUMMARY, layout.teacher(name), experiment) for name in experiment.teachers]
+    for run in experiment.runs:
+        folder, group = layout.student(run.teacher, run.student, run.method, run.seed), f"{run.teacher}/{run.student}"
+        models.append(_model(f"{group}/{run.method}/seed-{run.seed}", group, folder, experiment))
+    pairs = dict.fromkeys((run.teacher, run.student) for run in experiment.runs)
+    return [_summary(experiment, layout, models), *(_group(*pair, models) for pair in pairs), *models]
+
+
+def _model(name: str, parent: str, folder: Path, experiment: Experiment) -> MlflowRun:
+    """Reads the run of one trained network, a teacher or a student, from its folder."""
+    layout = Layout(experiment.name)
+    record, outcomes = read_json(folder / "record.json"), layout.outcomes(folder)
+    files = {Path(file).stem: folder / Path(file).name for file in record["outputs"]} | {"outcomes": outcomes}
+    hashes = {f"dvc.{artefact}": _md5(file) for artefact, file in files.items()}
+    git = {"git_commit": record["git"]["commit"], "git_dirty": str(record["git"]["dirty"])} if record["git"] else {}
+    rows = accuracies(read_outcomes([outcomes]))
+    cells = {"/".join([*(getattr(row, key) for key in GROUP), row.metric]): row.value for row in rows.itertuples()}
+    return MlflowRun(
+        name,
+        parent,
+        record["time"]["started"],
+        record["time"]["ended"],
+        _note(cells, layout.tables / "main.csv", experiment),
+        tags={
+            "table": str(layout.tables / "main.csv"),
+            "cells": " ".join(cells),
+            "code": record["code"],
+            "record": sha256(folder / "record.json"),
+            **hashes,
+            **git,
+        },
+        params={key: str(value) for key, value in _flat(record["settings"])},
+        curves=read_json_lines(files["metrics"]) if "metrics" in files else [],  # an imported teacher has none
+        results={f"test_{row.checkpoint}_{row.metric}": round(row.value, 4) for row in rows.itertuples()},
+        data=read_json(layout.data),
+    )
+
+
+def _group(teacher: str, student: str, models: list[MlflowRun]) -> MlflowRun:
+    """Makes the parent run of all methods and seeds of one student by one teacher."""
+    name = f"{teacher}/{student}"
+    taught = "trained without a teacher" if teacher == NO_TEACHER else f"distilled from teacher `{teacher}`"
+    members = [model for model in models if model.parent == name]
+    return MlflowRun(name, SUMMARY, *_span(members), f"Student `{student}`, {taught}: a run per method and seed.")
+
+
+def _summary(experiment: Experiment, layout: Layout, models: list[MlflowRun]) -> MlflowRun:
+    files = sorted(file for file in layout.tables.iterdir() if not file.name.endswith(".record.json"))
+    for teacher, student in experiment.pairs:
+        files += sorted((layout.figures / teacher / student).iterdir())
+    note = f"Experiment `{experiment.name}`: its tables and figures are artifacts of this run."
+    hashes = {str(file): sha256(file) for file in files}
+    return MlflowRun(SUMMARY, None, *_span(models), note, artifacts=hashes)
+
+
+def _span(models: Iterable[MlflowRun]) -> tuple[str, str]:
+    """Returns the first start and the last end of runs."""
+    return min(model.started for model in models), max(model.ended for model in models)
+
+
+def _note(cells: dict[str, float], table: Path, experiment: Experiment) -> str:
+    command = f"robust-distillation explain {list(cells)[-1]} {experiment.arguments}"
+    lines = [f"This run's part of the cells of `{table}`, each a mean over the seeds. To trace a cell: `{command}`", ""]
+    lines += ["| cell | this run (%) |", "|---|---:|"]
+    return "\n".join([*lines, *(f"| `{cell}` | {value:.2f} |" for cell, value in cells.items())])
+
+
+def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, dict):
+        yield prefix, value
+        return
+    for key, inner in value.items():
+        yield from _flat(inner, f"{prefix}.{key}" if prefix else key)
+
+
+def _md5(path: Path) -> str:
+    """Computes the hash under which DVC stores a file."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "md5").hexdigest()
