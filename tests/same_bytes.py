@@ -24,7 +24,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from importlib.metadata import distributions
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,17 @@ from filelock import FileLock
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CACHE = Path(tempfile.gettempdir()) / "robust-distillation-same-bytes"
+COMPUTING = (
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "pyautoattack",
+    "safetensors",
+    "scikit-learn",
+    "scipy",
+    "torch",
+    "torchvision",
+)
 COMMAND = '#!/bin/sh\nexec "{python}" -m robust_distillation.cli "$@"\n'
 
 
@@ -87,9 +98,9 @@ def run_experiment(folder: Path, overlay: str | None) -> None:
 
 
 def run_commit(commit: str, overlay: str | None, cache: Path) -> Path:
-    """The finished run of a commit: the one in `cache`, if the same packages made it, else a new one."""
-    packages = sorted(f"{package.name} {package.version}" for package in distributions())
-    key = hashlib.sha256(json.dumps([overlay, packages]).encode()).hexdigest()[:12]
+    """The finished run of a commit: the one in `cache`, if the same versions made it, else a new one."""
+    versions = [version(package) for package in COMPUTING]
+    key = hashlib.sha256(json.dumps([overlay, versions]).encode()).hexdigest()[:12]
     folder = cache / f"{commit}-{key}"
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):

@@ -24,6 +24,7 @@ TO_WRITE = {
     "experiments/birds.yaml",
     "profiles/lab/config.yaml",
     "src/robust_distillation/methods/half.py",
+    "src/robust_distillation/attacks/margin_pgd.py",
 }  # by the reader
 
 
