@@ -36,9 +36,10 @@ from test_bad_input import VALUES, mutated, places, scribbled
 from robust_distillation.cache.store import CachedValues, cache_key, description_of
 from robust_distillation.config import load
 from robust_distillation.data.views import ViewScheme
+from robust_distillation.digests import canonical
 from robust_distillation.errors import UserError
 from robust_distillation.evaluation.outcomes import read_outcomes, write_outcomes
-from robust_distillation.files import canonical, sha256, write_json
+from robust_distillation.files import sha256, write_json
 from robust_distillation.models.checkpoint import KEY, build_model, load_model, read_checkpoint, save_checkpoint
 from robust_distillation.planning.plan import describe
 from robust_distillation.resume import Work

@@ -15,7 +15,7 @@ from scipy import stats
 
 from robust_distillation import load_dataset, load_model
 from robust_distillation.cli import main
-from robust_distillation.config import ITSELF
+from robust_distillation.columns import ITSELF
 from robust_distillation.data.dataset import load
 from robust_distillation.errors import UserError
 from robust_distillation.evaluation.attack import attack_run

@@ -20,7 +20,8 @@ import pytest
 from conftest import REPOSITORY, WORKFLOW, environment
 from ruamel.yaml import YAML
 
-from robust_distillation.config import ITSELF, Experiment, load
+from robust_distillation.columns import ITSELF
+from robust_distillation.config import Experiment, load
 from robust_distillation.planning import jobs as planned
 from robust_distillation.reporting import tables
 from robust_distillation.training.schedule import learning_rate, looked_at, looks

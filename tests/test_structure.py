@@ -14,7 +14,7 @@ import torch
 from matplotlib import pyplot as plt
 from torch import nn
 
-from robust_distillation.config import ITSELF
+from robust_distillation.columns import ITSELF
 from robust_distillation.data.dataset import load
 from robust_distillation.evaluation.structure import (
     BATCH,

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from robust_distillation.config import ITSELF
+from robust_distillation.columns import ITSELF
 from robust_distillation.reference import published
 from robust_distillation.reporting import figures, tables
 

@@ -12,7 +12,7 @@ import torch
 from matplotlib import pyplot as plt
 from torch import nn
 
-from robust_distillation.config import ITSELF
+from robust_distillation.columns import ITSELF
 from robust_distillation.data.dataset import Dataset, load
 from robust_distillation.data.info import DatasetInfo
 from robust_distillation.evaluation.attack import attack_run, predict

@@ -92,16 +92,6 @@ def read_json_lines(path: str | Path) -> list[Any]:
     return found
 
 
-def canonical(value: Any) -> str:
-    """JSON that is the same text for the same value: sorted keys, no spaces."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
-
-
-def digest(value: Any) -> str:
-    """sha256 of a JSON value."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()
-
-
 def sha256(path: str | Path) -> str:
     """sha256 of a file's bytes."""
     with open(path, "rb") as stream:

@@ -24,7 +24,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self, TextIO
 
-from robust_distillation.files import canonical, digest, read_json, replacing, sha256, write_json
+from robust_distillation.digests import canonical, digest
+from robust_distillation.files import read_json, replacing, sha256, write_json
 
 log = logging.getLogger(__name__)
 STATES, MADE = ".state", "made"

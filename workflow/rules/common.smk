@@ -6,7 +6,8 @@ from snakemake.exceptions import WorkflowError
 
 from robust_distillation.config import Run, load
 from robust_distillation.errors import UserError, unknown
-from robust_distillation.files import canonical, half_written, sha256
+from robust_distillation.digests import canonical
+from robust_distillation.files import half_written, sha256
 from robust_distillation.layout import Layout
 from robust_distillation.pipeline import links, metadata, steps
 from robust_distillation.reference import published

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from robust_distillation.audit.verify_files import metadata
-from robust_distillation.config import NO_TEACHER, Experiment
+from robust_distillation.columns import NO_TEACHER
+from robust_distillation.config import Experiment
 from robust_distillation.errors import UserError
 from robust_distillation.evaluation.outcomes import read_outcomes
 from robust_distillation.files import read_json, read_json_lines

@@ -6,7 +6,8 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from robust_distillation.config import ON_SURROGATE, Experiment
+from robust_distillation.columns import ON_SURROGATE
+from robust_distillation.config import Experiment
 from robust_distillation.device import select_device
 from robust_distillation.errors import UserError
 from robust_distillation.evaluation import blocks

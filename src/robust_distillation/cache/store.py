@@ -21,8 +21,9 @@ from torch import Tensor
 
 from robust_distillation.data.views import ViewScheme
 from robust_distillation.device import to_device
+from robust_distillation.digests import canonical, digest
 from robust_distillation.errors import UserError
-from robust_distillation.files import canonical, check_reachable, digest, read_json, replacing, sha256, write_json
+from robust_distillation.files import check_reachable, read_json, replacing, sha256, write_json
 from robust_distillation.models.output import Output
 
 log = logging.getLogger(__name__)

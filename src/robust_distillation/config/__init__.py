@@ -6,9 +6,6 @@
 from robust_distillation.config.claims import Claim, Statement, claims_of, comparison_settings
 from robust_distillation.config.experiment import (
     IMPORTED,
-    ITSELF,
-    NO_TEACHER,
-    ON_SURROGATE,
     Experiment,
     NamedMethod,
     Recipe,
@@ -20,9 +17,6 @@ from robust_distillation.config.schema import Imported, Transfer
 
 __all__ = [
     "IMPORTED",
-    "ITSELF",
-    "NO_TEACHER",
-    "ON_SURROGATE",
     "Claim",
     "Experiment",
     "Imported",

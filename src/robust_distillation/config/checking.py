@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from robust_distillation import attacks, data
-from robust_distillation.config.experiment import NO_TEACHER, ON_SURROGATE
+from robust_distillation.columns import NO_TEACHER, ON_SURROGATE
 from robust_distillation.config.parsing import path_text
 from robust_distillation.config.schema import DataFiles, ExperimentFile
 from robust_distillation.data.info import DatasetInfo

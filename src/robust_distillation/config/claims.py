@@ -6,7 +6,8 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from robust_distillation.config.experiment import NO_TEACHER, Experiment
+from robust_distillation.columns import NO_TEACHER
+from robust_distillation.config.experiment import Experiment
 from robust_distillation.config.schema import ClaimEntry, ExperimentFile
 from robust_distillation.errors import UserError, shown, unknown
 

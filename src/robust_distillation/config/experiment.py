@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from robust_distillation import data, methods
+from robust_distillation.columns import NO_TEACHER, ON_SURROGATE
 from robust_distillation.config.schema import (
     DataFiles,
     DatasetSettings,
@@ -21,10 +22,7 @@ from robust_distillation.config.tuning import Candidate, with_candidate
 from robust_distillation.data.info import DataOptions
 from robust_distillation.settings import Compute, ThreatModel, Training
 
-NO_TEACHER = "none"  # stands in paths and tables for methods that need none
-ITSELF = "-"  # stands as `student` in the rows of a teacher; its `method` is what trained it
 IMPORTED = "imported"  # the checkpoint of a teacher that was not trained here
-ON_SURROGATE = "transfer_"  # an attack's name with this before it is crafted on the surrogate
 FIRST_TUNING_SEED = 2**31  # no student has one as large
 
 

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from robust_distillation import attacks
-from robust_distillation.config import ON_SURROGATE
+from robust_distillation.columns import ON_SURROGATE
 from robust_distillation.data.dataset import Dataset
 from robust_distillation.device import split_on_oom
+from robust_distillation.digests import canonical
 from robust_distillation.evaluation.blocks import Block
-from robust_distillation.files import canonical
 from robust_distillation.models.checkpoint import read_checkpoint, weights_digest
 from robust_distillation.models.precision import EXACT, SEARCH, loaded
 from robust_distillation.resume import Work

@@ -10,8 +10,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from robust_distillation.digests import canonical
 from robust_distillation.errors import UserError
-from robust_distillation.files import canonical, replacing
+from robust_distillation.files import replacing
 
 KEYS = ["teacher", "student", "method", "seed", "checkpoint"]  # columns that name the model
 IMAGE = ["index", "label", "prediction", "block", "attack_seed"]  # columns that describe the image

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from robust_distillation import attacks, methods
-from robust_distillation.config import ON_SURROGATE
+from robust_distillation.columns import ON_SURROGATE
 from robust_distillation.evaluation.outcomes import attack_columns
 from robust_distillation.registry import Registry
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from safetensors.torch import save
 
-from robust_distillation.config import NO_TEACHER, Experiment
+from robust_distillation.columns import NO_TEACHER
+from robust_distillation.config import Experiment
 from robust_distillation.errors import UserError
 from robust_distillation.evaluation.outcomes import read_outcomes
 from robust_distillation.export import card

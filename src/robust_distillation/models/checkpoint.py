@@ -17,8 +17,9 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from robust_distillation.digests import canonical, digest
 from robust_distillation.errors import UserError, shown
-from robust_distillation.files import canonical, digest, replacing
+from robust_distillation.files import replacing
 from robust_distillation.models import LARGEST, arguments, registry
 from robust_distillation.models.normalised import Normalised
 

@@ -1,87 +1,264 @@
-"""Which code a step really uses, as one hash: what makes a rule run again is meaning, not file times.
+"""Hashes the code that a step really uses: what makes a rule run again is meaning, not file times.
 
-The hash covers the syntax trees, without comments and docstrings, of a step's modules and of all modules of this
-package that they import, also inside functions. It stops at config, settings and cli (resolved values are a rule's
-params instead) and at the registries, which import what they are asked for by name: only the named module is then
-followed.
+The hash covers a step's modules and all that they import, also inside functions: each by its syntax tree, by the data
+files beside it that it names, and by the content of what its imported names stand for. Left out is what decides no
+number: comments, docstrings, the text of messages (literals among the arguments of `raise` and of log calls), import
+statements, imports for type checkers, and the modules in STOPS. No name of a module is hashed, so a file that moves
+changes nothing. Registries import what a run names; only the named module is then followed.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 PACKAGE = __name__.partition(".")[0]
-STOPS = {PACKAGE, f"{PACKAGE}.config", f"{PACKAGE}.settings", f"{PACKAGE}.cli"}
+
+# Modules, and packages with all that is in them, at which the hash stops, each with the reason why no number can
+# depend on it. What decides a number must lie outside of them: tests/test_fingerprint.py changes one constant in each
+# and compares the miniature's outcomes.
+STOPS = {
+    "": "offers the public functions; imports nothing by itself",
+    "errors": "words messages",
+    "files": "reads and writes files; what is in them is hashed in the records",
+    "registry": "finds the module of a name; that module is hashed",
+    "resume": "saves and restores a job's state; tests compare the bytes",
+    "device.gpus": "assigns a GPU to a job",
+    "settings": "types of settings; their values are the step's settings",
+    "config": "reads the experiment file; what it resolves to is the step's settings",
+    "layout": "names paths; they are the step's inputs and outputs",
+    "pipeline.energy": "measures for the record",
+    "pipeline.fingerprint": "hashes the code; tests show of what",
+    "pipeline.links": "declares which files belong to which step; they are its inputs and outputs",
+    "pipeline.metadata": "keeps what Snakemake knows of files",
+    "pipeline.record": "writes records, which no step that computes reads",
+    "pipeline.reproduce": "starts Snakemake",
+    "pipeline.steps": "names the modules of each step; they are hashed",
+    "pipeline.versioning": "writes DVC's stage",
+    "planning.cluster": "asks a cluster for time and memory",
+    "planning.jobs": "orders jobs",
+    "planning.plan": "prints what an experiment will cost",
+    "planning.speed": "measures this machine",
+    "audit": "verifies what is there; writes nothing",
+    "export": "hands finished results on",
+    "cli": "parses arguments and calls one function of a step",
+}
+REGISTRIES = {  # followed for what they import, but not hashed themselves: they find the module that a run names
+    "attacks",
+    "data",
+    "methods",
+    "models",
+}
+LOGGERS = {"log", "logger", "logging"}
+LEVELS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 
 
 def fingerprint(modules: Iterable[str]) -> str:
-    """sha256 over the closure of `modules` (dotted names)."""
-    found = hashlib.sha256()
-    for module in sorted(closure(modules)):
-        found.update(f"{module}\0{_meaning(module)}\0".encode())
-    return found.hexdigest()
+    """Returns the sha256 of the closure of `modules` (dotted names)."""
+    contents = {content for module in closure(modules) if (content := _content(module))}
+    return hashlib.sha256("".join(sorted(contents)).encode()).hexdigest()
 
 
 def closure(modules: Iterable[str]) -> set[str]:
-    """`modules`, what they import, and the packages they lie in, as far as it is followed."""
+    """Returns `modules`, what they import, and the packages they lie in, as far as the hash follows them."""
     todo, seen = list(modules), set()
     while todo:
         module = todo.pop()
-        if module in seen or module in STOPS or module.startswith(f"{PACKAGE}.config."):
+        if module in seen or stop_of(module) is not None:
             continue
         seen.add(module)
-        todo += _imports(module)
+        todo += _source(module).imports
+        if parent := module.rpartition(".")[0]:
+            todo.append(parent)
     return seen
 
 
-@cache
-def _source(module: str) -> Path | None:
-    """The file of a module, None where there is none; found by its place, for importing it would take seconds."""
+def stop_of(module: str) -> str | None:
+    """Returns the entry of STOPS that `module` falls under, or None if it is hashed."""
     top, *parts = module.split(".")
-    spec = find_spec(top)
-    if spec is None or spec.origin is None:
+    if top != PACKAGE:
         return None
     if not parts:
-        return Path(spec.origin)
-    place = Path(spec.origin).parent.joinpath(*parts)
+        return ""
+    prefixes = (".".join(parts[:length]) for length in range(1, len(parts) + 1))
+    return next((prefix for prefix in prefixes if prefix in STOPS), None)
+
+
+class _Source(NamedTuple):
+    """What one module says, without names of modules of this distribution."""
+
+    meaning: str  # its code, as Python writes its syntax tree (`ast.dump` would differ between versions of Python)
+    imports: tuple[str, ...]  # the modules of this package, or of its own, that it imports
+    bindings: tuple[tuple[str, str, str], ...]  # local name, attribute, and the module if it is among `imports`
+    data: tuple[tuple[str, str], ...]  # name and sha256 of each data file beside it that it names
+
+
+@cache
+def _source(module: str) -> _Source:
+    file = _file(module)
+    return _parsed(module, file, file.read_text(encoding="utf-8"), _data(file.parent))
+
+
+@cache
+def _file(module: str) -> Path | None:
+    """Returns the file of a module, or None; by its place, since importing it would take seconds."""
+    top, *parts = module.split(".")
+    root = _root(top)
+    if root is None or not parts:
+        return root
+    place = root.parent.joinpath(*parts)
     return next((file for file in (place / "__init__.py", place.with_suffix(".py")) if file.is_file()), None)
 
 
 @cache
-def _tree(module: str) -> ast.Module:
-    """The syntax tree of a module, without comments and docstrings."""
-    tree = ast.parse(_source(module).read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        if ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-    return tree
+def _root(top: str) -> Path | None:
+    spec = find_spec(top)
+    return Path(spec.origin) if spec and spec.origin else None
 
 
 @cache
-def _imports(module: str) -> tuple[str, ...]:
-    """The modules of the same distribution's package that `module` imports, and its parent package."""
-    top, parent = module.partition(".")[0], module.rpartition(".")[0]
-    names = [parent] if parent else []
-    for node in ast.walk(_tree(module)):
+def _parsed(module: str, file: Path, text: str, beside: tuple[tuple[str, str], ...]) -> _Source:
+    tree = _WithoutTypeChecking().visit(ast.parse(text))
+    bindings = tuple(sorted(set(_bindings(module, file, tree))))
+    named = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    data = tuple((name, known) for name, known in beside if name.partition("/")[0] in named)
+    meaning = ast.unparse(ast.fix_missing_locations(_Meaning().visit(tree)))
+    return _Source(meaning, tuple(sorted({target for *_, target in bindings if target})), bindings, data)
+
+
+@cache
+def _data(folder: Path) -> tuple[tuple[str, str], ...]:
+    """Returns path and sha256 of the data files in `folder`, and of those in folders there that are no packages."""
+    found = []
+    for place in sorted(folder.iterdir()):
+        if place.name.startswith(("_", ".")) or (place / "__init__.py").is_file():
+            continue
+        files = sorted(place.rglob("*")) if place.is_dir() else [place]
+        found += [part for part in files if part.is_file() and part.suffix not in (".py", ".pyc")]
+    return tuple((part.relative_to(folder).as_posix(), _sha256(part.read_bytes())) for part in found)
+
+
+def _bindings(module: str, file: Path, tree: ast.Module) -> Iterator[tuple[str, str, str]]:
+    """Yields local name, attribute and module of each imported name. Of other distributions the attribute is the whole
+    dotted name, and no module is given; of modules that the hash stops at nothing is said."""
+    top = module.partition(".")[0]
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
+            named = [(alias.asname or alias.name.partition(".")[0], alias.name, "") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
-                package = module if _source(module).name == "__init__.py" else parent
-                base = ".".join([*package.split(".")[: len(package.split(".")) - node.level + 1], base]).rstrip(".")
-            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return tuple(name for name in names if name.partition(".")[0] in {top, PACKAGE} and _source(name))
+                above = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
+                base = ".".join([*above[: len(above) - node.level + 1], base]).rstrip(".")
+            named = [(alias.asname or alias.name, base, alias.name) for alias in node.names]
+        else:
+            continue
+        for local, base, attribute in named:
+            if base.partition(".")[0] not in {top, PACKAGE}:
+                yield local, f"{base}.{attribute}".rstrip("."), ""
+                continue
+            target = f"{base}.{attribute}"
+            if not attribute or _file(target) is None:
+                target = base
+            else:
+                attribute = ""
+            if _file(target) is not None and stop_of(target) is None:
+                yield local, attribute, target
+
+
+@cache
+def _content(module: str) -> str:
+    """Returns the sha256 of what a module says, of its imported names and of its data files; "" if it says nothing."""
+    source = _source(module)
+    if module.removeprefix(f"{PACKAGE}.") in REGISTRIES or not (source.meaning or source.bindings):
+        return ""
+    names = [(local, attribute, target and _meaning(target)) for local, attribute, target in source.bindings]
+    return _sha256(repr((source.meaning, sorted(names), source.data)).encode())
 
 
 @cache
 def _meaning(module: str) -> str:
-    """The source as Python writes its syntax tree (`ast.dump` would differ between versions of Python)."""
-    return ast.unparse(_tree(module))
+    """Returns the sha256 of a module's own code; it stands for the module where others import it."""
+    return "" if module.removeprefix(f"{PACKAGE}.") in REGISTRIES else _sha256(_source(module).meaning.encode())
+
+
+def forget() -> None:
+    """Reads every file again from here on; only what is unchanged is not parsed again."""
+    for known in (_root, _source, _file, _data, _content, _meaning):
+        known.cache_clear()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+class _WithoutTypeChecking(ast.NodeTransformer):
+    """Leaves out what only type checkers see."""
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        self.generic_visit(node)
+        if "TYPE_CHECKING" in (getattr(node.test, "id", None), getattr(node.test, "attr", None)):
+            return node.orelse or ast.Pass()
+        return node
+
+
+class _Meaning(ast.NodeTransformer):
+    """Leaves out docstrings, import statements and the text of messages."""
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        if documented and ast.get_docstring(node, clean=False) is not None:
+            del node.body[0]
+        super().generic_visit(node)
+        if isinstance(body := getattr(node, "body", None), list):  # where imports alone stood
+            body[:] = [statement for statement in body if not isinstance(statement, ast.Pass)]
+            if not body and not isinstance(node, ast.Module):
+                body.append(ast.Pass())
+        return node
+
+    def visit_Import(self, node: ast.Import) -> None:
+        return None
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        return None
+
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        self.generic_visit(node)
+        if isinstance(node.exc, ast.Call):
+            _silence(node.exc)
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        function = node.func
+        if isinstance(function, ast.Attribute) and function.attr in LEVELS:
+            logger = function.value.func if isinstance(function.value, ast.Call) else function.value
+            if getattr(logger, "id", None) in LOGGERS or getattr(logger, "attr", None) == "getLogger":
+                _silence(node)
+        return node
+
+
+def _silence(call: ast.Call) -> None:
+    """Empties the literal text among the arguments of a call, in f-strings too."""
+    call.args = [_Silent().visit(argument) for argument in call.args]
+    for keyword in call.keywords:
+        keyword.value = _Silent().visit(keyword.value)
+
+
+class _Silent(ast.NodeTransformer):
+    """Empties literal text; what is computed stays."""
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        return ast.Constant("") if isinstance(node.value, str) else node
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        values = [self.visit(value) for value in node.values if isinstance(value, ast.FormattedValue)]
+        return ast.JoinedStr(values) if values else ast.Constant("")
+
+    def visit_FormattedValue(self, node: ast.FormattedValue) -> ast.AST:
+        return ast.FormattedValue(self.visit(node.value), node.conversion, None)

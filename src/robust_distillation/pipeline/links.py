@@ -10,7 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from robust_distillation.config import ITSELF, Experiment, Run, Teacher, claims_of, comparison_settings
+from robust_distillation.columns import ITSELF
+from robust_distillation.config import Experiment, Run, Teacher, claims_of, comparison_settings
 from robust_distillation.config.tuning import with_candidate
 from robust_distillation.errors import UserError
 from robust_distillation.layout import Layout

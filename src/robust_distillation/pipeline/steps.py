@@ -6,8 +6,10 @@ from functools import cache
 from pathlib import Path
 
 from robust_distillation import attacks, data, methods, models
-from robust_distillation.config import ON_SURROGATE, Experiment, Run
-from robust_distillation.files import digest, sha256
+from robust_distillation.columns import ON_SURROGATE
+from robust_distillation.config import Experiment, Run
+from robust_distillation.digests import digest
+from robust_distillation.files import sha256
 from robust_distillation.pipeline.fingerprint import PACKAGE, fingerprint
 
 TEMPLATES = Path(__file__).parents[1] / "reporting/report/templates"

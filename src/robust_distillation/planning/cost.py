@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from robust_distillation.config import ON_SURROGATE, Experiment, Recipe
-from robust_distillation.files import canonical
+from robust_distillation.columns import ON_SURROGATE
+from robust_distillation.config import Experiment, Recipe
+from robust_distillation.digests import canonical
 from robust_distillation.training.schedule import looks
 
 # What a network is called for, and the f of each image in a call: `ask` and a `query` of Square go forward; a step of

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from robust_distillation.config import NO_TEACHER, Claim, Experiment, claims_of, comparison_settings
+from robust_distillation.columns import NO_TEACHER
+from robust_distillation.config import Claim, Experiment, claims_of, comparison_settings
 from robust_distillation.evaluation.outcomes import read_outcomes
 from robust_distillation.files import read_json
 from robust_distillation.reference import published

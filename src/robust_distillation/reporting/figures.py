@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from robust_distillation.config import ITSELF, NO_TEACHER
+from robust_distillation.columns import ITSELF, NO_TEACHER
 from robust_distillation.reporting.style import STYLE, colours, save
 from robust_distillation.reporting.tables import Matrix, at_headline, metric_title
 from robust_distillation.statistics.accuracies import accuracies

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
-from robust_distillation.config import ITSELF, NO_TEACHER
+from robust_distillation.columns import ITSELF, NO_TEACHER
 from robust_distillation.files import write_text
 
 if TYPE_CHECKING:

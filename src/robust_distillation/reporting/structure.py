@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from robust_distillation.config import ITSELF, NO_TEACHER
+from robust_distillation.columns import ITSELF, NO_TEACHER
 from robust_distillation.evaluation.structure import correlation_distance
 from robust_distillation.files import write_text
 from robust_distillation.reporting import formats

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from tabulate import tabulate
 
-from robust_distillation.config import ITSELF, NO_TEACHER
+from robust_distillation.columns import ITSELF, NO_TEACHER
 from robust_distillation.files import write_json, write_text
 from robust_distillation.layout import Layout
 from robust_distillation.reference import published

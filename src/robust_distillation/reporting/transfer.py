@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from robust_distillation.config import ITSELF, NO_TEACHER
+from robust_distillation.columns import ITSELF, NO_TEACHER
 from robust_distillation.files import write_text
 from robust_distillation.reporting import formats
 from robust_distillation.reporting.style import ROW, STYLE, colours, dots, save

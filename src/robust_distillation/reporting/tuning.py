@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from robust_distillation.files import canonical, write_text
+from robust_distillation.digests import canonical
+from robust_distillation.files import write_text
 from robust_distillation.reporting.formats import escaped
 
 COLUMNS = [

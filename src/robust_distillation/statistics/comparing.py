@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from robust_distillation.config import NO_TEACHER
+from robust_distillation.columns import NO_TEACHER
 from robust_distillation.statistics.accuracies import Held, matrices
 from robust_distillation.statistics.intervals import ALPHA, MeanSquares, half_width, mean_squares, p_value
 

@@ -16,9 +16,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from robust_distillation.config import NO_TEACHER, Experiment
+from robust_distillation.columns import NO_TEACHER
+from robust_distillation.config import Experiment
+from robust_distillation.digests import digest
 from robust_distillation.evaluation.outcomes import read_outcomes
-from robust_distillation.files import digest, read_json, read_json_lines, sha256
+from robust_distillation.files import read_json, read_json_lines, sha256
 from robust_distillation.layout import Layout
 from robust_distillation.statistics.accuracies import GROUP, accuracies
 

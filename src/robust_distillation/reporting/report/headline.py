@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from robust_distillation.config import ITSELF
+from robust_distillation.columns import ITSELF
 from robust_distillation.pipeline.text import commit, machine, minute
 from robust_distillation.reporting.report import charts
 from robust_distillation.reporting.report.elements import Facts, Figure, Group, Section, of_pair

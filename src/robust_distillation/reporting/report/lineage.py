@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from robust_distillation.config import ITSELF
+from robust_distillation.columns import ITSELF
 from robust_distillation.pipeline.links import Link, about
 from robust_distillation.pipeline.text import commit, machine, versions, when
 from robust_distillation.reporting.cells import models_of

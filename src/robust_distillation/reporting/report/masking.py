@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from robust_distillation.config import ITSELF
+from robust_distillation.columns import ITSELF
 from robust_distillation.reporting.report import charts
 from robust_distillation.reporting.report.elements import Cell, Figure, Group, Head, Section, Table, Text, of_pair
 from robust_distillation.reporting.report.legend import TEACHER

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from robust_distillation.config import ITSELF, NO_TEACHER
+from robust_distillation.columns import ITSELF, NO_TEACHER
 from robust_distillation.reporting import formats, structure, tables, transfer
 from robust_distillation.reporting.report.elements import Cell, Group, Head, Section, Table, Text, anchor, of_pair
 from robust_distillation.reporting.report.report_data import Material

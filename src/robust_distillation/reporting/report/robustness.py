@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from robust_distillation.config import ITSELF, NO_TEACHER
+from robust_distillation.columns import ITSELF, NO_TEACHER
 from robust_distillation.reporting.report import charts
 from robust_distillation.reporting.report.elements import Figure, Group, Section, of_pair
 from robust_distillation.reporting.report.legend import TEACHER, legend

@@ -1,0 +1,170 @@
+"""What moves the hash of a step's code, and what does not."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, environment
+
+from robust_distillation.pipeline import fingerprint
+from robust_distillation.pipeline.fingerprint import STOPS, closure, forget
+
+PACKAGE = REPOSITORY / "src/robust_distillation"
+PLAIN = {
+    "outside/__init__.py": "",
+    "outside/method.py": "from outside.parts import scale\n\ndef f(x):\n    return scale(x) + 1\n",
+    "outside/parts.py": "import math\n\ndef scale(x):\n    return 2 * math.sqrt(x)\n",
+    "outside/others.py": "import math\n\ndef scale(x):\n    return 3 * math.sqrt(x)\n",
+}
+MESSAGE = """
+import logging
+log = logging.getLogger(__name__)
+
+def check(x, y):
+    log.info("got %s", x)
+    if x > 3:
+        raise ValueError(f"x is {x}, more than {y:.2f}" + " allowed" * 2)
+"""
+
+
+@pytest.fixture
+def hashed(tmp_path, monkeypatch):
+    """The hash of outside.method, a package of somebody else's, with some of its files changed."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def of(changes: dict[str, str] | None = None, module: str = "outside.method") -> str:
+        shutil.rmtree(tmp_path / "outside", ignore_errors=True)
+        for name, text in {**PLAIN, **(changes or {})}.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(text)
+        forget()
+        return fingerprint.fingerprint([module])
+
+    yield of
+    forget()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"outside/method.py": PLAIN["outside/method.py"].replace("\n\n", "  # why\n\n").replace("(x)", "( x )")},
+        {"outside/method.py": '"""About."""\n' + PLAIN["outside/method.py"].replace("x):\n", 'x):\n    """Adds."""\n')},
+        {"outside/method.py": PLAIN["outside/method.py"].replace("outside.parts", ".parts")},
+        {
+            "outside/method.py": PLAIN["outside/method.py"].replace("outside.parts", "outside.deeper.pieces"),
+            "outside/deeper/__init__.py": "",
+            "outside/deeper/pieces.py": PLAIN["outside/parts.py"],
+            "outside/parts.py": "",
+        },
+        {
+            "outside/method.py": PLAIN["outside/method.py"].replace(
+                "\n\n", "\n\nif TYPE_CHECKING:\n    from outside.others import X\n\n", 1
+            ),
+        },
+    ],
+    ids=["comment", "docstring", "relative", "moved", "types"],
+)
+def test_what_changes_no_number_moves_no_hash(hashed, changes):
+    assert hashed(changes) == hashed()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"outside/method.py": PLAIN["outside/method.py"].replace("+", "-")},
+        {"outside/parts.py": PLAIN["outside/parts.py"].replace("2", "4")},
+        {"outside/parts.py": PLAIN["outside/parts.py"].replace("import math", "import cmath as math")},
+        {"outside/method.py": PLAIN["outside/method.py"].replace("outside.parts", "outside.others")},
+        {"outside/parts.py": PLAIN["outside/parts.py"] + "\nTABLE = 'numbers.csv'\n", "outside/numbers.csv": "1,2\n"},
+    ],
+    ids=["operator", "import", "other-library", "other-module", "data-file"],
+)
+def test_what_changes_a_number_moves_the_hash(hashed, changes):
+    assert hashed(changes) != hashed()
+
+
+def test_an_import_of_another_module_with_the_same_files_moves_the_hash(hashed):
+    """Both modules are in the closure, before and after: it is the name in the code that stands for the other one."""
+    both = "from outside import others, parts\nfrom outside.{} import scale\n\ndef f(x):\n    return scale(x) + 1\n"
+    assert hashed({"outside/method.py": both.format("parts")}) != hashed({"outside/method.py": both.format("others")})
+
+
+def test_data_files_that_a_module_names_are_hashed(hashed):
+    named = {"outside/parts.py": PLAIN["outside/parts.py"] + "\nTABLE, PAGES = 'numbers.csv', 'pages'\n"}
+    files = {"outside/numbers.csv": "1,2\n", "outside/pages/page.html": "<p>", "outside/other.csv": "1\n"}
+    known = hashed(named | files)
+    assert hashed(named | files | {"outside/numbers.csv": "1,3\n"}) != known
+    assert hashed(named | files | {"outside/pages/page.html": "<b>"}) != known
+    assert hashed(named | files | {"outside/other.csv": "2\n"}) == known
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("x is {x}, more than", "{x} is above the", True),
+        (" allowed", " permitted", True),
+        ("got %s", "found %s", True),
+        ("{y:.2f}", "{y}", True),
+        ("is {x}", "is {y}", False),
+        ("* 2", "* 3", False),
+        ("ValueError", "TypeError", False),
+        ("x > 3", "x > 4", False),
+    ],
+)
+def test_the_text_of_a_message_is_left_out_and_what_is_computed_in_it_is_not(hashed, old, new, same):
+    assert old in MESSAGE
+    reworded = MESSAGE.replace(old, new)
+    assert (hashed({"outside/method.py": MESSAGE}) == hashed({"outside/method.py": reworded})) is same
+
+
+def test_imports_inside_functions_count_and_registries_are_not_followed():
+    reached = closure(["robust_distillation.training.run"])
+    assert {f"robust_distillation.{name}" for name in ("randomness", "attacks.core", "methods.contract")} <= reached
+    assert not {name for name in reached if name.rpartition(".")[2] in ("rslad", "trades", "wide_resnet", "cw")}
+    # gacd reaches its memory bank only inside a function.
+    assert "robust_distillation.methods.contrast" in closure(["robust_distillation.methods.gacd"])
+
+
+def test_stops_are_there_and_have_a_reason_each():
+    for name, reason in STOPS.items():
+        place = PACKAGE.joinpath(*name.split("."))
+        assert (place / "__init__.py").is_file() or place.with_suffix(".py").is_file(), name
+        assert len(reason.split()) >= 2
+
+
+def codes(tree: Path) -> dict[str, str]:
+    """The hash of each step of the default experiment, as the package in `tree` tells it."""
+    code = (
+        "import json\nfrom robust_distillation import config\nfrom robust_distillation.pipeline import links\n"
+        "experiment = config.load('params.yaml')\n"
+        "print(json.dumps({link.name: link.code for link in links.links(experiment)}))"
+    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, cwd=tree, env=environment(tree), capture_output=True, text=True, check=True)
+    return json.loads(result.stdout)
+
+
+def test_a_module_of_ours_that_moves_and_a_message_that_is_reworded_rerun_nothing(tmp_path):
+    shutil.copytree(REPOSITORY / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    shutil.copy(REPOSITORY / "params.yaml", tmp_path)
+    before = codes(tmp_path)
+    source = tmp_path / "src/robust_distillation"
+    (source / "basics").mkdir()
+    (source / "basics/__init__.py").write_text('"""Moved here."""\n')
+    for name in ("losses", "randomness", "digests"):
+        (source / f"{name}.py").rename(source / f"basics/{name}.py")
+    reworded = 0
+    for file in source.rglob("*.py"):
+        text = file.read_text()
+        new = re.sub(r"robust_distillation\.(losses|randomness|digests)\b", r"robust_distillation.basics.\1", text)
+        new = re.sub(r'raise (\w*Error)\(f?"', r"\g<0>Well, ", new)
+        reworded += new.count("Well, ")
+        file.write_text(new)
+    assert reworded > 20
+    assert codes(tmp_path) == before
