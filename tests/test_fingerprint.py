@@ -89,6 +89,20 @@ def test_what_changes_a_number_moves_the_hash(hashed, changes):
     assert hashed(changes) != hashed()
 
 
+def test_a_package_without_init_file_is_hashed(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "bare").mkdir()
+    module = tmp_path / "bare/method.py"
+    module.write_text(PLAIN["outside/method.py"].replace("outside", "bare"))
+    (tmp_path / "bare/parts.py").write_text(PLAIN["outside/parts.py"])
+    forget()
+    assert closure(["bare.method"]) == {"bare.method", "bare.parts"}
+    known = fingerprint.fingerprint(["bare.method"])
+    (tmp_path / "bare/parts.py").write_text(PLAIN["outside/others.py"])
+    forget()
+    assert fingerprint.fingerprint(["bare.method"]) != known
+
+
 def test_an_import_of_another_module_with_the_same_files_moves_the_hash(hashed):
     """Both modules are in the closure, before and after: it is the name in the code that stands for the other one."""
     both = "from outside import others, parts\nfrom outside.{} import scale\n\ndef f(x):\n    return scale(x) + 1\n"

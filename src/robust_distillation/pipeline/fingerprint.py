@@ -73,7 +73,8 @@ def closure(modules: Iterable[str]) -> set[str]:
             continue
         seen.add(module)
         todo += _source(module).imports
-        if parent := module.rpartition(".")[0]:
+        parent = module.rpartition(".")[0]
+        if parent and _file(parent):
             todo.append(parent)
     return seen
 
@@ -110,7 +111,7 @@ def _file(module: str) -> Path | None:
     top, *parts = module.split(".")
     root = _root(top)
     if root is None or not parts:
-        return root
+        return root if root and root.is_file() else None
     place = root.parent.joinpath(*parts)
     return next((file for file in (place / "__init__.py", place.with_suffix(".py")) if file.is_file()), None)
 
@@ -118,7 +119,9 @@ def _file(module: str) -> Path | None:
 @cache
 def _root(top: str) -> Path | None:
     spec = find_spec(top)
-    return Path(spec.origin) if spec and spec.origin else None
+    if spec and not spec.origin:  # a package without an __init__.py
+        return Path(next(iter(spec.submodule_search_locations))) / "__init__.py"
+    return Path(spec.origin) if spec else None
 
 
 @cache
