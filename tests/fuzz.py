@@ -238,9 +238,9 @@ class Files:
         with tempfile.TemporaryDirectory() as place:
             work = Work(Path(place), {"a": 1}, 1)
             work.save(b"what was done" * 20)
-            file = folder / work.own.name / "state"
+            file = folder / work.state_folder.name / "state"
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(chance.choice(BYTES)((work.own / "state").read_bytes(), chance))
+            file.write_bytes(chance.choice(BYTES)((work.state_folder / "state").read_bytes(), chance))
         return "bytes", file, lambda: _loaded(folder)
 
     def expected(self) -> dict[str, str]:

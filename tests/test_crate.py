@@ -136,7 +136,7 @@ def test_what_is_unfinished_changed_or_there_already_is_refused(tree, tmp_path):
     kept = record.rename(tmp_path / "record.json")
     refused("not finished, results/tiny/students/wide/small/rslad/seed-0/record.json is not there. Run it")
     shutil.copy(kept, record)
-    refused("is there already", tmp_path)
+    refused("exists already", tmp_path)
     # What the experiment no longer has stays out: its files lie there still.
     without = TINY.replace("methods: {", "methods: {gacd: ~, ").replace("gacd: {negatives: 16, dimension: 8}", "")
     (tree / "tiny.yaml").write_text(without.partition("claims:")[0] + "claims: ~\n")

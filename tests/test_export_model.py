@@ -124,7 +124,7 @@ def test_an_exported_student_needs_nothing_of_this_package(finished, tmp_path, m
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((RUN, "--to", "src"), "src: is there already"),
+        ((RUN, "--to", "src"), "src: exists already"),
         (("wide/small/rslad/seed-9", "--to", "new"), "Did you mean 'wide/small/rslad/seed-0'?"),
         ((RUN, "--to", "new", "--checkpoint", "beast"), "Did you mean 'best'?"),
     ],
@@ -144,5 +144,5 @@ def test_a_checkpoint_that_its_record_does_not_know_is_refused(tree, monkeypatch
     (folder / "best.safetensors").write_bytes((folder.parents[1] / "gacd/seed-0/best.safetensors").read_bytes())
     result = export(RUN, "--to", "new")
     assert result.exit_code == 2
-    assert "is not the file that its record tells of" in result.output
+    assert "is not the file that its record names" in result.output
     assert not (tree / "new").exists()

@@ -1,4 +1,4 @@
-"""What the program says when a person must change something."""
+"""Errors that a person can correct, and the texts of their messages."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-LONGEST = 80  # characters of a value that a message shows
-MOST = 12  # names that a message lists
+LONGEST = 80  # limit of the characters of a value in a message
+MOST = 12  # limit of the names listed in a message
 
 
 class UserError(Exception):
-    """A person's mistake: one message saying what is wrong, where, and what to do. Exit code 2."""
+    """A mistake of the user. The message says what is wrong, where, and what to do. The program exits with code 2."""
 
 
+# Message for each kind of operating system error, by error number.
 LACKS = {
     (errno.ENOSPC, errno.EDQUOT): "the disk is full. Make room and start again",
     (errno.EROFS, errno.EACCES, errno.EPERM): "is read-only, or permission is missing. Allow it and start again",
     (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENOTCONN, errno.ENXIO): "its disk does not answer. Is it mounted?",
 }
-ALLOCATOR = "DefaultCPUAllocator"  # torch has no class for memory that is missing on the CPU
+ALLOCATOR = "DefaultCPUAllocator"  # names a CPU out-of-memory error, for which torch has no class
 MEMORY = (
     "out of memory. Let fewer jobs run at once (snakemake --cores; on a cluster give the rule more mem_mb), or take a "
     "larger device. A smaller training.batch_size or evaluation.block_size helps too, but is another experiment"
@@ -28,20 +29,23 @@ KEPT = "What was done is kept, the next start goes on from there"
 
 
 def lack(error: BaseException) -> str | None:
-    """The message for a fault that is none of the program: disk, permission, memory; None for any other."""
+    """Returns the message for a fault of the system (disk, permission or memory), or None for any other error."""
     if isinstance(error, OSError):
-        said = next((text for numbers, text in LACKS.items() if error.errno in numbers), None)
-        return said and f"{error.filename or 'a file'}: {said}. {KEPT}"
+        reason = next((text for numbers, text in LACKS.items() if error.errno in numbers), None)
+        return reason and f"{error.filename or 'a file'}: {reason}. {KEPT}"
     return f"{MEMORY}. {KEPT}" if ran_out(error) else None
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether memory did. torch's own class is known by its name, so that nobody imports torch to ask."""
+    """Returns whether an error means that memory ran out, on the CPU or on a GPU.
+
+    torch's error is recognised by its name, so that torch need not be imported.
+    """
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or ALLOCATOR in str(error)
 
 
 def shown(value: object) -> str:
-    """A value as a message shows it: on one line, printable and short, whatever it is."""
+    """Formats any value for a message: on one line, printable, and at most LONGEST characters long."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -55,7 +59,13 @@ def shown(value: object) -> str:
 
 
 def unknown(what: str, given: object, allowed: Iterable[str]) -> str:
-    """The message for a name that is not one of those allowed, with the nearest spelling."""
+    """Returns the message for an unknown name, with the nearest allowed spelling.
+
+    Args:
+        what: kind of the name, for example "method".
+        given: the unknown name, a value of any type.
+        allowed: the allowed names.
+    """
     allowed = sorted(allowed)
     folded = {name.casefold().replace("_", "").replace("-", ""): name for name in allowed}
     text = given[:LONGEST].casefold().replace("_", "").replace("-", "") if isinstance(given, str) else ""

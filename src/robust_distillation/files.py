@@ -1,4 +1,4 @@
-"""Reading and writing files so that a reader never sees half of one."""
+"""Atomic writing, JSON reading, and hashing of files."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from typing import Any
 
 from robust_distillation.errors import UserError
 
-PARTIAL = ".partial-"
+PARTIAL = ".partial-"  # part of the name of temporary files
 
 
 def half_written(folder: str | Path) -> Iterator[Path]:
-    """What killed processes left of files below `folder` that were being written."""
+    """Finds the temporary files below `folder` that killed processes left behind."""
     return Path(folder).rglob(f".*{PARTIAL}*")
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; on success it takes its place at once, on failure it is removed.
+    """Context manager: writes a file atomically.
 
-    It is on the disk when this returns: a machine that loses power leaves the old file or the new one. What is killed
-    in between leaves the temporary one, see `half_written`."""
+    Yields the path of a temporary file in the same folder, which the caller writes. At the end the temporary file is
+    flushed to disk and renamed to `path`. After an exception it is removed and `path` stays unchanged. After a power
+    failure `path` is the old file or the new one. A killed process leaves the temporary file, see `half_written`.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}{PARTIAL}", suffix=path.suffix)
@@ -35,11 +37,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o644)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno and not error.filename:  # what fails while bytes are written names no file
+        if error.errno and not error.filename:  # errors while bytes are written name no file
             error.filename = str(path)
         raise
     finally:
@@ -47,33 +49,36 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def check_reachable(path: Path) -> None:
-    """Raises UserError where a folder above `path` is a link that leads nowhere, as to a disk that is not mounted."""
+    """Raises UserError if a folder above `path` is a broken link, for example to a disk that is not mounted."""
     for folder in path.parents:
         if folder.is_symlink() and not folder.exists():
             raise UserError(
-                f"{path}: cannot be read: {folder} leads to {folder.readlink()}, which is not there. Mount it, or "
+                f"{path}: cannot be read: {folder} leads to {folder.readlink()}, which does not exist. Mount it, or "
                 "remove the link"
             )
 
 
 def write_text(path: str | Path, text: str) -> None:
+    """Writes a UTF-8 text file atomically, creating its folder if needed."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | Path, value: Any) -> None:
+    """Writes an indented JSON file with sorted keys atomically, creating its folder if needed."""
     write_text(path, json.dumps(value, sort_keys=True, indent=2) + "\n")
 
 
 class Damaged(UserError, ValueError):
-    """A file of ours that cannot be what was written."""
+    """A file that this program wrote, and whose content is broken."""
 
     def __init__(self, path: str | Path, why: object):
+        """Creates the error. why: the reason, for the message."""
         super().__init__(f"{path}: is damaged ({why}). Remove it; the next start makes it again")
 
 
 def read_json(path: str | Path) -> Any:
-    """Raises Damaged."""
+    """Reads a JSON file. Raises Damaged if its content is not JSON."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
@@ -81,18 +86,18 @@ def read_json(path: str | Path) -> Any:
 
 
 def read_json_lines(path: str | Path) -> list[Any]:
-    """At least one. Raises Damaged."""
+    """Reads a file with one JSON value in each line. Raises Damaged if a line is not JSON or the file is empty."""
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
-        found = [json.loads(line) for line in lines]
+        values = [json.loads(line) for line in lines]
     except ValueError as error:
         raise Damaged(path, error) from error
-    if not found:
+    if not values:
         raise Damaged(path, "it is empty")
-    return found
+    return values
 
 
 def sha256(path: str | Path) -> str:
-    """sha256 of a file's bytes."""
+    """Computes the sha256 (64 hexadecimal digits) of the bytes of a file."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,9 +1,15 @@
-"""What a job has done so far, on disk, so that one that was killed goes on where it was.
+"""Saving and restoring the progress of a job, so that a killed job continues from its last saved state.
 
-Below results/EXPERIMENT/.state a job has a folder, which one process at a time holds, and in it a folder for its
-configuration: `state`, a file that carries its own checksum, `previous`, the one before, and `configuration.json`, what
-they belong to. A state of another configuration lies in another folder, so it is never picked up, and is there still
-when somebody goes back to it. `made`, once all is done, holds second names of the files that were made.
+Each job has a folder below results/EXPERIMENT/.state, locked by one process at a time. Within it, each configuration of
+the job (its settings, code and inputs) has a folder of its own with these files:
+
+- `state`: the saved progress, with a checksum.
+- `previous`: the state saved before.
+- `configuration.json`: the configuration.
+- `made/`: hard links to the outputs, after the job has finished.
+
+A job never continues from the state of another configuration. That state stays on disk and is used if the configuration
+is changed back.
 """
 
 from __future__ import annotations
@@ -29,83 +35,114 @@ from robust_distillation.files import read_json, replacing, sha256, write_json
 
 log = logging.getLogger(__name__)
 STATES, MADE = ".state", "made"
-STOPPERS = signal.SIGTERM, signal.SIGINT  # a scheduler, a person at the keyboard
-STOPPED = 128 + signal.SIGTERM  # exit code, as a shell counts
+STOPPERS = signal.SIGTERM, signal.SIGINT  # sent by a scheduler, sent by Ctrl-C
+STOPPED = 128 + signal.SIGTERM  # exit code of a stopped job, by the convention of shells
 
 
 class Work:
-    """One job's work, to be entered. `sessions`: the starts that saved something, and this one; `started` and `spent`:
-    when the first began, and the seconds of all before this one."""
+    """A job that can be stopped and resumed. Use it as a context manager.
+
+    Entering locks the job's folder and waits while another process has the lock. It also catches SIGTERM and Ctrl-C, so
+    that the job is saved before it ends. Leaving without an exception removes the saved state.
+
+    Attributes:
+        stopping: whether a signal asked the job to stop.
+        waited: whether another process had the lock when this one started.
+        sessions: number of the starts that saved a state, plus this one.
+        started: time at which the first of them began.
+        spent: seconds that all starts before this one took.
+        scratch: file that the saved states need, removed at the end of the job, or None.
+    """
 
     def __init__(self, folder: Path, configuration: dict[str, Any], every: float):
-        """every: seconds after which what was done is to be saved."""
+        """Creates the job. Reads and writes nothing.
+
+        Args:
+            folder: the job's folder.
+            configuration: JSON values that identify the job's settings, code and inputs.
+            every: seconds between two saved states.
+        """
         self.folder, self.configuration, self.every = folder, configuration, every
-        self.own = folder / digest(configuration)[:16]
-        self.scratch: Path | None = None  # a file that what was saved relies on
+        self.state_folder = folder / digest(configuration)[:16]
+        self.scratch: Path | None = None
         self.waited = self.stopping = False
         self.sessions, self.started, self.spent = 1, datetime.now(UTC), 0.0
         self._began = self._saved = time.monotonic()
         self._snapshot: Callable[[], bytes] | None = None
 
     def __enter__(self) -> Self:
+        """Locks the job's folder and starts to catch signals."""
         self._lock = self._locked()
         self._handlers = {number: signal.signal(number, self._stop) for number in STOPPERS}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Releases the lock and, if no exception occurred, removes the saved state."""
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        if kind is None:  # all is done
-            for file in (self.own / "state", self.own / "previous", self.scratch):
+        if kind is None:  # the job has finished
+            for file in (self.state_folder / "state", self.state_folder / "previous", self.scratch):
                 if file:
                     file.unlink(missing_ok=True)
-            if not (self.own / MADE).exists():
-                shutil.rmtree(self.own, ignore_errors=True)
+            if not (self.state_folder / MADE).exists():
+                shutil.rmtree(self.state_folder, ignore_errors=True)
         self._release()
 
     def keep(self, files: dict[str, str]) -> None:
-        """Second names for what was made (file to sha256), until whoever started the job knows of it and calls
-        `forget_made`: where Snakemake is killed before a job ends, it removes the job's files and starts it again."""
-        made = self.own / MADE
+        """Links the job's finished outputs, so that `restore` can bring them back.
+
+        If Snakemake is killed before a job ends, its next start removes the job's outputs and runs the job again. The
+        links stay until `forget_made` removes them. Without hard links on the file system, nothing is kept.
+
+        files: path of each output to its sha256.
+        """
+        made = self.state_folder / MADE
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir(parents=True)
         try:
             for number, file in enumerate(files):
                 os.link(file, made / str(number))
             write_json(made / "files.json", list(files.items()))
-        except OSError:  # a file system without such names: then it would be made again
+        except OSError:  # a file system without hard links: the job would run again
             shutil.rmtree(made, ignore_errors=True)
 
     def restore(self) -> bool:
-        """Whether all was made by another process, which was waited for or whose files were removed since, and is in
-        its place again. Who starts a job whose files are there wants them made again."""
-        made = self.own / MADE
+        """Restores the outputs of an earlier process that finished this job. Returns whether it did.
+
+        It does so if this process waited for the earlier one, or if an output is missing because Snakemake removed it.
+        If all outputs exist and nobody waited, the job was started to make them again: then the links are removed.
+        """
+        made = self.state_folder / MADE
         try:
-            known = enumerate(read_json(made / "files.json"))
-            files = [(made / str(number), Path(name), content) for number, (name, content) in known]
-            whole = all(sha256(kept) == content for kept, _, content in files)
+            entries = enumerate(read_json(made / "files.json"))
+            files = [(made / str(number), Path(name), hash_) for number, (name, hash_) in entries]
+            intact = all(sha256(link) == hash_ for link, _, hash_ in files)
         except (OSError, ValueError, TypeError):
-            whole = False
-        if not whole or not (self.waited or any(not file.is_file() for _, file, _ in files)):
+            intact = False
+        if not intact or not (self.waited or any(not file.is_file() for _, file, _ in files)):
             shutil.rmtree(made, ignore_errors=True)
             return False
-        for kept, file, known in files:
-            if not file.is_file() or sha256(file) != known:
+        for link, file, hash_ in files:
+            if not file.is_file() or sha256(file) != hash_:
                 with replacing(file) as temporary:
                     temporary.unlink()
-                    os.link(kept, temporary)
+                    os.link(link, temporary)
         log.info("made already by a process that nobody waited for")
         return True
 
     def load(self) -> bytes | None:
-        """What was saved last, and is whole; None where there is nothing to go on from."""
-        self._say_others()
+        """Returns the payload of the newest intact state, or None if there is none.
+
+        A damaged state is renamed to NAME.broken. Then the previous one is tried. Also restores `sessions`, `started`
+        and `spent`, and logs a warning for each state of another configuration.
+        """
+        self._warn_of_others()
         for name in ("state", "previous"):
-            file = self.own / name
+            file = self.state_folder / name
             if not file.is_file():
                 continue
             try:
-                header, payload = _opened(file)
+                header, payload = _read_state(file)
             except ValueError as error:
                 broken = file.rename(file.with_name(f"{name}.broken"))
                 log.warning("%s: %s, so it is not used; it lies in %s", file, error, broken)
@@ -117,91 +154,109 @@ class Work:
         return None
 
     def due(self) -> bool:
-        """Whether it is time to save, or to stop."""
+        """Returns whether the job should save now: `every` seconds have passed, or a signal asked it to stop."""
         return self.stopping or time.monotonic() - self._saved >= self.every
 
     def save(self, payload: bytes) -> None:
-        """Keeps the one before until this one is whole. Ends the process here if it was told to stop."""
+        """Saves a state. The one before becomes `previous`.
+
+        payload: the progress of the job, as `load` will return it.
+
+        Raises:
+            SystemExit: after saving, if a signal asked the job to stop.
+        """
         header = {
             "sessions": self.sessions,
             "started": self.started.isoformat(),
             "spent": self.spent + time.monotonic() - self._began,
         }
-        self.own.mkdir(parents=True, exist_ok=True)
-        if not (described := self.own / "configuration.json").is_file():
-            write_json(described, self.configuration)
-        state = self.own / "state"
-        with replacing(self.own / "written") as temporary:
+        self.state_folder.mkdir(parents=True, exist_ok=True)
+        if not (file := self.state_folder / "configuration.json").is_file():
+            write_json(file, self.configuration)
+        state = self.state_folder / "state"
+        with replacing(self.state_folder / "written") as temporary:
             temporary.write_bytes(
                 canonical({**header, "sha256": _checksum(header, payload)}).encode() + b"\n" + payload
             )
         with suppress(FileNotFoundError):
-            os.replace(state, self.own / "previous")
-        os.replace(self.own / "written", state)
+            os.replace(state, self.state_folder / "previous")
+        os.replace(self.state_folder / "written", state)
         self._saved = time.monotonic()
         if self.stopping:
             log.info("stopped; the next start goes on from %s", state)
             raise SystemExit(STOPPED)
 
     def at_any_time(self, snapshot: Callable[[], bytes]) -> None:
-        """From here on `snapshot()` may be saved at any moment: SIGTERM and Ctrl-C end the process at once. Otherwise
-        the job asks `due` wherever it can save."""
+        """Allows saving at any moment: SIGTERM and Ctrl-C then save `snapshot()` and end the process at once.
+
+        Without it, the job itself calls `due` and `save` at the points where it can be saved.
+
+        snapshot: function that returns the payload to save.
+        """
         self._snapshot = snapshot
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
+        """Handles SIGTERM and Ctrl-C."""
         self.stopping = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C does not wait
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C ends the process at once
         if self._snapshot:
             self.save(self._snapshot())
 
-    def _say_others(self) -> None:
+    def _warn_of_others(self) -> None:
+        """Logs which settings differ from those of each other configuration with a saved state."""
         for other in sorted(self.folder.glob("*/configuration.json")):
-            if other.parent != self.own:
+            if other.parent != self.state_folder:
                 with suppress(OSError, ValueError):
                     changed = differing(read_json(other), self.configuration)
                     log.warning("%s: is of another configuration (%s), left there", other.parent, ", ".join(changed))
 
     def _locked(self) -> TextIO | None:
-        """Waits until no other process holds the folder; None where the file system has no locks."""
-        place = self.folder / "lock"
+        """Locks the job's folder, waiting while another process has the lock.
+
+        Returns the locked file, or None if the file system has no locks.
+        """
+        path = self.folder / "lock"
         while True:
             self.folder.mkdir(parents=True, exist_ok=True)
             try:
-                held = place.open("a+")
-            except FileNotFoundError:  # the folder was removed meanwhile
+                lock = path.open("a+")
+            except FileNotFoundError:  # another process removed the folder meanwhile
                 continue
             try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                held.seek(0)
-                log.warning("%s: %s is at work on this; waiting until it ends", self.folder, held.read() or "a process")
+                lock.seek(0)
+                log.warning("%s: %s is at work on this; waiting until it ends", self.folder, lock.read() or "a process")
                 self.waited = True
-                fcntl.flock(held, fcntl.LOCK_EX)
+                fcntl.flock(lock, fcntl.LOCK_EX)
             except OSError as error:
-                log.warning("%s: cannot be locked (%s); nobody else should work on it", place, error)
-                held.close()
+                log.warning("%s: cannot be locked (%s); nobody else should work on it", path, error)
+                lock.close()
                 return None
             with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(held.fileno()), place.stat()):
+                if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
                     break
-            held.close()
-        held.truncate(0)
-        held.write(f"process {os.getpid()} on {socket.gethostname()}")
-        held.flush()
-        return held
+            lock.close()
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+        lock.flush()
+        return lock
 
     def _release(self) -> None:
-        """Leaves no folder behind that is empty."""
+        """Releases the lock, and removes the job's folder if it is empty."""
         if self._lock is None:
             return
         if not any(path.name != "lock" for path in self.folder.iterdir()):
-            (self.folder / "lock").unlink(missing_ok=True)  # whoever waits for it notices and makes another
+            (self.folder / "lock").unlink(missing_ok=True)  # a process that waits for it notices and creates another
             _remove_empty(self.folder)
         self._lock.close()
 
 
 def forget_made(states: Path) -> None:
-    """For who started jobs and knows that they ended well. states: the folder of all their states."""
+    """Removes the links that `Work.keep` made. Call it after all jobs have ended successfully.
+
+    states: folder of the states of all jobs of an experiment.
+    """
     for made in list(states.rglob(MADE)):
         shutil.rmtree(made.parent, ignore_errors=True)
         (made.parents[1] / "lock").unlink(missing_ok=True)
@@ -209,35 +264,45 @@ def forget_made(states: Path) -> None:
 
 
 def _remove_empty(folder: Path) -> None:
-    """And those above it, up to the folder of all states."""
+    """Removes a folder and those above it, as long as they are empty, up to the folder of all states."""
     with suppress(OSError):
-        for place in (folder, *folder.parents):
-            place.rmdir()
-            if place.name == STATES:
+        for path in (folder, *folder.parents):
+            path.rmdir()
+            if path.name == STATES:
                 break
 
 
-def _opened(file: Path) -> tuple[dict[str, Any], bytes]:
-    """Raises ValueError where it is not what was written."""
+def _read_state(file: Path) -> tuple[dict[str, Any], bytes]:
+    """Reads a state file: header and payload. Raises ValueError if it is damaged."""
     line, _, payload = file.read_bytes().partition(b"\n")
     try:
         header = json.loads(line)
-        known = header.pop("sha256")
+        checksum = header.pop("sha256")
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError("its first line is damaged") from None
-    if _checksum(header, payload) != known:
+    if _checksum(header, payload) != checksum:
         raise ValueError("its checksum does not fit")
     return header, payload
 
 
 def _checksum(header: dict[str, Any], payload: bytes) -> str:
-    found = hashlib.sha256(canonical(header).encode())
-    found.update(payload)
-    return found.hexdigest()
+    """Computes the sha256 of a header and a payload."""
+    hasher = hashlib.sha256(canonical(header).encode())
+    hasher.update(payload)
+    return hasher.hexdigest()
 
 
 def differing(a: Any, b: Any, place: str = "") -> list[str]:
-    """The dotted names of what is not the same in two JSON values."""
+    """Compares two JSON values.
+
+    Args:
+        a: a JSON value.
+        b: another one.
+        place: dotted name of the two values, in front of all names in the result; "" for none.
+
+    Returns:
+        The dotted names of all entries that differ or exist in one value only, for example ["training.epochs"].
+    """
     if isinstance(a, dict) and isinstance(b, dict):
         return [
             name

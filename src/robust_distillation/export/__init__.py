@@ -1,1 +1,1 @@
-"""What came out, in forms that others read without this project."""
+"""Export of models and of finished experiments to formats that others can use without this project."""

@@ -1,4 +1,4 @@
-"""The source of a network as one file of plain torch."""
+"""Export of an architecture's source code as one file that needs only torch."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ from pathlib import Path
 from robust_distillation import models
 from robust_distillation.errors import UserError
 
-ALLOWED = {"torch", *sys.stdlib_module_names}
+ALLOWED = {"torch", *sys.stdlib_module_names}  # packages that the file may import
 NORMALISED = "robust_distillation.models.normalised"
 
 
 def standalone_source(architecture: str, normalised: bool) -> str:
-    """The file of an architecture, and where asked for the class `Normalised` behind it.
+    """Returns the source code of an architecture.
 
-    Raises UserError where the file needs more than torch and Python's own library.
+    architecture: name of a registered architecture. normalised: whether to append the class `Normalised`, which
+    normalises images inside the model.
+
+    Raises:
+        UserError: if the architecture is unknown, or if its file imports more than torch and the standard library.
     """
     module = models.registry.module_name(architecture)
     source = _source(module)
@@ -29,20 +33,21 @@ def standalone_source(architecture: str, normalised: bool) -> str:
     if not normalised:
         return source
     text = _source(NORMALISED)
-    body = ast.parse(text).body[2:]  # less its docstring and the import that must come first in a file
+    body = ast.parse(text).body[2:]  # without the docstring and the __future__ import
     return source + "\n\n" + "\n".join(text.splitlines()[body[0].lineno - 1 :]) + "\n"
 
 
 def _source(module: str) -> str:
+    """Reads the source code of a module without importing it."""
     return Path(find_spec(module).origin).read_text(encoding="utf-8")
 
 
 def _imported(source: str) -> set[str]:
-    """The top packages that a file imports; `.` for those of its own package."""
-    found = set()
+    """Returns the names of the top-level packages that a source file imports; "." for a relative import."""
+    packages = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
+            packages |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found.add("." if node.level else node.module.partition(".")[0])
-    return found
+            packages.add("." if node.level else node.module.partition(".")[0])
+    return packages

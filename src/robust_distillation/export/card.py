@@ -1,4 +1,4 @@
-"""The model card: what a network is, how it was made, and what it was measured to do."""
+"""The model card: a README.md with a model's architecture, training, evaluation and use."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from robust_distillation.registry import Registry
 
 TEMPLATE = "model_card.md.jinja"
 KEYS = ["teacher", "student", "method", "checkpoint", "metric"]
+# Attack that selects the checkpoint "best", by the setting `selection.by`.
 SELECTIONS = {
     "apgd": "{steps} steps of APGD-CE",
     "pgd10": "IAD's PGD (10 steps of 2/255)",
@@ -25,35 +26,50 @@ SELECTIONS = {
 }
 
 
-def measured(outcomes: pd.DataFrame) -> list[dict[str, Any]]:
-    """Of one checkpoint: metric, images, accuracy in percent, and its 95 % interval over test images (Wilson)."""
-    held = {"clean": outcomes["prediction"].eq(outcomes["label"])}
-    held |= {name: outcomes[name] for name in attack_columns(outcomes)}
+def accuracies(outcomes: pd.DataFrame) -> list[dict[str, Any]]:
+    """Computes the accuracies of one checkpoint with their 95 % confidence intervals over test images (Wilson).
+
+    outcomes: the outcomes of the checkpoint: one row for each test image.
+
+    Returns:
+        A dict for each metric, "clean" first, with the keys metric, images, about (a description of the attack), value,
+        low and high. The last three are percentages.
+    """
+    correct = {"clean": outcomes["prediction"].eq(outcomes["label"])}
+    correct |= {name: outcomes[name] for name in attack_columns(outcomes)}
     rows = []
-    for metric, values in held.items():
+    for metric, values in correct.items():
         interval = binomtest(int(values.sum()), len(values)).proportion_ci(method="wilson")
         percent = {"value": 100 * values.mean(), "low": 100 * interval.low, "high": 100 * interval.high}
-        rows.append({"metric": metric, "images": len(values), "about": about_attack(metric), **percent})
+        rows.append({"metric": metric, "images": len(values), "about": describe_attack(metric), **percent})
     return rows
 
 
-def over_seeds(table: Path, keys: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """By metric, the rows of tables/main.csv about this model's method: n_seeds, mean, ci_low, ci_high (percent).
+def seed_statistics(table: Path, keys: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Reads the mean accuracies over seeds from the main table.
 
-    Empty where the table is not there, and for a single seed, which has no interval."""
+    table: path of tables/main.csv. keys: the values of teacher, student, method and checkpoint to select.
+
+    Returns:
+        For each metric a dict with n_seeds, mean, ci_low and ci_high (the last three in percent). Metrics of a single
+        seed, which have no interval, are left out. Empty if the table does not exist.
+    """
     if not table.is_file():
         return {}
     rows = pd.read_csv(table)
     for key in KEYS[:-1]:
         rows = rows[rows[key].astype(str).eq(keys[key])]
-    # What needs no teacher stands in every teacher's table, each time with the same numbers.
+    # A method that needs no teacher has the same rows in the table of every teacher.
     rows = rows.drop_duplicates("metric").set_index("metric")
     rows = rows[rows["n_seeds"].gt(1)]
     return rows[["n_seeds", "mean", "ci_low", "ci_high"]].to_dict("index")
 
 
 def selection(metadata: dict[str, Any]) -> str:
-    """How the checkpoint was chosen."""
+    """Describes how a checkpoint was selected, in a phrase for the model card.
+
+    metadata: the metadata of the checkpoint.
+    """
     if metadata["checkpoint"] == "imported":
         return "as published; nothing was chosen here"
     if metadata["checkpoint"] == "last":
@@ -66,7 +82,8 @@ def selection(metadata: dict[str, Any]) -> str:
     )
 
 
-def about_attack(name: str) -> str:
+def describe_attack(name: str) -> str:
+    """Describes an attack in one or two sentences. name: a metric, such as "clean", or a column of outcomes."""
     if name == "clean":
         return "no attack"
     base = name.removeprefix(ON_SURROGATE)
@@ -74,17 +91,23 @@ def about_attack(name: str) -> str:
     return f"{_summary(attacks.registry, base)}{crafted}"
 
 
-def about_method(name: str) -> str:
+def describe_method(name: str) -> str:
+    """Describes a registered method: the first paragraph of its module's docstring."""
     return _summary(methods.registry, name)
 
 
 def _summary(registry: Registry, name: str) -> str:
-    """The first paragraph of a file's docstring, on one line."""
+    """Returns the first paragraph of the docstring of an entry's module, on one line."""
     source = Path(find_spec(registry.module_name(name)).origin).read_text(encoding="utf-8")
     return " ".join((ast.get_docstring(ast.parse(source)) or name).split("\n\n")[0].split())
 
 
 def render(**values: Any) -> str:
+    """Renders the model card as Markdown.
+
+    values: the variables of the template model_card.md.jinja. A variable that is missing raises
+    jinja2.UndefinedError.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("robust_distillation", "export"),
         undefined=jinja2.StrictUndefined,

@@ -1,8 +1,9 @@
-"""A finished experiment as a research object: its files, and the records as linked data.
+"""Export of a finished experiment as an RO-Crate: its files, with its records as linked data.
 
-An RO-Crate 1.1 (https://w3id.org/ro/crate/1.1) of the profile Provenance Run Crate 0.5
-(https://w3id.org/ro/wfrun/provenance/0.5) and those that it extends: one CreateAction for the whole run, and one for
-each record with the hashes that it states.
+A record is the JSON file beside an artefact that states the inputs, their hashes, the code and the settings. The crate
+is an RO-Crate 1.1 (https://w3id.org/ro/crate/1.1). It follows the profile Provenance Run Crate 0.5
+(https://w3id.org/ro/wfrun/provenance/0.5) and those that this profile extends. It has one CreateAction for the whole
+run and one for each record, with the hashes in it.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ PROFILES = {
     "https://w3id.org/ro/wfrun/provenance/0.5": "Provenance Run Crate",
     "https://w3id.org/workflowhub/workflow-ro-crate/1.0": "Workflow RO-Crate",
 }
-TERMS = {"sha256": "https://w3id.org/ro/terms/workflow-run#sha256"}  # that RO-Crate 1.1 itself does not have
+TERMS = {"sha256": "https://w3id.org/ro/terms/workflow-run#sha256"}  # terms that RO-Crate 1.1 lacks
 WORKFLOW = Path("Snakefile")
 CODE = (WORKFLOW, *map(Path, ("workflow", "profiles", "src", "pyproject.toml", "requirements.txt")))
+# Media types that the module mimetypes does not know, by suffix.
 FORMATS = {
     ".jsonl": "application/jsonl",
     ".parquet": "application/vnd.apache.parquet",
@@ -51,52 +53,67 @@ COMPLETED = "http://schema.org/CompletedActionStatus"
 
 @dataclass(frozen=True)
 class Content:
-    """What goes into a crate. Paths are relative to the checkout, as they stand in the records."""
+    """The content of a crate. Paths are relative to the repository, as in the records.
 
-    given: tuple[Path, ...]  # the experiment file, and the overlay
+    Attributes:
+        given: path of the experiment file and, if there is one, of the overlay (a second YAML file that replaces
+            values).
+        code: paths of the source code and the workflow.
+        results: paths of the results, records included.
+        records: record by path, in the order in which the steps began.
+    """
+
+    given: tuple[Path, ...]
     code: tuple[Path, ...]
     results: tuple[Path, ...]
-    records: dict[Path, dict[str, Any]]  # in the order in which the steps began
+    records: dict[Path, dict[str, Any]]
 
     @property
     def files(self) -> tuple[Path, ...]:
+        """Paths of all files of the crate, each once."""
         return tuple(dict.fromkeys((*self.code, *self.given, *self.results)))
 
     @property
     def bytes(self) -> int:
+        """Total size of the files in bytes."""
         return sum(path.stat().st_size for path in self.files)
 
     @property
     def started(self) -> str:
+        """Time at which the first step began, in ISO 8601."""
         return min(record["time"]["started"] for record in self.records.values())
 
     @property
     def ended(self) -> str:
+        """Time at which the last step ended, in ISO 8601."""
         return max(record["time"]["ended"] for record in self.records.values())
 
 
 def content_of(experiment: Experiment, given: Iterable[str]) -> Content:
-    """The files and records of a finished experiment; the cache's arrays and the logs stay out.
+    """Collects the files and records of a finished experiment. The cached arrays of the teachers and the logs are left
+    out.
 
-    given: the experiment file and, if there is one, the overlay. Raises UserError where a record or the table is
-    missing.
+    given: path of the experiment file and, if there is one, of the overlay.
+
+    Raises:
+        UserError: if a record, the outcomes of a model, or tables/main.csv is missing, or if a record is damaged.
     """
     layout = Layout(experiment.name)
     missing = [path for path in _expected(experiment, layout) if not path.is_file()]
     if missing:
         raise UserError(
-            f"experiment {experiment.name}: not finished, {missing[0]} is not there"
+            f"experiment {experiment.name}: not finished, {missing[0]} is missing"
             + (f" (and {len(missing) - 1} more)" if missing[1:] else "")
             + f". Run it to its end first: robust-distillation reproduce {experiment.arguments}"
         )
-    results = tuple(path for path in _files(layout.root) if _belongs(path, experiment, layout))
+    results = tuple(path for path in _files(layout.root) if _is_result(path, experiment, layout))
     records = {path: read_json(path) for path in results if path.name.endswith("record.json")}
     ordered = dict(sorted(records.items(), key=lambda item: (item[1]["time"]["started"], str(item[0]))))
-    return Content(tuple(map(_inside, given)), tuple(path for top in CODE for path in _files(top)), results, ordered)
+    return Content(tuple(map(_relative, given)), tuple(path for top in CODE for path in _files(top)), results, ordered)
 
 
 def _expected(experiment: Experiment, layout: Layout) -> Iterator[Path]:
-    """What an experiment that ran to its end has at the least."""
+    """Yields paths that exist if the experiment has finished."""
     teachers = [layout.teacher(name) for name in experiment.teachers]
     students = [layout.student(run.teacher, run.student, run.method, run.seed) for run in experiment.runs]
     yield layout.record(layout.data)
@@ -106,7 +123,7 @@ def _expected(experiment: Experiment, layout: Layout) -> Iterator[Path]:
 
 
 def _files(top: Path) -> Iterator[Path]:
-    """`top` itself, or all files below it that are not hidden and not made by Python."""
+    """Yields `top` if it is a file, else the files below it, without hidden files and files that Python makes."""
     if top.is_file():
         yield top
     for path in sorted(top.rglob("*")):
@@ -115,27 +132,38 @@ def _files(top: Path) -> Iterator[Path]:
             yield path
 
 
-def _belongs(path: Path, experiment: Experiment, layout: Layout) -> bool:
-    """Not logs and the cache's arrays, nor what is left of a method or seed that the experiment no longer has."""
+def _is_result(path: Path, experiment: Experiment, layout: Layout) -> bool:
+    """Returns whether a file goes into the crate.
+
+    Logs, cached arrays, and files of students that are no longer in the experiment do not.
+    """
     if path.is_relative_to(layout.root / "logs") or path.suffix == ".npy":
         return False
     student = re.search(r"/students/([^/]+)/([^/]+)/([^/]+)/seed-(\d+)\b", str(path))
     return not student or Run(*student.groups()[:3], int(student[4])) in experiment.runs
 
 
-def _inside(name: str) -> Path:
-    """A file's place in the checkout; one from elsewhere lies at the crate's top."""
+def _relative(name: str) -> Path:
+    """Returns a path relative to the working directory. A path outside of it stays absolute."""
     path = Path(name).resolve()
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def write_crate(experiment: Experiment, content: Content, target: Path, author: str, licence: str | None) -> None:
-    """Writes a folder or, where `target` ends in .zip, one file: whole or not at all, the same bytes every time.
+    """Writes a crate: all of it or, after an error, nothing. The same content gives the same bytes.
 
-    Raises UserError where `target` exists, and where a file is no longer the one that its record tells of.
+    Args:
+        experiment: the experiment.
+        content: its files and records.
+        target: path of the folder to write or, with the suffix .zip, of the archive.
+        author: name of the person who publishes the crate.
+        licence: URL of the licence, or None if there is none.
+
+    Raises:
+        UserError: if `target` exists, or if the hash of a file is not the one in a record.
     """
     if target.exists():
-        raise UserError(f"{target}: is there already. Remove it, or choose another place")
+        raise UserError(f"{target}: exists already. Remove it, or choose another place")
     crate = _Description(experiment, content, author, licence).crate
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
@@ -149,7 +177,7 @@ def write_crate(experiment: Experiment, content: Content, target: Path, author: 
 
 
 def _pack(folder: Path, packed: Path) -> None:
-    """A ZIP without the time of its making."""
+    """Packs a folder into a ZIP archive without times, so that equal folders give equal bytes."""
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             entry = zipfile.ZipInfo(path.relative_to(folder).as_posix())
@@ -159,11 +187,13 @@ def _pack(folder: Path, packed: Path) -> None:
 
 
 class _Workflow(ComputationalWorkflow):
-    TYPES: ClassVar = [*ComputationalWorkflow.TYPES, "HowTo"]  # as it has steps
+    """Workflow entity that is also a HowTo, the type that may have steps."""
+
+    TYPES: ClassVar = [*ComputationalWorkflow.TYPES, "HowTo"]
 
 
 class _Description:
-    """Builds the crate: files first, then the workflow, then what was done."""
+    """Builder of the crate's metadata: the files first, then the workflow, then the actions."""
 
     def __init__(self, experiment: Experiment, content: Content, author: str, licence: str | None):
         self.experiment, self.content = experiment, content
@@ -180,6 +210,7 @@ class _Description:
         self._actions()
 
     def _root(self, licence: str | None) -> None:
+        """Describes the experiment: name, description, licence, author and profiles."""
         file, threat = self.experiment.file, self.experiment.threat_model
         self.crate.name = f"Experiment {self.experiment.name}: adversarial robustness distillation"
         self.crate.description = (
@@ -192,21 +223,23 @@ class _Description:
         root = self.crate.root_dataset
         root["author"] = self.author
         root["conformsTo"] = [
-            self._about(url, "CreativeWork", name=name, version=url.rpartition("/")[2])
+            self._entity(url, "CreativeWork", name=name, version=url.rpartition("/")[2])
             for url, name in PROFILES.items()
         ]
 
     def _licence(self, licence: str | None) -> Entity:
+        """Adds the licence. licence: its URL, or None if there is none."""
         if licence:
-            return self._about(licence, "CreativeWork", name=licence, description="How this crate may be used.")
-        unsaid = "The author has not said how this may be used. Ask before using it."
-        return self._about("#licence", "CreativeWork", name="No licence given", description=unsaid)
+            return self._entity(licence, "CreativeWork", name=licence, description="How this crate may be used.")
+        text = "The author has not stated how this may be used. Ask before using it."
+        return self._entity("#licence", "CreativeWork", name="No licence given", description=text)
 
-    def _about(self, identifier: str, kind: str, **properties: Any) -> Entity:
-        """Adds an entity that is no file."""
+    def _entity(self, identifier: str, kind: str, **properties: Any) -> Entity:
+        """Adds an entity that is not a file."""
         return self.crate.add(ContextEntity(self.crate, identifier, properties={"@type": kind, **properties}))
 
     def _properties(self, path: Path) -> dict[str, str]:
+        """Returns media type, size and hash of a file."""
         return {
             "encodingFormat": FORMATS.get(path.suffix) or mimetypes.guess_type(path)[0] or "application/octet-stream",
             "contentSize": str(path.stat().st_size),
@@ -214,10 +247,12 @@ class _Description:
         }
 
     def _file(self, path: Path) -> Entity:
-        place = path.name if path.is_absolute() else path
-        return self.crate.add_file(path, place, properties={"name": str(place), **self._properties(path)})
+        """Adds a file. One from outside of the repository is placed at the top of the crate."""
+        destination = path.name if path.is_absolute() else path
+        return self.crate.add_file(path, destination, properties={"name": str(destination), **self._properties(path)})
 
     def _workflow(self) -> Entity:
+        """Adds the workflow with its inputs and output."""
         workflow = self.crate.add_workflow(
             WORKFLOW, WORKFLOW, main=True, lang="snakemake", cls=_Workflow, properties=self._properties(WORKFLOW)
         )
@@ -230,14 +265,15 @@ class _Description:
         return workflow
 
     def _parameter(self, name: str, path: Path) -> Entity:
-        """A slot of the workflow, and the file that fills it."""
-        slot = self.crate.add_formal_parameter(name, "File", f"#parameter/{name}", valueRequired=name != "overlay")
-        slot["workExample"] = self.files[path]
-        self.files[path]["exampleOfWork"] = slot
-        return slot
+        """Adds a parameter of the workflow and links it with the file that is its value."""
+        parameter = self.crate.add_formal_parameter(name, "File", f"#parameter/{name}", valueRequired=name != "overlay")
+        parameter["workExample"] = self.files[path]
+        self.files[path]["exampleOfWork"] = parameter
+        return parameter
 
     def _actions(self) -> None:
-        done = [self._action(path, record) for path, record in self.content.records.items()]
+        """Adds the actions: one for each record, one for the run, and those that Snakemake did to control them."""
+        actions = [self._action(path, record) for path, record in self.content.records.items()]
         self.workflow["hasPart"] = list(self.tools.values())
         self.workflow["step"] = list(self.steps.values())
         run = self.crate.add_action(
@@ -247,12 +283,12 @@ class _Description:
             result=[self.files[path] for path in self.content.results],
             properties={
                 "name": f"Run of experiment {self.experiment.name}",
-                "description": "All steps, from the data to the tables; their own actions say what each made of what.",
+                "description": "All steps, from the data to the tables. Each step has its own action.",
                 **self._when(self.content.started, self.content.ended),
             },
         )
         controls = [
-            self._about(
+            self._entity(
                 f"#control/{action.id[1:]}",
                 "ControlAction",
                 name=f"Start of {action['name']}",
@@ -260,9 +296,9 @@ class _Description:
                 object=action,
                 agent=self.author,
             )
-            for action, record in zip(done, self.content.records.values(), strict=True)
+            for action, record in zip(actions, self.content.records.values(), strict=True)
         ]
-        self._about(
+        self._entity(
             "#orchestration",
             "OrganizeAction",
             name="Orchestration by Snakemake",
@@ -271,29 +307,35 @@ class _Description:
             result=run,
             **self._when(self.content.started, self.content.ended),
         )
-        self.crate.root_dataset["mentions"] = [run, *done]
+        self.crate.root_dataset["mentions"] = [run, *actions]
 
     def _when(self, started: str, ended: str) -> dict[str, Any]:
+        """Returns the properties of a completed action."""
         return {"agent": self.author, "startTime": started, "endTime": ended, "actionStatus": COMPLETED}
 
     def _engine(self) -> Entity:
+        """Adds Snakemake, with the versions that the records name."""
         versions = {record["versions"].get("snakemake") for record in self.content.records.values()} - {None}
-        known = {"softwareVersion": ", ".join(sorted(versions))} if versions else {}
+        version = {"softwareVersion": ", ".join(sorted(versions))} if versions else {}
         url = "https://snakemake.github.io"
         return self.crate.add(
-            SoftwareApplication(self.crate, url, properties={"name": "Snakemake", "url": {"@id": url}, **known})
+            SoftwareApplication(self.crate, url, properties={"name": "Snakemake", "url": {"@id": url}, **version})
         )
 
     def _action(self, path: Path, record: dict[str, Any]) -> Entity:
-        """What one record tells."""
+        """Adds the action that a record describes."""
         step, git = record["step"], record["git"]
         made = path.parent if path.name == "record.json" else path.with_name(path.name.removesuffix(".record.json"))
         commit = f"git commit {git['commit']}{' with changes' if git['dirty'] else ''}" if git else "no git commit"
         return self.crate.add_action(
             self._tool(step),
             f"#{made.as_posix()}",
-            object=_unlisted([self._known(name, known, path) for name, known in record["inputs"].items()]),
-            result=_unlisted([self._known(name, known, path) for name, known in record["outputs"].items()]),
+            object=_unlisted(
+                [self._file_entity(name, content_hash, path) for name, content_hash in record["inputs"].items()]
+            ),
+            result=_unlisted(
+                [self._file_entity(name, content_hash, path) for name, content_hash in record["outputs"].items()]
+            ),
             properties={
                 "name": f"{step}: {made.relative_to(self.layout.root)}",
                 "description": f"Code {record['code']}, {commit}, on {_hardware(record['hardware'])}. "
@@ -304,38 +346,42 @@ class _Description:
         )
 
     def _tool(self, step: str) -> Entity:
-        """The command of a step; the step itself is added with it."""
+        """Returns the command that runs a step. Adds the command and the step if they are new."""
         if step not in self.tools:
             properties = {"name": f"robust-distillation {step}", "softwareVersion": __version__}
             self.tools[step] = self.crate.add(
                 SoftwareApplication(self.crate, f"#command/{step}", properties=properties)
             )
-            self.steps[step] = self._about(f"#step/{step}", "HowToStep", name=step, workExample=self.tools[step])
+            self.steps[step] = self._entity(f"#step/{step}", "HowToStep", name=step, workExample=self.tools[step])
         return self.tools[step]
 
-    def _known(self, name: str, known: str, record: Path) -> Entity:
-        """The file that a record names, if it is still the same; one that is not in the crate by its hash."""
+    def _file_entity(self, name: str, content_hash: str, record: Path) -> Entity:
+        """Returns the entity of a file that a record names. A file outside of the crate is identified by its hash.
+
+        Raises UserError if the file in the crate has another hash.
+        """
         if entity := self.files.get(Path(name)):
-            if entity["sha256"] != known:
+            if entity["sha256"] != content_hash:
                 raise UserError(
-                    f"{name}: is not the file that {record} tells of (sha256 {known[:12]}...). "
-                    "`snakemake -n` says what has to be made again"
+                    f"{name}: is not the file that {record} names (sha256 {content_hash[:12]}...). "
+                    "`snakemake -n` shows what has to be made again"
                 )
             return entity
-        identifier = f"#sha256/{known}/{quote(name)}"
-        return self.crate.get(identifier) or self._about(
+        identifier = f"#sha256/{content_hash}/{quote(name)}"
+        return self.crate.get(identifier) or self._entity(
             identifier,
             "CreativeWork",
             name=name,
-            sha256=known,
-            description="Not in the crate: it is large, or not ours, and can be made or fetched again.",
+            sha256=content_hash,
+            description="Not in the crate: it is large or from elsewhere, and can be made or downloaded again.",
         )
 
 
 def _unlisted(values: list[Any]) -> Any:
-    """RO-Crate writes a list of one as the one."""
+    """Replaces a list of one value by that value, as RO-Crate prescribes."""
     return values[0] if len(values) == 1 else values
 
 
 def _hardware(hardware: dict[str, Any]) -> str:
+    """Names CPU and GPU of a record."""
     return ", ".join(str(hardware[part]) for part in ("cpu", "gpu") if hardware.get(part))

@@ -1,4 +1,4 @@
-"""A network for others: weights, source and card that need none of this package, and ONNX."""
+"""Export of a model to a folder that can be used without this package: weights, source code, ONNX and model card."""
 
 from __future__ import annotations
 
@@ -24,23 +24,39 @@ from robust_distillation.pipeline.experiment_data import split_of
 from robust_distillation.pipeline.links import Model
 
 
-def export_model(experiment: Experiment, name: str, chosen: Model, checkpoint: str, folder: Path) -> Agreement:
-    """Writes model.safetensors, architecture.py, config.json, model.onnx and README.md, the card, into `folder`.
+def export_model(experiment: Experiment, name: str, trained: Model, checkpoint: str, folder: Path) -> Agreement:
+    """Exports a checkpoint to a new folder: all files or, after an error, none.
 
-    All or nothing. Raises UserError where the folder holds something, or where the model was not attacked yet;
-    RuntimeError where ONNX Runtime gives other answers on the test images."""
+    The files are model.safetensors, architecture.py, config.json, model.onnx and README.md, the model card.
+
+    Args:
+        experiment: the experiment that the model belongs to.
+        name: the model's name in the card: TEACHER, or TEACHER/STUDENT/METHOD/seed-N.
+        trained: the teacher or student to export.
+        checkpoint: name of one of its checkpoints, for example "best".
+        folder: folder to write. It must be empty or absent.
+
+    Returns:
+        The agreement of ONNX Runtime and PyTorch on the experiment's test images.
+
+    Raises:
+        UserError: if the folder is not empty, if the model was not trained or attacked yet, if its weights are not
+            those of its record (the JSON file beside it with hashes and settings), or if its architecture needs more
+            than torch.
+        RuntimeError: if the ONNX model predicts another class or other logits for a test image.
+    """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder}: is there already. Name a folder that is new or empty")
-    layout, weights = Layout(experiment.name), chosen.checkpoints[checkpoint]
+        raise UserError(f"{folder}: exists already. Name a folder that is new or empty")
+    layout, weights = Layout(experiment.name), trained.checkpoints[checkpoint]
     state, metadata = read_checkpoint(weights)
     source = standalone_source(metadata["architecture"]["name"], metadata["normalisation"] is not None)
-    attacked = layout.outcomes(chosen.folder)
-    for file in (attacked, chosen.folder / "record.json"):
+    attacked = layout.outcomes(trained.folder)
+    for file in (attacked, trained.folder / "record.json"):
         if not file.is_file():
-            raise UserError(f"{file}: is not there yet. Run the experiment first: robust-distillation reproduce")
-    record, digest = read_json(chosen.folder / "record.json"), sha256(weights)
+            raise UserError(f"{file}: does not exist yet. Run the experiment first: robust-distillation reproduce")
+    record, digest = read_json(trained.folder / "record.json"), sha256(weights)
     if record["outputs"].get(str(weights)) != digest:
-        raise UserError(f"{weights}: is not the file that its record tells of. Remove it and run the experiment again")
+        raise UserError(f"{weights}: is not the file that its record names. Remove it and run the experiment again")
     outcomes = read_outcomes([attacked])
     outcomes = outcomes[outcomes["checkpoint"].eq(checkpoint)]
     model, dataset = load_model(weights), metadata["dataset"]
@@ -53,19 +69,19 @@ def export_model(experiment: Experiment, name: str, chosen: Model, checkpoint: s
         write_text(temporary / "architecture.py", source)
         write_json(temporary / "config.json", _config(metadata))
         write_onnx(model, tuple(dataset["shape"]), temporary / "model.onnx")
-        found = agreement(model, temporary / "model.onnx", images)
-        keys = {**chosen.keys, "checkpoint": checkpoint}
+        compared = agreement(model, temporary / "model.onnx", images)
+        keys = {**trained.keys, "checkpoint": checkpoint}
         parameters = sum(parameter.numel() for parameter in model.parameters())
         text = card.render(
-            **_about(experiment, metadata, keys, record),
+            **_provenance(experiment, metadata, keys, record),
             name=name,
             parameters=f"{parameters:,}",
-            rows=card.measured(outcomes),
-            table=card.over_seeds(layout.tables / "main.csv", keys),
-            agreement=found,
+            rows=card.accuracies(outcomes),
+            table=card.seed_statistics(layout.tables / "main.csv", keys),
+            agreement=compared,
             hashes={
                 "checkpoint": digest,
-                "record": sha256(chosen.folder / "record.json"),
+                "record": sha256(trained.folder / "record.json"),
                 "outcomes": sha256(attacked),
             },
         )
@@ -76,10 +92,11 @@ def export_model(experiment: Experiment, name: str, chosen: Model, checkpoint: s
         os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return found
+    return compared
 
 
 def _config(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Returns the content of config.json, from the metadata of a checkpoint."""
     architecture, dataset = metadata["architecture"], metadata["dataset"]
     return {
         "architecture": architecture["name"],
@@ -93,17 +110,17 @@ def _config(metadata: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _about(
+def _provenance(
     experiment: Experiment, metadata: dict[str, Any], keys: dict[str, Any], record: dict[str, Any]
 ) -> dict[str, Any]:
-    """What the card says of where the model comes from."""
+    """Returns the card's variables about architecture, data, training and provenance."""
     architecture, threat, method = metadata["architecture"], metadata["threat_model"], metadata.get("method")
     dataset, distilled = metadata["dataset"], metadata["role"] == "student" and keys["teacher"] != NO_TEACHER
     arguments = ", ".join(f"{key} {value}" for key, value in architecture.items() if key != "name")
-    own = keys["teacher"] if metadata["role"] == "teacher" else f"{keys['student']} by {keys['method']}"
+    subject = keys["teacher"] if metadata["role"] == "teacher" else f"{keys['student']} by {keys['method']}"
     teacher = experiment.teachers[keys["teacher"]] if distilled else None
     return {
-        "title": f"{own} on {dataset['name']}",
+        "title": f"{subject} on {dataset['name']}",
         "experiment": experiment.name,
         "keys": keys,
         "architecture_text": f"`{architecture['name']}` ({arguments})",
@@ -114,7 +131,7 @@ def _about(
         "protocol": experiment.file.protocol,
         "method": method,
         "method_name": method["name"] if method else keys["method"],
-        "method_about": card.about_method(method["name"]) if method else "",
+        "method_about": card.describe_method(method["name"]) if method else "",
         "distilled": distilled,
         "teacher_text": f"`{teacher.architecture['name']}`, {teacher.origin}" if teacher else "",
         "published": metadata.get("published"),

@@ -1,4 +1,4 @@
-"""A network as ONNX, and whether it still says the same."""
+"""Export of a model to ONNX, and comparison of the exported model with the original."""
 
 from __future__ import annotations
 
@@ -13,27 +13,40 @@ import torch
 from torch import Tensor, nn
 
 BATCH = 100
-LARGEST = 1e-3  # difference between two logits, as a share of the largest logit (at least 1)
+LARGEST = 1e-3  # largest allowed difference between two logits, relative to max(1, largest logit)
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """What ONNX Runtime made of the same images."""
+    """Comparison of a model's logits in PyTorch and in ONNX Runtime on the same images.
+
+    Attributes:
+        images: number of images.
+        difference: largest absolute difference between two logits.
+        same_predictions: number of images with the same predicted class.
+    """
 
     images: int
-    difference: float  # the largest between two logits
+    difference: float
     same_predictions: int
 
 
 def write_onnx(model: nn.Module, shape: tuple[int, int, int], path: Path) -> None:
-    """Input `images` [batch,C,H,W] in [0,1], output `logits` [batch,K]; the batch may have any size.
+    """Writes a model as ONNX.
 
-    The same model gives the same bytes. Where its code lay on this machine is not written."""
+    The ONNX model has the input `images` [batch,C,H,W] in [0,1] and the output `logits` [batch,K]. The batch may have
+    any size. The same model gives the same bytes. The file contains no path of this machine.
+
+    Args:
+        model: the model, in eval mode on the CPU.
+        shape: (C, H, W) of the images.
+        path: file to write.
+    """
     logging.getLogger("onnx_ir").setLevel(logging.WARNING)
     logging.getLogger("onnxscript").setLevel(logging.WARNING)
     batch = torch.export.Dim("batch")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about torch's own internals
+        warnings.simplefilter("ignore")  # torch warns about its own internals
         program = torch.onnx.export(
             model, (torch.zeros(2, *shape),), input_names=["images"], output_names=["logits"], dynamo=True,
             dynamic_shapes=({0: batch},), verbose=False,
@@ -47,16 +60,28 @@ def write_onnx(model: nn.Module, shape: tuple[int, int, int], path: Path) -> Non
 
 
 def agreement(model: nn.Module, path: Path, images: Tensor) -> Agreement:
-    """Holds the file at `path` against the model on images [N,C,H,W]. Raises RuntimeError where they differ."""
+    """Compares an ONNX model with the model that it was exported from.
+
+    Args:
+        model: the original model, in eval mode on the CPU.
+        path: the ONNX file.
+        images: float32 [N,C,H,W] in [0,1].
+
+    Returns:
+        The largest difference of the logits and the number of equal predictions.
+
+    Raises:
+        RuntimeError: if a prediction differs, or two logits differ by more than LARGEST, relative to the largest logit.
+    """
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    ours, theirs = [], []
+    torch_logits, onnx_logits = [], []
     with torch.no_grad():
         for batch in images.split(BATCH):
-            ours.append(model(batch))
-            theirs.append(torch.from_numpy(session.run(["logits"], {"images": batch.numpy()})[0]))
-    expected, found = torch.cat(ours), torch.cat(theirs)
-    difference = (expected - found).abs().max().item()
-    same = int((expected.argmax(1) == found.argmax(1)).sum())
+            torch_logits.append(model(batch))
+            onnx_logits.append(torch.from_numpy(session.run(["logits"], {"images": batch.numpy()})[0]))
+    expected, actual = torch.cat(torch_logits), torch.cat(onnx_logits)
+    difference = (expected - actual).abs().max().item()
+    same = int((expected.argmax(1) == actual.argmax(1)).sum())
     if same < len(images) or not difference <= LARGEST * max(1.0, expected.abs().max().item()):
         raise RuntimeError(
             f"the ONNX model differs from the checkpoint: {len(images) - same} of {len(images)} predictions, logits by "
