@@ -1,4 +1,4 @@
-"""Where everything lies under results/EXPERIMENT. The rules and the commands both ask here."""
+"""Paths of the files below results/EXPERIMENT, for the Snakemake rules and the commands."""
 
 from __future__ import annotations
 
@@ -11,117 +11,177 @@ from robust_distillation.resume import STATES
 
 @dataclass(frozen=True)
 class Layout:
-    """Paths of one experiment; the arguments may be Snakemake wildcards."""
+    """Paths of the files of one experiment.
+
+    Names passed to the methods may be Snakemake wildcards, such as "{teacher}". `trained` is always the folder of a
+    teacher or of one student training, as `teacher` and `student` return it.
+
+    Attributes:
+        experiment: name of the experiment.
+        base: folder of all experiments.
+    """
 
     experiment: str
     base: Path = Path("results")
 
     @cached_property
     def root(self) -> Path:
+        """Folder of the experiment."""
         return self.base / self.experiment
 
     @property
     def data(self) -> Path:
+        """File with the size and hash of each split of the dataset, which prepare-data writes."""
         return self.root / "data.json"
 
     def teacher(self, teacher: str) -> Path:
+        """Returns the folder of a teacher's checkpoints, training log and record."""
         return self.root / "teachers" / teacher
 
     def student(self, teacher: str, student: str, method: str, seed: str | int) -> Path:
+        """Returns the folder of one student training, with its checkpoints, training log and record.
+
+        Args:
+            teacher: name of the teacher, or "none" for a method that needs no teacher.
+            student: name of the student.
+            method: name of the method.
+            seed: seed of the training.
+        """
         return self.root / "students" / teacher / student / method / f"seed-{seed}"
 
     @property
     def caches(self) -> Path:
+        """Folder of the cached outputs of all teachers."""
         return self.root / "cache"
 
     def cache(self, teacher: str, kind: str) -> Path:
+        """Returns the file of a teacher's cached outputs for the views of the training images.
+
+        A view is one crop-and-flip of one image. kind: "logits" or "features".
+        """
         return self.caches / teacher / f"{kind}.npy"
 
     def cache_record(self, teacher: str, kind: str) -> Path:
-        """Beside the teacher, for the cache itself is not versioned."""
+        """Returns the record of a cache. kind: "logits" or "features".
+
+        It lies in the teacher's folder, because DVC does not version the cache.
+        """
         return self.teacher(teacher) / f"cache-{kind}.record.json"
 
     def outcomes(self, trained: Path) -> Path:
-        """The outcomes of the model in the folder `trained`."""
+        """Returns the Parquet file of a model's outcomes: for each test image, which attacks the model withstands."""
         return self.root / "outcomes" / trained.relative_to(self.root).with_name(f"{trained.name}.parquet")
 
     def shard(self, trained: Path, shard: str) -> Path:
+        """Returns the file of a part of the outcomes, if several jobs attack a model. shard: name of the part."""
         return self.root / "outcomes" / trained.relative_to(self.root) / f"{shard}.parquet"
 
     def record(self, artefact: Path) -> Path:
-        """The record beside a single file; one of our folders has record.json."""
+        """Returns the record (inputs, hashes, code and settings as JSON) of a single file, which lies beside it.
+
+        The record of a folder is the file record.json in it.
+        """
         return artefact.with_name(f"{artefact.stem}.record.json")
 
     def structure(self, trained: Path) -> Path:
-        """What the model in the folder `trained` makes of the classes."""
+        """Returns the file of a model's class structure, such as its mean logits for each class."""
         return (self.root / "structure" / trained.relative_to(self.root)).with_name(f"{trained.name}.json")
 
     def target_data(self, target: str) -> Path:
+        """Returns the file with the sizes and hashes of a transfer dataset. target: name of the dataset."""
         return self.root / "transfer" / target / "data.json"
 
     def transferred(self, target: str, trained: Path) -> Path:
-        """The outcomes of a model on another task; its weights lie beside them."""
+        """Returns the outcomes of a model after transfer to another dataset. Its new weights lie beside them.
+
+        target: name of the dataset.
+        """
         return (self.root / "transfer" / target / trained.relative_to(self.root)).with_name(f"{trained.name}.parquet")
 
     def candidates(self, teacher: str, student: str, method: str) -> Path:
-        """The folder of a method's tuning: a folder per candidate, and choice.json."""
+        """Returns the folder of a method's hyperparameter tuning: one folder for each candidate, and choice.json.
+
+        Args:
+            teacher: name of the teacher, or "none" for a method that needs no teacher.
+            student: name of the student.
+            method: name of the method.
+        """
         return self.root / "tuning" / teacher / student / method
 
     def choice(self, teacher: str, student: str, method: str) -> Path:
-        """What the tuning stage chose for a method's students."""
+        """Returns the file with the hyperparameters that the tuning selected.
+
+        Args:
+            teacher: name of the teacher, or "none" for a method that needs no teacher.
+            student: name of the student.
+            method: name of the method.
+        """
         return self.candidates(teacher, student, method) / "choice.json"
 
     def robustness(self, trained: Path) -> Path:
-        """Accuracy of the model in the folder `trained` against eps; attacked images lie beside it as .npz."""
+        """Returns the file of a model's accuracy against eps. Some adversarial images lie beside it as .npz."""
         return (self.root / "robustness" / trained.relative_to(self.root)).with_name(f"{trained.name}.json")
 
     def state(self, artefact: Path) -> Path:
-        """What the job that makes `artefact`, a file or a folder, has done so far: outside of what is versioned."""
+        """Returns the folder of the resumable state of the job that makes `artefact`. DVC does not version it.
+
+        artefact: output file or folder of the job.
+        """
         return self.states / artefact.relative_to(self.root)
 
     @property
     def states(self) -> Path:
+        """Folder of the resumable states of all jobs."""
         return self.root / STATES
 
     @property
     def tables(self) -> Path:
+        """Folder of the tables."""
         return self.root / "tables"
 
     @property
     def figures(self) -> Path:
+        """Folder of the figures."""
         return self.root / "figures"
 
     @property
     def metrics(self) -> Path:
-        """The folder of the headline numbers, a file per model and method: `dvc metrics` prints a row of each."""
+        """Folder of the headline numbers, which `dvc metrics` reads: a file per teacher, and per student and method."""
         return self.root / "metrics"
 
     def headline(self, teacher: str, student: str | None = None, method: str | None = None) -> Path:
-        """The headline numbers of a teacher itself, or of a student over its seeds."""
+        """Returns the file of the headline numbers of a teacher, or of a student and method over all seeds.
+
+        Args:
+            teacher: name of the teacher, or "none" for a method that needs no teacher.
+            student: name of the student, or None for the teacher's own numbers.
+            method: name of the method; None if `student` is None.
+        """
         if student is None:
             return self.metrics / "teachers" / f"{teacher}.json"
         return self.metrics / "students" / teacher / student / f"{method}.json"
 
     @property
     def tracked(self) -> Path:
+        """File with the ids of the MLflow runs."""
         return self.root / "mlflow.json"
 
     @property
     def index(self) -> Path:
-        """The hashes of all artefacts and records, written last."""
+        """File with the hashes of all artefacts and records, written by the last step."""
         return self.root / "provenance.json"
 
     @property
     def metadata(self) -> Path:
-        """What Snakemake knows of this experiment's files, kept where DVC can version it."""
+        """Folder with Snakemake's metadata about the experiment's files, copied here so that DVC can version it."""
         return self.root / ".metadata"
 
     @property
     def report(self) -> Path:
-        """What came out, for people."""
+        """HTML report of the results."""
         return self.root / "report.html"
 
     @property
     def workflow_report(self) -> Path:
-        """Snakemake's own report."""
+        """Report that Snakemake generates."""
         return self.root / "snakemake-report.html"

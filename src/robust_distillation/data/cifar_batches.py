@@ -96,7 +96,7 @@ class _Array:
 
     @property
     def of_bytes(self) -> bool:
-        """Whether the dtype is uint8."""
+        """True if the dtype is uint8."""
         return isinstance(self.kind, _Kind) and self.kind.name in ("u1", b"u1")
 
 

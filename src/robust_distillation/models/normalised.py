@@ -30,7 +30,7 @@ class Normalised(nn.Module):
 
     @property
     def foldable(self) -> bool:
-        """Whether batch norm of the wrapped model may be folded into its convolutions (see `models`)."""
+        """True if batch norm of the wrapped model may be folded into its convolutions (see `models`)."""
         return getattr(self.model, "foldable", False)
 
     @property

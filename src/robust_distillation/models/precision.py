@@ -1,7 +1,8 @@
-"""How a network computes: the layout of its tensors, in which precision which passes run, folded or compiled or not.
+"""Precision modes of a network: numeric precision, memory layout, folded batch norm, compilation.
 
-A pass trains the weights, or it borrows them: an attack asks for the gradient in the image only, a look for `best` for
-none. Borrowed weights ask for no gradient themselves (see `models.frozen`), which is how the two are told apart.
+A pass of a network either trains the weights or uses them frozen. Frozen weights serve attacks, which need the gradient
+of the image only, and validation, which needs none. Which of the two a pass is follows from the weights: in a frozen
+network (see `models.frozen`) no parameter has `requires_grad`.
 """
 
 from __future__ import annotations
@@ -19,60 +20,73 @@ from robust_distillation.models.checkpoint import load_model
 from robust_distillation.settings import Compute
 
 EXACT = "exact"
-TRAIN, ANSWER, SEARCH = "train", "answer", "search"  # what a network is for
-LOW = {  # passes that run in bfloat16
-    (TRAIN, "bf16-inner"): ("borrowed",),
-    (TRAIN, "bf16"): ("borrowed", "trained"),
+TRAIN, ANSWER, SEARCH = "train", "answer", "search"  # uses of a network, see `prepared`
+LOW = {  # passes that run in bfloat16: with frozen weights, with trained weights, or both
+    (TRAIN, "bf16-inner"): ("frozen",),
+    (TRAIN, "bf16"): ("frozen", "trained"),
 }
-# From so many FLOPs on, a training pays for its compiler, which works for a minute or two.
+# FLOPs of a training above which torch.compile saves more time than its compilation takes, a minute or two.
 PAYS = {"cpu": 1e14, "cuda": 3e15}
-GRAPHS = 64  # of one network: a graph for each of trained, borrowed and asked, and each size of batch
+GRAPHS = 64  # limit of the compiled graphs of a network: one for each kind of pass and each batch size
 
-_looking: ContextVar[bool] = ContextVar("_looking", default=False)
+_evaluating: ContextVar[bool] = ContextVar("_evaluating", default=False)
 
 
 def prepared(
     model: nn.Module, precision: str, use: str = ANSWER, *, compiled: bool = False, recorded: bool = True
 ) -> nn.Module:
-    """The model itself, whose features are from here on computed as `precision` says.
+    """Changes how a model computes its features, in place.
 
-    `exact` leaves all as it is: fp32, NCHW, eager. All others lay tensors out channels-last, but for a network on a GPU
-    that never runs in bfloat16: there, fp32 is slower so. A network to `train` runs in bfloat16 where LOW says so, by
-    autocast: weights, sums of batch norm, logits and losses stay in fp32. compiled: by torch.compile; recorded: on a
-    GPU, passes that train are then replayed as CUDA graphs. One to `answer` stays in fp32, and is not to be trained any
-    more: where it is `foldable`, batch norm is folded into the convolutions before it. One to `search` for images that
-    others judge is the same in bfloat16, whatever `precision`.
+    With `exact` nothing changes: float32, NCHW layout, eager. All other modes use the channels_last layout, except for
+    a network on a GPU that never runs in bfloat16, where float32 would be slower in that layout.
+
+    Args:
+        model: network with `features` and `classifier` on its final device.
+        precision: "exact", "fp32", "bf16-inner" (bfloat16 for passes with frozen weights) or "bf16" (for all passes).
+        use: purpose of the network:
+            TRAIN: training. bfloat16 is applied by autocast. Weights, batch norm statistics, logits and losses stay in
+                float32.
+            ANSWER: inference in float32. The network must not be trained any more: if it is `foldable`, its batch norm
+                is folded into the convolutions.
+            SEARCH: inference as for ANSWER, but in bfloat16, whatever `precision` is. It may only propose adversarial
+                images, which a float32 network then judges.
+        compiled: whether torch.compile compiles the features.
+        recorded: whether a compiled network on a GPU replays its training passes as CUDA graphs.
+
+    Returns:
+        The same model.
     """
     if precision == EXACT and use != SEARCH:
         return model
-    low = ("borrowed", "trained") if use == SEARCH else LOW.get((use, precision), ())
+    low = ("frozen", "trained") if use == SEARCH else LOW.get((use, precision), ())
     on_gpu = next(model.parameters()).is_cuda
     layout = torch.channels_last if low or not on_gpu else torch.contiguous_format
     model.to(memory_format=layout)
     features: Callable[[Tensor], Tensor] = model.features
     if use != TRAIN and getattr(model, "foldable", False):
         features = folded(model).to(memory_format=layout)
-    passes = {"borrowed": features, "trained": features}
+    passes = {"frozen": features, "trained": features}
     if compiled:
         torch._dynamo.config.recompile_limit = GRAPHS
         replayed = {"mode": "reduce-overhead"} if recorded and on_gpu else {}
-        passes = {  # a ragged last batch has a graph of its own
-            "borrowed": torch.compile(features, dynamic=False),  # attacks record them: see `recorded`
+        passes = {  # a smaller last batch gets a graph of its own
+            "frozen": torch.compile(features, dynamic=False),  # attacks capture them as CUDA graphs, see `cuda_graph`
             "trained": torch.compile(features, dynamic=False, **replayed),
         }
 
     def run(x: Tensor) -> Tensor:
-        kind = "trained" if any(parameter.requires_grad for parameter in model.parameters()) else "borrowed"
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=kind in low and not _looking.get()):
-            found = passes[kind](x.contiguous(memory_format=layout))
-        return found.float()
+        """Computes features [N,D] in float32, in the precision of the pass."""
+        kind = "trained" if any(parameter.requires_grad for parameter in model.parameters()) else "frozen"
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=kind in low and not _evaluating.get()):
+            output = passes[kind](x.contiguous(memory_format=layout))
+        return output.float()
 
     model.features = run
     return model
 
 
 class _Features(nn.Module):
-    """What comes before the classifier, as a module."""
+    """Module that computes the features of a model, which torch.fx can trace."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -83,32 +97,60 @@ class _Features(nn.Module):
 
 
 def folded(model: nn.Module) -> nn.Module:
-    """The features of a trained network that is `foldable`, batch norm folded into the convolution before it where
-    there is one."""
+    """Folds batch norm layers into the convolutions before them. Sets the model to eval mode.
+
+    model: trained network that is `foldable` (see `models`).
+
+    Returns:
+        A module that computes the model's features, with weights of its own that require no gradient.
+    """
     model.eval()
     return fuse(_Features(model)).requires_grad_(False)
 
 
 def loaded(path: str | Path, precision: str, device: torch.device, use: str = ANSWER) -> nn.Module:
-    """A checkpoint's model, to ask and to attack."""
+    """Loads the model of a checkpoint for inference and attacks.
+
+    Args:
+        path: the checkpoint.
+        precision: precision mode, see `prepared`.
+        device: device to move the model to.
+        use: ANSWER for a model whose predictions count, SEARCH for one in bfloat16 that only proposes adversarial
+            images.
+
+    Returns:
+        The model in eval mode. It maps images [N,C,H,W] in [0,1] to logits [N,K].
+
+    Raises:
+        UserError: if the checkpoint is missing or damaged.
+    """
     return prepared(load_model(path).to(device), precision, use)
 
 
 @contextmanager
 def looking() -> Iterator[None]:
-    """In here a network that is trained computes as it will when it is evaluated: in fp32. And eagerly, even where it
-    is compiled: images that fall drop out of a look, and a graph for each number of them would never pay."""
-    before = _looking.set(True)
+    """Context manager: a network in training computes in float32 and eagerly, as in the final evaluation.
+
+    Compiled networks run eagerly because a validation drops the images that an attack has fooled, and compiling a graph
+    for each remaining number of images would take too long.
+    """
+    before = _evaluating.set(True)
     try:
         with torch.compiler.set_stance("force_eager"):
             yield
     finally:
-        _looking.reset(before)
+        _evaluating.reset(before)
 
 
 def compiles(compute: Compute, flops: float, device: str) -> bool:
-    """Whether a training of so many FLOPs is compiled on a type of device: if that is asked for or, where it is left
-    open, takes less than it saves."""
+    """Decides whether a training is compiled with torch.compile.
+
+    Args:
+        compute: settings of the experiment. Its `compile` decides, unless it is None.
+        flops: floating-point operations of the whole training. If `compile` is None, a training is compiled from PAYS
+            operations on, except in `exact` mode.
+        device: "cpu" or "cuda".
+    """
     if compute.compile is not None:
         return compute.compile
     return compute.precision != EXACT and flops >= PAYS[device]

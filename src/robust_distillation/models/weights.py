@@ -1,6 +1,6 @@
-"""Reading a file of weights that came from elsewhere, and making it fit one of our architectures.
+"""Reading of weight files from elsewhere, and conversion to the tensor names of a registered architecture.
 
-Nothing in such a file is executed: torch reads it with weights_only=True, safetensors holds no code.
+No code in such a file runs: PyTorch files are loaded with weights_only=True, and safetensors files contain no code.
 """
 
 from __future__ import annotations
@@ -20,15 +20,22 @@ from robust_distillation.errors import UserError, shown
 from robust_distillation.models import arguments, names
 from robust_distillation.models.checkpoint import build_model
 
-NESTS = ("state_dict", "model_state_dict", "model", "net", "student")
-WRAPPERS = ("module", "model", "net", "0", "1")  # DataParallel, a holder, the parts of a Sequential
+STATE_KEYS = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+    "student",
+)  # keys that training scripts save weights under
+WRAPPERS = ("module", "model", "net", "0", "1")  # prefixes of DataParallel, of a wrapper class, of nn.Sequential
+# Names of the mean and std of a normalisation layer in front of the model.
 NORMALISER = re.compile(r"(?:(?:0|normali[sz]er?)\.)?(mean|mu|std|sigma)")
 COUNTER = "num_batches_tracked"
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-EXAMPLES = 3  # keys that a message names
+EXAMPLES = 3  # number of keys that a message lists
 
-FOREIGN = (  # how files begin that are saved as weights by mistake
+FOREIGN = (  # first bytes of files that people save as weights by mistake
     (rb"\s*<", "a web page, not a file of weights: open the address in a browser and download what it offers"),
     (rb"version https://git-lfs", "a pointer of git-lfs: fetch the file itself"),
     (rb"\x93NUMPY", "a NumPy file: take the PyTorch one (.pt)"),
@@ -38,7 +45,13 @@ FOREIGN = (  # how files begin that are saved as weights by mistake
 
 
 def check_kind(stream: BinaryIO, path: Path) -> None:
-    """Raises UserError for a file that cannot be weights, judged by its first bytes. Leaves the stream at its start."""
+    """Checks the first bytes of a file, and rewinds the stream.
+
+    stream: the file, opened in binary mode at its start. path: the file's name in messages.
+
+    Raises:
+        UserError: if the file is empty, a web page, an archive, or another file that cannot contain weights.
+    """
     head = stream.read(512)
     stream.seek(0)
     if not head:
@@ -49,23 +62,39 @@ def check_kind(stream: BinaryIO, path: Path) -> None:
 
 
 def read(stream: BinaryIO, path: Path) -> dict[str, Tensor]:
-    """The state dict of a file, taken out of the dict that a training script saved around it. Raises UserError as
-    `load` does, and for a file that holds anything but tensors."""
+    """Reads the state dict of a PyTorch or safetensors file.
+
+    A state dict under one of the keys STATE_KEYS, as training scripts save it, is found too.
+
+    stream: the file, opened in binary mode. path: the file's name in messages.
+
+    Returns:
+        The tensors by name, on the CPU.
+
+    Raises:
+        UserError: as `load`, and if the file contains no state dict or other values than plain tensors.
+    """
     return _state(load(stream, path), path)
 
 
 def load(stream: BinaryIO, path: Path) -> Any:
-    """What a PyTorch or safetensors file holds. Raises UserError for one that is broken or that would run code."""
+    """Loads the content of a PyTorch or safetensors file. The first bytes decide which of the two it is.
+
+    stream: the file, opened in binary mode at its start. path: the file's name in messages.
+
+    Raises:
+        UserError: if the file is broken or asks to run code.
+    """
     head = stream.read(9)
     stream.seek(0)
     try:
         if head[8:] == b"{":
-            found: Any = safetensors.torch.load(stream.read())
+            content: Any = safetensors.torch.load(stream.read())
         else:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of old formats
-                found = torch.load(stream, map_location="cpu", weights_only=True)
-    except Exception as error:  # the parsers raise whatever they meet in a broken file
+                warnings.simplefilter("ignore")  # about old formats
+                content = torch.load(stream, map_location="cpu", weights_only=True)
+    except Exception as error:  # the parsers raise many types on a broken file
         if code := re.search(r"GLOBAL ([\w.]+)", str(error)):
             raise UserError(
                 f"{path} asks to run {code[1]}, and no file is allowed to run code here. If you trust its author, load "
@@ -76,35 +105,39 @@ def load(stream: BinaryIO, path: Path) -> Any:
         raise UserError(
             f"{path} is not a whole PyTorch or safetensors file ({reason[:160]}): fetch it again"
         ) from error
-    return found
+    return content
 
 
-def _state(found: Any, path: Path) -> dict[str, Tensor]:
+def _state(content: Any, path: Path) -> dict[str, Tensor]:
+    """Finds the state dict in the content of a file. Raises UserError if there is none."""
     for _ in range(3):
-        inner = [found[name] for name in NESTS if isinstance(found, dict) and isinstance(found.get(name), dict)]
+        inner = [
+            content[name] for name in STATE_KEYS if isinstance(content, dict) and isinstance(content.get(name), dict)
+        ]
         if not inner:
             break
-        found = inner[0]
-    if not isinstance(found, dict) or not found:
-        raise UserError(f"{path} holds no state dict but {_what(found)}")
-    for name, value in found.items():
+        content = inner[0]
+    if not isinstance(content, dict) or not content:
+        raise UserError(f"{path} holds no state dict but {_type_name(content)}")
+    for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise UserError(
-                f"{path} holds more than tensors: {shown(name)} is {_what(value)}. Save the state dict alone, or under "
-                f"one of the keys {', '.join(NESTS)}"
+                f"{path} holds more than tensors: {shown(name)} is {_type_name(value)}. Save the state dict alone, or "
+                f"under one of the keys {', '.join(STATE_KEYS)}"
             )
         if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
             raise UserError(f"{path}: {name} is not a plain tensor (quantised, sparse, or without values)")
-    return dict(found)
+    return dict(content)
 
 
-def _what(value: Any) -> str:
+def _type_name(value: Any) -> str:
+    """Names the type of a value, for a message."""
     if isinstance(value, dict):
         return "a dict" if value else "an empty dict"
     return f"a {type(value).__name__}"
 
 
-def fit(
+def convert(
     state: dict[str, Tensor],
     architecture: dict[str, Any],
     shape: tuple[int, int, int],
@@ -113,15 +146,29 @@ def fit(
     drop: tuple[str, ...] = (),
     normalisations: Iterable[dict[str, list[float]]] = (),
 ) -> dict[str, Tensor]:
-    """The state dict of `architecture` for images `shape` = (C, H, W) and `classes` classes, with its names, types and
-    order, from a published one.
+    """Converts a published state dict to the names, dtypes and order of a registered architecture.
 
-    Left out: `module.` and the like before every key, keys that begin with one of `drop`, and a normaliser, whose
-    numbers must be those of one of `normalisations` (mean and std, C each). Batch counters that PyTorch before 0.4.1
-    did not save are zero. Half and double precision become float32. Raises UserError where anything else differs.
+    Prefixes of wrappers such as `module.` are removed, and so is a normalisation layer in front of the model. Batch
+    norm counters, which PyTorch before 0.4.1 did not save, are set to 0. Half and double precision become float32.
+
+    Args:
+        state: the published tensors by name.
+        architecture: `{"name": NAME, **arguments}` of the architecture to convert to.
+        shape: (C, H, W) of the images.
+        classes: number of classes.
+        path: the file's name in messages.
+        drop: prefixes of keys to leave out.
+        normalisations: allowed values of a normalisation layer, each with "mean" and "std" of C numbers.
+
+    Returns:
+        Copies of the tensors, in the names and order of the architecture's state dict.
+
+    Raises:
+        UserError: if names, shapes or dtypes differ, if a value is not finite, or if the file contains another
+            normalisation than the allowed ones.
     """
     expected = layout(architecture, shape, classes)
-    state, normaliser = _ours(state, {name.partition(".")[0] for name in expected})
+    state, normaliser = strip_wrappers(state, {name.partition(".")[0] for name in expected})
     _check_normaliser(normaliser, list(normalisations), path)
     state = {name: tensor for name, tensor in state.items() if not name.startswith(drop)}
     for name in expected:
@@ -136,37 +183,55 @@ def fit(
 def layout(
     architecture: dict[str, Any], shape: tuple[int, int, int], classes: int
 ) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-    """Names, shapes and types of an architecture's tensors, of which none is made."""
+    """Returns the shape and dtype of each tensor of an architecture's state dict, by name. Allocates no tensor.
+
+    Args:
+        architecture: `{"name": NAME, **arguments}`.
+        shape: (C, H, W) of the images.
+        classes: number of classes.
+
+    Raises:
+        UserError: if the architecture is unknown or does not allow an argument.
+    """
     with torch.device("meta"):
         model = build_model(architecture, shape, classes)
     return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in model.state_dict().items()}
 
 
-def _ours(state: dict[str, Tensor], own: set[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Without what was wrapped around the model, and the tensors of a normaliser in front of it. `own`: how the
-    architecture's names begin."""
+def strip_wrappers(state: dict[str, Tensor], prefixes: set[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Removes the prefixes of wrapper modules, and separates the tensors of a normalisation layer.
+
+    state: the tensors by name, changed in place. prefixes: the first components of the architecture's tensor names,
+    which are not taken for wrappers.
+
+    Returns:
+        The tensors of the model, and those of the normalisation layer by "mean", "mu", "std" or "sigma" (empty if there
+        is none).
+    """
     normaliser = {}
     while True:
-        for name in [name for name in state if name.partition(".")[0] not in own and NORMALISER.fullmatch(name)]:
+        for name in [name for name in state if name.partition(".")[0] not in prefixes and NORMALISER.fullmatch(name)]:
             normaliser[NORMALISER.fullmatch(name)[1]] = state.pop(name)
         first = {name.partition(".")[0] for name in state}
-        if len(first) != 1 or not first <= set(WRAPPERS) - own or not all("." in name for name in state):
+        if len(first) != 1 or not first <= set(WRAPPERS) - prefixes or not all("." in name for name in state):
             return state, normaliser
         state = {name.partition(".")[2]: tensor for name, tensor in state.items()}
 
 
 def _check_normaliser(normaliser: dict[str, Tensor], allowed: list[dict[str, list[float]]], path: Path) -> None:
-    """Published codes round these numbers to three or four digits."""
+    """Raises UserError if a file's normalisation is none of the allowed ones, up to 0.001 for rounding."""
     if not normaliser:
         return
     short = {"mu": "mean", "sigma": "std"}
-    found = {short.get(name, name): tensor.double().flatten().tolist() for name, tensor in normaliser.items()}
+    values_by_name = {short.get(name, name): tensor.double().flatten().tolist() for name, tensor in normaliser.items()}
 
     def same(a: list[float], b: list[float]) -> bool:
         return len(a) == len(b) and all(abs(x - y) < 1e-3 for x, y in zip(a, b, strict=True))
 
-    if not any(all(same(values, one[name]) for name, values in found.items()) for one in allowed):
-        text = ", ".join(f"{name} {[round(value, 4) for value in values[:4]]}" for name, values in found.items())
+    if not any(all(same(values, one[name]) for name, values in values_by_name.items()) for one in allowed):
+        text = ", ".join(
+            f"{name} {[round(value, 4) for value in values[:4]]}" for name, values in values_by_name.items()
+        )
         raise UserError(
             f"{path} carries a normalisation of its own ({text}), which is not the one chosen: give these numbers as "
             "`normalisation:`"
@@ -174,7 +239,7 @@ def _check_normaliser(normaliser: dict[str, Tensor], allowed: list[dict[str, lis
 
 
 def _value(name: str, tensor: Tensor, kind: torch.dtype, path: Path) -> Tensor:
-    """A copy of its own, so that equal storage in the file is not shared any more."""
+    """Converts a tensor to the dtype `kind`, as a copy that shares no memory. Raises UserError if it does not fit."""
     if tensor.dtype not in (FLOATS if kind.is_floating_point else INTEGERS):
         raise UserError(f"{path}: {name} is of type {tensor.dtype}, expected {kind}")
     value = tensor.detach().to(kind, copy=True)
@@ -183,6 +248,16 @@ def _value(name: str, tensor: Tensor, kind: torch.dtype, path: Path) -> Tensor:
 
 
 def check_finite(name: str, value: Tensor, path: Path) -> None:
+    """Checks that a tensor contains neither infinity nor NaN.
+
+    Args:
+        name: name of the tensor, for the message.
+        value: the tensor, of any dtype.
+        path: name of its file, for the message.
+
+    Raises:
+        UserError: if a value is not finite.
+    """
     if value.is_floating_point() and not value.isfinite().all():
         count = int((~value.isfinite()).sum())
         raise UserError(f"{path}: {name} holds {count} values that are not finite in {value.dtype}")
@@ -196,54 +271,69 @@ def _misfit(
     classes: int,
     path: Path,
 ) -> str:
+    """Returns the message for tensors that do not fit an architecture, with an architecture that they fit, if any."""
     missing = [name for name in expected if name not in shapes]
-    strange = [name for name in shapes if name not in expected]
+    unknown = [name for name in shapes if name not in expected]
     other = [name for name in shapes if name in expected and shapes[name] != expected[name][0]]
     parts = []
     if missing:
         parts.append(f"{len(missing)} of its {len(expected)} keys are missing ({_first(missing)})")
-    if strange:
-        parts.append(f"{len(strange)} keys are unknown ({_first(strange)})")
+    if unknown:
+        parts.append(f"{len(unknown)} keys are unknown ({_first(unknown)})")
     if other:
         pairs = [f"{name} is {_size(shapes[name])}, expected {_size(expected[name][0])}" for name in other[:EXAMPLES]]
         parts.append(f"{len(other)} have another shape ({'; '.join(pairs)})")
-    found = _fitting(_counted(shapes), architecture, shape, classes)
-    hint = f" It fits {_described(*found)}." if found else ""
+    guess = guess_architecture(_without_counters(shapes), architecture, shape, classes)
+    hint = f" It fits {_described(*guess)}." if guess else ""
     return f"{path} does not fit {_described(architecture, classes)}: {', '.join(parts)}.{hint}"
 
 
-def _counted(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+def _without_counters(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Leaves out the counters of batch norm layers, which old files do not have."""
     return {name: size for name, size in shapes.items() if not name.endswith(COUNTER)}
 
 
-def _fitting(
+def guess_architecture(
     shapes: dict[str, tuple[int, ...]], architecture: dict[str, Any], shape: tuple[int, int, int], classes: int
 ) -> tuple[dict[str, Any], int] | None:
-    """The architecture of ours, and the number of classes, whose tensors have these shapes, if one is found: first the
-    depth by the names alone, then width and classes by the shapes."""
+    """Searches the registered architectures for one whose tensors have the given names and shapes.
+
+    Depth and similar arguments are found from the names, then width and number of classes from the shapes.
+
+    Args:
+        shapes: shape of each tensor by name, without batch norm counters.
+        architecture: `{"name": NAME, **arguments}` to try first.
+        shape: (C, H, W) of the images.
+        classes: number of classes to try first.
+
+    Returns:
+        The architecture and its number of classes, or None if no architecture fits.
+    """
 
     def sizes(candidate: dict[str, Any], count: int = classes) -> dict[str, tuple[int, ...]]:
         try:
-            return _counted({name: size for name, (size, _) in layout(candidate, shape, count).items()})
-        except Exception:  # an impossible combination, whatever it raises: a hint is not worth a fault
+            return _without_counters({name: size for name, (size, _) in layout(candidate, shape, count).items()})
+        except Exception:  # an impossible combination may raise anything, and a mere hint must not fail
             return {}
 
     for name in dict.fromkeys([architecture["name"], *names()]):
-        known = arguments(name)
-        base = {"name": name, **{key: argument.default for key, argument in known.items()}}
+        allowed = arguments(name)
+        base = {"name": name, **{key: argument.default for key, argument in allowed.items()}}
         if name == architecture["name"]:
             base |= architecture
         if 4 * len(sizes(base).keys() & shapes) < len(shapes):
             continue
-        options = {key: argument.choices or (base[key],) for key, argument in known.items()}
-        if "width" in base:  # both, as the narrowest networks have no shortcut in their first stage
-            options["width"] = dict.fromkeys([base["width"], known["width"].default])
+        options = {key: argument.choices or (base[key],) for key, argument in allowed.items()}
+        if "width" in base:  # both are tried, as the narrowest networks have no shortcut in their first stage
+            options["width"] = dict.fromkeys([base["width"], allowed["width"].default])
         for values in itertools.product(*options.values()):
             candidate = base | dict(zip(options, values, strict=True))
-            have = sizes(candidate)
-            if have.keys() != shapes.keys():
+            expected = sizes(candidate)
+            if expected.keys() != shapes.keys():
                 continue
-            pairs = [pair for key in have for pair in zip(shapes[key], have[key], strict=False) if pair[0] != pair[1]]
+            pairs = [
+                pair for key in expected for pair in zip(shapes[key], expected[key], strict=False) if pair[0] != pair[1]
+            ]
             width = candidate.get("width", 1)
             widths = dict.fromkeys([width, *(width * new // old for new, old in pairs if width * new % old == 0)])
             biases = [size[0] for key, size in shapes.items() if key.endswith("bias")]
@@ -255,14 +345,17 @@ def _fitting(
 
 
 def _described(architecture: dict[str, Any], classes: int) -> str:
+    """Describes an architecture for a message."""
     settings = [f"{key} {value}" for key, value in architecture.items() if key != "name"]
     return f"architecture {architecture['name']} ({', '.join([*settings, f'{classes} classes'])})"
 
 
-def _first(found: list[str]) -> str:
-    more = f" and {len(found) - EXAMPLES} more" if len(found) > EXAMPLES else ""
-    return ", ".join(found[:EXAMPLES]) + more
+def _first(keys: list[str]) -> str:
+    """Lists the first keys for a message."""
+    more = f" and {len(keys) - EXAMPLES} more" if len(keys) > EXAMPLES else ""
+    return ", ".join(keys[:EXAMPLES]) + more
 
 
 def _size(shape: tuple[int, ...]) -> str:
+    """Formats a shape for a message, for example "3x32x32"."""
     return "x".join(map(str, shape)) or "one number"

@@ -1,4 +1,7 @@
-"""The data of an experiment as its steps use them: checked against what prepare-data wrote down, then limited."""
+"""Images and views of an experiment, as its steps use them.
+
+The step prepare-data writes a file with the hash of each split. Later steps compare the loaded images with that hash.
+"""
 
 from __future__ import annotations
 
@@ -15,31 +18,54 @@ from robust_distillation.layout import Layout
 
 
 def description(name: str, options: DataOptions) -> dict[str, Any]:
-    """Name, and size and hash of every whole split; fetches files that are missing."""
+    """Describes a dataset by the size and hash of each whole split. Downloads missing files, if `options` allow it.
+
+    Returns:
+        `{"name": name, "splits": {SPLIT: {"images": count, "sha256": hash}}}`, the content that prepare-data writes.
+
+    Raises:
+        UserError: if the dataset is unknown, or if a file is missing or broken.
+    """
     splits = {}
     for split in SPLITS:
-        found = load(name, split, options)
-        splits[split] = {"images": len(found), "sha256": found.digest()}
+        whole = load(name, split, options)
+        splits[split] = {"images": len(whole), "sha256": whole.digest()}
     return {"name": name, "splits": splits}
 
 
 def checked(name: str, options: DataOptions, split: str, written: Path) -> Dataset:
-    """A whole split. Raises UserError where the files changed since prepare-data wrote `written`."""
+    """Loads a whole split and compares it with the description that prepare-data wrote.
+
+    Args:
+        name: name of the dataset.
+        options: folder, size and checksum options.
+        split: "train", "validation" or "test".
+        written: path of the description.
+
+    Raises:
+        UserError: if the images changed since the description was written, or if the description or a file of the
+            dataset is missing or broken.
+    """
     whole = load(name, split, options)
     try:
-        known = read_json(written)["splits"][split]["sha256"]
+        expected = read_json(written)["splits"][split]["sha256"]
     except (LookupError, TypeError):
         raise Damaged(written, "it does not describe the data") from None
-    if whole.digest() != known:
+    if whole.digest() != expected:
         raise UserError(f"{written}: the {split} images changed since it was written. Remove it and start again")
     return whole
 
 
 def split_of(experiment: Experiment, split: str) -> Dataset:
-    """The images of a split that the experiment uses. Raises UserError where the files changed since prepare-data.
+    """Loads the images of a split that an experiment uses: the first `dataset.limit` ones of the split, or all.
 
-    Where the experiment selects on the test set, as the papers' codes do, all training images in the order of the
-    files are `train`, and `validation` is the test split.
+    If the experiment selects the checkpoint on the test set, as the papers' codes do, "train" are the training and
+    validation images in file order, and "validation" is the test split.
+
+    split: "train", "validation" or "test".
+
+    Raises:
+        UserError: if the images changed since prepare-data, or if a file is missing or broken.
     """
     if not experiment.selects_on_test:
         used = _whole(experiment, split)
@@ -51,8 +77,10 @@ def split_of(experiment: Experiment, split: str) -> Dataset:
 
 
 def _whole(experiment: Experiment, split: str) -> Dataset:
+    """Loads a whole split of an experiment's dataset."""
     return checked(experiment.dataset.name, experiment.data_options, split, Layout(experiment.name).data)
 
 
 def scheme_of(experiment: Experiment) -> ViewScheme:
+    """Returns the views (crops and flips) that an experiment trains on."""
     return ViewScheme(experiment.dataset.padding, experiment.info.flips)

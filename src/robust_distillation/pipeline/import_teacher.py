@@ -1,4 +1,4 @@
-"""Somebody's published weights as a checkpoint of ours."""
+"""The step import-teacher: conversion of a published teacher to a checkpoint."""
 
 from __future__ import annotations
 
@@ -14,36 +14,50 @@ from robust_distillation.reference import checkpoints
 
 
 def import_to_file(experiment: Experiment, name: str, output: Path) -> dict[str, Any]:
-    """Writes the checkpoint of an imported teacher; returns what the record says of the published file."""
+    """Writes the checkpoint of an imported teacher. Downloads the published file if it is missing and a URL is known.
+
+    Args:
+        experiment: the experiment.
+        name: name of a teacher whose entry in the experiment file has `imported`.
+        output: path of the checkpoint to write.
+
+    Returns:
+        Facts about the published file, for the record: file name, sha256, url (or None), path, source and normalisation
+        (or None).
+
+    Raises:
+        UserError: if the file is missing and cannot be downloaded, if its hash is wrong, if it is broken, or if its
+            tensors do not fit the teacher's architecture.
+    """
     teacher, info = experiment.teachers[name], experiment.info
-    chosen, architecture = teacher.imported, teacher.architecture
+    settings, architecture = teacher.imported, teacher.architecture
     download = experiment.dataset.download
-    if chosen.source == checkpoints.ROBUSTBENCH:
-        zoo = chosen.model, experiment.dataset.name, experiment.threat_model.norm
-        state, _ = importing.import_robustbench(*zoo, chosen.sha256, download)
-        normalisation = None  # a part of these models
+    if settings.source == checkpoints.ROBUSTBENCH:
+        zoo = settings.model, experiment.dataset.name, experiment.threat_model.norm
+        state, _ = importing.import_robustbench(*zoo, settings.sha256, download)
+        normalisation = None  # RobustBench models normalise inside
         file = importing.robustbench_file(*zoo)
         published = {"file": file.name, "sha256": sha256(file), "url": None}
     else:
-        source = checkpoints.SOURCES.get(chosen.source)  # none for a file of one's own
-        own = chosen.normalisation or (source and source.normalisation)
-        normalisation = None if own in (None, "none") else checkpoints.NORMALISATIONS[own]
+        source = checkpoints.SOURCES.get(settings.source)  # None for your own file
+        preset = settings.normalisation or (source and source.normalisation)
+        normalisation = None if preset in (None, "none") else checkpoints.NORMALISATIONS[preset]
         state, digest = importing.import_state(
-            chosen.source,
-            chosen.file,
-            chosen.sha256,
+            settings.source,
+            settings.file,
+            settings.sha256,
             architecture,
             info.shape,
             len(info.classes),
             download,
             normalisation,
         )
-        file = importing.locate(chosen.source, chosen.file)
+        file = importing.locate(settings.source, settings.file)
         published = {"file": file.name, "sha256": digest, "url": source and source.url}
-    settings = experiment.teacher_settings(name)
-    settings["imported"].pop("file")  # where it lay on this machine is for the record, not for the checkpoint
+    teacher_settings = experiment.teacher_settings(name)
+    teacher_settings["imported"].pop("file")  # a path of this machine belongs in the record, not in the checkpoint
     metadata = {
-        **settings,
+        **teacher_settings,
         "dataset": {**experiment.data_settings(), "shape": list(info.shape), "classes": list(info.classes)},
         "normalisation": normalisation,
         "threat_model": experiment.threat_model.model_dump(),
@@ -53,4 +67,4 @@ def import_to_file(experiment: Experiment, name: str, output: Path) -> dict[str,
         "hashes": {"test_images": read_json(Layout(experiment.name).data)["splits"]["test"]["sha256"]},
     }
     save_checkpoint(output, state, metadata)
-    return {**published, "path": str(file), "source": chosen.source, "normalisation": normalisation}
+    return {**published, "path": str(file), "source": settings.source, "normalisation": normalisation}

@@ -1,4 +1,4 @@
-"""Published checkpoints: found or fetched, their sha256 checked, their weights put under our names."""
+"""Import of published checkpoints: download, verification of the sha256, and conversion of the weights."""
 
 from __future__ import annotations
 
@@ -25,13 +25,21 @@ if TYPE_CHECKING:
 
 FOLDER = Path("models")
 CHUNK = 1 << 20  # bytes
-TIMEOUT = 60  # seconds without an answer
-SAID = "`sha256:` of the experiment"
+TIMEOUT = 60  # seconds without an answer from the server
+SETTING = "`sha256:` of the experiment"
 
 
 def locate(source: str, file: str | None) -> Path:
-    """Where the file of a source lies or is to lie: where the person says, else in models/, else, for one that comes
-    with an installed package, there. Reads nothing; the file may be absent. Raises UserError for an unknown source."""
+    """Returns the path of a source's file, which may be absent.
+
+    The path is `file` if it is set, else models/NAME. A file that is shipped with an installed package is taken from
+    there if models/NAME does not exist.
+
+    source: a name in SOURCES, or "file" for your own file. file: path from the experiment file, or None.
+
+    Raises:
+        UserError: if the source is unknown, or if it is "file" and `file` is None.
+    """
     if file is not None:
         return Path(file)
     entry = _entry(source)
@@ -40,9 +48,9 @@ def locate(source: str, file: str | None) -> Path:
     path = FOLDER / entry.file
     if entry.package and not path.is_file():
         package, _, folder = entry.package.partition("/")
-        found = find_spec(package)
-        if found is not None and found.origin:
-            return Path(found.origin).parent / folder / entry.file
+        spec = find_spec(package)
+        if spec is not None and spec.origin:
+            return Path(spec.origin).parent / folder / entry.file
     return path
 
 
@@ -56,13 +64,28 @@ def import_state(
     download: bool = True,
     normalisation: dict[str, list[float]] | None = None,
 ) -> tuple[dict[str, Tensor], str]:
-    """The checked state dict with our names, and the sha256 of the file it came from.
+    """Imports the weights of a published checkpoint.
 
-    source: a name in SOURCES, or "file" for a person's own `file`. sha256: what the file must have; by default the one
-    in SOURCES, else the one that the first import wrote beside the file, to FILE.sha256 (`sha256sum -c` reads it).
-    shape: (C, H, W) of the images. download: whether a missing file may be fetched where a URL is known. normalisation:
-    the mean and std (C each, of images in [0,1]) that will stand in front of the model; a file that carries its own is
-    refused where they differ. Raises UserError, with what to do, where anything is not as it should be.
+    The first import of a file without a known hash writes its hash to FILE.sha256 (`sha256sum -c` reads it). Later
+    imports compare the file with that hash.
+
+    Args:
+        source: a name in SOURCES, or "file" for your own file.
+        file: path of the file, or None for its usual place (see `locate`).
+        sha256: expected hash of the file, or None for the one in SOURCES or else in FILE.sha256.
+        architecture: `{"name": NAME, **arguments}` of the architecture to convert the weights to.
+        shape: (C, H, W) of the images.
+        classes: number of classes.
+        download: whether a missing file may be downloaded from the source's URL.
+        normalisation: "mean" and "std", C numbers each, that will be applied to images in [0,1] in front of the model,
+            or None for none. A file that contains another normalisation is refused.
+
+    Returns:
+        The state dict in the names of the architecture, and the sha256 of the file.
+
+    Raises:
+        UserError: if the file is missing and cannot be downloaded, if its hash is wrong, if it is broken, or if its
+            tensors do not fit the architecture.
     """
     from robust_distillation.models import weights
 
@@ -71,18 +94,27 @@ def import_state(
         check_source(source, file, download)
         _fetch(path, source, entry)
     expected = sha256 or (entry.sha256 if entry else None)
-    said_by = SAID if sha256 else "the table of sources"
+    authority = SETTING if sha256 else "the table of sources"
     allowed = [one for one in (normalisation, NORMALISATIONS.get(entry.normalisation) if entry else None) if one]
-    state, found, pinned = _checked(path, expected, said_by, weights.read)
+    state, actual, pinned = _read_verified(path, expected, authority, weights.read)
     drop = entry.drop if entry else UNUSED.get(architecture["name"], ())
-    state = weights.fit(state, architecture, shape, classes, path, drop, allowed)
+    state = weights.convert(state, architecture, shape, classes, path, drop, allowed)
     if not pinned:
-        _pin(path, found)
-    return state, found
+        _pin(path, actual)
+    return state, actual
 
 
 def check_source(source: str, file: str | None, download: bool = True) -> None:
-    """Raises UserError where the file of a source is missing and cannot or may not be fetched. Reads nothing."""
+    """Checks that the file of a source exists or can be downloaded. Does not read it.
+
+    Args:
+        source: a name in SOURCES, or "file" for your own file.
+        file: path from the experiment file, or None.
+        download: whether a missing file may be downloaded.
+
+    Raises:
+        UserError: if the file is missing and has no URL or may not be downloaded.
+    """
     entry, path = _entry(source), locate(source, file)
     if not path.is_file() and (file is not None or entry is None or entry.url is None or not download):
         raise UserError(_absent(path, f"source {source}", (entry.url or entry.page) if entry else None))
@@ -91,11 +123,23 @@ def check_source(source: str, file: str | None, download: bool = True) -> None:
 def import_robustbench(
     model: str, dataset: str, threat: str, sha256: str | None = None, download: bool = True
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """A model of RobustBench's zoo through its package, which knows the quirks of each: its state dict, and the
-    architecture that `models/robustbench.py` builds it with. Its normalisation is inside.
+    """Imports a model of RobustBench's zoo with RobustBench's own code. Such a model normalises images inside.
 
-    model: the name in the zoo. dataset: cifar10 or cifar100. threat: linf, l2 or corruptions. The file lies at
-    `robustbench_file(...)`; its sha256 is checked as in `import_state`. Raises UserError.
+    The file is expected at `robustbench_file(model, dataset, threat)`. Its hash is checked as in `import_state`.
+
+    Args:
+        model: name in RobustBench's zoo.
+        dataset: "cifar10" or "cifar100".
+        threat: "linf", "l2" or "corruptions".
+        sha256: expected hash of the file, or None for the one in FILE.sha256, if that exists.
+        download: whether a missing file may be downloaded.
+
+    Returns:
+        The state dict, and the architecture to build it with: `{"name": "robustbench", "model": ..., "threat": ...}`.
+
+    Raises:
+        UserError: if RobustBench is not installed, if the model is unknown or not supported, if the file is missing and
+            may not be downloaded, or if its hash or content is wrong.
     """
     import torch
 
@@ -110,11 +154,11 @@ def import_robustbench(
             with replacing(path) as temporary, contextlib.redirect_stdout(sys.stderr):
                 robustbench.package().utils.download_gdrive_new(entry["gdrive_id"], str(temporary))
                 if not temporary.stat().st_size:
-                    raise OSError("nothing came")
-        except Exception as error:  # gdown raises its own kinds
+                    raise OSError("the download is empty")
+        except Exception as error:  # gdown raises types of its own
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(_absent(path, f"RobustBench's {model}", _drive(entry), reason)) from error
-    _, found, pinned = _checked(path, sha256, SAID, weights.load)
+    _, actual, pinned = _read_verified(path, sha256, SETTING, weights.load)
     shape, classes = robustbench.DATASETS[dataset]
     architecture = {"name": ROBUSTBENCH, "model": model, "threat": threat}
     with contextlib.redirect_stdout(sys.stderr):
@@ -124,36 +168,43 @@ def import_robustbench(
         weights.check_finite(name, tensor, path)
     wrapped.check(torch.rand((2, *shape), generator=torch.Generator().manual_seed(0)), classes, model)
     if not pinned:
-        _pin(path, found)
+        _pin(path, actual)
     return {name: tensor.detach().clone() for name, tensor in wrapped.state_dict().items()}, architecture
 
 
 def robustbench_file(model: str, dataset: str, threat: str) -> Path:
-    """Where RobustBench's package keeps a model below models/robustbench."""
+    """Returns the path at which RobustBench stores a model, models/robustbench/DATASET/THREAT/MODEL.pt.
+
+    Args:
+        model: name in RobustBench's zoo.
+        dataset: "cifar10" or "cifar100".
+        threat: "linf", "l2" or "corruptions".
+    """
     from robust_distillation.models.robustbench import THREATS
 
     return FOLDER / ROBUSTBENCH / dataset / THREATS[threat] / f"{model}.pt"
 
 
 def _entry(source: str) -> Source | None:
+    """Returns the entry of a source, or None for "file" and "robustbench". Raises UserError for an unknown source."""
     if source not in names():
         raise UserError(unknown("source", source, names()))
     return SOURCES.get(source)
 
 
 def _fetch(path: Path, source: str, entry: Source) -> None:
-    """Writes the file to `path`, whole or not at all, with progress on stderr."""
+    """Downloads the file of a source to `path` atomically, with progress on stderr. Raises UserError if it fails."""
     request = urllib.request.Request(entry.url, headers={"User-Agent": "robust-distillation"})
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer, replacing(path) as temporary:
             total = int(answer.headers.get("Content-Length") or 0)
-            done, shown = 0, 0
+            done, printed = 0, 0
             with open(temporary, "wb") as stream:
                 while chunk := answer.read(CHUNK):
                     done += stream.write(chunk)
                     tenth = 10 * done // total if total else done // (100 * CHUNK)
-                    if tenth > shown:
-                        shown = tenth
+                    if tenth > printed:
+                        printed = tenth
                         of = f" of {total / 1e6:.0f}" if total else ""
                         print(f"{path}: {done / 1e6:.0f}{of} MB", file=sys.stderr, flush=True)
             if done < total:
@@ -163,60 +214,79 @@ def _fetch(path: Path, source: str, entry: Source) -> None:
 
 
 def _absent(path: Path, what: str, where: str | None, why: str = "no such file") -> str:
+    """Returns the message for a missing file. where: URL or page to get it from, or None if there is none."""
     get = f"download it from {where} and put it there" if where else "correct `file:`"
     return f"{what}: {path} is missing ({why}): {get}"
 
 
 def _drive(entry: dict[str, Any]) -> str:
+    """Returns the page of a RobustBench file on Google Drive."""
     return f"https://drive.google.com/file/d/{entry['gdrive_id']}/view"
 
 
-def _checked(path: Path, expected: str | None, said_by: str, read: Callable[[BinaryIO, Path], Any]) -> tuple:
-    """What `read` finds in a file whose hash was checked first, that hash, and whether anything said what it must be.
-    One open file throughout: it may be replaced meanwhile."""
+def _read_verified(path: Path, expected: str | None, authority: str, read: Callable[[BinaryIO, Path], Any]) -> tuple:
+    """Verifies the hash of a file and reads the file, without opening it twice, since it may be replaced meanwhile.
+
+    Args:
+        path: the file.
+        expected: expected sha256, or None for the one in FILE.sha256, if that exists.
+        authority: origin of `expected`, for the message.
+        read: function that reads the content from the open file.
+
+    Returns:
+        The content, the sha256, and whether there was a hash to compare with.
+
+    Raises:
+        UserError: if the file cannot be read or has another hash.
+    """
     from robust_distillation.models import weights
 
     try:
         with open(path, "rb") as stream:
             weights.check_kind(stream, path)
-            found, pinned = _verified(stream, path, expected, said_by)
-            return read(stream, path), found, pinned
+            actual, pinned = _verify(stream, path, expected, authority)
+            return read(stream, path), actual, pinned
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or error})") from error
 
 
-def _verified(stream: BinaryIO, path: Path, expected: str | None, said_by: str) -> tuple[str, bool]:
-    """The file's sha256, and whether anything said what it must be. Leaves the stream at its start."""
-    found = hashlib.file_digest(stream, "sha256").hexdigest()
+def _verify(stream: BinaryIO, path: Path, expected: str | None, authority: str) -> tuple[str, bool]:
+    """Returns the file's sha256, and whether there was a hash to compare with. Rewinds the stream.
+
+    Raises UserError if the hashes differ. The arguments are those of `_read_verified`.
+    """
+    actual = hashlib.file_digest(stream, "sha256").hexdigest()
     stream.seek(0)
     sidecar = _sidecar(path)
-    remedy = f"correct {said_by}"
+    remedy = f"correct {authority}"
     if expected is None and sidecar.is_file():
         text = sidecar.read_text(encoding="utf-8", errors="replace").strip()
         if not (recorded := re.fullmatch(r"([0-9a-fA-F]{64}) [ *]\S.*", text)):
             raise UserError(
-                f"{sidecar} is not a line as sha256sum writes it: remove it, the next import writes it anew"
+                f"{sidecar} is not a line as sha256sum writes it: remove it, and the next import writes it again"
             )
-        expected, said_by = recorded[1], f"{sidecar}, written at the first import,"
+        expected, authority = recorded[1], f"{sidecar}, written at the first import,"
         remedy = f"remove {sidecar}"
-    if expected is not None and expected.lower() != found:
+    if expected is not None and expected.lower() != actual:
         raise UserError(
-            f"{path}: its sha256 is {found}, but {said_by} says {expected.lower()}. Fetch the file again; if you trust "
-            f"this one, {remedy}"
+            f"{path}: its sha256 is {actual}, but {authority} says {expected.lower()}. Fetch the file again; if you "
+            f"trust this one, {remedy}"
         )
-    return found, expected is not None
+    return actual, expected is not None
 
 
-def _pin(path: Path, found: str) -> None:
+def _pin(path: Path, sha256: str) -> None:
+    """Writes the hash of a file beside it, for later imports. Raises UserError if that fails."""
     sidecar = _sidecar(path)
     try:
-        write_text(sidecar, f"{found}  {path.name}\n")
+        write_text(sidecar, f"{sha256}  {path.name}\n")
     except OSError as error:
         raise UserError(
             f"{sidecar} cannot be written ({error.strerror or error}), so nothing would notice a changed file: give "
-            f"`sha256: {found}` in the experiment"
+            f"`sha256: {sha256}` in the experiment"
         ) from error
 
 
 def _sidecar(path: Path) -> Path:
+    """Returns the path of the file with the hash of `path`."""
     return Path(f"{os.fspath(path)}.sha256")

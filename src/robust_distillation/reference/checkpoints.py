@@ -1,7 +1,7 @@
-"""Published checkpoints that can be imported by name. Importable without torch.
+"""Published checkpoints that can be imported by name. This module does not import torch.
 
-A URL or a hash stands here only where its publisher states it (or, for the file inside a pinned package, where it was
-computed from that package); all else is None. docs/importing.md says what was read to verify each entry.
+An entry has a URL or a hash only if the publisher states it. The hash of a file in a pinned package was computed from
+that package. docs/importing.md names the source of each entry.
 """
 
 from __future__ import annotations
@@ -9,25 +9,42 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-OWN = "file"  # the source of a person's own file of weights, always given with its path
-ROBUSTBENCH = "robustbench"  # any model of RobustBench's zoo, through its package: see importing.import_robustbench
+OWN = "file"  # source of your own file of weights; the experiment file has its path
+ROBUSTBENCH = "robustbench"  # source of the models of RobustBench's zoo, see pipeline.importing.import_robustbench
 
 
 @dataclass(frozen=True)
 class Source:
-    architecture: dict[str, Any]  # a registered name and its arguments
-    dataset: str  # what it was trained on, under our name
-    normalisation: str | None  # a name in NORMALISATIONS; None: it takes images in [0,1] as they are
-    file: str  # the usual file name
-    url: str | None  # where the file itself lies; None where no direct URL is known
-    page: str  # where a person finds it
-    sha256: str | None  # None where none is published
-    threat: str  # that it was trained against
-    drop: tuple[str, ...] = ()  # beginnings of keys that the file carries and no forward pass uses
-    package: str | None = None  # the folder of an installed package that the file lies in
+    """A published checkpoint.
+
+    Attributes:
+        architecture: `{"name": NAME, **arguments}` of a registered architecture.
+        dataset: name of the dataset that it was trained on.
+        normalisation: a name in NORMALISATIONS, or None if the network takes images in [0,1].
+        file: usual name of the file.
+        url: address of the file, or None if no direct address is known.
+        page: web page on which a person finds the file.
+        sha256: published hash of the file, or None if none is published.
+        threat: threat model that it was trained for, or "none".
+        drop: prefixes of keys in the file that no forward pass uses.
+        package: folder of an installed package that contains the file, or None.
+        note: published accuracies and remarks.
+    """
+
+    architecture: dict[str, Any]
+    dataset: str
+    normalisation: str | None
+    file: str
+    url: str | None
+    page: str
+    sha256: str | None
+    threat: str
+    drop: tuple[str, ...] = ()
+    package: str | None = None
     note: str = ""
 
 
+# Mean and std for images in [0,1], by name.
 NORMALISATIONS: dict[str, dict[str, list[float]]] = {
     # google-deepmind/deepmind-research, adversarial_robustness/pytorch/model_zoo.py; RobustBench and RSLAD use the same
     "cifar10": {"mean": [0.4914, 0.4822, 0.4465], "std": [0.2471, 0.2435, 0.2616]},
@@ -40,7 +57,16 @@ RSLAD = "https://github.com/zibojia/RSLAD"
 
 
 def _deepmind(file: str, depth: int, width: int, published: str, threat: str = "linf 8/255", more: str = "") -> Source:
-    """published: clean and AutoAttack accuracy (percent, full test set) in DeepMind's README."""
+    """Returns the entry of a DeepMind checkpoint.
+
+    Args:
+        file: name of the file, which begins with the name of the dataset.
+        depth: depth of the WRN.
+        width: widening factor of the WRN.
+        published: clean and AutoAttack accuracy (percent, full test set) in DeepMind's README.
+        threat: threat model that it was trained for.
+        more: a remark, or "".
+    """
     dataset = file.partition("_")[0]
     return Source(
         architecture={"name": "dm_wide_resnet", "depth": depth, "width": width},
@@ -56,7 +82,15 @@ def _deepmind(file: str, depth: int, width: int, published: str, threat: str = "
 
 
 def _rslad(model: str, architecture: dict[str, Any], dataset: str) -> Source:
-    """A student that RSLAD's authors announce. Their training scripts tell its architecture, input and key names."""
+    """Returns the entry of a student that RSLAD's authors announce.
+
+    Architecture and key names are those in their training scripts.
+
+    Args:
+        model: name of the architecture in the file name.
+        architecture: `{"name": NAME, **arguments}`.
+        dataset: name of the dataset.
+    """
     return Source(
         architecture=architecture,
         dataset=dataset,
@@ -71,7 +105,7 @@ def _rslad(model: str, architecture: dict[str, Any], dataset: str) -> Source:
     )
 
 
-# What a person's own file of an architecture may carry besides: TRADES' class, and many after it, has a stage too many.
+# Prefixes of keys to drop from your own files, by architecture: TRADES' class, and many after it, has an unused stage.
 UNUSED: dict[str, tuple[str, ...]] = {"wide_resnet": ("sub_block1.",)}
 
 EXTRA = "trained with extra images that were withdrawn"
@@ -167,5 +201,5 @@ SOURCES: dict[str, Source] = {
 
 
 def names() -> tuple[str, ...]:
-    """What a params file may name as a source."""
+    """Returns the names that an experiment file may give as `source` of an imported teacher."""
     return (*SOURCES, OWN, ROBUSTBENCH)
