@@ -134,7 +134,7 @@ def test_what_is_unfinished_changed_or_there_already_is_refused(tree, tmp_path):
     best.write_bytes(content)
     record = best.with_name("record.json")
     kept = record.rename(tmp_path / "record.json")
-    refused("not finished, results/tiny/students/wide/small/rslad/seed-0/record.json is not there. Run it")
+    refused("not finished, results/tiny/students/wide/small/rslad/seed-0/record.json is missing. Run it")
     shutil.copy(kept, record)
     refused("exists already", tmp_path)
     # What the experiment no longer has stays out: its files lie there still.
