@@ -17,7 +17,8 @@ FOLDER = Path(__file__).with_name("pictures")
 INK, PALE, LINE, GREY = "#1b2733", "#ffffff", "#8fa3b5", "#51616f"
 SHADES = ("#e3ecf4", "#dceee6", "#fbf1dc", "#f6e4e1", "#ece5f3", "#e2eef0", "#f1efe4", "#e9ecef")  # lowest layer first
 SANS, MONO = "Helvetica, Arial, 'DejaVu Sans', sans-serif", "Menlo, Consolas, 'DejaVu Sans Mono', monospace"
-WIDTH, MARGIN, ROW, GAP = 900, 20, 66, 8  # of a picture; ROW includes the GAP beneath it
+WIDTH, MARGIN, GAP = 900, 20, 8  # of a picture
+CHIPS, CHIP = 326, 36  # left edge of the chips of a layer; height of a line of them
 WIDE = 0.602  # width of a monospaced character over its size
 
 
@@ -69,28 +70,49 @@ def svg(width: float, height: float, title: str, parts: Iterator[str]) -> str:
 def layers_picture() -> str:
     """Draw a row for each layer, the highest first."""
     found = layers()
-    height = 2 * MARGIN + len(found) * ROW - GAP
-    return svg(WIDTH, height, "The layers of the package", _layers(found, height))
+    heights = [max(58, 22 + CHIP * len(_lines(layer.modules))) for layer in found]
+    height = 2 * MARGIN + sum(heights) + GAP * (len(found) - 1)
+    return svg(WIDTH, height, "The layers of the package", _layers(found, heights, height))
 
 
-def _layers(found: list[Layer], height: float) -> Iterator[str]:
+def _lines(modules: tuple[str, ...]) -> list[list[str]]:
+    """Break the chips of a layer into lines that fit beside its title."""
+    lines, room = [], 0.0
+    for module in modules:
+        room -= _chip(module) + GAP
+        if room < 0:
+            lines.append([])
+            room = WIDTH - MARGIN - CHIPS - _chip(module) - GAP
+        lines[-1].append(module)
+    return lines
+
+
+def _chip(module: str) -> float:
+    return len(module) * 13 * WIDE + 18
+
+
+def _layers(found: list[Layer], heights: list[int], height: float) -> Iterator[str]:
     yield f'<path d="M34 {MARGIN}V{height - MARGIN}" stroke="{GREY}" stroke-width="2" marker-end="url(#tip)"/>'
     yield text(0, 0, "imports", 12, GREY, f'transform="translate(25 {height / 2 + 24:g}) rotate(-90)"')
-    for position, layer in enumerate(found):
-        top, rank = MARGIN + position * ROW, len(found) - position
-        yield box(66, top, WIDTH - 66 - MARGIN, ROW - GAP, SHADES[(rank - 1) % len(SHADES)])
-        lines = textwrap.wrap(layer.text, 36)
-        base = top + (ROW - GAP) / 2 + 4 - 7 * len(lines)
+    top = MARGIN
+    for rank, layer, high in zip(range(len(found), 0, -1), found, heights, strict=True):
+        yield box(66, top, WIDTH - 66 - MARGIN, high, SHADES[(rank - 1) % len(SHADES)])
+        words = textwrap.wrap(layer.text, 36)
+        base = top + high / 2 + 4 - 7 * len(words)
         yield text(82, base, str(rank), 14, GREY)
         yield text(104, base, layer.title, 14, INK, 'font-weight="bold"')
-        for number, line in enumerate(lines):
+        for number, line in enumerate(words):
             yield text(104, base + 16 + 14 * number, line, 11, GREY)
-        left, center = 326.0, top + (ROW - GAP) / 2
-        for module in layer.modules:
-            wide = len(module) * 13 * WIDE + 18
-            yield box(left, center - 14, wide, 28, PALE, LINE)
-            yield text(left + 9, center + 4.5, module, 13, INK, f'font-family="{MONO}"')
-            left += wide + 8
+        lines = _lines(layer.modules)
+        center = top + high / 2 - CHIP * (len(lines) - 1) / 2
+        for line in lines:
+            left = CHIPS
+            for module in line:
+                yield box(left, center - 14, _chip(module), 28, PALE, LINE)
+                yield text(left + 9, center + 4.5, module, 13, INK, f'font-family="{MONO}"')
+                left += _chip(module) + GAP
+            center += CHIP
+        top += high + GAP
 
 
 PICTURES = {"layers": layers_picture}
