@@ -1,4 +1,4 @@
-"""Reproduces papers on adversarial robustness distillation, from nothing to the comparison table."""
+"""Reproduction of papers on adversarial robustness distillation, from raw data to the comparison table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,18 @@ __all__ = ["load_dataset", "load_model"]
 
 
 def load_model(path: str) -> torch.nn.Module:
-    """The model in a checkpoint of ours, in eval mode: input [N,C,H,W] in [0,1], output logits [N,K]."""
+    """Loads the model of a checkpoint that this package wrote.
+
+    path: path of a checkpoint, such as results/EXPERIMENT/students/TEACHER/STUDENT/METHOD/seed-0/best.safetensors.
+
+    Returns:
+        A module in eval mode on the CPU. It maps images [N,C,H,W] in [0,1] to logits [N,K] and normalises them itself
+        if it has to.
+
+    Raises:
+        UserError: if the file is missing or damaged, was not written by this package, or if its weights do not fit the
+            architecture in its metadata.
+    """
     from robust_distillation.models.checkpoint import load_model
 
     return load_model(path)
@@ -21,9 +32,20 @@ def load_model(path: str) -> torch.nn.Module:
 def load_dataset(
     name: str, split: str, folder: str = "data", size: int | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images float32 [N,C,H,W] in [0,1] and labels int64 [N] of a split: train, validation or test.
+    """Loads a whole split of a dataset. Downloads the dataset's files if they are missing.
 
-    Files lie in `folder`, into which missing ones are fetched; `size` resizes every image to size x size.
+    Args:
+        name: name of a dataset, such as "cifar10".
+        split: "train", "validation" or "test".
+        folder: folder of the dataset's files.
+        size: side in pixels to which all images are resized, or None to keep their size.
+
+    Returns:
+        Images float32 [N,C,H,W] in [0,1] and labels int64 [N], on the CPU.
+
+    Raises:
+        UserError: if the name or the split is unknown, if a download fails, or if a file is broken or has the wrong
+            checksum.
     """
     from robust_distillation.data.dataset import load
     from robust_distillation.data.info import DataOptions

@@ -1,4 +1,4 @@
-"""Select a device, move tensors to it, and compute with less memory than it was asked for."""
+"""Selection of the device, transfer of tensors to it, and splitting of batches that are too large for it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from robust_distillation.settings import Compute
 
 
 def select_device(compute: Compute) -> torch.device:
-    """Select the device that the settings name, set torch's threads, and make torch deterministic.
+    """Selects the device of a job. Also sets torch's threads, turns TF32 off, and makes torch deterministic.
 
-    `auto` is a GPU with fewer than `jobs_per_gpu` jobs, or the CPU where there is no GPU.
+    compute: settings. `device` is "cpu", "cuda", "cuda:N" or "auto". "auto" waits for a GPU with fewer than
+    `jobs_per_gpu` jobs of this user, or takes the CPU if there is no GPU.
 
     Raises:
-        UserError: the settings name a GPU that torch does not see.
+        UserError: if the settings name a GPU that torch does not find.
     """
     torch.set_num_threads(compute.threads)
     name = compute.device
@@ -32,27 +33,30 @@ def select_device(compute: Compute) -> torch.device:
     if (number := torch.device(name).index) is not None:
         if number >= (count := torch.cuda.device_count()):
             raise UserError(f"compute.device: {name} is asked for, but torch sees {count} GPUs here, from cuda:0 on")
-        torch.cuda.set_device(name)  # what names no device, such as pinned memory, belongs to it as well
-    # What `precision: exact` promises: no convolution or product in TF32.
+        torch.cuda.set_device(name)  # calls that name no device, such as pinning memory, then use this one
+    # `precision: exact` promises float32: no convolution or matrix product in TF32.
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     if name != "cpu" or compute.threads > 1:
-        # One CPU thread repeats itself anyway, and this call costs 2 s of imports.
+        # A single CPU thread is deterministic anyway, and this call costs 2 s of imports.
         torch.use_deterministic_algorithms(True)
     return torch.device(name)
 
 
 def split_on_oom(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """function(x), or of its halves put together where memory does not suffice, and so on down to one image. Only for
-    functions of which an image's result does not depend on the others."""
+    """Computes function(x), splitting the batch in halves, down to single images, as long as memory runs out.
+
+    function: maps x [B,...] to a tensor [B,...]. The result of an image must not depend on the other images of the
+    batch.
+    """
     try:
         return function(x)
     except (RuntimeError, MemoryError) as error:
         if len(x) < 2 or not ran_out(error):
             raise
-    # Out of the except clause: the error holds on to the tensors of what failed.
+    # Outside of the except clause, since the error keeps the tensors of the failed call alive.
     return torch.cat([split_on_oom(function, half) for half in x.tensor_split(2)])
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A CPU tensor on a device, without waiting for what that still has to do: to a GPU, only pinned memory goes so."""
+    """Copies a CPU tensor to a device without waiting for the device. For a GPU it is copied through pinned memory."""
     return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""Which GPU a job takes where a machine has several: one that no other job of this user has."""
+"""Assignment of GPUs to the jobs of one user on a machine with several GPUs, by lock files."""
 
 from __future__ import annotations
 
@@ -12,28 +12,36 @@ from typing import TextIO
 
 log = logging.getLogger(__name__)
 FOLDER = Path(tempfile.gettempdir()) / f"robust-distillation-gpus-{os.getuid()}"
-WAIT = 1.0  # seconds between two looks
+WAIT = 1.0  # seconds between two attempts
 
-_held: list[TextIO] = []  # open, and so locked, as long as the process lives, however it ends
+_locks: list[TextIO] = []  # lock files of this process; the operating system unlocks them when it ends
 
 
 def take(names: list[str], jobs_each: int = 1, folder: Path = FOLDER) -> int:
-    """The position in `names`, which are the GPUs' own and the same in every process of the machine, of one that has
-    fewer than `jobs_each` jobs. Waits for one. It is given back when the process ends."""
+    """Reserves a GPU for this process, waiting until one is free. The reservation ends with the process.
+
+    Args:
+        names: unique ids of the GPUs, the same in every process of the machine.
+        jobs_each: number of jobs that may share a GPU.
+        folder: folder of the lock files.
+
+    Returns:
+        The position in `names` of a GPU with fewer than `jobs_each` jobs, one with the fewest jobs first.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    said = False
+    logged = False
     while True:
-        for slot in range(jobs_each):  # the emptiest first
+        for slot in range(jobs_each):  # GPUs with the fewest jobs first
             for position, name in enumerate(names):
-                held = (folder / f"{name}-{slot}").open("w")
+                lock = (folder / f"{name}-{slot}").open("w")
                 try:
-                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    held.close()
+                    lock.close()
                     continue
-                _held.append(held)
+                _locks.append(lock)
                 return position
-        if not said:
+        if not logged:
             log.info("all %d GPUs are taken by other jobs; waiting for one", len(names))
-            said = True
+            logged = True
         time.sleep(WAIT)

@@ -1,8 +1,9 @@
-"""What was published, to stand beside what we measure: the rows of published.csv, found by reference.
+"""Published results, the rows of published.csv, for comparison with measured ones.
 
-A reference is the short name of a table, as experiment files list it. Names of students and methods are ours; teachers
-are named as in the reference `teachers`, which holds their own numbers. Left out is what no attack of ours equals: CW
-within an L2 ball, and the PGD_TRADES of one re-run with another eps and step. Of GACD no number could be read.
+A reference is the short name of one published table, as experiment files list it. The rows name students and methods as
+this package does. They name teachers as the reference `teachers` does, which has the teachers' own results. Results of
+attacks that this package does not have are left out: CW within an L2 ball, and PGD_TRADES with another eps and step
+size in one rerun. No result of GACD was readable.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 FILE = Path(__file__).with_name("published.csv")
-ANY = "-"  # as `student`: the teacher itself; as `checkpoint`: not stated, so it stands beside each of ours
+ANY = "-"  # as `student`: a result of the teacher; as `checkpoint`: not stated, so it is compared with every checkpoint
+# How reliable a number is.
 MARKS = {
     "P": "read in the source or in an image of its table",
     "C": "official code or repository",
@@ -24,33 +26,61 @@ MARKS = {
 
 
 class Entry(NamedTuple):
-    """One published number."""
+    """One published number, a row of published.csv.
+
+    Attributes:
+        reference: short name of the published table.
+        paper: authors and year.
+        table: number of the table in the paper.
+        dataset: name of the dataset.
+        teacher: name of the teacher, or "none" for a method that needs no teacher.
+        student: name of the student's architecture, or ANY for a result of the teacher.
+        method: name of the method.
+        checkpoint: "best", "last", or ANY if the paper does not state it.
+        metric: "clean" or the name of an attack.
+        value: accuracy in percent.
+        mark: reliability of the number, a key of MARKS.
+        source: document from which the number was taken.
+        note: remark for readers of a comparison, or "".
+    """
 
     reference: str
     paper: str
     table: str
     dataset: str
-    teacher: str  # `none` for methods that need none
+    teacher: str
     student: str
     method: str
-    checkpoint: str  # best, last, or ANY
+    checkpoint: str
     metric: str
-    value: float  # percent
-    mark: str  # how well it is known: a key of MARKS
-    source: str  # where it was read
-    note: str  # what to keep in mind, whole in itself; mostly empty
+    value: float
+    mark: str
+    source: str
+    note: str
 
 
 @cache
 def entries() -> tuple[Entry, ...]:
+    """Reads all rows of published.csv."""
     with open(FILE, encoding="utf-8", newline="") as stream:
         return tuple(Entry(**{**row, "value": float(row["value"])}) for row in csv.DictReader(stream))
 
 
 def known(among: Sequence[str], teacher: str, student: str, method: str, checkpoint: str, metric: str) -> list[Entry]:
-    """What the references `among` say of one number of ours: in their order, stated checkpoints first. Of a teacher
-    itself (student `-`) the method does not matter: its name says what it is."""
-    found = [
+    """Finds the published numbers to compare a measured one with.
+
+    Args:
+        among: names of the references to search.
+        teacher: name of the teacher, or "none" for a method that needs no teacher.
+        student: name of the student, or ANY for a result of the teacher. Then `method` is ignored.
+        method: name of the method.
+        checkpoint: "best" or "last". Numbers whose checkpoint is not stated match both.
+        metric: "clean" or the name of an attack.
+
+    Returns:
+        The matching numbers in the order of `among`. Within a reference, those with a stated checkpoint come first.
+    """
+    matching = [
         entry
         for entry in entries()
         if entry.reference in among
@@ -58,4 +88,4 @@ def known(among: Sequence[str], teacher: str, student: str, method: str, checkpo
         and (student == ANY or entry.method == method)
         and entry.checkpoint in (checkpoint, ANY)
     ]
-    return sorted(found, key=lambda entry: (among.index(entry.reference), entry.checkpoint == ANY))
+    return sorted(matching, key=lambda entry: (among.index(entry.reference), entry.checkpoint == ANY))
