@@ -21,5 +21,7 @@ def generator(seed: int, *purpose: str | int) -> torch.Generator:
     """Returns a new CPU generator, seeded with `derived_seed(seed, *purpose)`.
 
     Numbers are always drawn on the CPU, so that they do not depend on the device that the tensors are moved to.
+
+    purpose: words and numbers that name the purpose, for example "attack", epoch, step.
     """
     return torch.Generator().manual_seed(derived_seed(seed, *purpose))

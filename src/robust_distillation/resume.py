@@ -297,7 +297,7 @@ def differing(a: Any, b: Any, place: str = "") -> list[str]:
 
     Args:
         a: a JSON value.
-        b: another one.
+        b: the JSON value to compare it with.
         place: dotted name of the two values, in front of all names in the result; "" for none.
 
     Returns:

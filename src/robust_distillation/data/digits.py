@@ -18,7 +18,7 @@ SHUFFLE_SEED = 2021
 
 
 def info(options: DataOptions) -> DatasetInfo:
-    """Returns the info at the image size `options.size`."""
+    """Returns image shape, classes and split sizes. H and W of the shape are `options.size`, or 8."""
     return FACTS.resized(options.size)
 
 

@@ -11,7 +11,7 @@ check, fetch = digits.check, digits.fetch
 
 
 def info(options: DataOptions) -> DatasetInfo:
-    """Returns the info at the image size `options.size`."""
+    """Returns image shape, classes and split sizes. H and W of the shape are `options.size`, or 8."""
     return replace(digits.info(options), classes=("even", "odd"))
 
 

@@ -22,9 +22,10 @@ LAYOUT = "Put the images into {folder}/train/CLASS/ and {folder}/test/CLASS/"
 
 
 def info(options: DataOptions) -> DatasetInfo:
-    """Returns the info, from the names of the image files or, if FOLDER/train does not exist, from `options.classes`.
+    """Returns image shape, classes and split sizes, without reading an image.
 
-    In the second case all split sizes are None.
+    If FOLDER/train exists, classes and sizes follow from the names of the image files. Otherwise the classes are
+    `options.classes`, and all split sizes are None.
 
     Raises:
         UserError: if `options.size` is None, if the folder is absent and `options.classes` is empty, or if the folders

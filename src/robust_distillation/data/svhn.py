@@ -33,9 +33,10 @@ check, fetch = FILES.check, FILES.fetch
 
 
 def info(options: DataOptions) -> DatasetInfo:
-    """Returns the info at the image size `options.size`. The files may be absent.
+    """Returns image shape, classes and split sizes of SVHN. The files may be absent.
 
-    With `verify: false` the split sizes are those of the files, if all files exist.
+    H and W of the shape are `options.size` if it is set. With `options.verify` False, the split sizes are those of your
+    own files, if all of them exist.
     """
     return FILES.described(FACTS, options, [TRAIN], TEST, _count)
 

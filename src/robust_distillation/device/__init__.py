@@ -15,8 +15,8 @@ from robust_distillation.settings import Compute
 def select_device(compute: Compute) -> torch.device:
     """Selects the device of a job. Also sets torch's threads, turns TF32 off, and makes torch deterministic.
 
-    compute: settings. `device` is "cpu", "cuda", "cuda:N" or "auto". "auto" waits for a GPU with fewer than
-    `jobs_per_gpu` jobs of this user, or takes the CPU if there is no GPU.
+    compute: settings of the experiment. Its `device` is "cpu", "cuda", "cuda:N" or "auto". "auto" waits for a GPU with
+    fewer than `jobs_per_gpu` jobs of this user, or takes the CPU if there is no GPU.
 
     Raises:
         UserError: if the settings name a GPU that torch does not find.

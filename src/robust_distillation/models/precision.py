@@ -113,7 +113,7 @@ def loaded(path: str | Path, precision: str, device: torch.device, use: str = AN
 
     Args:
         path: the checkpoint.
-        precision: precision mode, see `prepared`.
+        precision: "exact", "fp32", "bf16-inner" or "bf16", see `prepared`.
         device: device to move the model to.
         use: ANSWER for a model whose predictions count, SEARCH for one in bfloat16 that only proposes adversarial
             images.
