@@ -1,15 +1,13 @@
 def teaching(wildcards):
     """What a method asks of its teacher: cache files, and the teacher itself where it must see adversarial images."""
-    needs = experiment.methods[wildcards.method].needs
+    settings, roles = experiment.methods[wildcards.method].settings, experiment.roles(wildcards.teacher)
     files = [
         file
-        for kind in needs.cached
-        for values in [layout.cache(wildcards.teacher, kind)]
+        for role, kind in settings.cached
+        for values in [layout.cache(roles[role], kind)]
         for file in (values, values.with_suffix(".json"))
     ]
-    if needs.teacher:
-        files.append(teacher_weights(wildcards.teacher))
-    return files
+    return files + [teacher_weights(roles[role]) for role in settings.teachers()]
 
 
 def choice(wildcards):

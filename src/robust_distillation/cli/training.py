@@ -144,26 +144,27 @@ def train(
     from robust_distillation.planning.cost import flops
     from robust_distillation.planning.cost import training as work_of
     from robust_distillation.training.parallel import joined
-    from robust_distillation.training.run import train_to_files, trainer_of, tune_to_file
+    from robust_distillation.training.run import build_trainer, train_to_files, tune_to_file
+    from robust_distillation.training.teacher import Teachers
 
     written = Layout(experiment.name).data
     device, data, inputs = select_device(experiment.compute), split_of(experiment, "train"), {written: sha256(written)}
     if choice is not None:
         inputs[choice] = sha256(choice)
-    needs, lessons = recipe.method.needs, None
-    if needs.teacher:
-        from robust_distillation.pipeline.teacher_source import teaching
+    method, teachers, served = recipe.method.settings, Teachers(), {}
+    if recipe.method.has_teacher:
+        from robust_distillation.pipeline.teacher_source import open_teachers
 
-        lessons = teaching(experiment, teacher, needs, data, device)
-        inputs |= lessons.files
+        source = open_teachers(experiment, teacher, method, data, device)
+        inputs |= source.files
+        teachers, served = source.teachers, source.served_from
     group, precision = joined(device), experiment.compute.precision
     compiled = precision != EXACT and compiles(  # to count the FLOPs takes a second
         experiment.compute, flops(work_of(experiment, recipe, settings["architecture"], teacher)), device.type
     )
-    trainer = trainer_of(
-        settings, recipe.training, recipe.method.settings, experiment.threat_model, data, device,
-        lessons and lessons.teacher, lessons.features if lessons else 0, group, precision, compiled,
-    )  # fmt: skip
+    trainer = build_trainer(
+        settings, recipe.training, method, experiment.threat_model, data, device, teachers, group, precision, compiled
+    )
     images = data, split_of(experiment, "validation"), scheme_of(experiment), device
     if group.rank:  # the first process saves, writes and speaks for all
         logging.getLogger().setLevel(logging.WARNING)
@@ -185,7 +186,6 @@ def train(
                 "hashes": {str(file): known for file, known in inputs.items()},
             }
             outputs = train_to_files(folder, settings, trainer, *images, description, work)
-        served = lessons.served_from if lessons else {}
         recorder.write(record, inputs, outputs, work, teacher_served_from=served, compiled=compiled)
 
 

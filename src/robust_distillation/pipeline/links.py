@@ -212,14 +212,13 @@ def train_student(experiment: Experiment, run: Run) -> Link:
 
 def _lessons(experiment: Experiment, teacher: str, method: str) -> tuple[Path, ...]:
     """What a training of a method reads: the data, and what it asks of its teacher."""
-    layout, needs = Layout(experiment.name), experiment.methods[method].needs
+    layout, settings, roles = Layout(experiment.name), experiment.methods[method].settings, experiment.roles(teacher)
     inputs = [layout.data]
-    if needs.teacher:
-        inputs.append(taught_from(layout, teacher, experiment.teachers[teacher]))
-    for kind in needs.cached:
-        values = layout.cache(teacher, kind)
+    inputs += [taught_from(layout, roles[role], experiment.teachers[roles[role]]) for role in settings.teachers()]
+    for role, kind in settings.cached:
+        values = layout.cache(roles[role], kind)
         inputs += [values, values.with_suffix(".json")]
-    return tuple(inputs)
+    return tuple(dict.fromkeys(inputs))
 
 
 def attack(experiment: Experiment, model: Model) -> Iterator[Link]:

@@ -54,12 +54,13 @@ def cache_code(experiment: Experiment, teacher: str) -> str:
 
 def student_code(experiment: Experiment, run: Run) -> str:
     method, architecture = experiment.methods[run.method], experiment.students[run.student]
-    if not method.needs.teacher:
-        return _training(experiment, architecture, method.kind)
-    live = [experiment.teachers[run.teacher].architecture] if method.needs.teacher_adversarial else []
-    return _training(
-        experiment, architecture, method.kind, "pipeline.teacher_source", of=tuple(map(_architecture, live))
-    )
+    roles = experiment.roles(run.teacher)
+    networks = [
+        experiment.teachers[roles[role]].architecture for role, calls in method.teachers.items() if calls.loads_network
+    ]
+    networks += method.settings.networks(architecture).values()
+    more = ("pipeline.teacher_source",) if method.has_teacher else ()
+    return _training(experiment, architecture, method.kind, *more, of=tuple(map(_architecture, networks)))
 
 
 def tune_code(experiment: Experiment, teacher: str, student: str, method: str) -> str:

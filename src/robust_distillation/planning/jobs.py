@@ -66,9 +66,9 @@ def jobs_of(experiment: Experiment) -> dict[str, Job]:
         add(f"{kind} of {name}", "fill-cache", (data, taught[name]), work=work, bytes=written)
 
     def lessons(teacher: str, method: str) -> tuple[str, ...]:
-        needs = experiment.methods[method].needs
-        asked = (taught[teacher],) if needs.teacher else ()
-        return (data, *asked, *(f"{kind} of {teacher}" for kind in needs.cached))
+        roles, settings = experiment.roles(teacher), experiment.methods[method].settings
+        asked = dict.fromkeys(taught[roles[role]] for role in settings.teachers())
+        return (data, *asked, *(f"{kind} of {roles[role]}" for role, kind in settings.cached))
 
     chosen: dict[tuple[str, str, str], str] = {}
     for teacher, student, method in experiment.tuned:
