@@ -93,7 +93,8 @@ def test_rslad_step_costs_what_was_counted(tmp_path):
         ("trades", 1 + 20 + 3 + 3 + 1, 0),  # S(x) for the attack, then x, x', and x again without gradient
         ("mart", 20 + 3 + 3, 0),
         ("ard", 20 + 3 + 3, 0),
-        ("iad", 20 + 3 + 1 + 3 + 1, 1),  # x' and x each twice; the teacher sees x'
+        # x' twice, x once without gradient; after 60 of 200 epochs x twice, and the teacher sees x'
+        ("iad", 20 + 3 + 1 + 0.3 + 0.7 * (3 + 1), 0.7),
         ("rslad", 20 + 3 + 3, 0),
         ("own", 1 + 20 + 3 + 3, 0),  # S(x) for the attack
     ],
@@ -153,7 +154,8 @@ def test_a_real_step_costs_what_is_planned(method, tmp_path):
     the image's is not."""
     teacher = {"architecture": "resnet", "width": 12, "trained_by": {"method": "sat"}}
     student = {"architecture": "resnet", "width": 8}
-    experiment = official(tmp_path, teachers={"wide": teacher}, students={"resnet18": student})
+    named = METHODS | {"iad": {"begin": 0}}  # one phase
+    experiment = official(tmp_path, teachers={"wide": teacher}, students={"resnet18": student}, methods=named)
     recipe, architecture = experiment.recipes[method, "resnet18"], experiment.students["resnet18"]
     model = build_model(architecture, (3, 32, 32), 10).train()
     x, labels, index = torch.rand(2, 3, 32, 32), torch.tensor([3, 7]), torch.arange(2)
