@@ -27,6 +27,7 @@ from robust_distillation.settings import ThreatModel, Training
 from robust_distillation.training.batches import batches
 from robust_distillation.training.divergence import Diverged
 from robust_distillation.training.loop import train
+from robust_distillation.training.parallel import Group
 from robust_distillation.training.schedule import learning_rate
 from robust_distillation.training.step import Step
 from robust_distillation.training.teacher import Teacher
@@ -71,7 +72,15 @@ def live_teachers(method: methods.Method, dtype=torch.float32) -> dict[str, Teac
 
 
 def trainer_of(
-    name: str, data, teachers=None, dtype=torch.float32, seed: int = 0, settings=SETTINGS, device=CPU, prepare=None
+    name: str,
+    data,
+    teachers=None,
+    dtype=torch.float32,
+    seed: int = 0,
+    settings=SETTINGS,
+    device=CPU,
+    prepare=None,
+    group=None,
 ) -> Trainer:
     method = method_named(name)
     model = network(4, 1, dtype).to(device)
@@ -84,7 +93,7 @@ def trainer_of(
     for teacher in teachers.values():
         if teacher.network is not None:
             teacher.network.to(device)
-    return Trainer(model, method, settings, THREAT, seed, own, teachers)
+    return Trainer(model, method, settings, THREAT, seed, own, teachers, group or Group())
 
 
 @pytest.mark.parametrize("name", ADVERSARIAL)

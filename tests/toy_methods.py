@@ -158,7 +158,11 @@ class InBatch(Method):
         return {"first": TeacherCalls(live=True), "second": TeacherCalls(cached=("logits",))}
 
     def build(self, sizes, generator):
-        return {"head": nn.Linear(sizes.student_features, sizes.classes)}
+        head = nn.Linear(sizes.student_features, sizes.classes)
+        with torch.no_grad():
+            for parameter in head.parameters():
+                parameter.uniform_(-0.1, 0.1, generator=generator)
+        return {"head": head}
 
     def loss(self, step):
         student = step.student(step.attack(misclassification, step.labels), train=True)
