@@ -24,6 +24,7 @@ from robust_distillation.columns import ITSELF
 from robust_distillation.config import Experiment, load
 from robust_distillation.planning import jobs as planned
 from robust_distillation.reporting import tables
+from robust_distillation.training.counting import calls_in_step
 from robust_distillation.training.schedule import is_validation_epoch, learning_rate, validation_epochs
 
 EXPERIMENTS = [REPOSITORY / "params.yaml", *sorted((REPOSITORY / "experiments").glob("*.yaml"))]
@@ -403,11 +404,18 @@ def test_official_rates_fall_as_in_the_released_codes(tmp_path):
     assert [learning_rate(wide, epoch) for epoch in (74, 75, 89, 90)] == pytest.approx([0.1, 0.01, 0.01, 1e-3])
 
 
-def test_official_iad_sends_the_clean_images_through_again_once_it_has_begun(tmp_path):
-    recipe = official(tmp_path).recipes["iad", "resnet"]
-    before, after = (recipe.method.settings.passes(recipe.training.passes, epoch) for epoch in (60, 61))
-    assert before == ["adversarial", "adversarial", "clean"]
-    assert after == ["adversarial", "adversarial", "clean", "clean"]
+def test_official_iad_sends_images_through_again(tmp_path):
+    """x' and x each once without gradient; once it has begun x with it and again without."""
+    experiment = official(tmp_path)
+    recipe, student = experiment.recipes["iad", "resnet"], experiment.students["resnet"]
+    calls = [
+        calls_in_step(recipe.method.settings, recipe.training, experiment.threat_model, experiment.info, student, epoch)
+        for epoch in recipe.method.settings.phases()
+    ]
+    passes = [{kind: found["student", "student", kind] for kind in ("train", "ask")} for found in calls]
+    assert recipe.method.settings.phases() == (1, 61)
+    assert passes == [{"train": 1, "ask": 2}, {"train": 2, "ask": 2}]
+    assert [found["teacher", "teacher", "ask"] for found in calls] == [0, 1]
 
 
 def test_the_files_own_settings_come_before_the_official_ones(tmp_path):
