@@ -20,12 +20,9 @@ from robust_distillation.files import read_json, sha256, write_json
 from robust_distillation.layout import Layout
 from robust_distillation.models.checkpoint import read_checkpoint, save_checkpoint
 from robust_distillation.pipeline.index import index
-from robust_distillation.pipeline.links import Link, links, models
-
-MAKERS = {
-    "tabulate": verify_files._main, "compare": verify_files._comparisons, "report-structure": verify_files._structure,
-    "report-transfer": verify_files._transfer, "report-tuning": verify_files._tuning,
-}  # fmt: skip
+from robust_distillation.pipeline.models import models
+from robust_distillation.pipeline.step import Step, called
+from robust_distillation.pipeline.steps import steps
 
 
 @dataclass(frozen=True)
@@ -65,27 +62,27 @@ def flipped(file: Path) -> None:
 
 def artefacts(experiment: Experiment) -> Iterator[Tampering]:
     """One bit of every file that a step makes."""
-    for link in links(experiment):
-        for file in link.outputs:
+    for step in steps(experiment):
+        for file in step.outputs:
             yield Tampering("bit", f"bit of {file}", lambda file=file: flipped(file), (file,), (str(file),))
 
 
 def missing(experiment: Experiment) -> Iterator[Tampering]:
     """One file of each step, and one record, taken away."""
-    for link in _one_per_step(experiment):
-        for file in (link.outputs[0], link.record):
-            if file == link.record or not link.rebuildable:
+    for step in _one_per_step(experiment):
+        for file in (step.outputs[0], step.record):
+            if file == step.record or not step.rebuildable:
                 yield Tampering("removed", f"no {file}", file.unlink, (file,), (str(file),))
 
 
 def fields(experiment: Experiment) -> Iterator[Tampering]:
     """Every field of one record of each step, and of the index's groups."""
-    for link in _one_per_step(experiment):
-        for path, value in _leaves(read_json(link.record)):
+    for step in _one_per_step(experiment):
+        for path, value in _leaves(read_json(step.record)):
             yield Tampering(
-                "field", f"{link.record}: {'.'.join(path)}",
-                lambda file=link.record, path=path, value=value: _edit(file, path, _other(value)),
-                (link.record,), (str(link.record), *map(str, link.outputs), *map(str, link.inputs)),
+                "field", f"{step.record}: {'.'.join(path)}",
+                lambda file=step.record, path=path, value=value: _edit(file, path, _other(value)),
+                (step.record,), (str(step.record), *map(str, step.outputs), *map(str, step.inputs)),
             )  # fmt: skip
     place = Layout(experiment.name).index
     entries = read_json(place)
@@ -101,9 +98,9 @@ def fields(experiment: Experiment) -> Iterator[Tampering]:
 
 def table_cells(experiment: Experiment) -> Iterator[Tampering]:
     """Numbers of every table edited by hand, with the hashes of the table rewritten in its record and in the index."""
-    layout, chain = Layout(experiment.name), list(links(experiment))
-    for link in chain:
-        for file in [file for file in link.outputs if file.suffix == ".csv"]:
+    layout, chain = Layout(experiment.name), list(steps(experiment))
+    for step in chain:
+        for file in [file for file in step.outputs if file.suffix == ".csv"]:
             table = pd.read_csv(file, dtype=str, keep_default_na=False)
             numbers = [
                 column for column in table.columns if column not in verify_files.KEYS and _numeric(table[column])
@@ -115,8 +112,8 @@ def table_cells(experiment: Experiment) -> Iterator[Tampering]:
                 cell = "/".join(table.loc[row, [key for key in verify_files.KEYS if key in table.columns]])
                 yield Tampering(
                     "cell", f"{file}: {cell}, {column}",
-                    lambda f=file, t=table, r=row, c=column, k=link: _cell(f, t, r, c, [k], layout, chain),
-                    (file, link.record, layout.index), (f"{file}, cell {cell}",),
+                    lambda f=file, t=table, r=row, c=column, k=step: _cell(f, t, r, c, [k], layout, chain),
+                    (file, step.record, layout.index), (f"{file}, cell {cell}",),
                 )  # fmt: skip
 
 
@@ -149,18 +146,18 @@ def swaps(experiment: Experiment) -> Iterator[Tampering]:
 def forgeries(experiment: Experiment) -> Iterator[Tampering]:
     """A file of each step changed, and every hash and every table that follows from it made again, the index last: all
     fits again but the committed dvc.lock."""
-    layout, chain = Layout(experiment.name), list(links(experiment))
-    touched = (*(file for link in chain for file in (*link.outputs, link.record)), layout.index)
-    for link in _one_per_step(experiment):
-        if link.rebuildable or link.step in MAKERS or link.step in ("prepare-data", "choose"):
+    layout, chain = Layout(experiment.name), list(steps(experiment))
+    touched = (*(file for step in chain for file in (*step.outputs, step.record)), layout.index)
+    for step in _one_per_step(experiment):
+        if step.rebuildable or step.remake or step.name in ("prepare-data", "prepare-target", "choose"):
             continue  # these are held against what is in them
-        file = link.outputs[0]
+        file = step.outputs[0]
         yield Tampering(
             "forgery", f"{file} and all hashes below it",
-            lambda file=file, link=link: _forge(experiment, chain, layout, file), touched, (str(file),),
+            lambda file=file, step=step: _forge(experiment, chain, layout, file), touched, (str(file),),
         )  # fmt: skip
-    for link in _one_per_step(experiment):
-        record = link.record
+    for step in _one_per_step(experiment):
+        record = step.record
         yield Tampering(
             "forgery", f"{record} and the index",
             lambda r=record: (_edit(r, ("time", "seconds"), 1.5), write_json(layout.index, index(chain, layout))),
@@ -179,10 +176,10 @@ def _differ(files: tuple[Path, ...]) -> bool:
     return files[0].read_bytes() != files[1].read_bytes()
 
 
-def _one_per_step(experiment: Experiment) -> list[Link]:
-    found: dict[str, Link] = {}
-    for link in links(experiment):
-        found[link.step] = link
+def _one_per_step(experiment: Experiment) -> list[Step]:
+    found: dict[str, Step] = {}
+    for step in steps(experiment):
+        found[step.name] = step
     return list(found.values())
 
 
@@ -220,13 +217,13 @@ def _numeric(column: pd.Series) -> bool:
 
 
 def _cell(
-    file: Path, table: pd.DataFrame, row: int, column: str, makers: list[Link], layout: Layout, chain: list[Link]
+    file: Path, table: pd.DataFrame, row: int, column: str, makers: list[Step], layout: Layout, chain: list[Step]
 ) -> None:
     edited = table.copy()
     edited.loc[row, column] = f"{float(table.loc[row, column]) + 1.25:g}"
     edited.to_csv(file, index=False)
-    for link in makers:
-        _edit(link.record, ("outputs", str(file)), sha256(file))
+    for step in makers:
+        _edit(step.record, ("outputs", str(file)), sha256(file))
     write_json(layout.index, index(chain, layout))
 
 
@@ -243,7 +240,7 @@ def _swap(one: Path, other: Path, *more: tuple[Path, Path]) -> Tampering:
     return Tampering("swap", " and ".join(map(str, files)), apply, files, tuple(map(str, files)))
 
 
-def _forge(experiment: Experiment, chain: list[Link], layout: Layout, file: Path) -> None:
+def _forge(experiment: Experiment, chain: list[Step], layout: Layout, file: Path) -> None:
     """Changes `file`, keeps it readable, and makes again whatever would give it away."""
     if file.suffix == ".parquet":
         rows = pd.read_parquet(file)
@@ -261,11 +258,11 @@ def _forge(experiment: Experiment, chain: list[Link], layout: Layout, file: Path
     else:
         text = file.read_bytes()
         file.write_bytes(text.replace(b"1", b"2", 1))
-    for link in chain:
-        if link.step in MAKERS:
-            MAKERS[link.step](experiment, link, layout)
-        record = read_json(link.record)
-        for group, files in (("inputs", link.inputs), ("outputs", link.outputs)):
+    for step in chain:
+        if step.remake:
+            called(step.remake)(step)
+        record = read_json(step.record)
+        for group, files in (("inputs", step.inputs), ("outputs", step.outputs)):
             record[group] |= {str(made): sha256(made) for made in files}
-        write_json(link.record, record)
+        write_json(step.record, record)
     write_json(layout.index, index(chain, layout))

@@ -6,14 +6,11 @@ import pickle
 
 import pytest
 import torch
-from conftest import REPOSITORY
 
-from robust_distillation import attacks, config, data, load_model, methods, models
+from robust_distillation import load_model, models
 from robust_distillation.errors import UserError
 from robust_distillation.files import read_json, replacing, sha256
 from robust_distillation.models.checkpoint import build_model, read_checkpoint, save_checkpoint
-from robust_distillation.pipeline import steps
-from robust_distillation.pipeline.fingerprint import closure, stop_of
 
 
 def small(name: str) -> dict:
@@ -100,24 +97,3 @@ def test_record_tells_what_was_used(finished):
     assert record["time"]["seconds"] > 0
     alone = read_json(finished / "results/tiny/students/none/small/natural/seed-0/record.json")
     assert alone["teacher_served_from"] == {}
-
-
-def test_every_module_is_in_the_fingerprint_of_some_step():
-    """But those that hand over values, write evidence, or decide nothing about a result."""
-    experiment = config.load(REPOSITORY / "params.yaml")
-    reached = set()
-    for module in (
-        "training.run", "training.tuning", "pipeline.experiment_data", "device", "cache.fill",
-        "pipeline.index", "pipeline.teacher_source", "pipeline.import_teacher", "evaluation.attack",
-        "evaluation.blocks", "evaluation.structure", "evaluation.robustness",
-        "evaluation.transfer", "reporting.tables", "reporting.figures", "reporting.curves", "reporting.structure",
-        "reporting.transfer", "reporting.tuning", "reporting.claims", "reporting.report.page", "tracking.runs",
-    ):  # fmt: skip
-        reached |= closure([f"robust_distillation.{module}"])
-    for registry in (methods.registry, models.registry, attacks.registry, data.registry):
-        reached |= closure(registry.modules.values())
-    source = REPOSITORY / "src"
-    names = (".".join(path.relative_to(source).with_suffix("").parts) for path in source.rglob("*.py"))
-    ours = {name.removesuffix(".__init__") for name in names if not name.startswith("snakemake_logger_plugin")}
-    assert {name for name in ours if stop_of(name) is None} <= reached
-    assert len({steps.student_code(experiment, run) for run in experiment.runs}) == 8

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import sys
@@ -14,11 +13,11 @@ from ruamel.yaml import YAML
 
 from robust_distillation.cli import main
 from robust_distillation.config import load
+from robust_distillation.pipeline.steps import STEPS
 from robust_distillation.planning import cluster
 from robust_distillation.planning.jobs import by_step, jobs_of
 
-SOURCES = [path.read_text() for path in (REPOSITORY / "workflow/rules").glob("*.smk")]
-RULES = {name for source in SOURCES for name in re.findall(r"^\s*rule (\w+):", source, re.MULTILINE)}
+RULES = {kind.rule_name for kind in STEPS}
 
 
 @pytest.fixture(autouse=True)

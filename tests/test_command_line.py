@@ -45,8 +45,8 @@ def test_help_is_instant_and_imports_nothing_heavy():
 
 
 def test_reading_an_experiment_imports_nothing_heavy():
-    code = "import sys\nfrom robust_distillation import config\nfrom robust_distillation.pipeline import steps\n"
-    code += "e = config.load('params.yaml'); [steps.student_code(e, run) for run in e.runs]\nprint(*sys.modules)"
+    code = "import sys\nfrom robust_distillation import config\nfrom robust_distillation.pipeline.steps import steps\n"
+    code += "e = config.load('params.yaml'); [step.code for step in steps(e)]\nprint(*sys.modules)"
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=REPOSITORY, env=environment(REPOSITORY), capture_output=True, text=True
     )
@@ -79,5 +79,5 @@ def test_mistakes_exit_with_2_and_faults_with_1(tmp_path, monkeypatch):
 def test_plan_tells_runs_jobs_and_cache():
     result = CliRunner().invoke(main, ["plan", "--experiment", str(REPOSITORY / "params.yaml")])
     assert result.exit_code == 0
-    for expected in ("24", "features (cache)", "logits (cache), live", "9 views each", "MB"):
+    for expected in ("24", "features (cache)", "logits on x' (live)", "9 views each", "MB"):
         assert expected in result.output

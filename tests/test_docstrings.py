@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "robust_distillation"
 NOT_YET = [
     "attacks.core",
     "audit",
+    "cache.live",
     "cli",
     "config",
     "cuda_graph",
@@ -21,7 +22,6 @@ NOT_YET = [
     "pipeline.energy",
     "pipeline.fingerprint",
     "pipeline.index",
-    "pipeline.links",
     "pipeline.metadata",
     "pipeline.record",
     "pipeline.reproduce",

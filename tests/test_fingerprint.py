@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, environment
+from conftest import REPOSITORY, TINY, environment
 
 from robust_distillation.pipeline import fingerprint
-from robust_distillation.pipeline.fingerprint import STOPS, closure, forget
+from robust_distillation.pipeline.fingerprint import REGISTRIES, STOPS, closure, forget, stop_of
+from robust_distillation.pipeline.step import Step
+from robust_distillation.pipeline.steps import STEPS
 
 PACKAGE = REPOSITORY / "src/robust_distillation"
 PLAIN = {
@@ -155,9 +157,9 @@ def test_stops_are_there_and_have_a_reason_each():
 def codes(tree: Path) -> dict[str, str]:
     """The hash of each step of the default experiment, as the package in `tree` tells it."""
     code = (
-        "import json\nfrom robust_distillation import config\nfrom robust_distillation.pipeline import links\n"
+        "import json\nfrom robust_distillation import config\nfrom robust_distillation.pipeline.steps import steps\n"
         "experiment = config.load('params.yaml')\n"
-        "print(json.dumps({link.name: link.code for link in links.links(experiment)}))"
+        "print(json.dumps({step.command: step.code for step in steps(experiment)}))"
     )
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, cwd=tree, env=environment(tree), capture_output=True, text=True, check=True)
@@ -182,3 +184,55 @@ def test_a_module_of_ours_that_moves_and_a_message_that_is_reworded_rerun_nothin
         file.write_text(new)
     assert reworded > 20
     assert codes(tmp_path) == before
+
+
+# What decides a number lies in the hash of a step
+
+
+def sources() -> list[str]:
+    """All modules and data files of the package, relative to the checkout."""
+    files = [file for file in (REPOSITORY / "src").rglob("*") if file.is_file()]
+    apart = ("__pycache__", "robust_distillation.egg-info")
+    kept = [file.relative_to(REPOSITORY) for file in files if not set(apart) & set(file.parts)]
+    return sorted(map(str, kept))
+
+
+def stops(file: str) -> bool:
+    """Whether the hash stops at a file, on purpose."""
+    *folders, name = Path(file).relative_to("src").parts
+    module = ".".join([*folders, name.removesuffix(".py")] if name.endswith(".py") else folders)
+    module = module.removesuffix(".__init__")
+    if module.partition(".")[0] != "robust_distillation":
+        return module == "snakemake_logger_plugin_robust_distillation"  # shows how far Snakemake is
+    registry = file.endswith("__init__.py") and module.removeprefix("robust_distillation.") in REGISTRIES
+    return registry or stop_of(module) is not None
+
+
+@pytest.fixture(scope="module")
+def moved(tmp_path_factory) -> dict[str, list[str]]:
+    """For each file of the package the steps whose code moves with a constant in it."""
+    tree = tmp_path_factory.mktemp("mutated")
+    shutil.copytree(REPOSITORY / "src", tree / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    shutil.copytree(REPOSITORY / "experiments", tree / "experiments")
+    shutil.copy(REPOSITORY / "params.yaml", tree)
+    (tree / "tiny.yaml").write_text(TINY)
+    (tree / "sharded.yaml").write_text("evaluation: {jobs: 3, block_size: 100}\n")
+    command = [sys.executable, REPOSITORY / "tests/hashed_steps.py", *sources()]
+    result = subprocess.run(command, cwd=tree, env=environment(tree), capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+@pytest.mark.parametrize("file", sources())
+def test_a_constant_of_every_file_is_in_the_code_of_some_step_or_stands_on_the_list_of_stops(moved, file):
+    empty = not (REPOSITORY / file).read_text().strip()
+    assert bool(moved[file]) is not (stops(file) or empty)
+
+
+@pytest.mark.parametrize("kind", STEPS, ids=lambda kind: kind.name)
+def test_an_edit_of_what_a_step_runs_moves_no_other_steps_code(moved, kind):
+    def module(step: type[Step]) -> str:
+        return step.run.partition(":")[0]
+
+    file = f"src/{module(kind).replace('.', '/')}.py"
+    assert set(moved[file]) == {step.name for step in STEPS if module(step) == module(kind)}

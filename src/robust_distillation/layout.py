@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from robust_distillation.resume import STATES
+
+FORMATS = ("csv", "md", "tex")  # of a table
+DRAWN = ("png", "pdf")  # formats of a figure
+
+
+def description_of(cache: str | Path) -> Path:
+    """Returns the JSON file that lies beside a cache file."""
+    return Path(cache).with_suffix(".json")
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,22 @@ class Layout:
         """
         return self.root / "students" / teacher / student / method / f"seed-{seed}"
 
+    def checkpoint(self, trained: Path, name: str) -> Path:
+        """Returns the weights of the model in the folder `trained`; name: best, last or imported."""
+        return trained / f"{name}.safetensors"
+
+    def curves(self, trained: Path) -> Path:
+        """Returns the metrics of the training in the folder `trained`, a line for each epoch."""
+        return trained / "metrics.jsonl"
+
+    def training(self, trained: Path) -> tuple[Path, Path, Path]:
+        """Returns what a training writes into the folder `trained`: best and last checkpoint, and the curves."""
+        return self.checkpoint(trained, "best"), self.checkpoint(trained, "last"), self.curves(trained)
+
+    def training_record(self, trained: Path) -> Path:
+        """Returns the record of the training, or import, in the folder `trained`."""
+        return trained / "record.json"
+
     @property
     def caches(self) -> Path:
         """Folder of the cached outputs of all teachers."""
@@ -60,6 +85,10 @@ class Layout:
         A view is one crop-and-flip of one image. kind: "logits" or "features".
         """
         return self.caches / teacher / f"{kind}.npy"
+
+    def cache_files(self, teacher: str, kind: str) -> tuple[Path, Path]:
+        """Returns the array of a cache and its description."""
+        return self.cache(teacher, kind), description_of(self.cache(teacher, kind))
 
     def cache_record(self, teacher: str, kind: str) -> Path:
         """Returns the record of a cache. kind: "logits" or "features".
@@ -98,6 +127,10 @@ class Layout:
         """
         return (self.root / "transfer" / target / trained.relative_to(self.root)).with_name(f"{trained.name}.parquet")
 
+    def transferred_weights(self, target: str, trained: Path) -> Path:
+        """Returns the weights of a model with a head for another task."""
+        return self.transferred(target, trained).with_suffix(".safetensors")
+
     def candidates(self, teacher: str, student: str, method: str) -> Path:
         """Returns the folder of a method's hyperparameter tuning: one folder for each candidate, and choice.json.
 
@@ -107,6 +140,27 @@ class Layout:
             method: name of the method.
         """
         return self.root / "tuning" / teacher / student / method
+
+    def candidate(self, teacher: str, student: str, method: str, candidate: str) -> Path:
+        """Returns the folder of one candidate's training.
+
+        Args:
+            teacher: name of the teacher, none for a method without one.
+            student: name of the student.
+            method: name of the method.
+            candidate: name of the candidate.
+        """
+        return self.candidates(teacher, student, method) / candidate
+
+    def compared(self, teacher: str, student: str, method: str) -> Path:
+        """Returns the table of all candidates of a method.
+
+        Args:
+            teacher: name of the teacher, none for a method without one.
+            student: name of the student.
+            method: name of the method.
+        """
+        return self.candidates(teacher, student, method) / "candidates.json"
 
     def choice(self, teacher: str, student: str, method: str) -> Path:
         """Returns the file with the hyperparameters that the tuning selected.
@@ -122,6 +176,10 @@ class Layout:
         """Returns the file of a model's accuracy against eps. Some adversarial images lie beside it as .npz."""
         return (self.root / "robustness" / trained.relative_to(self.root)).with_name(f"{trained.name}.json")
 
+    def gallery(self, trained: Path) -> Path:
+        """Returns the attacked images of the model in the folder `trained`."""
+        return self.robustness(trained).with_suffix(".npz")
+
     def state(self, artefact: Path) -> Path:
         """Returns the folder of the resumable state of the job that makes `artefact`. DVC does not version it.
 
@@ -134,15 +192,28 @@ class Layout:
         """Folder of the resumable states of all jobs."""
         return self.root / STATES
 
+    def log(self, step: str, values: Iterable[str]) -> Path:
+        """Returns what a job prints; values: of its wildcards."""
+        return self.root.joinpath("logs", step, *values).with_suffix(".log")
+
     @property
     def tables(self) -> Path:
         """Folder of the tables."""
         return self.root / "tables"
 
+    def table(self, name: str) -> tuple[Path, ...]:
+        """Returns the files of a table, one for each of FORMATS."""
+        return tuple(self.tables / f"{name}.{kind}" for kind in FORMATS)
+
     @property
     def figures(self) -> Path:
         """Folder of the figures."""
         return self.root / "figures"
+
+    def pictures(self, comparisons: Iterable[tuple[str, str]], *names: str) -> tuple[Path, ...]:
+        """Returns the files of the figures `names` of each comparison (teacher, student), one for each of DRAWN."""
+        panels = [self.figures / teacher / student for teacher, student in comparisons]
+        return tuple(panel / f"{name}.{kind}" for panel in panels for name in names for kind in DRAWN)
 
     @property
     def metrics(self) -> Path:

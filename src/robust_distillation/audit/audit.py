@@ -18,9 +18,9 @@ from robust_distillation.audit import dvc_lock, verify_files
 from robust_distillation.config import Experiment
 from robust_distillation.errors import UserError, shown
 from robust_distillation.files import read_json, sha256
-from robust_distillation.layout import Layout
 from robust_distillation.pipeline.index import md5
-from robust_distillation.pipeline.links import Link, links
+from robust_distillation.pipeline.step import Step
+from robust_distillation.pipeline.steps import steps
 
 
 @dataclass(frozen=True)
@@ -52,21 +52,21 @@ def audit(experiment: Experiment) -> Audit:
 
 class _Auditor:
     def __init__(self, experiment: Experiment):
-        self.experiment, self.layout = experiment, Layout(experiment.name)
-        self.chain = list(links(experiment))
+        self.experiment, self.layout = experiment, experiment.layout
+        self.chain = list(steps(experiment))
         self.result = Audit()
         self.named: set[str] = set()  # files of which a finding speaks: what follows from it is not said again
         self.hashes: dict[Path, str | None] = {}
         self.commits: dict[str, bool] = {}
 
     def run(self) -> Audit:
-        for link in self.chain:
-            self._contents(link)
-            self._record(link)
+        for step in self.chain:
+            self._contents(step)
+            self._record(step)
         self._index()
         self._anchor()
-        places = {str(file): rank for rank, link in enumerate(self.chain) for file in (*link.outputs, link.record)}
-        order = {link.name: rank for rank, link in enumerate(self.chain)}
+        places = {str(file): rank for rank, step in enumerate(self.chain) for file in (*step.outputs, step.record)}
+        order = {step.command: rank for rank, step in enumerate(self.chain)}
         self.result.findings.sort(key=lambda f: places.get(f.place, order.get(f.step, len(order))))
         self.result.notes = list(dict.fromkeys(self.result.notes))
         self.result.files = sum(known is not None for known in self.hashes.values())
@@ -78,87 +78,92 @@ class _Auditor:
             self.hashes[path] = sha256(path) if path.is_file() else None
         return self.hashes[path]
 
-    def _find(self, link: Link | None, path: Path | str, problem: str, cell: str = "") -> None:
+    def _find(self, step: Step | None, path: Path | str, problem: str, cell: str = "") -> None:
         self.named.add(str(path))
-        place, step = f"{path}{cell}", link.name if link else "index"
-        self.result.findings.append(Finding(place, problem, step, self._dependents(link) if link else ()))
+        command = step.command if step else "index"
+        dependents = self._dependents(step) if step else ()
+        self.result.findings.append(Finding(f"{path}{cell}", problem, command, dependents))
 
-    def _dependents(self, link: Link) -> tuple[str, ...]:
-        """The files made from what `link` makes, and from those."""
-        reached, found = set(link.outputs), []
-        for later in self.chain[self.chain.index(link) + 1 :]:
+    def _dependents(self, step: Step) -> tuple[str, ...]:
+        """The files made from what `step` makes, and from those."""
+        reached, found = set(step.outputs), []
+        for later in self.chain[self.chain.index(step) + 1 :]:
             if reached & set(later.inputs):
                 reached |= set(later.outputs)
                 found += map(str, later.outputs)
         return tuple(found)
 
-    def _contents(self, link: Link) -> None:
+    def _contents(self, step: Step) -> None:
         """What is in the files: data, tables, and whose model or outcomes they are."""
         try:
-            checked = verify_files.check(self.experiment, link)
+            checked = verify_files.check(step)
             self.result.cells += checked.cells
             self.result.notes += checked.notes
             for path, cell, problem in checked.problems:
-                self._find(link, path, problem, cell)
+                self._find(step, path, problem, cell)
         except (OSError, UserError, ValueError, KeyError, TypeError) as error:
             # A file that cannot be read is named by its hash, below; here it only cannot be looked into.
-            self.result.notes.append(f"{link.name}: its files could not be looked into ({_line(error)})")
+            self.result.notes.append(f"{step.command}: its files could not be looked into ({_line(error)})")
 
-    def _record(self, link: Link) -> None:
-        record = self._read(link, link.record)
+    def _record(self, step: Step) -> None:
+        record = self._read(step, step.record)
         if record is None:
             return
         self.result.records += 1
-        expected = {"step": link.step, "code": link.code, "settings": json.loads(json.dumps(link.settings))}
+        expected = {
+            "step": step.name,
+            "code": step.code,
+            "settings": json.loads(json.dumps(verify_files.settings_of(step))),
+        }
         for key, value in expected.items():
             if record.get(key) != value:
-                self._find(link, link.record, f"{key}: {_difference(record.get(key), value)}")
-        self._hashes_of(link, record, "inputs", link.inputs)
-        self._hashes_of(link, record, "outputs", link.outputs)
-        self._commit(link, record.get("git"))
+                self._find(step, step.record, f"{key}: {_difference(record.get(key), value)}")
+        self._hashes_of(step, record, "inputs", step.inputs)
+        self._hashes_of(step, record, "outputs", step.outputs)
+        self._commit(step, record.get("git"))
 
-    def _read(self, link: Link | None, path: Path) -> dict[str, Any] | None:
+    def _read(self, step: Step | None, path: Path) -> dict[str, Any] | None:
         try:
             found = read_json(path)
         except OSError:
-            self._find(link, path, "is missing")
+            self._find(step, path, "is missing")
         except ValueError:
-            self._find(link, path, "is no JSON")
+            self._find(step, path, "is no JSON")
         else:
             if isinstance(found, dict):
                 return found
-            self._find(link, path, "is no record")
+            self._find(step, path, "is no record")
         return None
 
-    def _hashes_of(self, link: Link, record: dict[str, Any], group: str, files: tuple[Path, ...]) -> None:
+    def _hashes_of(self, step: Step, record: dict[str, Any], group: str, files: tuple[Path, ...]) -> None:
         written = record.get(group)
         if not isinstance(written, dict) or set(written) != set(map(str, files)):
             named = set(written) if isinstance(written, dict) else set()
             odd = sorted(named ^ set(map(str, files)))
-            self._find(link, link.record, f"{group}: names other files than the step's: {', '.join(odd[:3])}")
+            self._find(step, step.record, f"{group}: names other files than the step's: {', '.join(odd[:3])}")
             return
         for file in files:
             here = self._hash(file)
             if here == written[str(file)] or str(file) in self.named:
                 continue
             if here is not None:
-                problem = "is not what its record says" if group == "outputs" else f"is not what {link.record} read"
-                self._find(link, file, f"{problem} (sha256 {here[:12]}, not {shown(written[str(file)])[1:13]})")
+                problem = "is not what its record says" if group == "outputs" else f"is not what {step.record} read"
+                self._find(step, file, f"{problem} (sha256 {here[:12]}, not {shown(written[str(file)])[1:13]})")
             elif self._rebuildable(file):
                 self.result.notes.append(f"{file}: is not here, so it was not checked; its job fills it again")
             elif group == "outputs":
-                self._find(link, file, "is missing")
+                self._find(step, file, "is missing")
 
     def _rebuildable(self, file: Path) -> bool:
-        return any(link.rebuildable and file in link.outputs for link in self.chain)
+        return any(step.rebuildable and file in step.outputs for step in self.chain)
 
-    def _commit(self, link: Link, git: Any) -> None:
+    def _commit(self, step: Step, git: Any) -> None:
         if git is None:
             self.result.notes.append("made outside a git repository: the code's fingerprint alone says what it was")
         elif not isinstance(git, dict) or not isinstance(git.get("commit"), str):
-            self._find(link, link.record, "git: names no commit")
+            self._find(step, step.record, "git: names no commit")
         elif not self._known(git["commit"]):
-            self._find(link, link.record, f"git: commit {shown(git['commit'])} is not in this repository")
+            self._find(step, step.record, f"git: commit {shown(git['commit'])} is not in this repository")
         elif git.get("dirty"):
             self.result.notes.append(f"made beside uncommitted changes, at commit {git['commit'][:12]}")
 
@@ -181,30 +186,30 @@ class _Auditor:
         if index.get("experiment") != self.experiment.name:
             self._find(None, path, f"experiment: {_difference(index.get('experiment'), self.experiment.name)}")
         records, artefacts = index.get("records"), index.get("artefacts")
-        expected = {str(link.record): link for link in self.chain}
-        made = {str(file): link for link in self.chain for file in link.outputs}
+        expected = {str(step.record): step for step in self.chain}
+        made = {str(file): step for step in self.chain for file in step.outputs}
         for group, found, known in (("records", records, expected), ("artefacts", artefacts, made)):
             if not isinstance(found, dict) or set(found) != set(known):
                 odd = sorted(set(found if isinstance(found, dict) else ()) ^ set(known))
                 self._find(None, path, f"{group}: names other files than the experiment's: {', '.join(odd[:3])}")
                 return
-        for name, link in expected.items():
-            if name not in self.named and self._hash(link.record) != records[name]:
-                self._find(link, name, f"is not the record that {path} names: it was changed after that was written")
-        for name, link in made.items():
-            self._indexed(path, name, link, artefacts[name])
+        for name, step in expected.items():
+            if name not in self.named and self._hash(step.record) != records[name]:
+                self._find(step, name, f"is not the record that {path} names: it was changed after that was written")
+        for name, step in made.items():
+            self._indexed(path, name, step, artefacts[name])
         tracked = self._read(None, self.layout.tracked)
         if tracked is not None and index.get("mlflow") != tracked:
             self._find(None, path, f"mlflow: {_difference(index.get('mlflow'), tracked)}")
 
-    def _indexed(self, index: Path, name: str, link: Link, entry: Any) -> None:
+    def _indexed(self, index: Path, name: str, step: Step, entry: Any) -> None:
         file = Path(name)
         here = self._hash(file)
         if name in self.named or here is None:
             return
-        true = {"sha256": here, "record": str(link.record)} | ({} if link.rebuildable else {"md5": md5(file)})
+        true = {"sha256": here, "record": str(step.record)} | ({} if step.rebuildable else {"md5": md5(file)})
         if entry != true:
-            self._find(link, name, f"does not fit its entry in {index}: {_difference(entry, true)}")
+            self._find(step, name, f"does not fit its entry in {index}: {_difference(entry, true)}")
 
     def _anchor(self) -> None:
         found = dvc_lock.anchor(self.layout)
@@ -215,7 +220,7 @@ class _Auditor:
             )
             return
         self.result.anchored = found.commit
-        owners = {str(file): link for link in self.chain for file in (*link.outputs, link.record)}
+        owners = {str(file): step for step in self.chain for file in (*step.outputs, step.record)}
         for place, problem in dvc_lock.deviations(found):
             if place not in self.named:
                 self._find(owners.get(place), place, problem)

@@ -15,8 +15,8 @@ from robust_distillation.config import Experiment
 from robust_distillation.errors import UserError
 from robust_distillation.evaluation.outcomes import read_outcomes
 from robust_distillation.files import read_json, read_json_lines
-from robust_distillation.layout import Layout
-from robust_distillation.pipeline.links import Link, links
+from robust_distillation.pipeline.step import Step
+from robust_distillation.pipeline.steps import steps
 from robust_distillation.pipeline.text import commit, machine, versions, when
 from robust_distillation.reference.published import MARKS
 from robust_distillation.reporting.cells import Cell
@@ -28,13 +28,13 @@ Section = tuple[str, list[str]]  # a title and its lines
 
 def story(experiment: Experiment, cell: Cell) -> list[Section]:
     """Raises UserError where the table is not there."""
-    layout = Layout(experiment.name)
+    layout = experiment.layout
     table = layout.tables / "main.csv"
     if not table.is_file():
         raise UserError(f"{table}: is not there yet. Run the experiment first: robust-distillation reproduce")
     rows = pd.read_csv(table)
     row = rows[(rows[list(Cell._fields)] == list(cell)).all(axis=1)].iloc[0]
-    makers = {file: link for link in links(experiment) for file in link.outputs}
+    makers = {file: step for step in steps(experiment) for file in step.outputs}
     sections = [("The number", list(_number(experiment, cell, row)))]
     own = {}
     for model in cell.models(experiment):
@@ -48,9 +48,9 @@ def story(experiment: Experiment, cell: Cell) -> list[Section]:
     if trained.record.is_file():
         said = [*_settings(trained), f"versions: {versions(read_json(trained.record))}"]
         sections.append(("How it was trained", said))
-    for link in _upstream(makers, list(own)):
-        if link.record not in {known.record for known in own.values()}:
-            sections.append((_title(link), [*_made(link), *_settings(link)]))
+    for step in _upstream(makers, list(own)):
+        if step.record not in {known.record for known in own.values()}:
+            sections.append((_title(step), [*_made(step), *_settings(step)]))
     sections.append(("To check it", _checks(experiment, cell)))
     return sections
 
@@ -70,28 +70,28 @@ def _number(experiment: Experiment, cell: Cell, row: Any) -> Iterator[str]:
             f"published: {entry.value:.2f} in {entry.paper}, {entry.table} ({MARKS[entry.mark]}); "
             f"ours less published: {row['mean'] - entry.value:+.2f}"
         )
-    yield f"stands in {Layout(experiment.name).tables}/main.csv"
+    yield f"stands in {experiment.layout.tables}/main.csv"
 
 
-def _made(link: Link, file: Path | None = None) -> Iterator[str]:
+def _made(step: Step, file: Path | None = None) -> Iterator[str]:
     """How a step's files came to be, by its record."""
-    if not link.record.is_file():
-        yield f"{link.name}: its record {link.record} is missing"
+    if not step.record.is_file():
+        yield f"{step.command}: its record {step.record} is missing"
         return
-    record = read_json(link.record)
-    for output in [file] if file else link.outputs:
+    record = read_json(step.record)
+    for output in [file] if file else step.outputs:
         yield f"{output}  sha256 {record['outputs'].get(str(output), 'not in the record')[:16]}"
-    yield f"made by robust-distillation {link.name}"
+    yield f"made by robust-distillation {step.command}"
     yield f"{when(record)}, on {machine(record['hardware'])}; {commit(record)}, code {record['code'][:12]}"
     if read := record["inputs"]:
         yield f"from {', '.join(read)}"
 
 
-def _settings(link: Link) -> Iterator[str]:
+def _settings(step: Step) -> Iterator[str]:
     """What a training was told to do."""
-    if not link.record.is_file():
+    if not step.record.is_file():
         return
-    record = read_json(link.record)
+    record = read_json(step.record)
     for key in ("method", "architecture", "training"):
         if key in record["settings"]:
             yield f"{key}: {_flat(record['settings'][key])}"
@@ -114,23 +114,23 @@ def _taken(folder: Path, weights: Path) -> list[str]:
     return [f"taken after epoch {epoch}; on the images that choose `best`: {looked}"]
 
 
-def _upstream(makers: dict[Path, Link], files: list[Path]) -> list[Link]:
+def _upstream(makers: dict[Path, Step], files: list[Path]) -> list[Step]:
     """The steps behind `files`, nearest first, each once."""
-    found: dict[Path, Link] = {}
+    found: dict[Path, Step] = {}
     while files:
         reached = [makers[file] for file in files if file in makers]
-        reached = [link for link in {link.record: link for link in reached}.values() if link.record not in found]
-        found |= {link.record: link for link in reached}
-        files = [file for link in reached for file in link.inputs]
+        reached = [step for step in {step.record: step for step in reached}.values() if step.record not in found]
+        found |= {step.record: step for step in reached}
+        files = [file for step in reached for file in step.inputs]
     return list(found.values())
 
 
-def _title(link: Link) -> str:
+def _title(step: Step) -> str:
     titles = {
         "train-teacher": "The teacher", "import-teacher": "The teacher", "fill-cache": "The cache it answered from",
         "prepare-data": "The data", "choose": "How its settings were chosen",
     }  # fmt: skip
-    return titles.get(link.step, link.step)
+    return titles.get(step.name, step.name)
 
 
 def _checks(experiment: Experiment, cell: Cell) -> list[str]:

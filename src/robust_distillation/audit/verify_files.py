@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from robust_distillation.config import Experiment
 from robust_distillation.errors import UserError
 from robust_distillation.files import read_json, read_json_lines
-from robust_distillation.layout import Layout
-from robust_distillation.pipeline.links import Link, evidence, models
+from robust_distillation.pipeline.step import Step, called
+
+if TYPE_CHECKING:
+    from robust_distillation.pipeline.steps import Choose, OfModel, PrepareData
 
 KEYS = ("claim", "target", "teacher", "student", "method", "other", "candidate", "checkpoint", "metric")  # of a cell
 
@@ -26,24 +28,23 @@ class Checked:
     cells: int = 0  # compared
 
 
-def check(experiment: Experiment, link: Link) -> Checked:
-    """Raises what reading a broken file raises."""
+def check(step: Step) -> Checked:
+    """Compares what is in a step's files with what must be there. Raises what reading a broken file raises."""
     checked = Checked()
-    if link.step in CHECKS and all(file.is_file() for file in link.outputs):
-        CHECKS[link.step](experiment, link, checked)
+    if all(file.is_file() for file in step.outputs):
+        if step.check:
+            called(step.check)(step, checked)
+        if step.remake:
+            _compare_tables(step, checked)
     return checked
 
 
-def _images(experiment: Experiment, link: Link, checked: Checked) -> None:
-    """Whether the images here are those that data.json describes; none is fetched for it."""
+def check_images(step: PrepareData, checked: Checked) -> None:
+    """Compares the images here with those that data.json describes; none is fetched for it."""
     from robust_distillation import data
     from robust_distillation.pipeline.experiment_data import description
 
-    [written] = link.outputs
-    datasets = [(Layout(experiment.name).data, experiment.dataset)]
-    layout = Layout(experiment.name)
-    datasets += [(layout.target_data(name), transfer.dataset) for name, transfer in experiment.file.transfer.items()]
-    files = dict(datasets)[written]
+    [written], files = step.outputs, step.files
     options = replace(files.options, download=False)
     try:
         data.registry.module(files.name).check(options)
@@ -59,13 +60,14 @@ def _images(experiment: Experiment, link: Link, checked: Checked) -> None:
         checked.problems.append((written, "", f"does not describe {files.name}"))
 
 
-def _weights(experiment: Experiment, link: Link, checked: Checked) -> None:
-    """Whether a checkpoint's own description says the settings that it was to be trained with."""
-    for file in link.outputs:
+def check_weights(step: Step, checked: Checked) -> None:
+    """Compares a checkpoint's description of its training with the settings that it was to be trained with."""
+    settings = json.loads(json.dumps(settings_of(step)))
+    for file in step.outputs:
         if file.suffix != ".safetensors":
             continue
         about = metadata(file)
-        for key, value in json.loads(json.dumps(link.settings)).items():
+        for key, value in settings.items():
             if key == "imported":
                 continue
             if isinstance(value, dict) and isinstance(about.get(key), dict):
@@ -85,12 +87,11 @@ def metadata(file: Path) -> dict[str, Any]:
         return json.loads((opened.metadata() or {}).get(KEY, "{}"))
 
 
-def _outcomes(experiment: Experiment, link: Link, checked: Checked) -> None:
-    """Whether the rows are those of this model, checkpoint by checkpoint, each image once."""
+def check_outcomes(step: OfModel, checked: Checked) -> None:
+    """Compares the rows with this model's: checkpoint by checkpoint, each image once."""
     from robust_distillation.evaluation.outcomes import read_outcomes
 
-    [file] = link.outputs
-    model = next(model for model in models(experiment) if link.name.split()[1] == model.name)
+    [file], model = step.outputs, step.model
     rows = read_outcomes([file])
     keys = rows[list(model.keys)].drop_duplicates().to_dict("records")
     if keys != [model.keys] or set(rows["checkpoint"]) != set(model.checkpoints):
@@ -99,26 +100,21 @@ def _outcomes(experiment: Experiment, link: Link, checked: Checked) -> None:
         checked.problems.append((file, "", "holds an image twice"))
 
 
-def _tables(make: Callable[[Experiment, Link, Layout], None]) -> Callable[[Experiment, Link, Checked], None]:
+def _compare_tables(step: Step, checked: Checked) -> None:
     """Makes a step's tables again, elsewhere, and compares."""
-
-    def compared(experiment: Experiment, link: Link, checked: Checked) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            here, again = Layout(experiment.name), Layout(experiment.name, Path(folder))
-            make(experiment, link, again)
-            for file in link.outputs:
-                if file.suffix in (".png", ".pdf"):
-                    continue
-                true = again.root / file.relative_to(here.root)
-                if file.suffix == ".csv":
-                    checked.cells += _cells(true)
-                if file.read_bytes() == true.read_bytes():
-                    continue
-                cells = list(_differences(file, true)) if file.suffix == ".csv" else []
-                for cell, problem in cells or [("", "is not what its outcomes give")]:
-                    checked.problems.append((file, cell, problem))
-
-    return compared
+    with tempfile.TemporaryDirectory() as folder:
+        again = step.elsewhere(Path(folder))
+        called(step.remake)(again)
+        for file, true in zip(step.outputs, again.outputs, strict=True):
+            if file.suffix in (".png", ".pdf"):
+                continue
+            if file.suffix == ".csv":
+                checked.cells += _cells(true)
+            if file.read_bytes() == true.read_bytes():
+                continue
+            cells = list(_differences(file, true)) if file.suffix == ".csv" else []
+            for cell, problem in cells or [("", "is not what its outcomes give")]:
+                checked.problems.append((file, cell, problem))
 
 
 def _cells(file: Path) -> int:
@@ -144,52 +140,17 @@ def _differences(file: Path, true: Path) -> Iterator[tuple[str, str]]:
                 yield f", cell {name}", problem
 
 
-def _main(experiment: Experiment, link: Link, into: Layout) -> None:
-    from robust_distillation.evaluation.outcomes import read_outcomes
-    from robust_distillation.reporting import tables
-
-    tables.write(read_outcomes(link.inputs), tables.Matrix(**experiment.matrix()), into)
-
-
-def _structure(experiment: Experiment, link: Link, into: Layout) -> None:
-    from robust_distillation.reporting import structure
-    from robust_distillation.reporting.tables import Matrix
-
-    structure.write_tables([read_json(file) for file in link.inputs], Matrix(**experiment.matrix()), into.tables)
-
-
-def _transfer(experiment: Experiment, link: Link, into: Layout) -> None:
-    from robust_distillation.evaluation.outcomes import read_outcomes
-    from robust_distillation.reporting import transfer
-    from robust_distillation.reporting.tables import Matrix
-
-    target = link.name.split()[1]
-    matrix = Matrix(**experiment.matrix()).transferred(experiment.file.transfer[target].attacks)
-    transfer.write_tables(read_outcomes(link.inputs), matrix, target, into.tables)
-
-
-def _comparisons(experiment: Experiment, link: Link, into: Layout) -> None:
-    from robust_distillation.reporting import claims
-
-    claims.write(experiment, evidence(experiment), into.tables)
-
-
-def _tuning(experiment: Experiment, link: Link, into: Layout) -> None:
-    from robust_distillation.reporting import tuning
-
-    tuning.write_tables([read_json(file) for file in link.inputs], link.settings, into.tables)
-
-
-def _choice(experiment: Experiment, link: Link, checked: Checked) -> None:
-    """Whether the choice is what the short runs say."""
+def check_choice(step: Choose, checked: Checked) -> None:
+    """Compares the choice with what the short runs say."""
+    from robust_distillation.pipeline.tuned import choice
     from robust_distillation.training import tuning
 
-    chosen, compared = link.outputs
-    candidates = experiment.candidates[link.name.split("/")[-1]]
-    runs = {name: read_json_lines(file) for name, file in zip(candidates, link.inputs, strict=True)}
+    chosen, compared = step.outputs
+    names = step.values["teacher"], step.values["student"], step.values["method"]
+    candidates = step.experiment.candidates[names[-1]]
+    runs = {name: read_json_lines(file) for name, file in zip(candidates, step.inputs, strict=True)}
     best, scores = tuning.choose(runs)
-    names = link.name.split()[1].split("/")
-    if read_json(chosen) != tuning.choice(*names, candidates[best]):
+    if read_json(chosen) != choice(*names, candidates[best]):
         checked.problems.append((chosen, "", f"is not what the short runs say: {best} is the best of them"))
     written = read_json(compared)
     known = [{"name": name, **candidates[name].resolved(), **scores[name]} for name in candidates]
@@ -197,17 +158,13 @@ def _choice(experiment: Experiment, link: Link, checked: Checked) -> None:
         checked.problems.append((compared, "", "is not what the short runs say"))
 
 
-CHECKS: dict[str, Callable[[Experiment, Link, Checked], None]] = {
-    "prepare-data": _images,
-    "train-teacher": _weights,
-    "import-teacher": _weights,
-    "train-student": _weights,
-    "attack": _outcomes,
-    "merge-outcomes": _outcomes,
-    "tabulate": _tables(_main),
-    "choose": _choice,
-    "report-tuning": _tables(_tuning),
-    "compare": _tables(_comparisons),
-    "report-structure": _tables(_structure),
-    "report-transfer": _tables(_transfer),
-}
+def settings_of(step: Step) -> dict[str, Any]:
+    """Returns the settings that a step's record must name: a student's are those after the tuning stage's choice."""
+    from robust_distillation.pipeline.steps import TrainStudent
+
+    if isinstance(step, TrainStudent) and step.choice:
+        from robust_distillation.pipeline.tuned import tuned
+
+        with suppress(UserError):  # no choice, or a broken one: then those before it
+            return tuned(step)[0]
+    return step.settings

@@ -1,6 +1,7 @@
-"""The commands: one per step. They read the experiment, call the step with resolved values, and write the record.
+"""Offers the commands: one for each step, and those about an experiment as a whole.
 
-Heavy imports lie inside the commands, so that `--help` is instant and each job imports only what it uses.
+A command parses its arguments and calls one function. Heavy imports lie inside, so that `--help` is instant and each
+job imports only what it uses.
 """
 
 from __future__ import annotations
@@ -11,18 +12,7 @@ from typing import Any
 
 import click
 
-from robust_distillation.cli import (
-    auditing,
-    comparing,
-    evaluation,
-    experiment,
-    exporting,
-    reporting,
-    robustness,
-    training,
-    tuning,
-    versioning,
-)
+from robust_distillation.cli import auditing, experiment, exporting, steps, versioning
 from robust_distillation.errors import UserError, lack
 
 __all__ = ["main"]
@@ -57,8 +47,6 @@ def main() -> None:
     logging.getLogger("auto-attack").setLevel(logging.WARNING)
 
 
-for module in (
-    experiment, training, tuning, evaluation, robustness, reporting, comparing, auditing, exporting, versioning,
-):  # fmt: skip
+for module in (experiment, steps, auditing, exporting, versioning):
     for command in module.COMMANDS:
         main.add_command(command)

@@ -9,15 +9,7 @@ from typing import Any
 
 import click
 
-from robust_distillation.cli.shared import (
-    check_data,
-    check_weights,
-    example,
-    experiment_options,
-    fetch_data,
-    target_named,
-)
-from robust_distillation.layout import Layout
+from robust_distillation.cli.shared import check_data, check_weights, example, experiment_options, fetch_data
 
 
 @click.command()
@@ -96,27 +88,4 @@ def cluster(folder: Path, path: str, overlay: str | None, **options: Any) -> Non
     click.echo(f"{file}\nsnakemake --profile {shlex.quote(str(folder))} --workflow-profile none --config {chosen}")
 
 
-@click.command("prepare-data")
-@click.option("--target", metavar="NAME", help="The dataset of this transfer, instead of the experiment's own.")
-@experiment_options
-@example("prepare-data")
-def prepare_data(target: str | None, path: str, overlay: str | None) -> None:
-    """Fetch the dataset where it is missing, and write down what it is."""
-    from robust_distillation.config import load
-    from robust_distillation.files import write_json
-    from robust_distillation.pipeline.experiment_data import description
-    from robust_distillation.pipeline.record import Recorder
-    from robust_distillation.pipeline.steps import data_code
-
-    experiment = load(path, overlay)
-    check_data(experiment)
-    layout, files = Layout(experiment.name), experiment.dataset
-    if target is not None:
-        files = target_named(experiment, target).dataset
-    output = layout.data if target is None else layout.target_data(target)
-    recorder = Recorder("prepare-data", experiment.data_settings(target), data_code(files.name))
-    write_json(output, description(files.name, files.options))
-    recorder.write(layout.record(output), {}, [output])
-
-
-COMMANDS = (plan, reproduce, check, cluster, prepare_data)
+COMMANDS = (plan, reproduce, check, cluster)

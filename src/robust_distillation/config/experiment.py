@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from robust_distillation import data, methods
@@ -20,6 +21,7 @@ from robust_distillation.config.schema import (
 )
 from robust_distillation.config.tuning import Candidate, with_candidate
 from robust_distillation.data.info import DataOptions
+from robust_distillation.layout import Layout
 from robust_distillation.settings import Compute, ThreatModel, Training
 
 IMPORTED = "imported"  # the checkpoint of a teacher that was not trained here
@@ -34,13 +36,8 @@ class NamedMethod:
     settings: methods.Method
 
     @property
-    def teachers(self) -> dict[str, methods.TeacherCalls]:
-        """How the method asks its teachers, by role."""
-        return self.settings.teachers()
-
-    @property
-    def has_teacher(self) -> bool:
-        return bool(self.teachers)
+    def needs(self) -> methods.Needs:
+        return self.settings.needs
 
     def resolved(self) -> dict[str, Any]:
         return {"name": self.kind, **self.settings.model_dump()}
@@ -88,7 +85,6 @@ class Experiment:
 
     file: ExperimentFile
     teachers: dict[str, Teacher]
-    teacher_groups: dict[str, dict[str, str]]  # name of an entry with roles -> role -> name of a teacher
     students: dict[str, dict[str, Any]]
     recipes: dict[tuple[str, str], Recipe]  # by method and student
     arguments: str  # the command line options that load this experiment again
@@ -97,6 +93,15 @@ class Experiment:
     @property
     def name(self) -> str:
         return self.file.name
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where its files lie."""
+        return Layout(self.name)
+
+    def teacher_weights(self, name: str) -> Path:
+        """The checkpoint of a teacher that students learn from."""
+        return self.layout.checkpoint(self.layout.teacher(name), self.teachers[name].checkpoint)
 
     @property
     def dataset(self) -> DatasetSettings:
@@ -162,27 +167,10 @@ class Experiment:
 
     def _matrix(self) -> Iterator[Run]:
         for method, named in self.methods.items():
-            for teacher in self.teachers_for(named):
+            for teacher in self.teachers if named.needs.teacher else (NO_TEACHER,):
                 for student in self.students:
                     for seed in self.file.seeds:
                         yield Run(teacher, student, method, seed)
-
-    def roles(self, name: str) -> dict[str, str]:
-        """Returns the teachers behind a name as it stands in runs and paths: role -> name of a teacher.
-
-        A teacher that stands alone has the role `teacher`. `none` has no teachers.
-        """
-        if name == NO_TEACHER:
-            return {}
-        return self.teacher_groups.get(name) or {methods.TEACHER: name}
-
-    def teachers_for(self, method: NamedMethod) -> tuple[str, ...]:
-        """Returns the names under which a method is trained: teachers and groups that fill its roles, or `none`."""
-        if not method.has_teacher:
-            return (NO_TEACHER,)
-        return tuple(
-            name for name in (*self.teachers, *self.teacher_groups) if {*method.teachers} <= {*self.roles(name)}
-        )
 
     @cached_property
     def tuned(self) -> tuple[tuple[str, str, str], ...]:
@@ -200,25 +188,13 @@ class Experiment:
         distilled = {(run.teacher, run.student) for run in self.runs if run.teacher != NO_TEACHER}
         taught = {student for _, student in distilled}
         alone = {(NO_TEACHER, run.student) for run in self.runs if run.student not in taught}
-        order = [
-            (teacher, student)
-            for teacher in [*self.teachers, *self.teacher_groups, NO_TEACHER]
-            for student in self.students
-        ]
+        order = [(teacher, student) for teacher in [*self.teachers, NO_TEACHER] for student in self.students]
         return [pair for pair in order if pair in distilled | alone]
 
     @property
     def caches(self) -> tuple[tuple[str, str], ...]:
         """(teacher, kind) of each cache that some run reads."""
-        return tuple(
-            sorted(
-                {
-                    (self.roles(run.teacher)[role], kind)
-                    for run in self.runs
-                    for role, kind in self.methods[run.method].settings.cached
-                }
-            )
-        )
+        return tuple(sorted({(r.teacher, kind) for r in self.runs for kind in self.methods[r.method].needs.cached}))
 
     # What each step depends on besides its input files, as JSON values: a rule's params, a record's settings.
 

@@ -98,7 +98,7 @@ def content_of(experiment: Experiment, given: Iterable[str]) -> Content:
     Raises:
         UserError: if a record, the outcomes of a model, or tables/main.csv is missing, or if a record is damaged.
     """
-    layout = Layout(experiment.name)
+    layout = experiment.layout
     missing = [path for path in _expected(experiment, layout) if not path.is_file()]
     if missing:
         raise UserError(
@@ -197,7 +197,7 @@ class _Description:
 
     def __init__(self, experiment: Experiment, content: Content, author: str, licence: str | None):
         self.experiment, self.content = experiment, content
-        self.layout = Layout(experiment.name)
+        self.layout = experiment.layout
         self.crate = ROCrate(version="1.1")
         self.crate.metadata.extra_terms.update(TERMS)
         self.author = self.crate.add(Person(self.crate, "#author", properties={"name": author}))

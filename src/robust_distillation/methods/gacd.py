@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
 from robust_distillation.losses import cross_entropy, true_class_probability
-from robust_distillation.methods.contract import (
-    TEACHER,
-    Method,
-    Sizes,
-    TeacherCalls,
-    Term,
-    TrainingStep,
-    misclassification,
-)
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
+from robust_distillation.methods.contract import Batch, Method, Needs, Sizes, Term
 
 
 class GACD(Method):
@@ -33,7 +21,7 @@ class GACD(Method):
     reweighting of samples; its equations were not available, so critic, negatives, sizes and weights follow CRD's.
     """
 
-    terms: ClassVar = ("cross_entropy", "contrast")
+    needs: ClassVar = Needs(adversarial=True, teacher_logits=True, teacher_features=True)
     beta: float = Field(0.8, ge=0)
     dimension: int = Field(128, ge=1, description="of the space that both networks' features are projected into")
     negatives: int = Field(16384, ge=1, description="drawn per sample from the other classes, with replacement")
@@ -41,26 +29,20 @@ class GACD(Method):
     momentum: float = Field(0.5, ge=0, lt=1, description="of the memory banks")
     reweight: bool = True
 
-    def teachers(self) -> dict[str, TeacherCalls]:
-        return {TEACHER: TeacherCalls(cached=("logits", "features"))}
+    def inner_objective(self, logits, batch: Batch):
+        return cross_entropy(logits, batch.labels)
 
-    def build(self, sizes: Sizes, generator: torch.Generator) -> dict[str, nn.Module]:
+    def build_state(self, sizes: Sizes, generator):
         from robust_distillation.methods.contrast import MemoryContrast
 
-        return {
-            "contrast": MemoryContrast(
-                sizes, self.dimension, self.negatives, self.temperature, self.momentum, generator
-            )
-        }
+        return MemoryContrast(sizes, self.dimension, self.negatives, self.temperature, self.momentum, generator)
 
-    def loss(self, step: TrainingStep) -> tuple[Term, ...]:
-        teacher = step.cached()
-        student = step.student(step.attack(misclassification, step.labels), train=True)
-        contrast = step.own["contrast"](student.features, teacher.features, step)
+    def loss_terms(self, batch: Batch, state=None):
+        contrast = state(batch.adversarial.features, batch.teacher.features, batch.index, batch.labels, batch.generator)
         if self.reweight:
-            trust = true_class_probability(teacher.logits, step.labels)
-            contrast = trust / step.mean(trust) * contrast
+            trust = true_class_probability(batch.teacher.logits, batch.labels)
+            contrast = trust / trust.mean() * contrast
         return (
-            Term("cross_entropy", cross_entropy(student.logits, step.labels)),
+            Term("cross_entropy", cross_entropy(batch.adversarial.logits, batch.labels)),
             Term("contrast", contrast, self.beta),
         )

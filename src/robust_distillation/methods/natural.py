@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import ClassVar
 
 from robust_distillation.losses import cross_entropy
-from robust_distillation.methods.contract import Method, Official, Term, TrainingStep
+from robust_distillation.methods.contract import Batch, Method, Needs, Official, Term
 
 
 class Natural(Method):
     """min CE(S(x), y)."""
 
-    terms: ClassVar = ("cross_entropy",)
+    needs: ClassVar = Needs(clean=True)
 
     @classmethod
     def official(cls, classes: int, architecture: str) -> Official:
-        """Returns RSLAD's schedule: how the papers' natural students were trained is not published."""
+        """How the papers' natural students were trained is not published: RSLAD's schedule, for want of better."""
         return Official(
             training={
                 "epochs": 300,
@@ -28,5 +28,5 @@ class Natural(Method):
             }
         )
 
-    def loss(self, step: TrainingStep) -> tuple[Term, ...]:
-        return (Term("cross_entropy", cross_entropy(step.student(step.x, train=True).logits, step.labels)),)
+    def loss_terms(self, batch: Batch, state=None):
+        return (Term("cross_entropy", cross_entropy(batch.clean.logits, batch.labels)),)

@@ -14,7 +14,6 @@ from robust_distillation.data.info import SPLITS, DataOptions
 from robust_distillation.data.views import ViewScheme
 from robust_distillation.errors import UserError
 from robust_distillation.files import Damaged, read_json
-from robust_distillation.layout import Layout
 
 
 def description(name: str, options: DataOptions) -> dict[str, Any]:
@@ -78,7 +77,7 @@ def split_of(experiment: Experiment, split: str) -> Dataset:
 
 def _whole(experiment: Experiment, split: str) -> Dataset:
     """Loads a whole split of an experiment's dataset."""
-    return checked(experiment.dataset.name, experiment.data_options, split, Layout(experiment.name).data)
+    return checked(experiment.dataset.name, experiment.data_options, split, experiment.layout.data)
 
 
 def scheme_of(experiment: Experiment) -> ViewScheme:

@@ -7,7 +7,6 @@ from typing import Any
 
 from robust_distillation.config import Experiment
 from robust_distillation.files import read_json, sha256
-from robust_distillation.layout import Layout
 from robust_distillation.models.checkpoint import save_checkpoint
 from robust_distillation.pipeline import importing
 from robust_distillation.reference import checkpoints
@@ -64,7 +63,7 @@ def import_to_file(experiment: Experiment, name: str, output: Path) -> dict[str,
         "role": "teacher",
         "checkpoint": "imported",
         "published": published,
-        "hashes": {"test_images": read_json(Layout(experiment.name).data)["splits"]["test"]["sha256"]},
+        "hashes": {"test_images": read_json(experiment.layout.data)["splits"]["test"]["sha256"]},
     }
     save_checkpoint(output, state, metadata)
     return {**published, "path": str(file), "source": settings.source, "normalisation": normalisation}

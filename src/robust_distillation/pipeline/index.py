@@ -10,20 +10,20 @@ from typing import Any
 
 from robust_distillation.files import read_json, sha256
 from robust_distillation.layout import Layout
-from robust_distillation.pipeline.links import Link
+from robust_distillation.pipeline.step import Step
 
 
-def index(chain: Iterable[Link], layout: Layout) -> dict[str, Any]:
+def index(chain: Iterable[Step], layout: Layout) -> dict[str, Any]:
     """artefacts: file to its sha256, its md5 (as DVC names it) and its record; records: file to sha256; mlflow: run
     name to the content that was imported. Of the cache, which is not versioned, the hashes are those in its record."""
     artefacts: dict[str, dict[str, str]] = {}
     records: dict[str, str] = {}
-    for link in chain:
-        records[str(link.record)] = sha256(link.record)
-        made = read_json(link.record)["outputs"] if link.rebuildable else {}
-        for file in link.outputs:
-            known = {"sha256": made[str(file)]} if link.rebuildable else {"sha256": sha256(file), "md5": md5(file)}
-            artefacts[str(file)] = {**known, "record": str(link.record)}
+    for step in chain:
+        records[str(step.record)] = sha256(step.record)
+        made = read_json(step.record)["outputs"] if step.rebuildable else {}
+        for file in step.outputs:
+            known = {"sha256": made[str(file)]} if step.rebuildable else {"sha256": sha256(file), "md5": md5(file)}
+            artefacts[str(file)] = {**known, "record": str(step.record)}
     return {
         "experiment": layout.experiment,
         "artefacts": artefacts,

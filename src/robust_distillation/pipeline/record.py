@@ -7,8 +7,7 @@ import platform
 import resource
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import Any
 
 from robust_distillation.files import sha256, write_json
 from robust_distillation.pipeline.energy import Meter
-from robust_distillation.pipeline.links import Link
 from robust_distillation.resume import Work
 
 PACKAGES = (
@@ -79,14 +77,6 @@ class Recorder:
             **more,
         }
         write_json(path, record)
-
-
-@contextmanager
-def recorded(link: Link) -> Iterator[None]:
-    """Around a step that reads and makes exactly what `link` says: leaves its record."""
-    recorder = Recorder(link.step, link.settings, link.code)
-    yield
-    recorder.write(link.record, {file: sha256(file) for file in link.inputs}, link.outputs)
 
 
 def _git() -> dict[str, Any] | None:

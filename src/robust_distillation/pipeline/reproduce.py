@@ -30,7 +30,7 @@ def run_workflow(experiment: Experiment, path: str, overlay: str | None) -> int:
     if status:
         print("Not everything was made; what failed is named above. What is done stays: start again to go on.")
         return status
-    layout = Layout(experiment.name)
+    layout = experiment.layout
     _report(command, environment, layout)
     options = f" EXPERIMENT={path}" if path != "params.yaml" else ""
     options += f" OVERLAY={overlay}" if overlay else ""

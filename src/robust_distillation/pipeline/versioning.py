@@ -16,7 +16,7 @@ from robust_distillation.config import Experiment
 from robust_distillation.errors import UserError
 from robust_distillation.files import write_text
 from robust_distillation.layout import Layout
-from robust_distillation.pipeline import links
+from robust_distillation.pipeline.steps import Index
 
 FILE = Path("dvc.yaml")
 
@@ -29,7 +29,7 @@ def stage_name(experiment: Experiment) -> str:
 def stage(experiment: Experiment, files: list[str]) -> dict[str, Any]:
     """files: the experiment file and, if any, its overlay, relative to the checkout."""
     chosen = [f"{key}={file}" for key, file in zip(("experiment", "overlay"), files, strict=False)]
-    layout = Layout(experiment.name)
+    layout = experiment.layout
     return {
         # src first: a run in a folder of its own (dvc exp run --temp) uses the code that lies there.
         "cmd": f"PYTHONPATH=src:$PYTHONPATH snakemake --config {shlex.join(chosen)}",
@@ -42,7 +42,7 @@ def stage(experiment: Experiment, files: list[str]) -> dict[str, Any]:
 
 def _artefacts(experiment: Experiment, layout: Layout) -> list[Path]:
     """All that it makes but tables and metrics, which git keeps, the cache, which can be filled again, and logs."""
-    made = [file.relative_to(layout.root).parts[0] for file in (*links.index(experiment).inputs, layout.index)]
+    made = [file.relative_to(layout.root).parts[0] for file in (*Index(experiment).inputs, layout.index)]
     kept = (layout.tables.name, layout.metrics.name)
     return [layout.root / name for name in dict.fromkeys([*made, layout.metadata.name]) if name not in kept]
 

@@ -10,6 +10,7 @@ from typing import Any
 from robust_distillation.config import Experiment
 from robust_distillation.errors import UserError
 from robust_distillation.files import write_text
+from robust_distillation.pipeline.steps import STEPS
 from robust_distillation.planning.cost import weights
 from robust_distillation.planning.jobs import jobs_of
 
@@ -21,7 +22,6 @@ SLACK = 3  # the count of operations knows nothing of memory traffic, and the sp
 START = 10  # minutes: imports over a shared file system, data, hashing
 BASE = 4000  # MB: torch with CUDA, before any data
 SMALL = 2000  # MB of a step that computes nothing on images
-GROUPED = ("attack", "structure", "robustness", "transfer")  # many and often short: several share a Slurm job
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def profile(experiment: Experiment, cluster: Cluster) -> dict[str, Any]:
     if cluster.group > 1:
         # One after the other in a Slurm job: side by side, their needs would add up to more than a node has.
         options |= {
-            "groups": [f"{rule}=looks" for rule in GROUPED if rule in rules],
+            "groups": [f"{kind.rule_name}=looks" for kind in STEPS if kind.grouped and kind.rule_name in rules],
             "group-components": [f"looks={cluster.group}"],
             "cores": experiment.compute.threads,
             "resources": [f"mem_mb={RETRIES * memory}"],

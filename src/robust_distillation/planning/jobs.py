@@ -7,25 +7,30 @@ from bisect import insort
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
 from robust_distillation.config import Experiment
+from robust_distillation.pipeline.step import Step, called
+from robust_distillation.pipeline.steps import Index, steps
 from robust_distillation.planning import cost
 from robust_distillation.planning.cost import Work
 
-PRIORITIES = {
-    "train-teacher": 100,
-    "import-teacher": 100,
-    "fill-cache": 90,
-    "tune": 50,
-    "choose": 50,
-}  # as in the rules
-TABLES = "tables, figures, tracking"
+Cost = tuple[list[Work], dict[str, int]]  # what a job computes, and the bytes that it stores, by what they are
 
 
 @dataclass(frozen=True)
 class Job:
-    """needs: the names of jobs that come first; bytes: by what they are; devices: that it takes at once."""
+    """A step as the plan counts it.
+
+    Args:
+        name: the command that runs it.
+        step: the line of the plan that counts it.
+        needs: the names of jobs that come first.
+        work: what it computes.
+        bytes: what it stores, by what that is.
+        devices: how many it takes at once.
+        priority: of jobs that are ready, those of the highest are started first.
+    """
 
     name: str
     step: str
@@ -33,6 +38,7 @@ class Job:
     work: list[Work] = field(default_factory=list)
     bytes: dict[str, int] = field(default_factory=dict)
     devices: int = 1
+    priority: int = 0
 
     @property
     def flops(self) -> float:
@@ -40,97 +46,69 @@ class Job:
 
 
 def jobs_of(experiment: Experiment) -> dict[str, Job]:
-    """All of them, from nothing, by name; each after those that it waits for."""
+    """Returns all jobs by name, from nothing, each after those that it waits for."""
     found: dict[str, Job] = {}
-
-    def add(name: str, step: str, needs: tuple[str, ...] = (), **given: Any) -> str:
-        found[name] = Job(name, step, needs, **given)
-        return name
-
-    data = add("data", "prepare-data")
-    targets = {target: add(f"data of {target}", "prepare-data") for target in experiment.file.transfer}
-    taught: dict[str, str] = {}
-    for name, teacher in experiment.teachers.items():
-        size = cost.weights(experiment, teacher.architecture)
-        if teacher.imported:
-            taught[name] = add(f"teacher {name}", "import-teacher", (data,), bytes={"checkpoints": size})
-        else:
-            work = cost.training(experiment, teacher.recipe, teacher.architecture, None, teacher.devices)
-            written = {"checkpoints": 2 * size}
-            taught[name] = add(
-                f"teacher {name}", "train-teacher", (data,), work=work, bytes=written, devices=teacher.devices
-            )
-    for name, kind in experiment.caches:
-        work = cost.filling(experiment, experiment.teachers[name].architecture)
-        written = {"cache": cost.cache_bytes(experiment, name, kind)}
-        add(f"{kind} of {name}", "fill-cache", (data, taught[name]), work=work, bytes=written)
-
-    def lessons(teacher: str, method: str) -> tuple[str, ...]:
-        roles, settings = experiment.roles(teacher), experiment.methods[method].settings
-        asked = dict.fromkeys(taught[roles[role]] for role in settings.teachers())
-        return (data, *asked, *(f"{kind} of {roles[role]}" for role, kind in settings.cached))
-
-    chosen: dict[tuple[str, str, str], str] = {}
-    for teacher, student, method in experiment.tuned:
-        tried = []
-        for candidate in experiment.candidates[method]:
-            recipe = experiment.short_recipe(student, method, candidate)
-            work = cost.training(experiment, recipe, experiment.students[student], teacher)
-            name = f"{candidate} of {teacher}/{student}/{method}"
-            tried.append(add(name, "tune", lessons(teacher, method), work=work))
-        chosen[teacher, student, method] = add(f"choice of {teacher}/{student}/{method}", "choose", tuple(tried))
-
-    looked: list[str] = []  # what the tables wait for
-    surrogate = (taught[experiment.surrogate],) if experiment.surrogate else ()
-
-    def looks_at(model: str, architecture: dict[str, Any], checkpoints: int) -> None:
-        shards, attacking = experiment.shards, cost.attacking(experiment, architecture, checkpoints)
-        parts = tuple(
-            add(
-                f"attack {part} of {shards} on {model}", "attack", (data, model, *surrogate),
-                work=cost.shared(attacking, shards),
-            )
-            for part in range(1, shards + 1)
-        )  # fmt: skip
-        looked.extend(parts if shards == 1 else (add(f"outcomes of {model}", "attack", parts),))
-        for step, part in analysing(experiment, architecture).items():
-            looked.append(add(f"{step} of {model}", step, (data, model), work=part))
-        for target, ready in targets.items():
-            work = cost.transfer(experiment, architecture, target)
-            head = {"checkpoints": cost.weights(experiment, architecture)}
-            looked.append(add(f"{target} by {model}", "transfer", (ready, model), work=work, bytes=head))
-
-    for name, teacher in experiment.teachers.items():
-        looks_at(taught[name], teacher.architecture, 1)
-    for run in experiment.runs:
-        architecture, recipe = experiment.students[run.student], experiment.recipes[run.method, run.student]
-        needs = lessons(run.teacher, run.method)
-        if experiment.file.tuning:
-            needs = (*needs, chosen[run.teacher, run.student, run.method])
-        work = cost.training(experiment, recipe, architecture, run.teacher)
-        size = {"checkpoints": 2 * cost.weights(experiment, architecture)}
-        name = f"student {run.teacher}/{run.student}/{run.method}/seed-{run.seed}"
-        looks_at(
-            add(name, "train-student", needs, work=work, bytes=size),
-            architecture,
-            len(experiment.evaluation.checkpoints),
-        )
-    file = experiment.file
-    made = ["tables", "figures", "comparisons", *(f"table of {target}" for target in targets)]
-    made += ["table of structure"] * (file.structure is not None) + ["table of tuning"] * (file.tuning is not None)
-    tables = tuple(add(name, TABLES, tuple(looked)) for name in made)
-    add("index", TABLES, (add("tracking", TABLES, tables), add("report", TABLES, tables)))
+    makers: dict[Path, str] = {}
+    for step in (*steps(experiment), Index(experiment)):
+        work, stored = called(step.cost)(step) if step.cost else ([], {})
+        needs = tuple(dict.fromkeys(makers[file] for file in step.inputs))
+        name = step.command
+        found[name] = Job(name, step.title, needs, work, stored, step.devices, step.priority)
+        makers |= dict.fromkeys((*step.outputs, step.record), name)
     return found
 
 
-def analysing(experiment: Experiment, architecture: dict[str, Any]) -> dict[str, list[Work]]:
-    """Of each analysis of one model that the experiment asks for, but for transfers."""
-    found = {}
-    if experiment.file.structure:
-        found["structure"] = cost.structure(experiment, architecture)
-    if experiment.file.robustness:
-        found["robustness"] = cost.robustness(experiment, architecture)
-    return found
+# The cost of a job of each step that computes, as its declaration names it.
+
+
+def teacher_cost(step: Step) -> Cost:
+    """Returns what the training of a teacher computes, and the bytes of its checkpoints; of an import these alone."""
+    teacher, stored = step.teacher, cost.weights(step.experiment, step.teacher.architecture)
+    if teacher.imported:
+        return [], {"checkpoints": stored}
+    work = cost.training(step.experiment, teacher.recipe, teacher.architecture, None, teacher.devices)
+    return work, {"checkpoints": 2 * stored}
+
+
+def cache_cost(step: Step) -> Cost:
+    """Returns what one kind of a teacher's answers to every view costs."""
+    teacher, kind = step.values["teacher"], step.values["kind"]
+    architecture = step.experiment.teachers[teacher].architecture
+    return cost.filling(step.experiment, architecture), {"cache": cost.cache_bytes(step.experiment, teacher, kind)}
+
+
+def candidate_cost(step: Step) -> Cost:
+    """Returns what the short training of a candidate costs; it keeps no checkpoint."""
+    return cost.training(step.experiment, step.recipe, step.architecture, step.values["teacher"]), {}
+
+
+def student_cost(step: Step) -> Cost:
+    """Returns what the training of a student costs."""
+    stored = 2 * cost.weights(step.experiment, step.architecture)
+    return candidate_cost(step)[0], {"checkpoints": stored}
+
+
+def attack_cost(step: Step) -> Cost:
+    """Returns what all attacks on one model cost, or the share of one job."""
+    whole = cost.attacking(step.experiment, step.model.architecture, len(step.model.checkpoints))
+    return cost.shared(whole, step.experiment.shards), {}
+
+
+def structure_cost(step: Step) -> Cost:
+    """Returns what the analysis of one model costs."""
+    return cost.structure(step.experiment, step.model.architecture), {}
+
+
+def robustness_cost(step: Step) -> Cost:
+    """Returns what the curve of one model costs."""
+    return cost.robustness(step.experiment, step.model.architecture), {}
+
+
+def transfer_cost(step: Step) -> Cost:
+    """Returns what the transfer of one model costs, and the bytes of its checkpoint with another head."""
+    architecture = step.model.architecture
+    work = cost.transfer(step.experiment, architecture, step.values["target"])
+    return work, {"checkpoints": cost.weights(step.experiment, architecture)}
 
 
 def by_step(jobs: dict[str, Job], value: Callable[[Job], float]) -> Counter[str]:
@@ -161,7 +139,7 @@ def finished(jobs: dict[str, Job], seconds: dict[str, float], devices: int) -> f
     for name, job in jobs.items():
         for need in job.needs:
             follow[need].append(name)
-    order = {name: (-PRIORITIES.get(job.step, 0), place) for place, (name, job) in enumerate(jobs.items())}
+    order = {name: (-job.priority, place) for place, (name, job) in enumerate(jobs.items())}
     taken = {name: min(job.devices, devices) for name, job in jobs.items()}
     ready = sorted((name for name, count in waits.items() if not count), key=order.get)
     running: list[tuple[float, str]] = []

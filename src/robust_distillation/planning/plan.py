@@ -7,17 +7,14 @@ from collections import Counter
 from tabulate import tabulate
 
 from robust_distillation.config import Experiment
-from robust_distillation.methods import TEACHER
+from robust_distillation.pipeline.steps import STEPS
 from robust_distillation.pipeline.text import duration
 from robust_distillation.planning.cost import SURVIVORS, cache_bytes, cache_width, views_of
-from robust_distillation.planning.jobs import TABLES, Job, by_step, finished, jobs_of, written
+from robust_distillation.planning.jobs import Job, by_step, finished, jobs_of, written
 from robust_distillation.planning.speed import SECONDS, Speed, Unknown
 
 TFLOPS = 10.0  # half of what an A100 could do in fp32
-STEPS = (
-    "prepare-data", "import-teacher", "train-teacher", "fill-cache", "tune", "choose", "train-student", "attack",
-    "structure", "robustness", "transfer", TABLES,
-)  # fmt: skip
+TITLES = tuple(dict.fromkeys(kind.title for kind in STEPS))
 COMPILED = "Trainings are compiled, which is not measured: they take less, once the compiler is done"
 DEVICES = (1, 2, 4, 8, 16, 32, 64)
 
@@ -33,7 +30,7 @@ def describe(experiment: Experiment, tflops: float = TFLOPS, speed: Speed | None
         (name, experiment.methods[name].kind, _teaching(experiment, name), trained[name]) for name in experiment.methods
     ]
     work = [
-        (step, f"{flops[step] / 1e15:.4g}", f"{flops[step] / tflops / 3.6e15:.4g}") for step in STEPS if flops[step]
+        (step, f"{flops[step] / 1e15:.4g}", f"{flops[step] / tflops / 3.6e15:.4g}") for step in TITLES if flops[step]
     ]
     total = sum(flops.values())
     work.append(("in all", f"{total / 1e15:.4g}", f"{total / tflops / 3.6e15:.4g}"))
@@ -51,7 +48,7 @@ def describe(experiment: Experiment, tflops: float = TFLOPS, speed: Speed | None
         tabulate(rows, headers=["name", "method", "teacher is asked for", "students to train"]),
         "",
         tabulate(
-            [*((step, counted[step]) for step in STEPS if counted[step]), ("in all", len(jobs))],
+            [*((step, counted[step]) for step in TITLES if counted[step]), ("in all", len(jobs))],
             headers=["step", "jobs"],
         ),
         "",
@@ -83,7 +80,7 @@ def _time(jobs: dict[str, Job], speed: Speed | None) -> list[str]:
     except Unknown:
         return [f"Time: --calibrate measures this machine, in about {SECONDS:.0f} seconds, and keeps what it found"]
     counted, spent = by_step(jobs, lambda _: 1), by_step(jobs, lambda job: seconds[job.name])
-    rows = [(step, duration(spent[step] / counted[step]), duration(spent[step])) for step in STEPS if counted[step]]
+    rows = [(step, duration(spent[step] / counted[step]), duration(spent[step])) for step in TITLES if counted[step]]
     rows.append(("in all", "", duration(sum(seconds.values()))))
     last = finished(jobs, seconds, len(jobs))
     counts = [count for count in sorted({*DEVICES, speed.at_once}) if count <= len(jobs) or count == speed.at_once]
@@ -115,10 +112,6 @@ def _tuning(experiment: Experiment) -> list[str]:
 
 
 def _teaching(experiment: Experiment, name: str) -> str:
-    lines = []
-    for role, calls in experiment.methods[name].teachers.items():
-        asked = [f"{kind} (cache)" for kind in calls.cached]
-        asked += ["live, with gradient in the images" if calls.gradient else "live"] * (calls.live or calls.gradient)
-        asked += ["trained along"] * calls.trained
-        lines.append(", ".join(asked) if role == TEACHER else f"{role}: {', '.join(asked)}")
-    return "; ".join(lines) or "-"
+    needs = experiment.methods[name].needs
+    asked = [f"{kind} (cache)" for kind in needs.cached]
+    return ", ".join(asked + ["logits on x' (live)"] * needs.teacher_adversarial) or "-"

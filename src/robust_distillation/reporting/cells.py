@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from robust_distillation.config import Experiment
 from robust_distillation.errors import UserError, unknown
-from robust_distillation.pipeline.links import Model, models
+from robust_distillation.pipeline.models import Model, models
 
 
 class Cell(NamedTuple):

@@ -41,7 +41,7 @@ class Evidence:
 
     @classmethod
     def of(cls, files: Mapping[str, list[Path]], matrix: Matrix) -> Evidence:
-        """Of the files of each analysis, as pipeline.links.evidence names them."""
+        """Of the files of each analysis, as pipeline.steps.Compare.evidence names them."""
         distances = None
         if STRUCTURE in files:
             from robust_distillation.reporting import structure  # imports torch

@@ -82,7 +82,7 @@ def mlflow_runs(experiment: Experiment, layout: Layout) -> list[MlflowRun]:
 
 def _model(name: str, parent: str, folder: Path, experiment: Experiment) -> MlflowRun:
     """Reads the run of one trained network, a teacher or a student, from its folder."""
-    layout = Layout(experiment.name)
+    layout = experiment.layout
     record, outcomes = read_json(folder / "record.json"), layout.outcomes(folder)
     files = {Path(file).stem: folder / Path(file).name for file in record["outputs"]} | {"outcomes": outcomes}
     hashes = {f"dvc.{artefact}": _md5(file) for artefact, file in files.items()}

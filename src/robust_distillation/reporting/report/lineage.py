@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from robust_distillation.columns import ITSELF
-from robust_distillation.pipeline.links import Link, about
+from robust_distillation.pipeline.step import Step
+from robust_distillation.pipeline.steps import steps_of_model
 from robust_distillation.pipeline.text import commit, machine, versions, when
 from robust_distillation.reporting.cells import models_of
 from robust_distillation.reporting.report.elements import Cell, Facts, Group, Head, Section, Table, anchor, of_pair
@@ -57,7 +58,7 @@ def section(material: Material) -> Section:
         own = values[values["teacher"].eq(teacher) & values["student"].eq(student) & values["method"].eq(method)]
         parts: list = [_explained(material, rows), _numbers(rows, own)]
         for model in models_of(material.experiment, teacher, student, method):
-            records = [_record(material, link) for link in about(material.experiment, model)]
+            records = [_record(material, step) for step in steps_of_model(material.experiment, model)]
             titles = ", ".join(record.title for record in records)
             parts.append(Records(f"Seed {model.keys['seed']}: {titles}", records))
         title = f"Teacher {teacher} ({method})" if itself else f"{method}: {of_pair(teacher, student).lower()}"
@@ -97,12 +98,12 @@ def _numbers(rows: pd.DataFrame, values: pd.DataFrame) -> Table:
     return Table("The numbers, in percent.", [named], lines, sortable=False)
 
 
-def _record(material: Material, link: Link) -> Record:
-    record = material.records[link.record]
+def _record(material: Material, step: Step) -> Record:
+    record = material.records[step.record]
     return Record(
-        link.step,
-        str(link.record),
-        f"robust-distillation {link.name} {material.experiment.arguments}",
+        step.name,
+        str(step.record),
+        f"robust-distillation {step.command} {material.experiment.arguments}",
         [
             ("When", when(record)),
             ("On", machine(record["hardware"])),

@@ -37,7 +37,7 @@ def page(experiment: Experiment) -> str:
     material = gather(experiment)
     sections = [section for make in SECTIONS if (section := make(material))]
     templates = Environment(
-        loader=PackageLoader(__package__),
+        loader=PackageLoader(__package__, "templates"),
         autoescape=True,  # classes and imported models are called whatever somebody called them
         undefined=StrictUndefined,
         trim_blocks=True,

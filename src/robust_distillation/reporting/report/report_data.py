@@ -35,7 +35,7 @@ class Material:
 
     @property
     def layout(self) -> Layout:
-        return Layout(self.experiment.name)
+        return self.experiment.layout
 
     @property
     def table(self) -> pd.DataFrame:
@@ -57,7 +57,7 @@ def gather(experiment: Experiment) -> Material:
     missing = [file for file in sources.sources(experiment) if not file.is_file()]
     if missing:
         raise UserError(f"{missing[0]}: is not there yet. Run the experiment first: robust-distillation reproduce")
-    layout = Layout(experiment.name)
+    layout = experiment.layout
     outcomes = read_outcomes(layout.outcomes(folder) for folder in sources.folders(experiment))
     return Material(
         experiment=experiment,

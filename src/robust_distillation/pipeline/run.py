@@ -1,0 +1,43 @@
+"""Runs a step: one process at a time, from the state that a killed one left, with a record at its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from robust_distillation.errors import UserError
+from robust_distillation.files import read_json, sha256
+from robust_distillation.pipeline.record import Recorder
+from robust_distillation.pipeline.step import UNCHANGED, Step, called
+from robust_distillation.resume import STOPPERS, Work
+
+
+def run_step(step: Step) -> None:
+    """Makes the step's outputs and its record. Raises UserError if a file that it reads is missing."""
+    missing = [file for file in step.inputs if not file.is_file()]
+    if missing:
+        raise UserError(f"{missing[0]}: is not there yet. Run the experiment first: robust-distillation reproduce")
+    if step.devices > 1:
+        from robust_distillation.training import parallel
+
+        if not parallel.started():
+            parallel.start(step.devices)
+        if int(os.environ["RANK"]):  # the first process of a group saves, writes and speaks for all
+            for number in STOPPERS:
+                signal.signal(number, signal.SIG_IGN)
+            called(step.run)(step, None)
+            return
+    run, inputs = called(step.run), step.input_hashes()
+    recorder = Recorder(step.name, step.settings, step.code)
+    if not step.resumable:
+        more = run(step)
+        if more is not UNCHANGED and step.record:
+            recorder.write(step.record, inputs, step.outputs, **(more or {}))
+        return
+    configuration = recorder.configuration(inputs)
+    with Work(step.layout.state(step.artefact), configuration, step.experiment.compute.save_every) as work:
+        if work.restore():  # a process that Snakemake does not know of had made them
+            return
+        more = run(step, work)
+        recorder.write(step.record, inputs, step.outputs, work, **(more or {}))
+        work.keep({**read_json(step.record)["outputs"], str(step.record): sha256(step.record)})

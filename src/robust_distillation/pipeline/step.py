@@ -1,0 +1,180 @@
+"""Defines what a step is: one job of an experiment, with the files, settings and code that must belong to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cache, cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+
+from robust_distillation.pipeline.fingerprint import fingerprint
+
+if TYPE_CHECKING:
+    from robust_distillation.config import Experiment
+    from robust_distillation.layout import Layout
+
+TABLES = "tables, figures, tracking"
+UNCHANGED = {"unchanged": True}  # returned by a run whose outputs are what they were: its record stays, too
+
+
+class Argument(NamedTuple):
+    """An argument of a step's command."""
+
+    metavar: str  # in its help
+    what: str  # names it in messages
+
+
+class Step:
+    """One job of an experiment. A subclass declares a step; an instance is the job with these wildcards.
+
+    Rules, commands, records, resume, audit, plan and cluster profile follow from the declaration. It reads no results.
+    """
+
+    name: ClassVar[str]  # of the command
+    rule_name: ClassVar[str]  # of the workflow's rule; `name` with _ for - if left out
+    run: ClassVar[str]  # `module:function` that is called with the step and, if it is resumable, its ResumableJob
+    example: ClassVar[str] = ""  # of the command; its name if left out
+    title: ClassVar[str] = ""  # the line of the plan that counts its jobs; the name if left out
+    wildcards: ClassVar[dict[str, str]] = {}  # name to the regular expression that its values match
+    arguments: ClassVar[tuple[Argument, ...]] = ()
+    options: ClassVar[dict[str, str]] = {}  # wildcards that the command takes as options, with their help
+    not_asked: ClassVar[str] = ""  # the message if the experiment has no such job
+    cost: ClassVar[str] = ""  # `module:function` that counts what a job computes and stores
+    check: ClassVar[str] = ""  # `module:function` that compares what is in its files with what must be there
+    remake: ClassVar[str] = ""  # `module:function` that makes its tables again, for the audit
+    priority: ClassVar[int] = 0  # of jobs that are ready, those of the highest are started first
+    local: ClassVar[bool] = False  # on a cluster runs where Snakemake does, where the network is
+    computes: ClassVar[bool] = False  # on images, with the experiment's threads and device
+    grouped: ClassVar[bool] = False  # many and often short: several share a job of a cluster
+    resumable: ClassVar[bool] = False  # saves its state, and goes on from there when it was killed
+    rebuildable: ClassVar[bool] = False  # its outputs are not versioned; they may be absent and are made again
+
+    def __init__(self, experiment: Experiment, layout: Layout | None = None, **values: str):
+        """Names a job.
+
+        Args:
+            experiment: the resolved experiment.
+            layout: paths of its outputs; None for those of the experiment.
+            values: the value of each wildcard; in the pattern of a rule it is `{name}`.
+        """
+        self.experiment, self.values = experiment, values
+        self.layout = layout or experiment.layout
+
+    def __init_subclass__(cls) -> None:
+        """Fills in what follows from the name."""
+        if "name" in vars(cls):
+            cls.rule_name = vars(cls).get("rule_name", cls.name.replace("-", "_"))
+            cls.title = vars(cls).get("title", cls.title or cls.name)
+            cls.example = vars(cls).get("example", cls.name)
+
+    @classmethod
+    def jobs(cls, experiment: Experiment) -> Iterator[Self]:
+        """Yields the step's jobs; none if the experiment does not ask for it."""
+        yield cls(experiment)
+
+    @classmethod
+    def pattern(cls, experiment: Experiment) -> Self:
+        """Returns the step with wildcards in place of their values, for a rule."""
+        return cls(experiment, **{name: f"{{{name}}}" for name in cls.wildcards})
+
+    def reads(self) -> Iterable[Path]:
+        """Yields the files that the job reads."""
+        return ()
+
+    def makes(self) -> Iterable[Path]:
+        """Yields the files that it makes, without its record."""
+        raise NotImplementedError
+
+    @cached_property
+    def inputs(self) -> tuple[Path, ...]:
+        """Returns the files that the job reads."""
+        return tuple(self.reads())
+
+    @cached_property
+    def outputs(self) -> tuple[Path, ...]:
+        """Returns the files that it makes, without its record."""
+        return tuple(self.makes())
+
+    @property
+    def record(self) -> Path | None:
+        """Returns the file of its record; None if dvc.lock speaks for it."""
+        return self.layout.record(self.outputs[0])
+
+    @property
+    def artefact(self) -> Path:
+        """Returns the file or folder that its saved state is named after."""
+        return self.outputs[0]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Returns what its outputs depend on besides its inputs and its code, as JSON values."""
+        return {}
+
+    @property
+    def named(self) -> Iterable[str]:
+        """Yields the modules (dotted) that its settings name: of a dataset, an architecture, a method, an attack."""
+        return ()
+
+    @property
+    def code(self) -> str:
+        """Returns the fingerprint of the code that it uses."""
+        return _code(self.run.partition(":")[0], *self.named)
+
+    @property
+    def devices(self) -> int:
+        """Returns how many devices it takes at once."""
+        return 1
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Returns the arguments of its command."""
+        return tuple(self.values[name] for name in self.wildcards if name not in self.options)
+
+    @property
+    def command(self) -> str:
+        """Returns the command line that makes its outputs: `robust-distillation COMMAND`."""
+        options = [f"--{name} {self.values[name]}" for name in self.options if name in self.values]
+        return " ".join([self.name, *self.words, *options])
+
+    @classmethod
+    def constraints(cls, experiment: Experiment) -> dict[str, str]:
+        """Returns the regular expression of each wildcard."""
+        return cls.wildcards
+
+    @classmethod
+    def check_option(cls, name: str, value: str) -> None:
+        """Raises UserError if an option's value cannot be meant."""
+
+    def elsewhere(self, base: Path) -> Self:
+        """Returns the same step whose outputs lie under another folder than results."""
+        from robust_distillation.layout import Layout
+
+        return type(self)(self.experiment, Layout(self.experiment.name, base), **self.values)
+
+    @property
+    def log(self) -> Path:
+        """Returns the file that the job's messages go to."""
+        return self.layout.log(self.name, self.values.values())
+
+    @classmethod
+    def refusal(cls, experiment: Experiment, text: str) -> str | None:
+        """Returns a better message than that `text` is unknown, if there is one."""
+        return None
+
+    def input_hashes(self) -> dict[Path, str]:
+        """Returns the sha256 of each input."""
+        from robust_distillation.files import sha256
+
+        return {file: sha256(file) for file in self.inputs}
+
+
+@cache  # thousands of jobs share a few
+def _code(*modules: str) -> str:
+    return fingerprint(modules)
+
+
+def called(name: str) -> Any:
+    """Returns the function that `module:function` names."""
+    module, _, function = name.partition(":")
+    return getattr(import_module(module), function)

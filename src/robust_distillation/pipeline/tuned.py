@@ -1,0 +1,67 @@
+"""Finds what a student is trained with after the choice of the tuning stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from robust_distillation.config.tuning import with_candidate
+from robust_distillation.errors import UserError
+from robust_distillation.files import read_json
+
+if TYPE_CHECKING:
+    from robust_distillation.config import Experiment, Recipe
+    from robust_distillation.config.tuning import Candidate
+    from robust_distillation.pipeline.steps import TrainStudent
+
+
+def tuned(step: TrainStudent) -> tuple[dict[str, Any], Recipe]:
+    """Returns a student's settings and recipe; without a tuning stage those of its declaration.
+
+    Raises:
+        UserError: the file of the choice cannot be read, or it holds no candidate of the method.
+    """
+    run, recipe = step.training_run, step.recipe
+    if step.choice:
+        candidate = read_choice(step.choice, step.experiment, run.teacher, run.student, run.method)
+        recipe = with_candidate(recipe, candidate)
+    return step.experiment.student_settings(run, recipe), recipe
+
+
+def choice(teacher: str, student: str, method: str, candidate: Candidate) -> dict[str, Any]:
+    """Returns the content of choice.json; a candidate that is not chosen changes nothing in it.
+
+    Args:
+        teacher: name of the teacher, none for a method without one.
+        student: name of the student.
+        method: name of the method.
+        candidate: the chosen values.
+    """
+    return {"teacher": teacher, "student": student, "method": method, "chosen": candidate.resolved()}
+
+
+def read_choice(file: Path, experiment: Experiment, teacher: str, student: str, method: str) -> Candidate:
+    """Reads the candidate that the tuning stage chose.
+
+    Args:
+        file: the choice.json.
+        experiment: the experiment, which lists the candidates.
+        teacher: name of the teacher, none for a method without one.
+        student: name of the student.
+        method: name of the method.
+
+    Raises:
+        UserError: the file cannot be read, or it names no candidate of the method.
+    """
+    try:
+        found = read_json(file)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: cannot be read ({error}). Remove it; the next start chooses again") from error
+    known = experiment.candidates[method]
+    for candidate in known.values():
+        if found == choice(teacher, student, method, candidate):
+            return candidate
+    raise UserError(
+        f"{file}: is not the choice of one of the candidates of {teacher}/{student}/{method} ({'; '.join(known)}). "
+        "Remove it; the next start chooses again"
+    )

@@ -1,0 +1,29 @@
+"""Makes the table and the figures of the transfer to another task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from robust_distillation.evaluation.outcomes import read_outcomes
+from robust_distillation.reporting import transfer
+from robust_distillation.reporting.tables import Matrix
+
+if TYPE_CHECKING:
+    from robust_distillation.pipeline.steps import ReportTransfer
+
+
+def run(step: ReportTransfer) -> None:
+    """Writes the table and draws the figures."""
+    make_tables(step)
+    transfer.draw_all(read_outcomes(step.inputs), _matrix(step), step.values["target"], step.layout.figures)
+
+
+def make_tables(step: ReportTransfer) -> None:
+    """Writes the table."""
+    transfer.write_tables(read_outcomes(step.inputs), _matrix(step), step.values["target"], step.layout.tables)
+
+
+def _matrix(step: ReportTransfer) -> Matrix:
+    settings = dict(step.settings)
+    attacks = settings.pop("attacks")
+    return Matrix(**settings).transferred(attacks)

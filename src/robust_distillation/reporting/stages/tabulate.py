@@ -1,0 +1,16 @@
+"""Makes the comparison tables and the headline metrics from the outcomes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from robust_distillation.evaluation.outcomes import read_outcomes
+from robust_distillation.reporting import tables
+
+if TYPE_CHECKING:
+    from robust_distillation.pipeline.steps import Tabulate
+
+
+def run(step: Tabulate) -> None:
+    """Writes the main table, the experiment's own tables and the headline metrics."""
+    tables.write(read_outcomes(step.inputs), tables.Matrix(**step.settings), step.layout)

@@ -1,0 +1,1 @@
+"""Runs the steps that compute: a module each, which `pipeline.steps` names."""

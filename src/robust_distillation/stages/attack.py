@@ -1,0 +1,34 @@
+"""Attacks a model's checkpoints and writes an outcome for each image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from robust_distillation.device import select_device
+from robust_distillation.evaluation import blocks
+from robust_distillation.evaluation.attack import attack_run
+from robust_distillation.evaluation.outcomes import write_outcomes
+from robust_distillation.models.precision import loaded
+from robust_distillation.pipeline.experiment_data import split_of
+
+if TYPE_CHECKING:
+    from robust_distillation.pipeline.steps import Attack
+    from robust_distillation.resume import Work
+
+
+def run(step: Attack, work: Work) -> None:
+    """Writes the outcomes of all blocks of the test split, or of one shard of them."""
+    experiment, model = step.experiment, step.model
+    evaluation = experiment.evaluation
+    todo = blocks.blocks(experiment.test_images, evaluation.block_size, evaluation.seed)
+    if "shard" in step.values:
+        todo = blocks.shard(todo, *map(int, step.values["shard"].split("-of-")))
+    device, surrogate = select_device(experiment.compute), None
+    if experiment.surrogate:
+        weights = experiment.teacher_weights(experiment.surrogate)
+        surrogate = loaded(weights, experiment.compute.precision, device)
+    outcomes = attack_run(
+        model.checkpoints, split_of(experiment, "test"), todo, evaluation.attacks, experiment.threat_model, device,
+        surrogate, work, experiment.compute.precision, evaluation.search,
+    )  # fmt: skip
+    write_outcomes(step.outputs[0], outcomes.assign(**model.keys))

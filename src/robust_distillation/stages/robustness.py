@@ -1,0 +1,32 @@
+"""Measures a model's accuracy against eps, and keeps some attacked images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from robust_distillation.device import select_device
+from robust_distillation.evaluation.robustness import GALLERY_ATTACK, gallery, robustness_curve
+from robust_distillation.files import replacing, write_json
+from robust_distillation.models.precision import loaded
+from robust_distillation.pipeline.experiment_data import split_of
+
+if TYPE_CHECKING:
+    from robust_distillation.pipeline.steps import Robustness
+
+
+def run(step: Robustness) -> None:
+    """Writes the curve of the model's headline checkpoint as JSON and the images as .npz."""
+    experiment, settings, threat = step.experiment, step.settings, step.experiment.threat_model
+    (checkpoint, weights), device = step.model.headline, select_device(experiment.compute)
+    data = split_of(experiment, "test").first(settings["images"])
+    x, labels = data.floats().to(device), data.labels.to(device)
+    network = loaded(weights, experiment.compute.precision, device)
+    curve = robustness_curve(network, x, labels, threat.norm, settings["eps"], settings["seed"])
+    shown = gallery(network, x[: settings["gallery"]], labels[: settings["gallery"]], threat, settings["seed"])
+    output, images = step.outputs
+    with replacing(images) as temporary:
+        np.savez_compressed(temporary, **shown)
+    about = {"attack": GALLERY_ATTACK, "eps": threat.eps, "images": len(shown["x"])}
+    write_json(output, {**step.model.keys, "checkpoint": checkpoint, **curve, "gallery": about})

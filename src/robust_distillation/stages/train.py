@@ -1,0 +1,92 @@
+"""Trains a teacher, a student, or a candidate for a method's settings."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from robust_distillation.device import select_device
+from robust_distillation.models.precision import EXACT, compiles
+from robust_distillation.pipeline.experiment_data import scheme_of, split_of
+from robust_distillation.pipeline.teacher_source import teaching
+from robust_distillation.pipeline.tuned import tuned
+from robust_distillation.planning.cost import flops
+from robust_distillation.planning.cost import training as work_of
+from robust_distillation.training import parallel
+from robust_distillation.training.run import train_to_files, trainer_of, tune_to_file
+
+if TYPE_CHECKING:
+    from robust_distillation.config import Recipe
+    from robust_distillation.pipeline.steps import TrainStudent, TrainTeacher, Tune
+    from robust_distillation.resume import Work
+
+
+def train_teacher(step: TrainTeacher, work: Work | None) -> dict[str, Any]:
+    """Writes best and last checkpoint and the curves; with several devices, in a process for each."""
+    return train(step, work, step.settings, step.teacher.recipe, role="teacher")
+
+
+def train_student(step: TrainStudent, work: Work | None) -> dict[str, Any]:
+    """Writes best and last checkpoint and the curves; trains with the settings that the tuning stage chose."""
+    settings, recipe = tuned(step)
+    more = train(step, work, settings, recipe, role="student", teacher=step.values["teacher"])
+    return {"settings": settings, **more}
+
+
+def train_candidate(step: Tune, work: Work | None) -> dict[str, Any]:
+    """Writes the curves of a short training."""
+    return train(step, work, step.settings, step.recipe, role="candidate", teacher=step.values["teacher"])
+
+
+def train(
+    step: TrainTeacher | TrainStudent | Tune,
+    work: Work | None,
+    settings: dict[str, Any],
+    recipe: Recipe,
+    *,
+    role: str,
+    teacher: str | None = None,
+) -> dict[str, Any]:
+    """Trains a teacher, a student or a candidate of the tuning stage, and writes its files.
+
+    Args:
+        step: its declaration.
+        work: its saved state; None of a process that is not the first of its group.
+        settings: the resolved settings.
+        recipe: the method and its training.
+        role: teacher, student or candidate.
+        teacher: the name of its own teacher, none if it has none.
+
+    Returns:
+        What its record says besides.
+    """
+    experiment = step.experiment
+    device, data = select_device(experiment.compute), split_of(experiment, "train")
+    needs, lessons = recipe.method.needs, None
+    if needs.teacher:
+        lessons = teaching(experiment, teacher, needs, data, device)
+    group, precision = parallel.joined(device), experiment.compute.precision
+    compiled = precision != EXACT and compiles(  # to count the FLOPs takes a second
+        experiment.compute, flops(work_of(experiment, recipe, settings["architecture"], teacher)), device.type
+    )
+    trainer = trainer_of(
+        settings, recipe.training, recipe.method.settings, experiment.threat_model, data, device,
+        lessons and lessons.teacher, lessons.features if lessons else 0, group, precision, compiled,
+    )  # fmt: skip
+    images = data, split_of(experiment, "validation"), scheme_of(experiment), device
+    if group.rank:  # the first process saves, writes and speaks for all
+        logging.getLogger().setLevel(logging.WARNING)
+        train_to_files(step.folder, settings, trainer, *images, {})
+        return {}
+    if role == "candidate":
+        tune_to_file(step.folder, trainer, *images, work)
+    else:
+        description = {
+            "role": role,
+            "teacher": teacher,
+            "training_images": data.digest(),
+            "hashes": {str(file): known for file, known in work.configuration["inputs"].items()},
+        }
+        train_to_files(step.folder, settings, trainer, *images, description, work)
+    served = lessons.served_from if lessons else {}
+    return {"teacher_served_from": served, "compiled": compiled}

@@ -1,0 +1,49 @@
+"""Trains a linear head for another task on a model's frozen backbone, and attacks both end to end."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from robust_distillation.data.info import SPLITS
+from robust_distillation.device import select_device
+from robust_distillation.evaluation import blocks
+from robust_distillation.evaluation.attack import attack_run
+from robust_distillation.evaluation.outcomes import write_outcomes
+from robust_distillation.evaluation.transfer import train_head
+from robust_distillation.models.checkpoint import read_checkpoint, save_checkpoint
+from robust_distillation.models.precision import loaded
+from robust_distillation.pipeline.experiment_data import checked
+
+if TYPE_CHECKING:
+    from robust_distillation.pipeline.steps import Transfer
+    from robust_distillation.resume import Work
+
+log = logging.getLogger("robust-distillation")
+
+
+def run(step: Transfer, work: Work) -> dict[str, Any]:
+    """Writes the outcomes and the weights; returns the head's metrics for the record."""
+    experiment, settings, keys = step.experiment, step.settings, step.model.keys
+    (written, weights), (output, head) = step.inputs, step.outputs
+    files, checkpoint, device = (
+        experiment.file.transfer[step.values["target"]],
+        step.model.headline[0],
+        select_device(experiment.compute),
+    )
+    split = {name: checked(files.dataset.name, files.dataset.options, name, written) for name in SPLITS}
+    backbone, metadata = loaded(weights, experiment.compute.precision, device), read_checkpoint(weights)[1]
+    state, metrics = train_head(backbone, split["train"], split["validation"], files, keys["seed"], device)
+    log.info("head for %s: %s", step.values["target"], metrics[-1])
+    info = split["test"].info
+    own = {"shape": list(info.shape), "classes": list(info.classes)}
+    described = {key: value for key, value in settings.items() if key != "model"}
+    metadata |= {"dataset": {**settings["dataset"], **own}, "role": "transferred", "head": described}
+    save_checkpoint(head, state, metadata)
+    todo = blocks.blocks(settings["images"], settings["block_size"], settings["seed"])
+    outcomes = attack_run(
+        {checkpoint: head}, split["test"], todo, files.attacks, experiment.threat_model, device,
+        None, work, experiment.compute.precision,
+    )  # fmt: skip
+    write_outcomes(output, outcomes.assign(**keys))
+    return {"head": metrics}

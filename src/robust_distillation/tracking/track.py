@@ -1,0 +1,25 @@
+"""Imports finished runs into MLflow."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from robust_distillation.files import read_json, write_json
+from robust_distillation.pipeline.step import UNCHANGED
+from robust_distillation.tracking.runs import import_runs
+
+if TYPE_CHECKING:
+    from robust_distillation.pipeline.steps import Track
+
+log = logging.getLogger("robust-distillation")
+
+
+def run(step: Track) -> dict[str, Any] | None:
+    """Imports the runs and writes the hash of each; what was imported before, maybe elsewhere, stays as it is."""
+    contents, output = import_runs(step.experiment, step.layout), step.outputs[0]
+    log.info("%d runs of experiment %s are in MLflow", len(contents), step.experiment.name)
+    if output.is_file() and step.record.is_file() and read_json(output) == contents:
+        return UNCHANGED
+    write_json(output, contents)
+    return None
