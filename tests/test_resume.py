@@ -251,7 +251,7 @@ def eager(tree: Path) -> None:
         ("safetensors.torch:save", 3, signal.SIGKILL),
         (STEP, 5, signal.SIGTERM),
         (STEP, 7, signal.SIGINT),
-        ("robust_distillation.attacks.apgd:_held", 2, signal.SIGTERM),  # while it looks for the best
+        ("robust_distillation.attacks.apgd:_correct_under_apgd", 2, signal.SIGTERM),  # during validation
     ],
 )
 def test_a_killed_training_ends_in_the_same_bytes(place, nth, number, tree):
