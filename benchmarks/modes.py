@@ -26,8 +26,8 @@ from robust_distillation.evaluation.attack import attack_run
 from robust_distillation.evaluation.blocks import blocks
 from robust_distillation.layout import Layout
 from robust_distillation.pipeline.experiment_data import scheme_of, split_of
-from robust_distillation.pipeline.teacher_source import teaching, weights_of
-from robust_distillation.training.run import train_to_files, trainer_of
+from robust_distillation.pipeline.teacher_source import open_teachers, weights_of
+from robust_distillation.training.run import build_trainer, train_to_files
 
 MODES = {"exact": False, "fp32": True, "bf16-inner": True, "bf16": True}  # compiled where it may be
 METHOD, ATTACK = "rslad", "autoattack"
@@ -44,10 +44,11 @@ def trained(experiment: Experiment, run: Run, mode: str, folder: Path) -> None:
     device, data = torch.device("cpu"), split_of(experiment, "train")
     recipe = experiment.recipes[run.method, run.student]
     settings = experiment.student_settings(run, recipe)
-    lessons = teaching(experiment, run.teacher, recipe.method.needs, data, device)
-    trainer = trainer_of(
-        settings, recipe.training, recipe.method.settings, experiment.threat_model, data, device,
-        lessons.teacher, lessons.features, precision=mode, compiled=MODES[mode],
+    method = recipe.method.settings
+    source = open_teachers(experiment, run.teacher, method, data, device)
+    trainer = build_trainer(
+        settings, recipe.training, method, experiment.threat_model, data, device, source.teachers,
+        precision=mode, compiled=MODES[mode],
     )  # fmt: skip
     train_to_files(
         folder, settings, trainer, data, split_of(experiment, "validation"), scheme_of(experiment), device, {}

@@ -14,16 +14,19 @@ import torch
 from reference_step import ReferenceStep
 from torch.profiler import ProfilerActivity, profile
 
-from robust_distillation.cache.store import CachedTeacher, CachedValues, Writer
+from robust_distillation.cache.store import CachedValues, Writer
 from robust_distillation.data import info
 from robust_distillation.data.dataset import Dataset
 from robust_distillation.data.views import ViewScheme
 from robust_distillation.device import to_device
+from robust_distillation.methods import TEACHER
 from robust_distillation.methods.rslad import RSLAD
 from robust_distillation.models.checkpoint import build_model
 from robust_distillation.models.precision import TRAIN, prepared
 from robust_distillation.settings import ThreatModel, Training
-from robust_distillation.training.loop import Trainer
+from robust_distillation.training.batches import Batch
+from robust_distillation.training.teacher import Teacher
+from robust_distillation.training.trainer import Trainer
 
 SHAPE, CLASSES, BATCH, IMAGES = (3, 32, 32), 10, 32, 256
 SCHEME = ViewScheme(4, True)
@@ -61,15 +64,15 @@ class OurStep:
         model = prepared(model, precision, TRAIN, compiled=compiled)
         method = RSLAD()
         settings = Training.model_validate(RSLAD.official(CLASSES, "resnet").training)
-        self.trainer = Trainer(model, method, settings, THREAT, 0, teacher=CachedTeacher(cache))
+        self.trainer = Trainer(model, method, settings, THREAT, 0, teachers={TEACHER: Teacher(logits=cache)})
         self.data, self.steps = data, 0
 
     def __call__(self, index: torch.Tensor) -> None:
-        self.trainer.model.train()
+        self.trainer.student.train()
         views = torch.randint(len(SCHEME), (len(index),))
         there, chosen = (to_device(numbers, self.data.images.device) for numbers in (index, views))
         x = self.data.views(SCHEME, there, chosen)
-        self.trainer.step(x, self.data.labels[there], index, views, 1, self.steps)
+        self.trainer.step(Batch(x, self.data.labels[there], index, views, 1, self.steps))
         self.steps += 1
 
 

@@ -1,6 +1,6 @@
 """What one of the processes that torchrun starts does. The first one writes what it found to FILE.
 
-ranks.py FILE steps METHOD NORM: losses and weights after the first steps of a training.
+ranks.py FILE steps NORM METHOD...: of each method the losses, weights and state after the first steps of a training.
 ranks.py FILE resumed: the lines of a training's epochs, alone and killed in each step of the first.
 """
 
@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from test_training import CPU, SCHEME, SETTINGS, THREAT, network
+from test_training import CPU, SCHEME, SETTINGS, trainer_of
 
-from robust_distillation import methods
 from robust_distillation.data.dataset import load
 from robust_distillation.resume import Work
-from robust_distillation.training.loop import Trainer, batches, train
+from robust_distillation.training.batches import Batch, batches
+from robust_distillation.training.loop import train
 from robust_distillation.training.parallel import Group, joined, synchronised
 
 STEPS = 5
@@ -24,17 +25,19 @@ STEPS = 5
 
 def first_steps(name: str, group: Group, batch_norm: str) -> dict[str, torch.Tensor]:
     """In float64, on digits."""
-    data = load("digits", "train").first(150)  # the last batch is smaller, and its shares are not equal
-    model = network(4, 1, torch.float64)
-    if group.size > 1 and batch_norm == "synchronised":
-        synchronised(model)
-    trainer = Trainer(model, methods.get(name)(), SETTINGS, THREAT, 0, group=group)
+    data = load("digits", "train").first(149)  # the last batch has 21 images: 10 for one process, 11 for the other
+    synchronise = group.size > 1 and batch_norm == "synchronised"
+    trainer = trainer_of(name, data, dtype=torch.float64, group=group, prepare=synchronised if synchronise else None)
+    if synchronise:
+        for module in trainer.own.values():
+            synchronised(module)
     losses = []
-    for step, (x, *rest) in enumerate(batches(data, SCHEME, SETTINGS, 0, 1, CPU, 0, group)):
-        model.train()
-        losses.append(trainer.step(x.double(), *rest, 1, step)["loss"])
+    trainer.begin_epoch(1)
+    for batch in batches(data, SCHEME, SETTINGS, 0, 1, CPU, 0, group):
+        losses.append(trainer.step(replace(batch, x=batch.x.double()))["loss"])
+    trainer.end_epoch(1)
     assert len(losses) == STEPS
-    return {"losses": group.summed({"losses": torch.stack(losses)})["losses"], **model.state_dict()}
+    return {"losses": group.summed({"losses": torch.stack(losses)})["losses"], **trainer.module.state_dict()}
 
 
 def resumed(group: Group, folder: Path) -> dict[str, list[dict[str, float]]]:
@@ -42,15 +45,15 @@ def resumed(group: Group, folder: Path) -> dict[str, list[dict[str, float]]]:
     data = load("digits", "train").first(200)
 
     def lines(work: Work | None = None, dies_in: int | None = None) -> list[dict[str, float]]:
-        trainer = Trainer(network(4, 1), methods.get("trades")(), SETTINGS, THREAT, 0, group=group)
+        trainer = trainer_of("trades", data, group=group)
         real, calls = trainer.step, 0
 
-        def step(*given):
+        def step(batch: Batch) -> dict[str, torch.Tensor]:
             nonlocal calls
             calls += 1
             if calls == dies_in:
                 raise KeyboardInterrupt
-            return real(*given)
+            return real(batch)
 
         trainer.step = step
         return train(trainer, data, data.first(20), SCHEME, CPU, work).counts.metrics
@@ -69,6 +72,10 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     group = joined(CPU)
     Path(file).touch()  # its folder is not empty, so work that ends leaves it
-    found = first_steps(given[0], group, given[1]) if what == "steps" else resumed(group, Path(file).parent / "states")
+    if what == "steps":
+        batch_norm, *names = given
+        found = {name: first_steps(name, group, batch_norm) for name in names}
+    else:
+        found = resumed(group, Path(file).parent / "states")
     if group.rank == 0:
         torch.save(found, file)

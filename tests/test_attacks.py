@@ -11,7 +11,7 @@ from torch import nn
 
 from robust_distillation import attacks
 from robust_distillation.attacks.apgd import correct_under_apgd
-from robust_distillation.attacks.core import l2_norm, maximise, project, starting_noise
+from robust_distillation.attacks.core import l2_norm, pgd, project, starting_noise
 from robust_distillation.errors import UserError
 from robust_distillation.losses import cross_entropy
 from robust_distillation.models.checkpoint import build_model
@@ -207,18 +207,18 @@ def test_selection_attack_finds_the_known_outcome(threat):
 
 @BOTH
 @pytest.mark.parametrize("start", ["zero", "uniform", "gaussian"])
-def test_maximise_raises_the_objective_inside_the_ball(threat, start):
+def test_pgd_raises_the_objective_inside_the_ball(threat, start):
     model = build_model({"name": "convnet", "width": 4}, (1, 8, 8), 10).train()
     x = torch.rand(16, 1, 8, 8, generator=generator(0, "x"))
     labels = torch.arange(16) % 10
 
-    def objective(logits):
+    def objective(images, logits):
         return cross_entropy(logits, labels)
 
-    step = threat.eps / 4
-    found = maximise(model, x, objective, threat, steps=10, step_size=step, start=start, generator=generator(0, "a"))
+    noise = starting_noise(x, threat, start, generator(0, "a"))
+    found = pgd(model, x, objective, threat, steps=10, step_size=threat.eps / 4, noise=noise)
     with frozen(model), torch.no_grad():
-        assert (objective(model(found)) > objective(model(x))).all()
+        assert (objective(found, model(found)) > objective(x, model(x))).all()
     assert (
         (found - x).flatten(1).abs().amax(1) if threat.norm == "linf" else l2_norm(found - x)
     ).max() < threat.eps + 1e-6
@@ -232,7 +232,7 @@ def test_linf_step_by_step_against_plain_arithmetic():
     model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False))
     model[1].weight.data = torch.tensor([[1.0, -1.0], [0.0, 0.0]])
     x = torch.tensor([0.05, 0.5]).reshape(1, 1, 1, 2)
-    found = maximise(model, x, lambda logits: -logits[:, 0], LINF, steps=2, step_size=0.08, start="zero")
+    found = pgd(model, x, lambda x, logits: -logits[:, 0], LINF, steps=2, step_size=0.08)
     # -logits[0] = x1 - x0: the first pixel falls to 0 (clamped), the second rises by 0.08 and then to the ball's edge.
     assert torch.allclose(found.flatten(), torch.tensor([0.0, 0.6]))
 
@@ -269,7 +269,7 @@ def test_model_is_put_back_whatever_happens(fails):
     flags = [parameter.requires_grad for parameter in model.parameters()]
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
 
-    def objective(logits):
+    def objective(images, logits):
         assert not any(parameter.requires_grad for parameter in model.parameters())
         assert not any(module.training for module in model.modules())
         if fails:
@@ -279,9 +279,9 @@ def test_model_is_put_back_whatever_happens(fails):
     x = torch.rand(2, 1, 8, 8)
     if fails:
         with pytest.raises(RuntimeError, match="middle"):
-            maximise(model, x, objective, LINF, steps=1, step_size=0.1, start="zero")
+            pgd(model, x, objective, LINF, steps=1, step_size=0.1)
     else:
-        maximise(model, x, objective, LINF, steps=1, step_size=0.1, start="zero")
+        pgd(model, x, objective, LINF, steps=1, step_size=0.1)
     assert [module.training for module in model.modules()] == modes
     assert [parameter.requires_grad for parameter in model.parameters()] == flags
     assert all(torch.equal(buffer, buffers[name]) for name, buffer in model.named_buffers())

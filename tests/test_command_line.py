@@ -79,5 +79,5 @@ def test_mistakes_exit_with_2_and_faults_with_1(tmp_path, monkeypatch):
 def test_plan_tells_runs_jobs_and_cache():
     result = CliRunner().invoke(main, ["plan", "--experiment", str(REPOSITORY / "params.yaml")])
     assert result.exit_code == 0
-    for expected in ("24", "features (cache)", "logits on x' (live)", "9 views each", "MB"):
+    for expected in ("24", "features (cache)", "logits (cache), live", "9 views each", "MB"):
         assert expected in result.output

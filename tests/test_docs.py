@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 
 from robust_distillation import config
 from robust_distillation.cli import main
+from robust_distillation.pipeline.steps import STEPS
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 NAMES = [page.name for page in PAGES]
@@ -111,8 +112,7 @@ def test_profiles_agree_on_what_runs_again_and_name_rules_that_exist():
     default, slurm = (read(REPOSITORY / f"profiles/{name}/config.yaml") for name in ("default", "slurm"))
     del default["cores"]
     assert default.items() <= slurm.items()
-    rules = "".join(path.read_text() for path in (REPOSITORY / "workflow/rules").glob("*.smk"))
-    assert set(slurm["set-resources"]) <= set(re.findall(r"rule (\w+):", rules))
+    assert set(slurm["set-resources"]) <= {step.rule_name for step in STEPS}
 
 
 def blocks(page: str, language: str) -> list[str]:

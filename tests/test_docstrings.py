@@ -12,7 +12,6 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "robust_distillation"
 NOT_YET = [
     "attacks.core",
     "audit",
-    "cache.live",
     "cli",
     "config",
     "cuda_graph",

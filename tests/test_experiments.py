@@ -25,7 +25,8 @@ from robust_distillation.config import Experiment, load
 from robust_distillation.pipeline.step import TABLES
 from robust_distillation.planning import jobs as planned
 from robust_distillation.reporting import tables
-from robust_distillation.training.schedule import learning_rate, looked_at, looks
+from robust_distillation.training.counting import calls_in_step
+from robust_distillation.training.schedule import is_validation_epoch, learning_rate, validation_epochs
 
 EXPERIMENTS = [REPOSITORY / "params.yaml", *sorted((REPOSITORY / "experiments").glob("*.yaml"))]
 CACHES = {
@@ -256,7 +257,6 @@ SAT = {
 TRADES = {
     "epochs": 76,
     "milestones": [74],
-    "passes": ["clean", "adversarial", "clean"],
     "eps": 0.031,
     "step_size": 0.007,
     "start": "gaussian",
@@ -268,7 +268,6 @@ MART = {
     "learning_rate": 0.01,
     "weight_decay": 3.5e-3,
     "milestones": [74, 89, 99],
-    "passes": ["clean", "adversarial"],
     "eps": 0.031,
     "step_size": 0.007,
     "start": "gaussian",
@@ -285,7 +284,7 @@ ARD = {
     "project_start": False,
     "by": "pgd_trades",
 }
-IAD = ARD | {"kl_scale": "sum", "passes": ["adversarial", "adversarial", "clean"], "by": "pgd10"}
+IAD = ARD | {"kl_scale": "sum", "by": "pgd10"}
 NATURAL = {
     "epochs": 300,
     "milestones": [215, 260, 285],
@@ -297,6 +296,7 @@ NATURAL = {
 EVERYWHERE = {
     "batch_size": 128,
     "learning_rate": 0.1,
+    "optimizer": {"name": "SGD"},
     "momentum": 0.9,
     "weight_decay": 2e-4,
     "weight_decay_on": "all",
@@ -304,7 +304,6 @@ EVERYWHERE = {
     "factor": 0.1,
     "decay": "compounded",
     "kl_scale": "sum",
-    "passes": ["adversarial", "clean"],
     "eps": 8 / 255,
     "step_size": 2 / 255,
     "start": "uniform",
@@ -321,16 +320,16 @@ RSLAD_SETTINGS = {
     "adversarial_labels": "teacher",
     "inner_labels": "teacher",
 }
-MART_SETTINGS = {"beta": 5.0, "log_constant": 1e-12}
+MART_SETTINGS = {"beta": 5.0, "log_constant": 1e-12, "clean_first": True}
 ARD_SETTINGS = {"alpha": 1.0, "temperature": 30.0, "tempered_cross_entropy": False}
-IAD_SETTINGS = {"beta": 0.1, "temperature": 1.0, "begin": 60, "teacher_weight": "one", "fresh_clean": True}
+IAD_SETTINGS = {"beta": 0.1, "temperature": 1.0, "begin": 60, "teacher_weight": "one", "repeat_passes": True}
 STUDENTS = ("resnet", "mobilenet_v2", "wide_resnet", "dm_wide_resnet")
 NARROW, WIDE = STUDENTS[:2], STUDENTS[2:]
 # Method, datasets, students, how it trains where that is not EVERYWHERE, and its own settings.
 RELEASED = [
     ("rslad", ("cifar10", "cifar100"), STUDENTS, RSLAD, RSLAD_SETTINGS),
     ("sat", ("cifar10", "cifar100"), STUDENTS, SAT, {}),
-    ("trades", ("cifar10", "cifar100"), STUDENTS, TRADES, {"beta": 6.0}),
+    ("trades", ("cifar10", "cifar100"), STUDENTS, TRADES, {"beta": 6.0, "clean_first": True}),
     ("mart", ("cifar10", "cifar100"), NARROW, MART, MART_SETTINGS),
     ("mart", ("cifar10", "cifar100"), WIDE, WIDE_MART, MART_SETTINGS | {"beta": 6.0}),
     ("ard", ("cifar10",), STUDENTS, ARD, ARD_SETTINGS),
@@ -384,9 +383,9 @@ def test_official_settings_are_those_of_the_released_codes(dataset, tmp_path):
 
 def test_official_rslad_looks_where_its_code_does(tmp_path):
     training = official(tmp_path).training_of("rslad")
-    looked = [epoch for epoch in range(1, 301) if looked_at(training, epoch)]
+    looked = [epoch for epoch in range(1, 301) if is_validation_epoch(training, epoch)]
     assert looked == [*range(20, 201, 20), *range(215, 301)]
-    assert looks(training) == len(looked) == 96
+    assert validation_epochs(training) == len(looked) == 96
 
 
 def test_official_rates_fall_as_in_the_released_codes(tmp_path):
@@ -406,11 +405,18 @@ def test_official_rates_fall_as_in_the_released_codes(tmp_path):
     assert [learning_rate(wide, epoch) for epoch in (74, 75, 89, 90)] == pytest.approx([0.1, 0.01, 0.01, 1e-3])
 
 
-def test_official_iad_sends_the_clean_images_through_again_once_it_has_begun(tmp_path):
-    recipe = official(tmp_path).recipes["iad", "resnet"]
-    before, after = (recipe.method.settings.passes(recipe.training.passes, epoch) for epoch in (60, 61))
-    assert before == ["adversarial", "adversarial", "clean"]
-    assert after == ["adversarial", "adversarial", "clean", "clean"]
+def test_official_iad_sends_images_through_again(tmp_path):
+    """x' and x each once without gradient; once it has begun x with it and again without."""
+    experiment = official(tmp_path)
+    recipe, student = experiment.recipes["iad", "resnet"], experiment.students["resnet"]
+    calls = [
+        calls_in_step(recipe.method.settings, recipe.training, experiment.threat_model, experiment.info, student, epoch)
+        for epoch in recipe.method.settings.phases()
+    ]
+    passes = [{kind: found["student", "student", kind] for kind in ("train", "ask")} for found in calls]
+    assert recipe.method.settings.phases() == (1, 61)
+    assert passes == [{"train": 1, "ask": 2}, {"train": 2, "ask": 2}]
+    assert [found["teacher", "teacher", "ask"] for found in calls] == [0, 1]
 
 
 def test_the_files_own_settings_come_before_the_official_ones(tmp_path):

@@ -6,6 +6,7 @@ Sources of the formulas (S is the student, T the teacher, x' the adversarial ima
   paper, so ARD's CE has the temperature and IAD's divergences have no factor temperature^2; defaults as in their codes.
   What their released codes do otherwise (`tempered_cross_entropy`, `begin`, `teacher_weight`, `log_constant`): those.
 - RSLAD's other labels and temperature: cross-entropy with y, TRADES' KL(S(x) || .), t^2 KL of the softened outputs.
+- AdaAD (Huang et al., CVPR 2023) and MTARD (Zhao et al., ECCV 2022): their equations, MTARD's weight as in its code.
 - KD: Hinton et al., 2015. CRD: Tian et al., ICLR 2020. Weights as in CRD's released scripts.
 - GACD-style, this project's reading of Bai et al., arXiv 2009.09922: CE(S(x'), y) and, weighted by T_y(x), the
   noise-contrastive loss of CRD (Tian et al., ICLR 2020) with eps, noise, normaliser and banks as in CRD's code.
@@ -21,11 +22,11 @@ from scipy.stats import chisquare
 from torch import nn
 
 from robust_distillation import methods
-from robust_distillation.cache.live import LiveTeacher
 from robust_distillation.losses import kl_divergence, margin
-from robust_distillation.methods import Batch, Sizes
+from robust_distillation.methods import TEACHER, Sizes
 from robust_distillation.models.output import Output
 from robust_distillation.training.reduction import reduce
+from robust_distillation.training.teacher import Teacher
 
 # --- the formulas: logits [B,K] and labels [B] in, values [B] out ---
 
@@ -53,7 +54,7 @@ def kd(z, y, gamma=0.1, alpha=0.9, temperature=4.0):
     return gamma * ce(z.clean, y), alpha * temperature**2 * kl(z.clean, z.teacher, temperature)
 
 
-def mart(z, y, beta=5.0, log_constant=0.0):
+def mart(z, y, beta=5.0, log_constant=0.0, **_):
     others = np.exp(log_softmax(z.adversarial))
     others[np.arange(len(y)), y] = -1.0
     boosted = ce(z.adversarial, y) - np.log(1.0001 - others.max(1) + log_constant)
@@ -66,7 +67,7 @@ def ard(z, y, alpha=1.0, temperature=30.0, tempered_cross_entropy=True):
     return (1 - alpha) * ce(z.clean / temperature if tempered_cross_entropy else z.clean, y), alpha * soft
 
 
-def iad(z, y, beta=0.1, temperature=1.0, begin=0, teacher_weight="trust"):
+def iad(z, y, beta=0.1, temperature=1.0, begin=0, teacher_weight="trust", **_):
     trust = of_class(z.teacher_adversarial, y) ** beta
     by_teacher, by_itself = (kl(z.adversarial, target, temperature) for target in (z.teacher, z.clean))
     whole = trust * by_teacher + (1 - trust) * by_itself
@@ -97,23 +98,32 @@ def rslad_inner(z, y, inner_labels="teacher", temperature=1.0, **_):
     return rslad_part(z, y, z.adversarial, inner_labels, temperature, own="reference").sum(0)
 
 
+def adaad(z, y, alpha=1.0, **_):
+    clean = (1 - alpha) * kl(z.clean, z.teacher)
+    return np.zeros(len(y)), alpha * kl(z.adversarial, z.teacher_adversarial) + clean
+
+
 # What is minimised: the part without, and the part with a divergence over the classes, which `kl_scale` scales.
 OUTER = {
     "natural": lambda z, y: (ce(z.clean, y), np.zeros(len(y))),
     "sat": lambda z, y: (ce(z.adversarial, y), np.zeros(len(y))),
-    "trades": lambda z, y, beta=6.0: (ce(z.clean, y), beta * kl(z.adversarial, z.clean)),
+    "trades": lambda z, y, beta=6.0, **_: (ce(z.clean, y), beta * kl(z.adversarial, z.clean)),
     "kd": kd,
     "mart": mart,
     "ard": ard,
     "iad": iad,
     "rslad": rslad,
+    "adaad": adaad,
 }
 # What x' maximises.
-INNER = {name: lambda z, y, **_: ce(z.adversarial, y) for name in ("sat", "mart", "ard", "iad", "gacd")}
+INNER = {name: lambda z, y, **_: ce(z.adversarial, y) for name in ("sat", "mart", "ard", "iad", "gacd", "mtard")}
+INNER["adaad"] = lambda z, y, **_: kl(z.adversarial, z.teacher_adversarial)
 INNER["trades"] = lambda z, y, **_: kl(z.adversarial, z.reference)
 INNER["rslad"] = rslad_inner
 # With memory banks: see below.
 CONTRASTIVE = {"crd", "gacd"}
+# With a state that its loss moves: see below.
+BALANCED = {"mtard"}
 
 EPOCH = 3  # of every batch here
 SETTINGS = [
@@ -141,6 +151,12 @@ SETTINGS = [
         for inner in ("teacher", "hard", "student")
     ),
     ("rslad", {"inner_labels": "student", "temperature": 3.0}),
+    ("adaad", {"alpha": 0.3}),
+    ("adaad", {"clean_pass": True}),
+    *(("trades", {"clean_first": first}) for first in (False, True)),
+    ("mart", {"clean_first": True}),
+    ("iad", {"repeat_passes": True, "begin": EPOCH - 1}),
+    ("iad", {"repeat_passes": True, "begin": EPOCH}),
 ]
 
 # --- the same numbers for numpy and for torch ---
@@ -157,13 +173,46 @@ def example(classes, seed=0, size=8):
     return SimpleNamespace(**z, epoch=EPOCH), y
 
 
-def as_batch(z, y, needs, inner=False):
-    """The passes that the method declares, and no others; for the inner objective those made before x'."""
-    names = ["reference"] if inner else ["reference", "clean", "adversarial", "teacher_adversarial"]
-    names = [name for name in names if getattr(needs, name)] + ["teacher"] * needs.teacher_logits
-    student = ("clean", "adversarial")
-    passes = {name: Output(torch.tensor(getattr(z, name), requires_grad=name in student)) for name in names}
-    return Batch(torch.tensor(y), torch.arange(len(y)), epoch=z.epoch, **passes)
+class Tabulated:
+    """A training step whose networks answer from a table: S(x) and S(x') in train mode, S(x) frozen, T(x), T(x')."""
+
+    def __init__(self, z, y, own=None):
+        self.x, self.adversarial = torch.zeros(len(y), 1, 2, 2), torch.ones(len(y), 1, 2, 2)
+        self.labels, self.ids = torch.tensor(y), torch.arange(len(y))
+        self.epoch, self.decay, self.own = z.epoch, 1.0, own
+        self.outputs = {
+            name: Output(torch.tensor(getattr(z, name), requires_grad=name in ("clean", "adversarial")))
+            for name in ("clean", "adversarial", "reference", "teacher", "teacher_adversarial")
+        }
+        self.moved, self.objective = [], None
+        self.student = self._student()
+        self.teacher = dict.fromkeys((TEACHER, "robust"), self._teacher)
+
+    def _student(self):
+        step = self
+
+        class Student:
+            def __call__(self, x, *, train=False):
+                assert train or x is step.x
+                return step.outputs["adversarial" if x is step.adversarial else "clean" if train else "reference"]
+
+            def update_statistics(self, x):
+                step.moved.append(x)
+
+        return Student()
+
+    def _teacher(self, x):
+        return self.outputs["teacher_adversarial" if x is self.adversarial else "teacher"]
+
+    def cached(self, role=TEACHER):
+        return self.outputs["teacher"]
+
+    def attack(self, objective, *args):
+        self.objective = lambda logits: objective(self.adversarial, logits, *args)
+        return self.adversarial
+
+    def mean(self, values):
+        return values.mean()
 
 
 def numeric_gradient(function, x, h=1e-6):
@@ -188,8 +237,8 @@ def close(actual, expected, tolerance=1e-9):
 
 def test_every_method_of_the_package_has_a_formula():
     own = {name for name in methods.names() if methods.registry.module_name(name).startswith(methods.__name__ + ".")}
-    assert {*OUTER, *CONTRASTIVE} == own
-    assert set(INNER) == {name for name in own if methods.get(name)().needs.adversarial}
+    assert {*OUTER, *CONTRASTIVE, *BALANCED} == own
+    assert set(INNER) == own - {"natural", "kd", "crd"}
 
 
 @pytest.mark.parametrize("classes", [10, 3])
@@ -202,22 +251,38 @@ def test_loss_and_its_gradient(name, settings, kl_scale, classes):
         plain, divergence = OUTER[name](z, y, **settings)
         return plain.mean() + divergence.mean() / (classes if kl_scale == "mean" else 1)
 
-    batch = as_batch(z, y, method.needs)
-    loss, _ = reduce(method.loss_terms(batch), classes, kl_scale)
+    step = Tabulated(z, y)
+    loss, _ = reduce(method.loss(step), classes, kl_scale)
     close(loss, formula())
     loss.backward()
     for student in ("clean", "adversarial"):
-        found = getattr(batch, student)
-        gradient = None if found is None else found.logits.grad
+        gradient = step.outputs[student].logits.grad
         close(0.0 if gradient is None else gradient, numeric_gradient(formula, getattr(z, student)), 1e-6)
 
 
+class Attacked(Exception):
+    """Raised where x' would be made: nothing that follows is wanted."""
+
+
+def objective_of(method, step):
+    """What x' maximises, as a function of the student's logits."""
+
+    def attack(objective, *args):
+        Tabulated.attack(step, objective, *args)
+        raise Attacked
+
+    step.attack = attack
+    with pytest.raises(Attacked):
+        method.loss(step)
+    return step.objective
+
+
 @pytest.mark.parametrize("classes", [10, 3])
-@pytest.mark.parametrize(("name", "settings"), [*(s for s in SETTINGS if s[0] in INNER), ("gacd", {})])
+@pytest.mark.parametrize(("name", "settings"), [*(s for s in SETTINGS if s[0] in INNER), ("gacd", {}), ("mtard", {})])
 def test_inner_objective_and_its_gradient(name, settings, classes):
     method, (z, y) = methods.get(name)(**settings), example(classes, seed=1)
     logits = torch.tensor(z.adversarial, requires_grad=True)
-    values = method.inner_objective(logits, as_batch(z, y, method.needs, inner=True))
+    values = objective_of(method, Tabulated(z, y))(logits)
     close(values, INNER[name](z, y, **settings))
     values.sum().backward()
     close(logits.grad, numeric_gradient(lambda: INNER[name](z, y, **settings).sum(), z.adversarial), 1e-6)
@@ -234,8 +299,12 @@ def test_inner_objective_and_its_gradient(name, settings, classes):
     ],
 )
 def test_rslad_asks_for_a_teacher_only_where_a_loss_uses_it(settings, teacher, reference):
-    needs = methods.get("rslad")(**settings).needs
-    assert (needs.teacher, needs.teacher_logits, needs.reference) == (teacher, teacher, reference)
+    method, (z, y) = methods.get("rslad")(**settings), example(10)
+    assert bool(method.teachers()) == teacher
+    step, asked = Tabulated(z, y), []
+    step.student = lambda x, train=False, real=step.student: asked.append(train) or real(x, train=train)
+    method.loss(step)
+    assert asked == [False] * reference + [True, True]
 
 
 def test_rslad_with_other_labels_is_the_other_methods():
@@ -243,17 +312,16 @@ def test_rslad_with_other_labels_is_the_other_methods():
     z, y = example(10)
     own = {"clean_labels": "hard", "adversarial_labels": "student", "inner_labels": "student"}
     ours, trades = methods.get("rslad")(**own), methods.get("trades")()
-    batch = as_batch(z, y, trades.needs)
-    for found, expected in zip(ours.loss_terms(batch), trades.loss_terms(batch), strict=True):
+    step = Tabulated(z, y)
+    for found, expected in zip(ours.loss(step), trades.loss(step), strict=True):
         close(found.values, expected.values.detach())
         assert found.divergence == expected.divergence
-    logits = batch.adversarial.logits
-    close(ours.inner_objective(logits, batch), trades.inner_objective(logits, batch).detach())
+    logits = step.outputs["adversarial"].logits
+    close(objective_of(ours, Tabulated(z, y))(logits), objective_of(trades, Tabulated(z, y))(logits).detach())
     hard = methods.get("rslad")(adversarial_labels="hard", inner_labels="hard")
-    [sat] = methods.get("sat")().loss_terms(batch)
-    batch = as_batch(z, y, hard.needs)
-    close(hard.loss_terms(batch)[1].values, sat.values.detach())
-    close(hard.inner_objective(logits, batch), sat.values.detach())
+    [sat] = methods.get("sat")().loss(step)
+    close(hard.loss(step)[1].values, sat.values.detach())
+    close(objective_of(hard, Tabulated(z, y))(logits), sat.values.detach())
 
 
 def test_log_constant_of_rslad_moves_the_loss_and_no_gradient():
@@ -261,10 +329,10 @@ def test_log_constant_of_rslad_moves_the_loss_and_no_gradient():
     for constant in (0.0, 1e-5):
         z, y = example(10)
         method = methods.get("rslad")(log_constant=constant)
-        batch = as_batch(z, y, method.needs)
-        loss, _ = reduce(method.loss_terms(batch), 10, "mean")
+        step = Tabulated(z, y)
+        loss, _ = reduce(method.loss(step), 10, "mean")
         loss.backward()
-        found.append((loss.detach(), batch.clean.logits.grad, batch.adversarial.logits.grad))
+        found.append((loss.detach(), *(step.outputs[name].logits.grad for name in ("clean", "adversarial"))))
     without, with_it = found
     probabilities = np.exp(log_softmax(z.teacher))
     shift = (probabilities * np.log1p(1e-5 / probabilities)).mean()
@@ -301,10 +369,11 @@ def test_divergence_is_finite_where_a_probability_underflows(temperature):
 def test_teacher_carries_no_gradient():
     model = nn.Module()
     model.features, model.classifier = nn.Linear(4, 3), nn.Linear(3, 2)
-    x = torch.rand(5, 4, requires_grad=True)
-    for found in (LiveTeacher(model)(x), LiveTeacher(model).clean(x, None, None)):
-        assert not found.logits.requires_grad
-        assert not found.features.requires_grad
+    teacher, x = Teacher(model), torch.rand(5, 4)
+    for output in (teacher(x), teacher.clean(x, None, None)):
+        assert not output.logits.requires_grad
+        assert not output.features.requires_grad
+    assert teacher(x.requires_grad_()).logits.requires_grad  # AdaAD attacks through it
 
 
 # --- memory banks: CRD and GACD ---
@@ -312,6 +381,7 @@ def test_teacher_carries_no_gradient():
 SAMPLES, CLASS_SIZES = 40, (6, 0, 13, 21)  # one class without images
 LABELS = np.random.default_rng(5).permutation(np.repeat(np.arange(4), CLASS_SIZES))
 SMALL = {"dimension": 6, "negatives": 12}
+BOTH = ("logits", "features")
 
 
 def unit(v):
@@ -344,24 +414,47 @@ def crd(z, y, values, gamma=1.0, alpha=0.0, beta=0.8, kd_temperature=4.0, **_):
 
 
 def contrast_state(name, settings):
-    sizes = Sizes(SAMPLES, len(CLASS_SIZES), torch.tensor(LABELS), student_features=5, teacher_features=4)
-    return methods.get(name)(**settings).build_state(sizes, torch.Generator().manual_seed(1)).double()
+    labels = torch.tensor(LABELS)
+    sizes = Sizes(SAMPLES, len(CLASS_SIZES), labels, (1, 8, 8), student_features=5, teacher_features={TEACHER: 4})
+    return methods.get(name)(**settings).build(sizes, torch.Generator().manual_seed(1))["contrast"].double()
 
 
 def snapshot(state):
     return {name: tensor.numpy().copy() for name, tensor in state.state_dict().items()}
 
 
-def contrast_batch(needs, seed, index):
-    """GACD contrasts the student's features of x', CRD those of x; the teacher's logits only where asked for."""
+def contrast_step(kinds, seed, index, state):
+    """A step of which the student's features are given, of x' for GACD and of x for CRD. kinds: of the teacher's output
+    that the method takes from the cache."""
     rng, y = np.random.default_rng(seed), LABELS[index]
     z = SimpleNamespace(student_features=rng.normal(size=(len(y), 5)))
     z.student, z.teacher, z.teacher_features = rng.normal(size=(3, len(y), 4))
     student = Output(*(torch.tensor(x, requires_grad=True) for x in (z.student, z.student_features)))
-    teacher = Output(torch.tensor(z.teacher) if needs.teacher_logits else None, torch.tensor(z.teacher_features))
-    passes = {"adversarial" if needs.adversarial else "clean": student, "teacher": teacher}
-    draw = torch.Generator().manual_seed(seed)
-    return z, y, student, Batch(torch.tensor(y), torch.tensor(index), generator=draw, **passes)
+    teacher = Output(torch.tensor(z.teacher) if "logits" in kinds else None, torch.tensor(z.teacher_features))
+    draws = torch.Generator().manual_seed(seed)
+    return (
+        z,
+        y,
+        student,
+        SimpleNamespace(
+            x=None,
+            labels=torch.tensor(y),
+            ids=torch.tensor(index),
+            own={"contrast": state},
+            student=lambda x, train: student,
+            cached=lambda: teacher,
+            attack=lambda objective, *args: None,
+            uniform=lambda *shape, dtype: torch.rand(len(y), *shape, generator=draws, dtype=dtype),
+            gather=lambda values: values,
+            mean=lambda values: values.mean(),
+        ),
+    )
+
+
+def drawn(state, labels, seed):
+    """The negatives [B,K] of a step."""
+    draws = torch.Generator().manual_seed(seed)
+    return state.negatives_of(labels, torch.rand(len(labels), state.negatives, generator=draws, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("kl_scale", ["sum", "mean"])
@@ -384,16 +477,16 @@ def test_contrast_over_three_batches(name, other, kl_scale):
     classes, weighted = len(CLASS_SIZES), {"crd": crd, "gacd": gacd}[name]
     fixed, momentum = None, settings.get("momentum", 0.5)
     for seed, index in enumerate([[3, 17, 30, 8], [8, 0, 39], [5, 17, 8, 21, 2]]):
-        z, y, student, batch = contrast_batch(method.needs, seed, index)
+        z, y, student, step = contrast_step(method.teachers()[TEACHER].cached, seed, index, state)
         before = snapshot(state)
-        others = state.draw_negatives(batch.labels, torch.Generator().manual_seed(seed)).numpy()
+        others = drawn(state, step.labels, seed).numpy()
 
         def formula(z=z, y=y, before=before, index=index, others=others, fixed=fixed):
             values, *found = contrast(z, before, index, others, fixed, settings.get("temperature", 0.07))
             plain, divergence = weighted(z, y, values, **settings)
             return plain + divergence / (classes if kl_scale == "mean" else 1), *found
 
-        loss, _ = reduce(method.loss_terms(batch, state), classes, kl_scale)
+        loss, _ = reduce(method.loss(step), classes, kl_scale)
         expected, fixed, projections = formula()
         close(loss, expected)
 
@@ -426,20 +519,25 @@ def test_contrast_starts_as_crd(name):
 
 
 def test_clean_baselines_ask_for_no_adversarial_image():
-    kd, crd, both = methods.get("kd")().needs, methods.get("crd")().needs, methods.get("crd")(alpha=1.0).needs
-    assert [needs.cached for needs in (kd, crd, both)] == [("logits",), ("features",), ("logits", "features")]
-    for needs in (kd, crd, both):
-        assert needs.clean
-        assert not any((needs.adversarial, needs.reference, needs.teacher_adversarial))
+    """Table of a step without an attack: asking for one is an AttributeError."""
+    for name, settings, kinds in (("kd", {}, ("logits",)), ("crd", {}, ("features",)), ("crd", {"alpha": 1.0}, BOTH)):
+        method = methods.get(name)(**settings)
+        assert [kind for _, kind in method.cached] == list(kinds), name
+        state = contrast_state(name, SMALL) if name == "crd" else None
+        *_, step = contrast_step(kinds, 0, [3, 17], state)
+        del step.attack
+        if name == "crd":
+            assert {term.name for term in method.loss(step)} >= {"contrast"}
+        assert not any(calls.loads_network for calls in method.teachers().values())
 
 
 @pytest.mark.parametrize("label", [0, 2, 3])
 def test_negatives_are_uniform_over_the_images_of_other_classes(label):
     state = contrast_state("gacd", SMALL | {"negatives": 5000})
-    drawn = state.draw_negatives(torch.tensor([label, label]), torch.Generator().manual_seed(label))
-    assert drawn.shape == (2, 5000)
-    assert not torch.equal(drawn[0], drawn[1])
-    counts = np.bincount(drawn.numpy().ravel(), minlength=SAMPLES)
+    negatives = drawn(state, torch.tensor([label, label]), label)
+    assert negatives.shape == (2, 5000)
+    assert not torch.equal(negatives[0], negatives[1])
+    counts = np.bincount(negatives.numpy().ravel(), minlength=SAMPLES)
     assert (counts[label == LABELS] == 0).all()
     assert chisquare(counts[label != LABELS]).pvalue > 0.01
 
@@ -450,3 +548,89 @@ def test_margin_is_the_best_other_class_less_the_true_one():
     assert values.tolist() == [-1.0, 1.0, 0.0]
     values[:2].sum().backward()
     assert logits.grad.tolist() == [[0, -1, 1], [0, 1, -1], [0, 0, 0]]
+
+
+# --- MTARD's weight, AdaAD's two networks ---
+
+
+def balanced(values, rate=0.025, weight=0.5):
+    """w after each step, from the means (natural, adversarial) of each, as in the authors' code."""
+    found = []
+    for natural, adversarial in values:
+        l_natural, l_adversarial = natural / values[0][0], adversarial / values[0][1]
+        weight -= rate * (weight - l_natural / (l_natural + l_adversarial))
+        found.append(weight)
+    return found
+
+
+def test_weight_of_mtard_over_three_steps_by_hand():
+    """With relative losses 0.8 and 0.9 from the first step on: numbers worked out with a pocket calculator."""
+    from robust_distillation.methods.balance import Balance
+
+    state = Balance().double()
+    state.first_values.copy_(torch.tensor([1.0, 1.0]))
+    found = [float(state(torch.tensor(0.8), torch.tensor(0.9), 0.025)) for _ in range(3)]
+    assert found == pytest.approx([0.499265, 0.498548, 0.497849], abs=1e-6)
+
+
+@pytest.mark.parametrize("kl_scale", ["sum", "tenth"])
+@pytest.mark.parametrize("log_constant", [0.0, 1e-5])
+def test_mtard_over_three_steps(kl_scale, log_constant):
+    """Value, gradients and weight: it moves before it weighs, by the ratio to the first losses; at first it stays."""
+    method, classes = methods.get("mtard")(log_constant=log_constant), 10
+    state = method.build(None, None)["balance"].double()
+    values = []
+    for seed in range(3):
+        z, y = example(classes, seed)
+
+        def means(z=z):
+            pairs = ((z.clean, z.teacher), (z.adversarial, z.teacher_adversarial))
+            return [kl(student, target, target_constant=log_constant).mean() for student, target in pairs]
+
+        values.append(means())
+        weight = balanced(values)[-1]
+
+        def formula(weight=weight, means=means):
+            natural, adversarial = means()
+            return (weight * natural + (1 - weight) * adversarial) / (10 if kl_scale == "tenth" else 1)
+
+        step = Tabulated(z, y, own={"balance": state})
+        loss, _ = reduce(method.loss(step), classes, kl_scale)
+        close(loss, formula())
+        close(state.weight, weight)
+        loss.backward()
+        for student in ("clean", "adversarial"):  # no gradient through the weight
+            close(step.outputs[student].logits.grad, numeric_gradient(formula, getattr(z, student)), 1e-6)
+    assert balanced(values)[0] == 0.5
+    assert len({round(weight, 9) for weight in balanced(values)}) == 3
+
+
+def test_adaads_attack_climbs_through_both_networks():
+    """The gradient in x' of its objective, against central differences of the divergence between two small networks."""
+    rng = np.random.default_rng(0)
+    weights = {name: (rng.normal(size=(6, 8)), rng.normal(size=(8, 4))) for name in ("student", "teacher")}
+
+    def answer(x, name):
+        first, second = weights[name]
+        return np.tanh(x @ first) @ second
+
+    def asked(x, name):
+        first, second = map(torch.tensor, weights[name])
+        return Output((x @ first).tanh() @ second)
+
+    x = rng.normal(size=(3, 6))
+    step = SimpleNamespace(teacher={TEACHER: lambda x: asked(x, "teacher")}, x=torch.tensor(x))
+    step.attack = lambda objective, *args: (_ for _ in ()).throw(Found(objective))
+    with pytest.raises(Found) as found:
+        methods.get("adaad")().loss(step)
+    images = torch.tensor(x, requires_grad=True)
+    values = found.value.args[0](images, asked(images, "student").logits)
+    values.sum().backward()
+    expected = numeric_gradient(lambda: kl(answer(x, "student"), answer(x, "teacher")).sum(), x)
+    close(values, kl(answer(x, "student"), answer(x, "teacher")))
+    close(images.grad, expected, 1e-6)
+    assert (kl(answer(x, "teacher"), answer(x, "teacher")) < 1e-12).all()
+
+
+class Found(Exception):
+    """Carries the objective out of a method's loss."""

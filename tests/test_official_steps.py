@@ -21,11 +21,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from robust_distillation.cache.live import LiveTeacher
 from robust_distillation.config import load
 from robust_distillation.models.checkpoint import build_model
 from robust_distillation.randomness import generator
-from robust_distillation.training import loop
+from robust_distillation.training import schedule
+from robust_distillation.training import step as training_step
+from robust_distillation.training.batches import Batch
+from robust_distillation.training.teacher import Teacher
+from robust_distillation.training.trainer import Trainer
 
 SEED = 3
 EXPERIMENT = """
@@ -268,22 +271,23 @@ class Pair:
         teacher = network("resnet", {"width": 4}, self.classes, dtype, 2).eval()
         self.code = Code(copy.deepcopy(student), copy.deepcopy(teacher), **settings)
         recipe = experiment.recipes[name, architecture]
-        self.trainer = loop.Trainer(
+        method = recipe.method.settings
+        self.trainer = Trainer(
             student,
-            recipe.method.settings,
+            method,
             recipe.training,
             experiment.threat_model,
             SEED,
-            teacher=LiveTeacher(teacher),
+            teachers={role: Teacher(teacher) for role in method.teachers()},
         )
         student.train()
-        self.found, maximise = [], loop.maximise
+        self.found, pgd = [], training_step.pgd
 
-        def recorded(*given, **options):
-            self.found.append(maximise(*given, **options))
+        def observed(*given, **options):
+            self.found.append(pgd(*given, **options))
             return self.found[-1]
 
-        monkeypatch.setattr(loop, "maximise", recorded)
+        monkeypatch.setattr(training_step, "pgd", observed)
 
     def advance(self, step: int, size: int):
         """x' and the loss of one step, theirs and ours."""
@@ -291,7 +295,7 @@ class Pair:
         epoch = self.epochs[step]
         theirs, their_loss = self.step(self.code, x, labels, epoch, step)
         index, views = torch.arange(size), torch.zeros(size, dtype=torch.long)
-        our_loss = self.trainer.step(x, labels, index, views, epoch, step)["loss"]
+        our_loss = self.trainer.step(Batch(x, labels, index, views, epoch, step))["loss"]
         assert 0.9 * 8 / 255 < (theirs - x).abs().max() < 1.1 * 8 / 255
         return theirs, their_loss.detach(), self.found[-1], our_loss
 
@@ -317,12 +321,12 @@ def test_first_step_at_full_width(case, architecture, experiments, monkeypatch):
 def test_five_steps_in_double_precision(case, architecture, experiments, monkeypatch):
     """x' up to rounding at every step, then weights and batch norm's buffers: momentum and weight decay included."""
     pair = Pair(experiments, case, architecture, NARROW[architecture], torch.float64, monkeypatch)
-    before = copy.deepcopy(pair.trainer.model.state_dict())
+    before = copy.deepcopy(pair.trainer.student.state_dict())
     for step in range(5):
         theirs, their_loss, ours, our_loss = pair.advance(step, 8 if architecture == "resnet" else 4)
         assert torch.allclose(ours, theirs, rtol=0, atol=1e-12), step
         assert abs(our_loss - their_loss) < 1e-9
-    expected, found = pair.code.student.state_dict(), pair.trainer.model.state_dict()
+    expected, found = pair.code.student.state_dict(), pair.trainer.student.state_dict()
     for name, tensor in expected.items():
         assert torch.allclose(found[name].double(), tensor.double(), rtol=0, atol=1e-9), name
         assert not torch.equal(tensor, before[name]), name
@@ -368,7 +372,7 @@ def test_schedule(name, architecture, experiments):
     epochs, batch_size, rate = SCHEDULES[name]
     assert (training.epochs, training.batch_size) == (epochs, batch_size)
     for epoch in range(1, epochs + 1):
-        assert loop.learning_rate(training, epoch) == pytest.approx(rate(epoch), rel=1e-12), epoch
+        assert schedule.learning_rate(training, epoch) == pytest.approx(rate(epoch), rel=1e-12), epoch
 
 
 def test_schedule_of_mart_on_wide_resnets(experiments):
@@ -376,7 +380,7 @@ def test_schedule_of_mart_on_wide_resnets(experiments):
     recipe = experiments["cifar10"].recipes["mart", "wide_resnet"]
     assert (recipe.training.epochs, recipe.training.weight_decay, recipe.method.settings.beta) == (90, 7e-4, 6.0)
     for epoch in range(1, 91):
-        assert loop.learning_rate(recipe.training, epoch) == pytest.approx(set_from(epoch, 0.1), rel=1e-12), epoch
+        assert schedule.learning_rate(recipe.training, epoch) == pytest.approx(set_from(epoch, 0.1), rel=1e-12), epoch
 
 
 def test_schedule_of_sat(experiments):
@@ -389,7 +393,7 @@ def test_schedule_of_sat(experiments):
     assert abs(training.epochs * steps - 80_000) < steps
     assert [round(milestone * steps / 20_000) for milestone in training.milestones] == [2, 3]
     assert all(abs(m * steps - round(m * steps, -4)) < steps for m in training.milestones)
-    assert [loop.learning_rate(training, epoch) for epoch in (1, 110, 200)] == pytest.approx([0.1, 0.01, 0.001])
+    assert [schedule.learning_rate(training, epoch) for epoch in (1, 110, 200)] == pytest.approx([0.1, 0.01, 0.001])
 
 
 def test_ard_has_larger_batches_on_100_classes(experiments):
@@ -399,12 +403,12 @@ def test_ard_has_larger_batches_on_100_classes(experiments):
 
 def test_rslad_looks_at_these_epochs(experiments):
     training = experiments["cifar10"].training_of("rslad")
-    looked = [epoch for epoch in range(1, 301) if loop.looked_at(training, epoch)]
+    looked = [epoch for epoch in range(1, 301) if schedule.is_validation_epoch(training, epoch)]
     assert looked == [epoch for epoch in range(1, 301) if (epoch % 20 == 0 and epoch < 215) or epoch >= 215]
     assert training.selection.by == "pgd_trades"
 
 
 def test_iad_looks_at_every_epoch(experiments):
     training = experiments["cifar10"].training_of("iad")
-    assert all(loop.looked_at(training, epoch) for epoch in range(1, 201))
+    assert all(schedule.is_validation_epoch(training, epoch) for epoch in range(1, 201))
     assert training.selection.by == "pgd10"

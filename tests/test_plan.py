@@ -14,7 +14,6 @@ from ruamel.yaml import YAML
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from robust_distillation.cache.live import LiveTeacher
 from robust_distillation.cli import main
 from robust_distillation.config import Experiment, load
 from robust_distillation.models.checkpoint import build_model
@@ -25,8 +24,10 @@ from robust_distillation.planning.jobs import by_step, jobs_of
 from robust_distillation.planning.jobs import written as written_by
 from robust_distillation.planning.plan import describe
 from robust_distillation.settings import Selection
-from robust_distillation.training.loop import Trainer
-from robust_distillation.training.schedule import looks
+from robust_distillation.training.batches import Batch
+from robust_distillation.training.schedule import validation_epochs
+from robust_distillation.training.teacher import Teacher
+from robust_distillation.training.trainer import Trainer
 
 EXPERIMENTS = [REPOSITORY / "params.yaml", *sorted((REPOSITORY / "experiments").glob("*.yaml"))]
 RESNET, WIDE = {"architecture": "resnet", "depth": 18}, {"architecture": "wide_resnet", "depth": 34, "width": 10}
@@ -71,7 +72,7 @@ def per_image(experiment: Experiment, method: str, f: float = RESNET_F) -> float
     recipe = experiment.recipes[method, "resnet18"]
     whole = cost.flops(cost.training(experiment, recipe, experiment.students["resnet18"], "wide"))
     steps = {"apgd": 10, "pgd10": 10, "pgd_trades": 20}[recipe.training.selection.by]
-    looking = looks(recipe.training) * 10_000 * (2 * steps + 2) * f
+    looking = validation_epochs(recipe.training) * 10_000 * (2 * steps + 2) * f
     return (whole - looking) / recipe.training.epochs / 50_000
 
 
@@ -92,7 +93,8 @@ def test_rslad_step_costs_what_was_counted(tmp_path):
         ("trades", 1 + 20 + 3 + 3 + 1, 0),  # S(x) for the attack, then x, x', and x again without gradient
         ("mart", 20 + 3 + 3, 0),
         ("ard", 20 + 3 + 3, 0),
-        ("iad", 20 + 3 + 1 + 3 + 1, 1),  # x' and x each twice; the teacher sees x'
+        # x' twice, x once without gradient; after 60 of 200 epochs x twice, and the teacher sees x'
+        ("iad", 20 + 3 + 1 + 0.3 + 0.7 * (3 + 1), 0.7),
         ("rslad", 20 + 3 + 3, 0),
         ("own", 1 + 20 + 3 + 3, 0),  # S(x) for the attack
     ],
@@ -118,20 +120,18 @@ def test_looks_for_best_are_paid_on_the_images_it_is_chosen_on(tmp_path):
 def test_looks_in_20_epochs(every, after, expected):
     training = load(REPOSITORY / "params.yaml").training_of("rslad")
     training = training.model_copy(update={"selection": Selection(every=every, every_epoch_after=after)})
-    assert looks(training) == expected  # the last epoch is always looked at
+    assert validation_epochs(training) == expected  # the last epoch is always looked at
 
 
-class Cached:
+class Cached(Teacher):
     """A teacher whose answers on x cost nothing."""
 
     def __init__(self, model: torch.nn.Module, x: torch.Tensor):
-        self.live, self.answer = LiveTeacher(model), output(model, x)
+        super().__init__(model)
+        self.answer = output(model, x)
 
     def clean(self, *_: torch.Tensor) -> Output:
-        return Output(*(tensor.detach() for tensor in self.answer))
-
-    def __call__(self, x: torch.Tensor) -> Output:
-        return self.live(x)
+        return self.answer
 
 
 class Counter(TorchDispatchMode):
@@ -154,14 +154,16 @@ def test_a_real_step_costs_what_is_planned(method, tmp_path):
     the image's is not."""
     teacher = {"architecture": "resnet", "width": 12, "trained_by": {"method": "sat"}}
     student = {"architecture": "resnet", "width": 8}
-    experiment = official(tmp_path, teachers={"wide": teacher}, students={"resnet18": student})
+    named = METHODS | {"iad": {"begin": 0}}  # one phase
+    experiment = official(tmp_path, teachers={"wide": teacher}, students={"resnet18": student}, methods=named)
     recipe, architecture = experiment.recipes[method, "resnet18"], experiment.students["resnet18"]
     model = build_model(architecture, (3, 32, 32), 10).train()
     x, labels, index = torch.rand(2, 3, 32, 32), torch.tensor([3, 7]), torch.arange(2)
-    taught = Cached(build_model(experiment.teachers["wide"].architecture, (3, 32, 32), 10).eval(), x)
-    trainer = Trainer(model, recipe.method.settings, recipe.training, experiment.threat_model, 0, teacher=taught)
+    wide, settings = build_model(experiment.teachers["wide"].architecture, (3, 32, 32), 10), recipe.method.settings
+    teachers = {role: Cached(wide, x) for role in settings.teachers()}
+    trainer = Trainer(model, settings, recipe.training, experiment.threat_model, 0, teachers=teachers)
     with Counter() as counter:
-        trainer.step(x, labels, index, index, recipe.training.epochs, 0)
+        trainer.step(Batch(x, labels, index, index, recipe.training.epochs, 0))
     counted, planned = (
         counter.flops / 2,
         per_image(experiment, method, cost.forward(experiment, architecture)),

@@ -9,13 +9,12 @@ from collections import Counter
 import pandas as pd
 import pytest
 import torch
-from test_training import CPU, OPTIONS, SCHEME, SETTINGS, THREAT, data, network  # noqa: F401 (a fixture)
+from test_training import CPU, SCHEME, SETTINGS, THREAT, data, network, trainer_of  # noqa: F401 (a fixture)
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from robust_distillation import methods, models
 from robust_distillation.attacks import fgsm
-from robust_distillation.attacks.core import maximise
-from robust_distillation.cache.live import LiveTeacher
+from robust_distillation.attacks.core import pgd
 from robust_distillation.config import load
 from robust_distillation.evaluation import attack
 from robust_distillation.evaluation.blocks import blocks
@@ -28,7 +27,9 @@ from robust_distillation.models.robustbench import Wrapped
 from robust_distillation.reporting import claims, comparisons, tables
 from robust_distillation.reporting.tables import Matrix
 from robust_distillation.settings import Compute
-from robust_distillation.training.loop import Trainer, batches, method_state, train, validate
+from robust_distillation.training.batches import batches
+from robust_distillation.training.loop import train, validate
+from robust_distillation.training.trainer import Trainer
 
 FAST = ("fp32", "bf16-inner", "bf16")
 SMALL = {
@@ -266,7 +267,7 @@ def traced(monkeypatch):
 def steps(model, *batches):
     for x in batches:
         model.train()
-        attacked = maximise(model, x, lambda logits: logits.sum(1), THREAT, steps=2, step_size=0.01, start="zero")
+        attacked = pgd(model, x, lambda x, logits: logits.sum(1), THREAT, steps=2, step_size=0.01)
         output(model, attacked).logits.sum().backward()
         output(model, x).logits.sum().backward()
 
@@ -321,14 +322,11 @@ def test_what_waits_for_a_device_is_seen(waits):
 
 @pytest.mark.parametrize("name", methods.names())
 def test_no_step_waits_for_the_device(name, data):  # noqa: F811
-    method, model = methods.get(name)(**OPTIONS.get(name, {})), network(4, 1)
-    width = 16 if method.needs.teacher_features else 0
-    state, teacher = method_state(method, data, model, width, 0), LiveTeacher(network(8, 2).eval())
-    trainer = Trainer(model, method, SETTINGS, THREAT, 0, state, teacher)
+    trainer = trainer_of(name, data)
     batch = next(batches(data, SCHEME, SETTINGS, 0, 1, CPU))
-    trainer.step(*batch, 1, 0)
+    trainer.step(batch)
     with Syncs() as syncs:
-        found = trainer.step(*batch, 1, 1)
+        found = trainer.step(batch)
         assert syncs.found == []
         float(found["loss"])
     assert syncs.found == ["aten::_local_scalar_dense"]  # that one is seen

@@ -18,21 +18,23 @@ import numpy as np
 import pytest
 import torch
 from conftest import REPOSITORY, environment
-from test_training import CPU, SCHEME, SETTINGS, data, network, trainer_of  # noqa: F401 (a fixture)
+from test_training import CPU, SCHEME, data, network, trainer_of  # noqa: F401 (a fixture)
+from toy_methods import TOYS
 
-from robust_distillation import methods
+from robust_distillation import methods, optimizers
 from robust_distillation.cache.fill import fill_cache
-from robust_distillation.cache.live import LiveTeacher
 from robust_distillation.cache.store import CachedValues, cache_key, description_of
 from robust_distillation.files import half_written, read_json, sha256
 from robust_distillation.models.checkpoint import weights_digest
 from robust_distillation.resume import STOPPED, Work, differing, forget_made
-from robust_distillation.training.loop import Trainer, train
+from robust_distillation.settings import Training
+from robust_distillation.training.loop import train
 from robust_distillation.training.state import Progress, packed, restored
+from robust_distillation.training.trainer import Trainer
 
 RUN = "wide/small/gacd/seed-0"  # asks the cache for logits and features, and has a state of its own
 OPTIONS = ["--experiment", "params.yaml", "--overlay", "tiny.yaml"]
-STEP, SAVE = "robust_distillation.training.loop:Trainer.step", "robust_distillation.resume:Work.save"
+STEP, SAVE = "robust_distillation.training.trainer:Trainer.step", "robust_distillation.resume:Work.save"
 
 
 class Killed(BaseException):
@@ -51,23 +53,23 @@ def dying(folder: Path, configuration: dict, every: float = 1) -> Iterator[Work]
         raise Killed
 
 
-@pytest.mark.parametrize("name", methods.names())
+@pytest.mark.parametrize("name", [*methods.names(), *TOYS])
 @pytest.mark.parametrize("step", [1, 7, 10, 13])  # of 15: the first, within an epoch, its last, after it
 def test_every_method_goes_on_from_any_step_as_if_nothing_had_happened(name, step, data, tmp_path, monkeypatch):  # noqa: F811
     def trainer() -> Trainer:
-        return trainer_of(name, data, LiveTeacher(network(8, 2).eval()))
+        return trainer_of(name, data)
 
     alone = trainer()
     expected = train(alone, data, data.first(40), SCHEME, CPU)
     with monkeypatch.context() as patched, dying(tmp_path, {}, every=0) as work:
         real, calls = Trainer.step, 0
 
-        def killed(self, *arguments):
+        def killed(self, batch):
             nonlocal calls
             calls += 1
             if calls > step:
                 raise Killed
-            return real(self, *arguments)
+            return real(self, batch)
 
         patched.setattr(Trainer, "step", killed)
         train(trainer(), data, data.first(40), SCHEME, CPU, work)
@@ -80,11 +82,56 @@ def test_every_method_goes_on_from_any_step_as_if_nothing_had_happened(name, ste
 
 
 def test_a_state_is_all_that_a_step_depends_on(data):  # noqa: F811
-    trainer = trainer_of("gacd", data, LiveTeacher(network(8, 2).eval()))
+    trainer = trainer_of("gacd", data)
     progress = train(trainer, data, data.first(40), SCHEME, CPU)
-    other = trainer_of("gacd", data, LiveTeacher(network(8, 2).eval()), seed=0)
+    other = trainer_of("gacd", data)
     assert whole(other, restored(other, whole(trainer, progress))) == whole(trainer, progress)
-    assert weights_digest(other.state.state_dict()) == weights_digest(trainer.state.state_dict())
+    assert weights_digest(other.own.state_dict()) == weights_digest(trainer.own.state_dict())
+
+
+OPTIMIZER_OPTIONS = {
+    "SGD": {"nesterov": True},
+    "RMSprop": {"centered": True, "momentum": 0.5},
+    "Adam": {"amsgrad": True},
+}
+
+
+@pytest.mark.parametrize("name", optimizers.names())
+def test_every_optimizer_goes_on_after_each_step_with_two_teachers_and_a_peer(name, data, tmp_path, monkeypatch):  # noqa: F811
+    """Killed after each step of a training of two epochs of three steps: the same bytes in the end."""
+    budget = {
+        "epochs": 2,
+        "batch_size": 64,
+        "milestones": [1],
+        "learning_rate": 0.01,
+        "optimizer": {"name": name, **OPTIMIZER_OPTIONS.get(name, {})},
+        "inner_attack": {"steps": 2, "step_size": 0.05},
+        "selection": {"steps": 2},
+    }
+    settings = Training.model_validate(budget)
+
+    def trained(work: Work | None = None, steps: int = 6) -> bytes:
+        trainer, real, calls = trainer_of("Everything", data, settings=settings), Trainer.step, 0
+
+        def step(self, batch):
+            nonlocal calls
+            calls += 1
+            if calls > steps:
+                raise Killed
+            return real(self, batch)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Trainer, "step", step)
+            return whole(trainer, train(trainer, data, data.first(20), SCHEME, CPU, work))
+
+    expected = trained()
+    for steps in range(1, 6):
+        folder = tmp_path / str(steps)
+        with dying(folder, {}, every=0) as work:
+            trained(work, steps)
+        with Work(folder, {}, every=0) as work:
+            assert trained(work) == expected, f"killed after step {steps}"
+            assert work.sessions == 2
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "header", "empty"])

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import copy
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from toy_methods import TOYS
 
 from robust_distillation import methods
-from robust_distillation.attacks.core import maximise
+from robust_distillation.attacks.core import pgd, starting_noise
 from robust_distillation.cache.fill import fill_cache
-from robust_distillation.cache.live import LiveTeacher
-from robust_distillation.cache.store import CachedTeacher, CachedValues, cache_key
+from robust_distillation.cache.store import CachedValues, cache_key
 from robust_distillation.data.dataset import load
 from robust_distillation.data.views import ViewScheme, epoch_order
 from robust_distillation.errors import UserError
-from robust_distillation.methods import Batch
+from robust_distillation.methods import TEACHER
 from robust_distillation.models.checkpoint import build_model, weights_digest
 from robust_distillation.models.frozen import frozen
 from robust_distillation.models.output import output
 from robust_distillation.randomness import generator
 from robust_distillation.settings import ThreatModel, Training
+from robust_distillation.training.batches import batches
 from robust_distillation.training.divergence import Diverged
-from robust_distillation.training.loop import Trainer, batches, learning_rate, method_state, train
+from robust_distillation.training.loop import train
+from robust_distillation.training.parallel import Group
+from robust_distillation.training.schedule import learning_rate
+from robust_distillation.training.step import Step
+from robust_distillation.training.teacher import Teacher
+from robust_distillation.training.trainer import Trainer, build_own
 
 CPU = torch.device("cpu")
 THREAT = ThreatModel(eps=0.15)
@@ -41,8 +48,9 @@ SETTINGS = Training.model_validate(
     }
 )
 OPTIONS = {name: {"negatives": 16, "dimension": 8} for name in ("crd", "gacd")}
-ADVERSARIAL = [name for name in methods.names() if methods.get(name)().needs.adversarial]
-DISTILLED = [name for name in methods.names() if methods.get(name)().needs.teacher]
+CLEAN = ("natural", "kd", "crd")
+ADVERSARIAL = [name for name in methods.names() if name not in CLEAN]
+DISTILLED = [name for name in methods.names() if methods.get(name)().teachers()]
 
 
 @pytest.fixture(scope="module")
@@ -54,48 +62,79 @@ def network(width: int, seed: int, dtype=torch.float32):
     return build_model({"name": "convnet", "width": width}, (1, 8, 8), 10, seed).to(dtype)
 
 
-def trainer_of(name: str, data, teacher=None, dtype=torch.float32, seed: int = 0) -> Trainer:
-    method = methods.get(name)(**OPTIONS.get(name, {}))
-    model = network(4, 1, dtype)
-    width = 16 if method.needs.teacher_features else 0
-    state = method_state(method, data, model, width, seed)
-    return Trainer(model, method, SETTINGS, THREAT, seed, state and state.to(dtype), teacher)
+def method_named(name: str) -> methods.Method:
+    return (TOYS.get(name) or methods.get(name))(**OPTIONS.get(name, {}))
+
+
+def live_teachers(method: methods.Method, dtype=torch.float32) -> dict[str, Teacher]:
+    """A network for each role, which also answers for clean views."""
+    return {role: Teacher(network(8, 2 + number, dtype)) for number, role in enumerate(method.teachers())}
+
+
+def trainer_of(
+    name: str,
+    data,
+    teachers=None,
+    dtype=torch.float32,
+    seed: int = 0,
+    settings=SETTINGS,
+    device=CPU,
+    prepare=None,
+    group=None,
+) -> Trainer:
+    method = method_named(name)
+    model = network(4, 1, dtype).to(device)
+    model = prepare(model) if prepare else model
+    widths = dict.fromkeys(method.teachers(), 16)
+    copies = {role: network(8, 2, dtype) for role, calls in method.teachers().items() if calls.trained}
+    architecture = {"name": "convnet", "width": 4}
+    own = build_own(method, data, model, seed, architecture, widths, copies).to(device, dtype)
+    teachers = live_teachers(method, dtype) if teachers is None else teachers
+    for teacher in teachers.values():
+        if teacher.network is not None:
+            teacher.network.to(device)
+    return Trainer(model, method, settings, THREAT, seed, own, teachers, group or Group())
 
 
 @pytest.mark.parametrize("name", ADVERSARIAL)
 def test_inner_maximisation_raises_its_objective_in_the_ball(name, data):
     """On a half-trained student, so that the loss surface is that of training."""
-    teacher = LiveTeacher(network(8, 2).eval())
-    trainer = trainer_of(name, data, teacher)
-    for step, (x, labels, index, views) in enumerate(batches(data, SCHEME, SETTINGS, 0, 1, CPU)):
-        trainer.step(x, labels, index, views, 1, step)
-    with frozen(trainer.model), torch.no_grad():
-        given = Batch(labels, index, reference=output(trainer.model, x), teacher=teacher.clean(x, index, views))
+    trainer = trainer_of(name, data)
+    for batch in batches(data, SCHEME, SETTINGS, 0, 1, CPU):
+        trainer.step(batch)
+    asked, x = [], batch.x
 
-    def objective(logits):
-        return trainer.method.inner_objective(logits, given)
+    class Observed(Step):
+        def attack(self, objective, *args):
+            asked.append((objective, args))
+            return super().attack(objective, *args)
+
+    Observed(trainer, batch).evaluate()
+    [(given, args)] = asked
+
+    def objective(logits, images):
+        return given(images, logits, *args)
 
     def attacked(steps):
-        noise = generator(0, "attack")
-        options = {"steps": steps, "step_size": 0.04, "start": "uniform", "generator": noise}
-        return maximise(trainer.model, x, objective, THREAT, **options)
+        noise = starting_noise(x, THREAT, "uniform", generator(0, "attack"))
+        return pgd(trainer.student, x, given, THREAT, steps=steps, step_size=0.04, noise=noise, objective_args=args)
 
     begun, found = attacked(0), attacked(10)
     assert (found - x).abs().max() <= THREAT.eps + 1e-6
     assert found.min() >= 0
     assert found.max() <= 1
-    with frozen(trainer.model), torch.no_grad():
-        end = objective(trainer.model(found))
-        assert (end > objective(trainer.model(begun))).all()
-        assert (end > objective(trainer.model(x))).all()
+    with frozen(trainer.student), torch.no_grad():
+        end, start, clean = (objective(trainer.student(images), images) for images in (found, begun, x))
+    assert (end > start).all()
+    assert (end > clean).all()
 
 
 @pytest.mark.parametrize("name", methods.names())
 def test_training_lowers_the_loss(name, data):
-    trainer = trainer_of(name, data, LiveTeacher(network(8, 2).eval()))
+    trainer = trainer_of(name, data)
     fixed = next(iter(batches(data, SCHEME, SETTINGS, 0, 1, CPU)))
-    trainer.model.train()
-    losses = [float(trainer.step(*fixed, 1, 0)["loss"]) for _ in range(12)]
+    trainer.student.train()
+    losses = [float(trainer.step(fixed)["loss"]) for _ in range(12)]
     assert losses[-1] < losses[0]
 
 
@@ -114,17 +153,16 @@ def caches(data, tmp_path_factory):
 @pytest.mark.parametrize("name", DISTILLED)
 def test_five_steps_from_the_cache_equal_five_with_the_live_teacher(name, data, caches):
     model, values = caches
-    live = LiveTeacher(model)
-    ends = []
-    for teacher in (live, CachedTeacher(**values, live=live)):
-        trainer = trainer_of(name, data, teacher, torch.float64)
-        trainer.model.train()
-        for step, (x, *rest) in enumerate(batches(data, SCHEME, SETTINGS, 0, 1, CPU)):
-            trainer.step(x.double(), *rest, 1, step)
-        assert step == 4
-        ends.append({**trainer.model.state_dict(), **(trainer.state.state_dict() if trainer.state else {})})
-    start = trainer_of(name, data, live, torch.float64).model.state_dict()
-    assert (ends[0]["classifier.weight"] - start["classifier.weight"]).abs().max() > 1e-3  # it did learn
+    roles, ends = method_named(name).teachers(), []
+    for teacher in (Teacher(model), Teacher(model, **values)):
+        trainer = trainer_of(name, data, dict.fromkeys(roles, teacher), torch.float64)
+        trainer.student.train()
+        for batch in batches(data, SCHEME, SETTINGS, 0, 1, CPU):
+            trainer.step(replace(batch, x=batch.x.double()))
+        assert batch.number == 4
+        ends.append(trainer.module.state_dict())
+    start = trainer_of(name, data, dtype=torch.float64).student.state_dict()
+    assert (ends[0]["student.classifier.weight"] - start["classifier.weight"]).abs().max() > 1e-3  # it did learn
     for key, tensor in ends[0].items():
         assert torch.allclose(tensor.double(), ends[1][key].double(), rtol=0, atol=1e-9), key
 
@@ -174,10 +212,9 @@ def test_cache_is_read_where_it_lies_and_says_when_that_ends(data, tmp_path):
 def test_same_seed_same_weights_and_another_seed_others(name, data):
     def run(seed):
         torch.manual_seed(torch.seed() % 1000)  # no hidden state: the global generator must not matter
-        teacher = LiveTeacher(network(8, 2).eval())
-        trainer = trainer_of(name, data, teacher, seed=seed)
+        trainer = trainer_of(name, data, seed=seed)
         progress = train(trainer, data, data.first(40), SCHEME, CPU)
-        return weights_digest(progress.best), weights_digest(trainer.model.state_dict()), progress.counts.metrics
+        return weights_digest(progress.best), weights_digest(trainer.student.state_dict()), progress.counts.metrics
 
     assert run(0) == run(0)
     assert run(0)[1] != run(1)[1]
@@ -201,8 +238,8 @@ def test_learning_rate_falls_after_each_milestone():
 def test_training_leaves_the_teacher_alone(data):
     teacher = network(8, 2).train()
     before = copy.deepcopy(teacher.state_dict())
-    trainer = trainer_of("iad", data, LiveTeacher(teacher))
-    trainer.step(*next(iter(batches(data, SCHEME, SETTINGS, 0, 1, CPU))), 1, 0)
+    trainer = trainer_of("adaad", data, {TEACHER: Teacher(teacher)})
+    trainer.step(next(iter(batches(data, SCHEME, SETTINGS, 0, 1, CPU))))
     assert all(torch.equal(tensor, before[name]) for name, tensor in teacher.state_dict().items())
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
@@ -211,9 +248,9 @@ def test_diverging_training_names_the_step_and_its_images(data):
     trainer = trainer_of("sat", data)
     real = trainer.step
 
-    def step(x, labels, index, views, epoch, number):
-        found = real(x, labels, index, views, epoch, number)
-        return {**found, "loss": found["loss"] * float("nan")} if (epoch, number) == (2, 3) else found
+    def step(batch):
+        means = real(batch)
+        return {**means, "loss": means["loss"] * float("nan")} if (batch.epoch, batch.number) == (2, 3) else means
 
     trainer.step = step
     images = epoch_order(0, 2, len(data)).split(32)[3][:8].tolist()
@@ -229,11 +266,11 @@ def test_weights_that_the_last_update_of_an_epoch_made_infinite_are_not_looked_a
     trainer = trainer_of("sat", data)
     real, last = trainer.step, -(-len(data) // SETTINGS.batch_size) - 1
 
-    def step(x, labels, index, views, epoch, number):
-        found = real(x, labels, index, views, epoch, number)
-        if (epoch, number) == (2, last):
-            torch.nn.init.constant_(trainer.model.classifier.bias, float("inf"))
-        return found
+    def step(batch):
+        means = real(batch)
+        if (batch.epoch, batch.number) == (2, last):
+            torch.nn.init.constant_(trainer.student.classifier.bias, float("inf"))
+        return means
 
     trainer.step = step
     with pytest.raises(Diverged, match=f"classifier.bias .* is not finite after epoch 2, step {last + 1}. ") as raised:

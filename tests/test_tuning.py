@@ -49,8 +49,8 @@ def experiment_with(folder: Path, tuning: Any, **changes: Any) -> Experiment:
         ({"gird": RATES}, ["tuning.gird: unknown key 'gird'. Did you mean 'grid'?"]),
         ({"grid": {"learning_rat": [1]}}, ["tuning.grid.learning_rat: unknown key", "Did you mean 'learning_rate'?"]),
         (
-            {"grid": {"epochs": [1, 2], "selection": [1], "inner_attack": [1], "passes": [1]}},
-            [f"tuning.grid.{key}: cannot be tuned: " for key in ("epochs", "selection", "inner_attack", "passes")],
+            {"grid": {"epochs": [1, 2], "selection": [1], "inner_attack": [1], "optimizer": [1]}},
+            [f"tuning.grid.{key}: cannot be tuned: " for key in ("epochs", "selection", "inner_attack", "optimizer")],
         ),
         (
             {"grid": {"learning_rate": [0.1, -1, "x", None, [1], float("inf")]}},

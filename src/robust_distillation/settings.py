@@ -8,8 +8,14 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
+from robust_distillation import optimizers
+from robust_distillation.errors import shown, unknown
+
+SGD_MOMENTUM = 0.9
+MISTAKE = "mistake"  # type of a validation error whose message is shown as it is
 FRACTION = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*/\s*([1-9][0-9]{0,8})\s*")
 
 
@@ -72,6 +78,43 @@ class Selection(Settings):
     every_epoch_after: Positive | None = Field(None, description="from here on every epoch is looked at (RSLAD: 214)")
 
 
+def mistake(message: str) -> PydanticCustomError:
+    """Returns a validation error whose message is shown to people as it is."""
+    return PydanticCustomError(MISTAKE, "{message}", {"message": message})
+
+
+class Optimizer(BaseModel):
+    """The optimiser: a class of torch.optim and its options, with torch's defaults; SGD if left out.
+
+    Learning rate, weight decay and SGD's momentum are keys of the training.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
+    name: str = "SGD"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Returns the options besides learning rate, weight decay and momentum."""
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _known(self) -> Optimizer:
+        if self.name in optimizers.REFUSED:
+            allowed = ", ".join(optimizers.names())
+            raise mistake(f"{self.name} cannot be used: {optimizers.REFUSED[self.name]}. Allowed: {allowed}")
+        if self.name not in optimizers.names():
+            raise mistake(unknown("optimizer", self.name, optimizers.names()))
+        known = optimizers.options(self.name)
+        if self.name == "SGD":
+            del known["momentum"]  # a key of the training
+        for key, value in self.options.items():
+            if key not in known:
+                raise mistake(unknown(f"option of {self.name}", key, known))
+            if not optimizers.fits(value, known[key]):
+                raise mistake(f"option {key} of {self.name}: give a value like {known[key]}, found {shown(value)}")
+        return self
+
+
 class Training(Settings):
     """How one network is trained. Under the controlled protocol it is the same for every method, under the official one
     what is not given is what the method's released code does."""
@@ -79,7 +122,8 @@ class Training(Settings):
     epochs: Epochs
     batch_size: Positive
     learning_rate: float = Field(gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
+    optimizer: Optimizer = Optimizer()
+    momentum: float | None = Field(None, ge=0, lt=1, description="of SGD: 0.9 if left out; other optimizers have none")
     weight_decay: float = Field(0.0, ge=0)
     weight_decay_on: Literal["all", "weights"] = Field(
         "all", description="weights: of convolutions and linear layers only, not biases and batch norm (Madry)"
@@ -99,20 +143,22 @@ class Training(Settings):
         description="divergences are summed over the classes, or averaged over them (ARD's KLDivLoss), or a tenth of "
         "the sum (RSLAD: averaged over 10 classes, and for 100 classes averaged and multiplied by 10)",
     )
-    passes: list[Literal["clean", "adversarial"]] = Field(
-        ["adversarial", "clean"],
-        description="the order in which batches go through the student in train mode, each with its own batch norm "
-        "statistics; one named twice goes through again and moves the running statistics again (TRADES)",
-    )
     inner_attack: InnerAttack
     selection: Selection = Selection()
 
-    @field_validator("passes")
-    @classmethod
-    def _both(cls, passes: list[str]) -> list[str]:
-        if set(passes) != {"clean", "adversarial"}:
-            raise ValueError("name both clean and adversarial")
-        return passes
+    @model_validator(mode="after")
+    def _fits_the_optimizer(self) -> Training:
+        name = self.optimizer.name
+        if name == "SGD" and self.momentum is None:
+            object.__setattr__(self, "momentum", SGD_MOMENTUM)
+        if name != "SGD" and self.momentum is not None:
+            raise mistake(
+                f"momentum is SGD's, and the optimizer is {name}: leave training.momentum out (in an overlay: null), "
+                "or give it as an option of the optimizer if that has one"
+            )
+        if self.weight_decay and "weight_decay" not in optimizers.arguments(name):
+            raise mistake(f"{name} has no weight decay: leave training.weight_decay out, or choose another optimizer")
+        return self
 
 
 class Compute(Settings):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from robust_distillation.attacks.core import published_pgd
+from robust_distillation.attacks.core import linf_pgd
 from robust_distillation.losses import margin
 from robust_distillation.settings import ThreatModel
 
@@ -34,6 +34,14 @@ def attack(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, see
     Raises:
         UserError: if `threat.norm` is not `linf`, because the step is a number of grey levels.
     """
-    return published_pgd(
-        "cw", model, x, lambda logits: margin(logits, labels), threat, seed, steps=20, step_size=2 / 255
+    return linf_pgd(
+        "cw",
+        model,
+        x,
+        lambda x, logits, labels: margin(logits, labels),
+        labels,
+        threat,
+        seed,
+        steps=20,
+        step_size=2 / 255,
     )

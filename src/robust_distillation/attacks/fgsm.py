@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from robust_distillation.attacks.core import maximise
+from robust_distillation.attacks.core import pgd
 from robust_distillation.losses import cross_entropy
 from robust_distillation.settings import ThreatModel
 
@@ -25,6 +25,12 @@ def attack(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, see
     Returns:
         Adversarial images x', float32 [N,C,H,W] in [0,1], each within `threat.eps` of its x.
     """
-    return maximise(
-        model, x, lambda logits: cross_entropy(logits, labels), threat, steps=1, step_size=threat.eps, start="zero"
+    return pgd(
+        model,
+        x,
+        lambda x, logits, labels: cross_entropy(logits, labels),
+        threat,
+        steps=1,
+        step_size=threat.eps,
+        objective_args=(labels,),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from robust_distillation.attacks.core import maximise
+from robust_distillation.attacks.core import pgd, starting_noise
 from robust_distillation.losses import cross_entropy
 from robust_distillation.randomness import generator
 from robust_distillation.settings import ThreatModel
@@ -26,13 +26,13 @@ def attack(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, see
     Returns:
         Adversarial images x', float32 [N,C,H,W] in [0,1], each within `threat.eps` of its x.
     """
-    return maximise(
+    return pgd(
         model,
         x,
-        lambda logits: cross_entropy(logits, labels),
+        lambda x, logits, labels: cross_entropy(logits, labels),
         threat,
         steps=20,
         step_size=threat.eps / 4,
-        start="uniform",
-        generator=generator(seed, "pgd20"),
+        noise=starting_noise(x, threat, "uniform", generator(seed, "pgd20")),
+        objective_args=(labels,),
     )

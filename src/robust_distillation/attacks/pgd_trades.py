@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from robust_distillation.attacks.core import published_pgd
+from robust_distillation.attacks.core import linf_pgd
 from robust_distillation.losses import cross_entropy
 from robust_distillation.settings import ThreatModel
 
@@ -32,6 +32,14 @@ def attack(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, see
     Raises:
         UserError: if `threat.norm` is not `linf`, because the step is a number of grey levels.
     """
-    return published_pgd(
-        "pgd_trades", model, x, lambda logits: cross_entropy(logits, labels), threat, seed, steps=20, step_size=0.003
+    return linf_pgd(
+        "pgd_trades",
+        model,
+        x,
+        lambda x, logits, labels: cross_entropy(logits, labels),
+        labels,
+        threat,
+        seed,
+        steps=20,
+        step_size=0.003,
     )

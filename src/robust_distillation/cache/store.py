@@ -20,12 +20,10 @@ import torch
 from torch import Tensor
 
 from robust_distillation.data.views import ViewScheme
-from robust_distillation.device import to_device
 from robust_distillation.digests import canonical, digest
 from robust_distillation.errors import UserError
 from robust_distillation.files import check_reachable, read_json, replacing, sha256, write_json
 from robust_distillation.layout import description_of
-from robust_distillation.models.output import Output
 
 log = logging.getLogger(__name__)
 REMEDY = "Remove it; the next start fills it again"
@@ -234,36 +232,3 @@ def _array_of(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
     if dtype.hasobject:
         raise ValueError("an array of objects")
     return shape, fortran, dtype
-
-
-class CachedTeacher:
-    """Gives the teacher's output on clean views from the cache, and on adversarial images from the network."""
-
-    def __init__(self, logits: CachedValues | None = None, features: CachedValues | None = None, live=None):
-        """Joins the sources of the teacher's output.
-
-        Args:
-            logits: cached logits. None if the method does not use them.
-            features: cached features. None if the method does not use them.
-            live: the teacher's network, called on images. None if the method has no such calls.
-        """
-        self.logits, self.features, self.live = logits, features, live
-
-    def clean(self, x: Tensor, sample_ids: Tensor, view_ids: Tensor) -> Output:
-        """Reads the teacher's output on a batch of clean views from the cache.
-
-        Args:
-            x: the views [B,C,H,W]. Only their device is used.
-            sample_ids: positions of the images in the training split, int64 [B].
-            view_ids: number of the view of each image, int64 [B].
-
-        Returns:
-            Logits [B,K] and features [B,D] on the device of x. None for what is not cached.
-        """
-        logits = self.logits and to_device(self.logits(sample_ids, view_ids), x.device)
-        features = self.features and to_device(self.features(sample_ids, view_ids), x.device)
-        return Output(logits, features)
-
-    def __call__(self, x: Tensor) -> Output:
-        """Runs the live teacher on images x [B,C,H,W] in [0,1] and returns its logits [B,K] and features [B,D]."""
-        return self.live(x)

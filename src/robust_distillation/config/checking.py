@@ -8,6 +8,7 @@ from robust_distillation.config.parsing import path_text
 from robust_distillation.config.schema import DataFiles, ExperimentFile
 from robust_distillation.data.info import DatasetInfo
 from robust_distillation.errors import UserError, shown, unknown
+from robust_distillation.methods import TEACHER
 from robust_distillation.reference import published
 
 IMAGE_FOLDER = "image_folder"  # the dataset whose classes and sizes are known from its folder alone
@@ -117,16 +118,16 @@ def _check_distances(distances: list[float], norm: str, problems: list[str]) -> 
         )
 
 
-def check_names(file: ExperimentFile, recipes: dict, problems: list[str]) -> None:
+def check_names(
+    file: ExperimentFile, recipes: dict, teacher_groups: dict[str, dict[str, str]], problems: list[str]
+) -> None:
     """Names that stand for others: seeds, teachers, exclusions, tables."""
     if len(set(file.seeds)) < len(file.seeds):
         twice = next(seed for seed in file.seeds if file.seeds.count(seed) > 1)
         problems.append(f"seeds: {twice} is named twice")
     if NO_TEACHER in file.teachers:
         problems.append(f"teachers.{NO_TEACHER}: this name is kept for methods that need no teacher; choose another")
-    if not file.teachers:
-        needing = dict.fromkeys(name for (name, _), recipe in recipes.items() if recipe and recipe.method.needs.teacher)
-        problems.extend(f"methods.{name}: needs a teacher, but no teacher is given under teachers" for name in needing)
+    _check_roles(file, recipes, teacher_groups, problems)
     groups = {
         "teacher": [*file.teachers, NO_TEACHER],
         "student": [*file.students],
@@ -148,6 +149,41 @@ def check_names(file: ExperimentFile, recipes: dict, problems: list[str]) -> Non
             if (values := getattr(table, f"{key}s")) is not None:
                 _check_members(key, values, groups[key], f"tables.{name}.{key}s", problems)
     _check_published(file, problems)
+
+
+def _check_roles(
+    file: ExperimentFile, recipes: dict, teacher_groups: dict[str, dict[str, str]], problems: list[str]
+) -> None:
+    """Every method finds its teachers, and every role is one that some method has."""
+    known: set[str] = set()
+    checked: set[str] = set()
+    for (name, _), recipe in recipes.items():
+        if recipe is None or name in checked:
+            continue
+        checked.add(name)
+        roles = set(recipe.method.teachers)
+        known |= roles
+        if not roles:
+            continue
+        if not file.teachers:
+            problems.append(f"methods.{name}: needs a teacher, but no teacher is given under teachers")
+        elif roles != {TEACHER} and not any(roles <= set(group) for group in teacher_groups.values()):
+            listed = ", ".join(f"{role}: NAME" for role in sorted(roles))
+            problems.append(
+                f"methods.{name}: needs teachers in the roles {', '.join(sorted(roles))}: give an entry under "
+                f"teachers, such as both: {{roles: {{{listed}}}}}"
+            )
+        elif roles == {TEACHER} and len(teacher_groups) == len(file.teachers):
+            problems.append(f"methods.{name}: needs a teacher, but no teacher is given under teachers")
+    if None in recipes.values():
+        return
+    for name, group in teacher_groups.items():
+        for role in group:
+            if role not in known:
+                where = path_text(("teachers", name, "roles", role))
+                problems.append(
+                    f"{where}: no method of the experiment has this role: {', '.join(sorted(known)) or 'none'}"
+                )
 
 
 def _check_published(file: ExperimentFile, problems: list[str]) -> None:

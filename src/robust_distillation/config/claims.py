@@ -88,7 +88,7 @@ def _pairs(experiment: Experiment, statement: Statement, entry: ClaimEntry) -> t
     in their distance to a teacher."""
     runs = {(run.teacher, run.student, run.method) for run in experiment.runs}
     named = (statement.method, statement.other)
-    taught = any(experiment.methods[method].needs.teacher for method in named) or statement.analysis == STRUCTURE
+    taught = any(experiment.methods[method].has_teacher for method in named) or statement.analysis == STRUCTURE
     pairs = [
         (teacher if taught else NO_TEACHER, student)
         for teacher, student in experiment.pairs

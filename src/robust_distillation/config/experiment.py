@@ -36,8 +36,13 @@ class NamedMethod:
     settings: methods.Method
 
     @property
-    def needs(self) -> methods.Needs:
-        return self.settings.needs
+    def teachers(self) -> dict[str, methods.TeacherCalls]:
+        """How the method asks its teachers, by role."""
+        return self.settings.teachers()
+
+    @property
+    def has_teacher(self) -> bool:
+        return bool(self.teachers)
 
     def resolved(self) -> dict[str, Any]:
         return {"name": self.kind, **self.settings.model_dump()}
@@ -85,6 +90,7 @@ class Experiment:
 
     file: ExperimentFile
     teachers: dict[str, Teacher]
+    teacher_groups: dict[str, dict[str, str]]  # name of an entry with roles -> role -> name of a teacher
     students: dict[str, dict[str, Any]]
     recipes: dict[tuple[str, str], Recipe]  # by method and student
     arguments: str  # the command line options that load this experiment again
@@ -167,10 +173,27 @@ class Experiment:
 
     def _matrix(self) -> Iterator[Run]:
         for method, named in self.methods.items():
-            for teacher in self.teachers if named.needs.teacher else (NO_TEACHER,):
+            for teacher in self.teachers_for(named):
                 for student in self.students:
                     for seed in self.file.seeds:
                         yield Run(teacher, student, method, seed)
+
+    def roles(self, name: str) -> dict[str, str]:
+        """Returns the teachers behind a name as it stands in runs and paths: role -> name of a teacher.
+
+        A teacher that stands alone has the role `teacher`. `none` has no teachers.
+        """
+        if name == NO_TEACHER:
+            return {}
+        return self.teacher_groups.get(name) or {methods.TEACHER: name}
+
+    def teachers_for(self, method: NamedMethod) -> tuple[str, ...]:
+        """Returns the names under which a method is trained: teachers and groups that fill its roles, or `none`."""
+        if not method.has_teacher:
+            return (NO_TEACHER,)
+        return tuple(
+            name for name in (*self.teachers, *self.teacher_groups) if {*method.teachers} <= {*self.roles(name)}
+        )
 
     @cached_property
     def tuned(self) -> tuple[tuple[str, str, str], ...]:
@@ -188,13 +211,25 @@ class Experiment:
         distilled = {(run.teacher, run.student) for run in self.runs if run.teacher != NO_TEACHER}
         taught = {student for _, student in distilled}
         alone = {(NO_TEACHER, run.student) for run in self.runs if run.student not in taught}
-        order = [(teacher, student) for teacher in [*self.teachers, NO_TEACHER] for student in self.students]
+        order = [
+            (teacher, student)
+            for teacher in [*self.teachers, *self.teacher_groups, NO_TEACHER]
+            for student in self.students
+        ]
         return [pair for pair in order if pair in distilled | alone]
 
     @property
     def caches(self) -> tuple[tuple[str, str], ...]:
         """(teacher, kind) of each cache that some run reads."""
-        return tuple(sorted({(r.teacher, kind) for r in self.runs for kind in self.methods[r.method].needs.cached}))
+        return tuple(
+            sorted(
+                {
+                    (self.roles(run.teacher)[role], kind)
+                    for run in self.runs
+                    for role, kind in self.methods[run.method].settings.cached
+                }
+            )
+        )
 
     # What each step depends on besides its input files, as JSON values: a rule's params, a record's settings.
 

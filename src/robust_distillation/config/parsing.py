@@ -10,6 +10,14 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from robust_distillation.errors import shown, unknown
+from robust_distillation.settings import MISTAKE
+
+REPLACED = {  # old keys of an experiment file, and what stands in their place
+    "passes": "is no longer a setting: a method's own code gives the order of its passes. What TRADES and MART had as "
+    "[clean, adversarial, clean] and [clean, adversarial] is their setting clean_first, IAD's second passes are "
+    "repeat_passes",
+    "fresh_clean": "is now called repeat_passes",
+}
 
 
 def overlaid(base: Mapping, overlay: Mapping) -> dict:
@@ -50,7 +58,11 @@ def path_text(parts: tuple) -> str:
 def _wording(found: Any, model: type[BaseModel], path: tuple) -> str:
     """One mistake that pydantic found, in our words: what is allowed, and what was given."""
     kind, given, context = found["type"], found["input"], found.get("ctx", {})
+    if kind == MISTAKE:
+        return found["msg"]
     if kind == "extra_forbidden":
+        if (place := ".".join(map(str, path))) in REPLACED:
+            return REPLACED[place]
         return unknown("key", path[-1], _fields(model, path[:-1]))
     if kind == "missing":
         return "is missing"

@@ -45,7 +45,10 @@ def resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None
         return None
     images, channels = file.dataset.limit.train or sizes.get("train"), info.shape[0] if info else 3
     resolver = _Resolver(file, classes, channels, images, problems)
-    teachers = {name: resolver.teacher(name, entry or {}) for name, entry in file.teachers.items()}
+    groups = resolver.groups()
+    teachers = {
+        name: resolver.teacher(name, entry or {}) for name, entry in file.teachers.items() if name not in groups
+    }
     students = {
         name: resolver.architecture(entry or {}, name, ("students", name)) for name, entry in file.students.items()
     }
@@ -59,14 +62,14 @@ def resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None
     check_images(file, sizes, problems)
     check_evaluation(file, classes, problems)
     check_analyses(file, info, problems)
-    check_names(file, recipes, problems)
+    check_names(file, recipes, groups, problems)
     check_claims(file, problems)
     candidates = candidates_of(
         file, recipes, lambda budget: _parsed_training(budget, file.threat_model.norm, images), problems
     )
     if problems:
         return None
-    experiment = Experiment(file, teachers, students, recipes, arguments, candidates)
+    experiment = Experiment(file, teachers, groups, students, recipes, arguments, candidates)
     if not experiment.runs:
         problems.append("exclude: leaves no run")
     problems += [
@@ -140,6 +143,28 @@ class _Resolver:
                 self.said = True
         return None if problems else training
 
+    def groups(self) -> dict[str, dict[str, str]]:
+        """Returns the entries that give teachers roles: name -> role -> name of a teacher."""
+        given = {name: entry for name, entry in self.file.teachers.items() if entry and "roles" in entry}
+        alone = [name for name in self.file.teachers if name not in given]
+        found = {}
+        for name, entry in given.items():
+            where = ("teachers", name)
+            own = parse(TeacherEntry, {"roles": entry["roles"]}, where, self.problems)
+            for key in entry:
+                if key != "roles":
+                    path = path_text((*where, key))
+                    self.problems.append(f"{path}: means nothing beside roles, which name other teachers; leave it out")
+            if own is None:
+                continue
+            if not own.roles:
+                self.problems.append(f"{path_text((*where, 'roles'))}: is empty: give each role the name of a teacher")
+            for role, teacher in (own.roles or {}).items():
+                if teacher not in alone:
+                    self.problems.append(f"{path_text((*where, 'roles', role))}: {unknown('teacher', teacher, alone)}")
+            found[name] = own.roles or {}
+        return found
+
     def teacher(self, name: str, entry: dict) -> Teacher | None:
         where, before = ("teachers", name), len(self.problems)
         keys = list(TeacherEntry.model_fields)
@@ -165,7 +190,7 @@ class _Resolver:
             self.problems.append(f"{path_text(where)}.trained_by.method: is missing")
             return None
         recipe = self.recipe(own.trained_by, "", architecture, (*where, "trained_by"), own.training)
-        if recipe and recipe.method.needs.teacher:
+        if recipe and recipe.method.has_teacher:
             kind = recipe.method.kind
             self.problems.append(f"{path_text(where)}.trained_by.method: {kind!r} needs a teacher itself")
         if len(self.problems) > before or recipe is None:

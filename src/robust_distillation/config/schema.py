@@ -125,6 +125,9 @@ class Imported(Settings):
 class TeacherEntry(Settings):
     """What a teacher's entry may hold besides its architecture's arguments."""
 
+    roles: dict[Name, Name] | None = Field(
+        None, description="no network of its own: the teachers that stand in each role of a method with several"
+    )
     trained_by: dict[str, Any] | None = None
     imported: Imported | None = None
     seed: Seed = 0

@@ -27,8 +27,8 @@ NOT_TUNED = {
     "epochs": _SHORT,
     "milestones": _SHORT,
     "selection": "it is what the candidates are compared by",
+    "optimizer": "its name and options are no single value",
     "inner_attack": _SHARED,  # the adversary, and the steps that a method may spend on it
-    "passes": _SHARED,
 }
 TUNED = [key for key in Training.model_fields if key not in NOT_TUNED]
 
@@ -166,7 +166,7 @@ def _check_candidate(
     wrong: list[str] = []
     settings = recipe.method.settings
     read = parse(type(settings), settings.model_dump() | candidate.method, (), wrong)
-    if read is not None and read.needs != settings.needs:
+    if read is not None and read.teachers() != settings.teachers():
         wrong.append("asks something else of the teacher than the method does: make it a method of its own")
     for budget in ({}, short):
         wrong += parsed(overlaid(recipe.training.model_dump(), {**budget, **candidate.training}))[1]

@@ -18,6 +18,7 @@ from robust_distillation.export import card
 from robust_distillation.export.architecture import standalone_source
 from robust_distillation.export.onnx import Agreement, agreement, write_onnx
 from robust_distillation.files import read_json, sha256, write_json, write_text
+from robust_distillation.methods import TEACHER
 from robust_distillation.models.checkpoint import load_model, read_checkpoint
 from robust_distillation.pipeline.experiment_data import split_of
 from robust_distillation.pipeline.models import Model
@@ -117,7 +118,11 @@ def _provenance(
     dataset, distilled = metadata["dataset"], metadata["role"] == "student" and keys["teacher"] != NO_TEACHER
     arguments = ", ".join(f"{key} {value}" for key, value in architecture.items() if key != "name")
     subject = keys["teacher"] if metadata["role"] == "teacher" else f"{keys['student']} by {keys['method']}"
-    teacher = experiment.teachers[keys["teacher"]] if distilled else None
+    teachers = {role: experiment.teachers[name] for role, name in experiment.roles(keys["teacher"]).items()}
+    described = [
+        ("" if role == TEACHER else f"{role}: ") + f"`{teacher.architecture['name']}`, {teacher.origin}"
+        for role, teacher in teachers.items()
+    ]
     return {
         "title": f"{subject} on {dataset['name']}",
         "experiment": experiment.name,
@@ -132,7 +137,7 @@ def _provenance(
         "method_name": method["name"] if method else keys["method"],
         "method_about": card.describe_method(method["name"]) if method else "",
         "distilled": distilled,
-        "teacher_text": f"`{teacher.architecture['name']}`, {teacher.origin}" if teacher else "",
+        "teacher_text": "; ".join(described) if distilled else "",
         "published": metadata.get("published"),
         "training": metadata.get("training"),
         "checkpoint": metadata["checkpoint"],

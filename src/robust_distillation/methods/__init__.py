@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 from robust_distillation.errors import UserError
-from robust_distillation.methods.contract import Batch, Method, Needs, Official, Sizes, Term
+from robust_distillation.methods.contract import (
+    TEACHER,
+    EpochEnd,
+    Method,
+    Network,
+    Official,
+    Sizes,
+    TeacherCalls,
+    Term,
+    TrainingStep,
+    misclassification,
+)
 from robust_distillation.registry import Registry
 
-__all__ = ["Batch", "Method", "Needs", "Official", "Sizes", "Term", "get", "names", "registry"]
+__all__ = [
+    "TEACHER",
+    "EpochEnd",
+    "Method",
+    "Network",
+    "Official",
+    "Sizes",
+    "TeacherCalls",
+    "Term",
+    "TrainingStep",
+    "get",
+    "misclassification",
+    "names",
+    "registry",
+]
 
-registry = Registry("method", __name__, besides=("contract", "contrast"))
+registry = Registry("method", __name__, besides=("balance", "contract", "contrast"))
 names = registry.names
 
 

@@ -7,7 +7,15 @@ from typing import ClassVar
 from pydantic import Field
 
 from robust_distillation.losses import cross_entropy, kl_divergence
-from robust_distillation.methods.contract import Batch, Method, Needs, Official, Term
+from robust_distillation.methods.contract import (
+    TEACHER,
+    Method,
+    Official,
+    TeacherCalls,
+    Term,
+    TrainingStep,
+    misclassification,
+)
 
 
 class ARD(Method):
@@ -17,7 +25,7 @@ class ARD(Method):
     authors' code. Its cross-entropy, which weighs nothing at alpha = 1, has no temperature: `tempered_cross_entropy`.
     """
 
-    needs: ClassVar = Needs(clean=True, adversarial=True, teacher_logits=True)
+    terms: ClassVar = ("cross_entropy", "adversarial")
     alpha: float = Field(1.0, ge=0, le=1)
     temperature: float = Field(30.0, gt=0)
     tempered_cross_entropy: bool = Field(True, description="false: CE(S(x), y), as in the authors' code")
@@ -38,7 +46,6 @@ class ARD(Method):
                 "milestones": [100, 150],
                 "decay": "from_initial",
                 "kl_scale": "mean",
-                "passes": ["adversarial", "clean"],
                 "inner_attack": {
                     "steps": 10,
                     "step_size": 2 / 255,
@@ -52,14 +59,15 @@ class ARD(Method):
             settings={"tempered_cross_entropy": False},
         )
 
-    def inner_objective(self, logits, batch: Batch):
-        return cross_entropy(logits, batch.labels)
+    def teachers(self) -> dict[str, TeacherCalls]:
+        return {TEACHER: TeacherCalls(cached=("logits",))}
 
-    def loss_terms(self, batch: Batch, state=None):
-        t = self.temperature
-        clean = batch.clean.logits / t if self.tempered_cross_entropy else batch.clean.logits
-        distance = kl_divergence(batch.teacher.logits, batch.adversarial.logits, t)
+    def loss(self, step: TrainingStep) -> tuple[Term, ...]:
+        t, x = self.temperature, step.attack(misclassification, step.labels)
+        adversarial, clean = (step.student(images, train=True).logits for images in (x, step.x))
+        distance = kl_divergence(step.cached().logits, adversarial, t)
+        clean = clean / t if self.tempered_cross_entropy else clean
         return (
-            Term("cross_entropy", cross_entropy(clean, batch.labels), 1 - self.alpha),
+            Term("cross_entropy", cross_entropy(clean, step.labels), 1 - self.alpha),
             Term("adversarial", t**2 * distance, self.alpha, divergence=True),
         )

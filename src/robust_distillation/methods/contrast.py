@@ -7,8 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from robust_distillation.device import to_device
-from robust_distillation.methods.contract import Sizes
+from robust_distillation.methods.contract import TEACHER, Sizes, TrainingStep
 
 
 class MemoryContrast(nn.Module):
@@ -34,7 +33,7 @@ class MemoryContrast(nn.Module):
         super().__init__()
         self.negatives, self.temperature, self.momentum = negatives, temperature, momentum
         self.student_head = _linear(sizes.student_features, dimension, generator)
-        self.teacher_head = _linear(sizes.teacher_features, dimension, generator)
+        self.teacher_head = _linear(sizes.teacher_features[TEACHER], dimension, generator)
         for name in ("student_bank", "teacher_bank"):
             bound = 1 / math.sqrt(dimension / 3)
             bank = torch.rand(sizes.samples, dimension, generator=generator) * 2 * bound - bound
@@ -50,34 +49,52 @@ class MemoryContrast(nn.Module):
         self.register_buffer("class_start", counts.cumsum(0) - counts)
         self.register_buffer("class_count", counts)
 
-    def forward(
-        self, student: Tensor, teacher: Tensor, index: Tensor, labels: Tensor, generator: torch.Generator
-    ) -> Tensor:
-        """Losses [B] from features of the student [B,Ds] and of the teacher [B,Dt]; then updates the banks."""
+    def forward(self, student: Tensor, teacher: Tensor, step: TrainingStep) -> Tensor:
+        """Computes the losses [B] of a batch, then updates both banks with the rows of all processes.
+
+        Args:
+            student: features of the student, [B,Ds].
+            teacher: features of the teacher, [B,Dt].
+            step: the batch that the features are of.
+        """
         u = nn.functional.normalize(self.student_head(student), dim=1)
         v = nn.functional.normalize(self.teacher_head(teacher), dim=1)
-        others = self.draw_negatives(labels, generator)
-        losses = self.nce(u, "teacher", index, others) + self.nce(v, "student", index, others)
-        self.update("student", index, u.detach())
-        self.update("teacher", index, v.detach())
+        negatives = self.negatives_of(step.labels, step.uniform(self.negatives, dtype=torch.float64))
+        losses = self.nce(u, "teacher", negatives, step) + self.nce(v, "student", negatives, step)
+        ids = step.gather(step.ids)
+        self.update("student", ids, step.gather(u.detach()))
+        self.update("teacher", ids, step.gather(v.detach()))
         return losses
 
-    def draw_negatives(self, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """Indices [B,K] of training images, uniform over those of other classes than `labels` [B]."""
+    def negatives_of(self, labels: Tensor, uniform: Tensor) -> Tensor:
+        """Chooses training images of other classes than the labels, uniformly, with replacement.
+
+        Args:
+            labels: int64 [B].
+            uniform: random numbers in [0,1), float64 [B,K].
+
+        Returns:
+            Positions in the training split, int64 [B,K].
+        """
         start, own = self.class_start[labels, None], self.class_count[labels, None]
-        draws = torch.rand(len(labels), self.negatives, generator=generator, dtype=torch.float64)
-        uniform = to_device(draws, labels.device)
         position = (uniform * (len(self.by_class) - own)).long()
         return self.by_class[torch.where(position >= start, position + own, position)]
 
-    def nce(self, anchor: Tensor, bank_of: str, index: Tensor, others: Tensor) -> Tensor:
-        """Losses [B] of the anchors [B,d] against the bank of the other network."""
+    def nce(self, anchor: Tensor, bank_of: str, negatives: Tensor, step: TrainingStep) -> Tensor:
+        """Computes the losses [B] of one network's projections against the bank of the other.
+
+        Args:
+            anchor: projections of the batch, [B,d].
+            bank_of: the other network, `student` or `teacher`.
+            negatives: positions in the training split, int64 [B,K].
+            step: the batch.
+        """
         bank, normaliser = getattr(self, f"{bank_of}_bank"), getattr(self, f"{bank_of}_normaliser")
         # With every image, then of those that were drawn: to copy the rows of all pairs takes many times as long. Of a
         # copy, since the bank moves on before the backward pass.
-        products = (anchor @ bank.clone().T).gather(1, torch.cat([index[:, None], others], 1))  # [B,1+K]
+        products = (anchor @ bank.clone().T).gather(1, torch.cat([step.ids[:, None], negatives], 1))  # [B,1+K]
         scores = (products / self.temperature).exp()
-        first = scores.detach().mean() * len(bank)
+        first = step.mean(scores.detach()) * len(bank)
         normaliser.copy_(torch.where(normaliser == 0, first, normaliser))
         p = scores / normaliser
         noise = self.negatives / len(bank)
@@ -87,10 +104,17 @@ class MemoryContrast(nn.Module):
         return -(positive + negative)
 
     @torch.no_grad()
-    def update(self, name: str, index: Tensor, projection: Tensor) -> None:
+    def update(self, name: str, ids: Tensor, projection: Tensor) -> None:
+        """Mixes new projections into a bank and normalises them.
+
+        Args:
+            name: `student` or `teacher`.
+            ids: positions in the training split, int64 [B].
+            projection: unit vectors, [B,d].
+        """
         bank = getattr(self, f"{name}_bank")
-        mixed = self.momentum * bank[index] + (1 - self.momentum) * projection
-        bank[index] = nn.functional.normalize(mixed, dim=1)
+        mixed = self.momentum * bank[ids] + (1 - self.momentum) * projection
+        bank[ids] = nn.functional.normalize(mixed, dim=1)
 
 
 def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, ClassVar
+
 from pydantic import Field
 
 from robust_distillation.losses import cross_entropy, kl_divergence
-from robust_distillation.methods.contract import Batch, Method, Needs, Sizes, Term
+from robust_distillation.methods.contract import TEACHER, Method, Sizes, TeacherCalls, Term, TrainingStep
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 
 class CRD(Method):
@@ -17,6 +23,7 @@ class CRD(Method):
     always with replacement.
     """
 
+    terms: ClassVar = ("cross_entropy", "contrast", "distillation")
     gamma: float = Field(1.0, ge=0)
     alpha: float = Field(0.0, ge=0)
     beta: float = Field(0.8, ge=0)
@@ -26,20 +33,23 @@ class CRD(Method):
     momentum: float = Field(0.5, ge=0, lt=1, description="of the memory banks")
     kd_temperature: float = Field(4.0, gt=0)
 
-    @property
-    def needs(self) -> Needs:
-        return Needs(clean=True, teacher_logits=self.alpha > 0, teacher_features=True)
+    def teachers(self) -> dict[str, TeacherCalls]:
+        return {TEACHER: TeacherCalls(cached=("logits", "features") if self.alpha > 0 else ("features",))}
 
-    def build_state(self, sizes: Sizes, generator):
+    def build(self, sizes: Sizes, generator: torch.Generator) -> dict[str, nn.Module]:
         from robust_distillation.methods.contrast import MemoryContrast
 
-        return MemoryContrast(sizes, self.dimension, self.negatives, self.temperature, self.momentum, generator)
+        return {
+            "contrast": MemoryContrast(
+                sizes, self.dimension, self.negatives, self.temperature, self.momentum, generator
+            )
+        }
 
-    def loss_terms(self, batch: Batch, state=None):
-        student, teacher, t = batch.clean, batch.teacher, self.kd_temperature
-        contrast = state(student.features, teacher.features, batch.index, batch.labels, batch.generator)
+    def loss(self, step: TrainingStep) -> tuple[Term, ...]:
+        student, teacher, t = step.student(step.x, train=True), step.cached(), self.kd_temperature
+        contrast = step.own["contrast"](student.features, teacher.features, step)
         terms = [
-            Term("cross_entropy", cross_entropy(student.logits, batch.labels), self.gamma),
+            Term("cross_entropy", cross_entropy(student.logits, step.labels), self.gamma),
             Term("contrast", contrast, self.beta),
         ]
         if self.alpha > 0:

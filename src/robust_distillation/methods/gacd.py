@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
 from robust_distillation.losses import cross_entropy, true_class_probability
-from robust_distillation.methods.contract import Batch, Method, Needs, Sizes, Term
+from robust_distillation.methods.contract import (
+    TEACHER,
+    Method,
+    Sizes,
+    TeacherCalls,
+    Term,
+    TrainingStep,
+    misclassification,
+)
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 
 class GACD(Method):
@@ -21,7 +33,7 @@ class GACD(Method):
     reweighting of samples; its equations were not available, so critic, negatives, sizes and weights follow CRD's.
     """
 
-    needs: ClassVar = Needs(adversarial=True, teacher_logits=True, teacher_features=True)
+    terms: ClassVar = ("cross_entropy", "contrast")
     beta: float = Field(0.8, ge=0)
     dimension: int = Field(128, ge=1, description="of the space that both networks' features are projected into")
     negatives: int = Field(16384, ge=1, description="drawn per sample from the other classes, with replacement")
@@ -29,20 +41,26 @@ class GACD(Method):
     momentum: float = Field(0.5, ge=0, lt=1, description="of the memory banks")
     reweight: bool = True
 
-    def inner_objective(self, logits, batch: Batch):
-        return cross_entropy(logits, batch.labels)
+    def teachers(self) -> dict[str, TeacherCalls]:
+        return {TEACHER: TeacherCalls(cached=("logits", "features"))}
 
-    def build_state(self, sizes: Sizes, generator):
+    def build(self, sizes: Sizes, generator: torch.Generator) -> dict[str, nn.Module]:
         from robust_distillation.methods.contrast import MemoryContrast
 
-        return MemoryContrast(sizes, self.dimension, self.negatives, self.temperature, self.momentum, generator)
+        return {
+            "contrast": MemoryContrast(
+                sizes, self.dimension, self.negatives, self.temperature, self.momentum, generator
+            )
+        }
 
-    def loss_terms(self, batch: Batch, state=None):
-        contrast = state(batch.adversarial.features, batch.teacher.features, batch.index, batch.labels, batch.generator)
+    def loss(self, step: TrainingStep) -> tuple[Term, ...]:
+        teacher = step.cached()
+        student = step.student(step.attack(misclassification, step.labels), train=True)
+        contrast = step.own["contrast"](student.features, teacher.features, step)
         if self.reweight:
-            trust = true_class_probability(batch.teacher.logits, batch.labels)
-            contrast = trust / trust.mean() * contrast
+            trust = true_class_probability(teacher.logits, step.labels)
+            contrast = trust / step.mean(trust) * contrast
         return (
-            Term("cross_entropy", cross_entropy(batch.adversarial.logits, batch.labels)),
+            Term("cross_entropy", cross_entropy(student.logits, step.labels)),
             Term("contrast", contrast, self.beta),
         )

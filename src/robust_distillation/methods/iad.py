@@ -6,8 +6,16 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from robust_distillation.losses import cross_entropy, kl_divergence, true_class_probability
-from robust_distillation.methods.contract import Batch, Method, Needs, Official, Term
+from robust_distillation.losses import kl_divergence, true_class_probability
+from robust_distillation.methods.contract import (
+    TEACHER,
+    Method,
+    Official,
+    TeacherCalls,
+    Term,
+    TrainingStep,
+    misclassification,
+)
 
 
 class IAD(Method):
@@ -20,25 +28,28 @@ class IAD(Method):
     teacher not weighted, the introspection without temperature. It also begins with `begin` = 60 epochs of ARD.
     """
 
-    needs: ClassVar = Needs(clean=True, adversarial=True, teacher_logits=True, teacher_adversarial=True)
+    terms: ClassVar = ("teacher", "introspection")
     beta: float = Field(0.1, ge=0)
     temperature: float = Field(1.0, gt=0)
     begin: int = Field(0, ge=0, description="so many epochs of t^2 KL(T^t(x) || S^t(x')) alone come first")
     teacher_weight: Literal["trust", "one"] = "trust"
-
-    fresh_clean: bool = Field(
+    repeat_passes: bool = Field(
         False,
-        description="x goes through S again for the introspection, as in the authors' code: batch norm sees it twice",
+        description="x' and, once introspection began, x go through S twice, as in the authors' code: batch norm's "
+        "running statistics see them twice",
     )
 
-    def passes(self, given: list[str], epoch: int) -> list[str]:
-        return [*given, "clean"] if self.fresh_clean and epoch > self.begin else given
+    def teachers(self) -> dict[str, TeacherCalls]:
+        return {TEACHER: TeacherCalls(cached=("logits",), live=True)}
+
+    def phases(self) -> tuple[int, ...]:
+        return (1, self.begin + 1) if self.begin else (1,)
 
     @classmethod
     def official(cls, classes: int, architecture: str) -> Official:
         """The authors' code (ZFancy/IAD, IAD-I). Its quirks: 60 epochs of ARD first (begin); the teacher's term is not
-        weighted (teacher_weight); batch norm sees x' twice and, once introspection began, x twice (passes,
-        fresh_clean); it is in train mode while attacking; the uniform start is not clamped; the second milestone sets
+        weighted (teacher_weight); batch norm sees x' twice and, once introspection began, x twice (repeat_passes);
+        it is in train mode while attacking; the uniform start is not clamped; the second milestone sets
         the rate of the first again (decay). Divergences are summed over the classes. `best` is looked for on the test
         set at every epoch, under 10 steps of 2/255."""
         return Official(
@@ -49,7 +60,6 @@ class IAD(Method):
                 "weight_decay": 2e-4,
                 "milestones": [100, 150],
                 "decay": "from_initial",
-                "passes": ["adversarial", "adversarial", "clean"],
                 "inner_attack": {
                     "steps": 10,
                     "step_size": 2 / 255,
@@ -60,20 +70,25 @@ class IAD(Method):
                 },
                 "selection": {"by": "pgd10"},
             },
-            settings={"begin": 60, "teacher_weight": "one", "fresh_clean": True},
+            settings={"begin": 60, "teacher_weight": "one", "repeat_passes": True},
         )
 
-    def inner_objective(self, logits, batch: Batch):
-        return cross_entropy(logits, batch.labels)
-
-    def loss_terms(self, batch: Batch, state=None):
-        adversarial, t = batch.adversarial.logits, self.temperature
-        teacher = kl_divergence(batch.teacher.logits, adversarial, t)
-        trust = true_class_probability(batch.teacher_adversarial.logits, batch.labels) ** self.beta
-        if batch.epoch <= self.begin:
-            teacher, own = t**2 * teacher, teacher.new_zeros(len(teacher))
-        elif self.teacher_weight == "one":
-            teacher, own = t**2 * teacher, (1 - trust) * kl_divergence(batch.clean.logits, adversarial)
+    def loss(self, step: TrainingStep) -> tuple[Term, ...]:
+        x, t = step.attack(misclassification, step.labels), self.temperature
+        adversarial = step.student(x, train=True).logits
+        if self.repeat_passes:
+            step.student.update_statistics(x)
+        teacher = kl_divergence(step.cached().logits, adversarial, t)
+        if step.epoch <= self.begin:
+            step.student.update_statistics(step.x)
+            own = teacher.new_zeros(len(teacher))
+            return Term("teacher", t**2 * teacher, divergence=True), Term("introspection", own, divergence=True)
+        clean = step.student(step.x, train=True).logits
+        if self.repeat_passes:
+            step.student.update_statistics(step.x)
+        trust = true_class_probability(step.teacher[TEACHER](x).logits, step.labels) ** self.beta
+        if self.teacher_weight == "one":
+            teacher, own = t**2 * teacher, (1 - trust) * kl_divergence(clean, adversarial)
         else:
-            teacher, own = trust * teacher, (1 - trust) * kl_divergence(batch.clean.logits, adversarial, t)
+            teacher, own = trust * teacher, (1 - trust) * kl_divergence(clean, adversarial, t)
         return Term("teacher", teacher, divergence=True), Term("introspection", own, divergence=True)

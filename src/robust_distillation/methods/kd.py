@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from robust_distillation.losses import cross_entropy, kl_divergence
-from robust_distillation.methods.contract import Batch, Method, Needs, Term
+from robust_distillation.methods.contract import TEACHER, Method, TeacherCalls, Term, TrainingStep
 
 
 class KD(Method):
@@ -16,15 +16,18 @@ class KD(Method):
     The defaults are those with which CRD's authors run KD (RepDistiller, scripts/run_cifar_distill.sh).
     """
 
-    needs: ClassVar = Needs(clean=True, teacher_logits=True)
+    terms: ClassVar = ("cross_entropy", "distillation")
     gamma: float = Field(0.1, ge=0)
     alpha: float = Field(0.9, ge=0)
     temperature: float = Field(4.0, gt=0)
 
-    def loss_terms(self, batch: Batch, state=None):
-        t = self.temperature
-        distance = kl_divergence(batch.teacher.logits, batch.clean.logits, t)
+    def teachers(self) -> dict[str, TeacherCalls]:
+        return {TEACHER: TeacherCalls(cached=("logits",))}
+
+    def loss(self, step: TrainingStep) -> tuple[Term, ...]:
+        t, logits = self.temperature, step.student(step.x, train=True).logits
+        distance = kl_divergence(step.cached().logits, logits, t)
         return (
-            Term("cross_entropy", cross_entropy(batch.clean.logits, batch.labels), self.gamma),
+            Term("cross_entropy", cross_entropy(logits, step.labels), self.gamma),
             Term("distillation", t**2 * distance, self.alpha, divergence=True),
         )

@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from robust_distillation.losses import cross_entropy, kl_divergence, true_class_probability
-from robust_distillation.methods.contract import Batch, Method, Needs, Official, Term
+from robust_distillation.methods.contract import Method, Official, Term, TrainingStep, misclassification
 
 
 class MART(Method):
@@ -18,11 +18,12 @@ class MART(Method):
     to the margin and to the divergence.
     """
 
-    needs: ClassVar = Needs(clean=True, adversarial=True)
+    terms: ClassVar = ("boosted_cross_entropy", "divergence")
     beta: float = Field(5.0, ge=0)
     log_constant: float = Field(
         0.0, ge=0, description="added to the probabilities of x' inside the logarithms: 1e-12 in the authors' code"
     )
+    clean_first: bool = Field(False, description="x goes through S before x', as in the authors' code")
 
     @classmethod
     def official(cls, classes: int, architecture: str) -> Official:
@@ -38,7 +39,6 @@ class MART(Method):
                 "learning_rate": 0.1 if wide else 0.01,
                 "weight_decay": 7e-4 if wide else 3.5e-3,
                 "milestones": [74, 89] if wide else [74, 89, 99],
-                "passes": ["clean", "adversarial"],
                 "inner_attack": {
                     "steps": 10,
                     "step_size": 0.007,
@@ -48,19 +48,20 @@ class MART(Method):
                 },
                 "selection": {"by": "pgd_trades"},
             },
-            settings={"log_constant": 1e-12, "beta": 6.0 if wide else 5.0},
+            settings={"log_constant": 1e-12, "clean_first": True, "beta": 6.0 if wide else 5.0},
         )
 
-    def inner_objective(self, logits, batch: Batch):
-        return cross_entropy(logits, batch.labels)
-
-    def loss_terms(self, batch: Batch, state=None):
-        clean, adversarial = batch.clean.logits, batch.adversarial.logits
-        others = adversarial.softmax(1).scatter(1, batch.labels[:, None], 0.0)
+    def loss(self, step: TrainingStep) -> tuple[Term, ...]:
+        x = step.attack(misclassification, step.labels)
+        if self.clean_first:
+            clean, adversarial = (step.student(images, train=True).logits for images in (step.x, x))
+        else:
+            adversarial, clean = (step.student(images, train=True).logits for images in (x, step.x))
+        others = adversarial.softmax(1).scatter(1, step.labels[:, None], 0.0)
         margin = -(1.0001 - others.amax(1) + self.log_constant).log()
-        doubt = 1.0000001 - true_class_probability(clean, batch.labels)
+        doubt = 1.0000001 - true_class_probability(clean, step.labels)
         distance = kl_divergence(clean, adversarial, constant=self.log_constant)
         return (
-            Term("boosted_cross_entropy", cross_entropy(adversarial, batch.labels) + margin),
+            Term("boosted_cross_entropy", cross_entropy(adversarial, step.labels) + margin),
             Term("divergence", doubt * distance, self.beta, divergence=True),
         )

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import ClassVar
 
 from robust_distillation.losses import cross_entropy
-from robust_distillation.methods.contract import Batch, Method, Needs, Official, Term
+from robust_distillation.methods.contract import Method, Official, Term, TrainingStep
 
 
 class Natural(Method):
     """min CE(S(x), y)."""
 
-    needs: ClassVar = Needs(clean=True)
+    terms: ClassVar = ("cross_entropy",)
 
     @classmethod
     def official(cls, classes: int, architecture: str) -> Official:
-        """How the papers' natural students were trained is not published: RSLAD's schedule, for want of better."""
+        """Returns RSLAD's schedule: how the papers' natural students were trained is not published."""
         return Official(
             training={
                 "epochs": 300,
@@ -28,5 +28,5 @@ class Natural(Method):
             }
         )
 
-    def loss_terms(self, batch: Batch, state=None):
-        return (Term("cross_entropy", cross_entropy(batch.clean.logits, batch.labels)),)
+    def loss(self, step: TrainingStep) -> tuple[Term, ...]:
+        return (Term("cross_entropy", cross_entropy(step.student(step.x, train=True).logits, step.labels)),)

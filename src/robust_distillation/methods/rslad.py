@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from robust_distillation.losses import cross_entropy, kl_divergence
-from robust_distillation.methods.contract import Batch, Method, Needs, Official, Term
+from robust_distillation.methods.contract import TEACHER, Method, Official, TeacherCalls, Term, TrainingStep
 
 
 class RSLAD(Method):
@@ -21,6 +21,7 @@ class RSLAD(Method):
     With a temperature t every divergence is t^2 KL(.^t || .^t); the paper has none.
     """
 
+    terms: ClassVar = ("clean", "adversarial")
     alpha: float = Field(5 / 6, ge=0, le=1)
     clean_labels: Literal["teacher", "hard"] = "teacher"
     adversarial_labels: Literal["teacher", "hard", "student"] = "teacher"
@@ -33,11 +34,12 @@ class RSLAD(Method):
         "authors' code, where it moves the loss and no gradient",
     )
 
-    @property
-    def needs(self) -> Needs:
-        taught = "teacher" in (self.clean_labels, self.adversarial_labels, self.inner_labels)
-        own = self.inner_labels == "student"
-        return Needs(clean=True, adversarial=True, reference=own, teacher_logits=taught)
+    def teachers(self) -> dict[str, TeacherCalls]:
+        labels = (self.clean_labels, self.adversarial_labels, self.inner_labels)
+        return {TEACHER: TeacherCalls(cached=("logits",))} if "teacher" in labels else {}
+
+    def needs_labels(self) -> bool:
+        return "hard" in (self.clean_labels, self.adversarial_labels, self.inner_labels)
 
     @classmethod
     def official(cls, classes: int, architecture: str) -> Official:
@@ -53,7 +55,6 @@ class RSLAD(Method):
                 "weight_decay": 2e-4,
                 "milestones": [215, 260, 285],
                 "kl_scale": "tenth",
-                "passes": ["adversarial", "clean"],
                 "inner_attack": {
                     "steps": 10,
                     "step_size": 2 / 255,
@@ -66,26 +67,42 @@ class RSLAD(Method):
             settings={"log_constant": 1e-5},
         )
 
-    def inner_objective(self, logits, batch: Batch):
-        return self._loss(logits, self.inner_labels, batch, batch.reference)
-
-    def loss_terms(self, batch: Batch, state=None):
-        passes = (
-            ("clean", batch.clean, self.clean_labels, 1 - self.alpha),
-            ("adversarial", batch.adversarial, self.adversarial_labels, self.alpha),
-        )
+    def loss(self, step: TrainingStep) -> tuple[Term, ...]:
+        teacher = step.cached().logits if self.teachers() else None
+        inner = {
+            "hard": lambda: step.labels,
+            "teacher": lambda: teacher,
+            "student": lambda: step.student(step.x).logits,
+        }
+        x = step.attack(self._inner_objective, inner[self.inner_labels]())
+        adversarial, clean = (step.student(images, train=True).logits for images in (x, step.x))
+        targets = {"hard": step.labels, "teacher": teacher, "student": clean}
         return tuple(
             Term(
                 name,
-                self._loss(student.logits, labels, batch, batch.clean, self.log_constant),
+                self._divergence(logits, labels, targets[labels], self.log_constant),
                 weight,
                 divergence=labels != "hard",
             )
-            for name, student, labels, weight in passes
+            for name, logits, labels, weight in (
+                ("clean", clean, self.clean_labels, 1 - self.alpha),
+                ("adversarial", adversarial, self.adversarial_labels, self.alpha),
+            )
         )
 
-    def _loss(self, logits, labels: str, batch: Batch, own, constant: float = 0.0):
+    def _inner_objective(self, x, logits, target):
+        return self._divergence(logits, self.inner_labels, target)
+
+    def _divergence(self, logits, labels: str, target, constant: float = 0.0):
+        """Computes one of the three losses, [B], of the student's logits [B,K].
+
+        Args:
+            logits: the student's logits.
+            labels: which labels the loss has: `hard`, `teacher` or `student`.
+            target: int64 [B] for `hard`, else the logits [B,K] of the teacher or of the student.
+            constant: added to the target's probabilities inside the logarithm.
+        """
         if labels == "hard":
-            return cross_entropy(logits, batch.labels)
-        target, t = (own if labels == "student" else batch.teacher).logits, self.temperature
+            return cross_entropy(logits, target)
+        t = self.temperature
         return t**2 * kl_divergence(target, logits, t, target_constant=constant)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import ClassVar
 
 from robust_distillation.losses import cross_entropy
-from robust_distillation.methods.contract import Batch, Method, Needs, Official, Term
+from robust_distillation.methods.contract import Method, Official, Term, TrainingStep, misclassification
 
 
 class SAT(Method):
     """min CE(S(x'), y), where x' maximises CE(S(x'), y)."""
 
-    needs: ClassVar = Needs(adversarial=True)
+    terms: ClassVar = ("cross_entropy",)
 
     @classmethod
     def official(cls, classes: int, architecture: str) -> Official:
@@ -40,8 +40,7 @@ class SAT(Method):
             }
         )
 
-    def inner_objective(self, logits, batch: Batch):
-        return cross_entropy(logits, batch.labels)
-
-    def loss_terms(self, batch: Batch, state=None):
-        return (Term("cross_entropy", cross_entropy(batch.adversarial.logits, batch.labels)),)
+    def loss(self, step: TrainingStep) -> tuple[Term, ...]:
+        adversarial = step.attack(misclassification, step.labels)
+        logits = step.student(adversarial, train=True).logits
+        return (Term("cross_entropy", cross_entropy(logits, step.labels)),)

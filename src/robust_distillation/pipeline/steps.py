@@ -230,19 +230,29 @@ class _Training(Step):
         return self.experiment.students[self.values["student"]]
 
     def reads(self) -> Iterable[Path]:
-        """Yields the data, and what the method needs of its teacher."""
+        """Yields the data, and the weights and cached outputs of the method's teachers."""
         yield self.layout.data
-        needs = self.method.needs
-        if needs.teacher:
-            yield self.experiment.teacher_weights(self.values["teacher"])
-        for kind in needs.cached:
-            yield from self.layout.cache_files(self.values["teacher"], kind)
+        yield from dict.fromkeys(self.experiment.teacher_weights(self.roles[role]) for role in self.method.teachers)
+        for teacher, kind in self.caches:
+            yield from self.layout.cache_files(teacher, kind)
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """Returns the teachers by role."""
+        return self.experiment.roles(self.values["teacher"])
+
+    @property
+    def caches(self) -> tuple[tuple[str, str], ...]:
+        """Returns (teacher, kind) of each cache that the training reads."""
+        return tuple(dict.fromkeys((self.roles[role], kind) for role, kind in self.method.settings.cached))
 
     @property
     def named(self) -> Iterable[str]:
         yield from _training(self.experiment, self.architecture, self.method.kind)
-        if self.method.needs.teacher_adversarial:
-            yield _architecture(self.experiment.teachers[self.values["teacher"]].architecture)
+        for role, calls in self.method.teachers.items():
+            if calls.loads_network:
+                yield _architecture(self.experiment.teachers[self.roles[role]].architecture)
+        yield from map(_architecture, self.method.settings.networks(self.architecture).values())
 
     @property
     def artefact(self) -> Path:
@@ -257,7 +267,7 @@ class _Training(Step):
         from robust_distillation.cache.store import sha256_of
         from robust_distillation.files import sha256
 
-        caches = [self.layout.cache(self.values["teacher"], kind) for kind in self.method.needs.cached]
+        caches = [self.layout.cache(teacher, kind) for teacher, kind in self.caches]
         return {file: sha256_of(file) if file in caches else sha256(file) for file in self.inputs}
 
 

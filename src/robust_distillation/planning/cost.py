@@ -7,6 +7,7 @@ weights too.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -15,7 +16,7 @@ from typing import Any
 from robust_distillation.columns import ON_SURROGATE
 from robust_distillation.config import Experiment, Recipe
 from robust_distillation.digests import canonical
-from robust_distillation.training.schedule import looks
+from robust_distillation.training.schedule import validation_epochs
 
 # What a network is called for, and the f of each image in a call: `ask` and a `query` of Square go forward; a step of
 # PGD (`attack`) and of APGD back to the image too; FAB's forward twice; `train` to the weights as well.
@@ -34,6 +35,9 @@ QUERIED = ("square", "autoattack")  # stop at images that fell
 SURVIVORS = 0.5  # share of the images that these attacks work through to the end: an assumption
 ROBUSTNESS = {"apgd": 50, "ask": 2}  # for each eps of the curve; images that fell earlier are counted too
 FILLED_AT_ONCE = 512  # images that a cache is filled with at a time
+
+
+_counted_calls: dict[str, Counter[tuple[str, str, str]]] = {}  # many runs have the same
 
 
 @dataclass(frozen=True)
@@ -78,29 +82,66 @@ class _Network:
 def training(
     experiment: Experiment, recipe: Recipe, architecture: dict[str, Any], teacher: str | None, devices: int = 1
 ) -> list[Work]:
-    """Of one training, with its looks for `best`, which each device takes at all images."""
-    needs, settings = recipe.method.needs, recipe.training
-    student = _Network(experiment, architecture, "train", devices)
-    images, batch = experiment.size("train"), settings.batch_size
-    steps = settings.epochs * images / batch
-    if needs.reference:
-        student.called("ask", steps, batch)
-    if needs.adversarial:
-        student.called("attack", steps * settings.inner_attack.steps, batch)
-    passed: set[str] = set()
-    for name in recipe.method.settings.passes(settings.passes, settings.epochs):
-        if getattr(needs, name):
-            student.called("ask" if name in passed else "train", steps, batch)
-            passed.add(name)
+    """Returns the work of one training with its validations for `best`, each of which every device does on all images.
+
+    Args:
+        experiment: the resolved experiment.
+        recipe: method and budget.
+        architecture: the student's.
+        teacher: the name under which the teachers stand in runs; None for a method without one.
+        devices: number of devices that share each batch.
+    """
+    settings, batch = recipe.training, recipe.training.batch_size
+    steps = experiment.size("train") / batch  # of an epoch
+    networks = _networks(experiment, recipe, architecture, teacher, devices)
+    for (group, name, kind), calls in _calls(experiment, recipe, architecture).items():
+        if group != "cache":
+            networks[group, name].called(kind, calls * steps, batch)
     by = settings.selection.by
     kind, each = ("apgd", settings.selection.steps) if by == "apgd" else ("attack", {"pgd10": 10, "pgd_trades": 20}[by])
-    looking = _Network(experiment, architecture)
-    looking.attacked({kind: each, "ask": 2}, looks(settings), experiment.size("validation"))
-    if not needs.teacher_adversarial:
-        return student.work + looking.work
-    live = _Network(experiment, experiment.teachers[teacher].architecture, devices=devices)
-    live.called("ask", steps, batch)
-    return student.work + looking.work + live.work
+    validation = _Network(experiment, architecture)
+    validation.attacked({kind: each, "ask": 2}, validation_epochs(settings), experiment.size("validation"))
+    return [part for network in (*networks.values(), validation) for part in network.work]
+
+
+def _networks(
+    experiment: Experiment, recipe: Recipe, architecture: dict[str, Any], teacher: str | None, devices: int
+) -> dict[tuple[str, str], _Network]:
+    """The networks that a training calls, by group and name as in `training.counting`."""
+    method, roles = recipe.method.settings, experiment.roles(teacher) if teacher else {}
+    found = {("student", "student"): _Network(experiment, architecture, "train", devices)}
+    for name, own in method.networks(architecture).items():
+        found["own", name] = _Network(experiment, own, "train", devices)
+    for role, calls in method.teachers().items():
+        its = experiment.teachers[roles[role]].architecture
+        found["teacher", role] = _Network(experiment, its, devices=devices)
+        if calls.trained:
+            found["own", role] = _Network(experiment, its, "train", devices)
+    return found
+
+
+def _calls(experiment: Experiment, recipe: Recipe, architecture: dict[str, Any]) -> Counter[tuple[str, str, str]]:
+    """Calls per batch of all epochs, added up: one step of each of the method's phases is run."""
+    threat = experiment.threat_model.model_dump()
+    key = canonical(
+        [recipe.method.resolved(), recipe.training.model_dump(), threat, experiment.info.shape, architecture]
+    )
+    if key not in _counted_calls:
+        _counted_calls[key] = _count_calls(experiment, recipe, architecture)
+    return _counted_calls[key]
+
+
+def _count_calls(experiment: Experiment, recipe: Recipe, architecture: dict[str, Any]) -> Counter[tuple[str, str, str]]:
+    from robust_distillation.training.counting import calls_in_step
+
+    method, settings = recipe.method.settings, recipe.training
+    starts = [epoch for epoch in method.phases() if epoch <= settings.epochs]
+    found: Counter[tuple[str, str, str]] = Counter()
+    for first, following in zip(starts, [*starts[1:], settings.epochs + 1], strict=True):
+        calls = calls_in_step(method, settings, experiment.threat_model, experiment.info, architecture, first)
+        for key, count in calls.items():
+            found[key] += count * (following - first)
+    return found
 
 
 def filling(experiment: Experiment, architecture: dict[str, Any]) -> list[Work]:

@@ -7,6 +7,7 @@ from collections import Counter
 from tabulate import tabulate
 
 from robust_distillation.config import Experiment
+from robust_distillation.methods import TEACHER
 from robust_distillation.pipeline.steps import STEPS
 from robust_distillation.pipeline.text import duration
 from robust_distillation.planning.cost import SURVIVORS, cache_bytes, cache_width, views_of
@@ -112,6 +113,10 @@ def _tuning(experiment: Experiment) -> list[str]:
 
 
 def _teaching(experiment: Experiment, name: str) -> str:
-    needs = experiment.methods[name].needs
-    asked = [f"{kind} (cache)" for kind in needs.cached]
-    return ", ".join(asked + ["logits on x' (live)"] * needs.teacher_adversarial) or "-"
+    lines = []
+    for role, calls in experiment.methods[name].teachers.items():
+        asked = [f"{kind} (cache)" for kind in calls.cached]
+        asked += ["live, with gradient in the images" if calls.gradient else "live"] * (calls.live or calls.gradient)
+        asked += ["trained along"] * calls.trained
+        lines.append(", ".join(asked) if role == TEACHER else f"{role}: {', '.join(asked)}")
+    return "; ".join(lines) or "-"

@@ -132,8 +132,8 @@ def _call(
     from torch.nn.functional import cross_entropy
 
     from robust_distillation.attacks.apgd import NORM_NAMES
-    from robust_distillation.attacks.core import maximise
-    from robust_distillation.cuda_graph import Recorded
+    from robust_distillation.attacks.core import pgd
+    from robust_distillation.cuda_graph import GraphReplay
     from robust_distillation.models.checkpoint import build_model
     from robust_distillation.models.frozen import frozen
     from robust_distillation.models.precision import TRAIN, prepared
@@ -141,7 +141,7 @@ def _call(
     model = prepared(build_model(architecture, shape, classes).to(device), experiment.compute.precision, use)
     threat = experiment.threat_model.model_copy(update={"eps": 1e-4})  # in which nearly all images hold
     given = {"norm": NORM_NAMES[threat.norm], "eps": threat.eps, "n_restarts": 1, "seed": 0, "device": device}
-    draws, recorded = torch.Generator().manual_seed(0), Recorded() if use == TRAIN else None
+    draws, replay = torch.Generator().manual_seed(0), GraphReplay() if use == TRAIN else None
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9)
 
     def ask(x, labels, times: int) -> None:
@@ -149,12 +149,12 @@ def _call(
             for _ in range(times):
                 model(x)
 
-    def objective(logits, labels):
+    def objective(x, logits, labels):
         return cross_entropy(logits, labels, reduction="none")
 
     def attack(x, labels, times: int) -> None:
-        options = {"steps": times, "step_size": 1e-5, "start": "zero", "given": (labels,), "recorded": recorded}
-        maximise(model, x, objective, threat, **options)
+        options = {"steps": times, "step_size": 1e-5, "objective_args": (labels,), "replay": replay}
+        pgd(model, x, objective, threat, **options)
 
     def train(x, labels, times: int) -> None:
         model.train()

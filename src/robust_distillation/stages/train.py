@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from robust_distillation.device import select_device
 from robust_distillation.models.precision import EXACT, compiles
 from robust_distillation.pipeline.experiment_data import scheme_of, split_of
-from robust_distillation.pipeline.teacher_source import teaching
+from robust_distillation.pipeline.teacher_source import open_teachers
 from robust_distillation.pipeline.tuned import tuned
 from robust_distillation.planning.cost import flops
 from robust_distillation.planning.cost import training as work_of
 from robust_distillation.training import parallel
-from robust_distillation.training.run import train_to_files, trainer_of, tune_to_file
+from robust_distillation.training.run import build_trainer, train_to_files, tune_to_file
+from robust_distillation.training.teacher import Teachers
 
 if TYPE_CHECKING:
     from robust_distillation.config import Recipe
@@ -62,17 +63,17 @@ def train(
     """
     experiment = step.experiment
     device, data = select_device(experiment.compute), split_of(experiment, "train")
-    needs, lessons = recipe.method.needs, None
-    if needs.teacher:
-        lessons = teaching(experiment, teacher, needs, data, device)
+    method, teachers, served = recipe.method.settings, Teachers(), {}
+    if recipe.method.has_teacher:
+        source = open_teachers(experiment, teacher, method, data, device)
+        teachers, served = source.teachers, source.served_from
     group, precision = parallel.joined(device), experiment.compute.precision
     compiled = precision != EXACT and compiles(  # to count the FLOPs takes a second
         experiment.compute, flops(work_of(experiment, recipe, settings["architecture"], teacher)), device.type
     )
-    trainer = trainer_of(
-        settings, recipe.training, recipe.method.settings, experiment.threat_model, data, device,
-        lessons and lessons.teacher, lessons.features if lessons else 0, group, precision, compiled,
-    )  # fmt: skip
+    trainer = build_trainer(
+        settings, recipe.training, method, experiment.threat_model, data, device, teachers, group, precision, compiled
+    )
     images = data, split_of(experiment, "validation"), scheme_of(experiment), device
     if group.rank:  # the first process saves, writes and speaks for all
         logging.getLogger().setLevel(logging.WARNING)
@@ -88,5 +89,4 @@ def train(
             "hashes": {str(file): known for file, known in work.configuration["inputs"].items()},
         }
         train_to_files(step.folder, settings, trainer, *images, description, work)
-    served = lessons.served_from if lessons else {}
     return {"teacher_served_from": served, "compiled": compiled}

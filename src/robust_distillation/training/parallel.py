@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+from torch.distributed.nn.functional import all_gather, all_reduce
 
 from robust_distillation.errors import UserError
 
@@ -68,6 +69,28 @@ class Group:
                 own[name] = one
         return found
 
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrites tensors by those of the first process."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
+
+    def gather_rows(self, values: Tensor, total: int) -> Tensor:
+        """Puts the rows of all processes together, in the order of the batch; gradients flow back to each process.
+
+        Args:
+            values: this process's rows, [B, ...].
+            total: number of rows of all processes.
+        """
+        if self.size == 1:
+            return values
+        shards = [Group(rank, self.size).rows(total) for rank in range(self.size)]
+        longest = max(shard.stop - shard.start for shard in shards)
+        padded = torch.cat([values, values.new_zeros(longest - len(values), *values.shape[1:])])
+        gather = all_gather if values.requires_grad else _all_gather_without_gradient
+        parts = gather(padded.contiguous())
+        return torch.cat([part[: shard.stop - shard.start] for part, shard in zip(parts, shards, strict=True)])
+
     def first(self, value: Any) -> Any:
         """What the first process has."""
         if self.size == 1:
@@ -75,6 +98,12 @@ class Group:
         box = [value]
         dist.broadcast_object_list(box, src=0)
         return box[0]
+
+
+def _all_gather_without_gradient(values: Tensor) -> list[Tensor]:
+    parts = [torch.empty_like(values) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, values)
+    return parts
 
 
 def joined(device: torch.device) -> Group:

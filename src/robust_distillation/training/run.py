@@ -19,33 +19,50 @@ from robust_distillation.randomness import derived_seed
 from robust_distillation.resume import Work
 from robust_distillation.settings import ThreatModel, Training
 from robust_distillation.training.divergence import Diverged
-from robust_distillation.training.loop import Teacher, Trainer, method_state, train
+from robust_distillation.training.loop import train
 from robust_distillation.training.parallel import SYNCHRONISED, Group, synchronised
+from robust_distillation.training.teacher import Teachers
+from robust_distillation.training.trainer import Trainer, build_own, is_network
 
 log = logging.getLogger(__name__)
 
 
-def trainer_of(
+def build_trainer(
     settings: dict[str, Any],
     training: Training,
     method: Method,
     threat: ThreatModel,
     data: Dataset,
     device: torch.device,
-    teacher: Teacher | None = None,
-    teacher_features: int = 0,
+    teachers: Teachers = Teachers(),  # noqa: B008 (immutable)
     group: Group = Group(),  # noqa: B008 (immutable)
     precision: str = EXACT,
     compiled: bool = False,
 ) -> Trainer:
-    """settings: the resolved settings of this training, which name the architecture and the seed."""
+    """Builds the student, the method's own modules and the optimisers of one training.
+
+    Args:
+        settings: the resolved settings of the training: architecture, seed, and `devices` if several processes share
+            it.
+        training: budget, optimiser and inner maximisation.
+        method: the method with its settings.
+        threat: norm and radius of attacks.
+        data: the training images.
+        device: where to train.
+        teachers: the teachers that the method asks; empty for a method without one.
+        group: the processes that share each batch.
+        precision: a value of `compute.precision`; `exact` is fp32, eager, NCHW.
+        compiled: True: the networks' features are compiled by torch.compile.
+    """
     seed, info = settings["seed"], data.info
-    model = build_model(settings["architecture"], info.shape, len(info.classes), derived_seed(seed, "model")).to(device)
-    state = method_state(method, data, model, teacher_features, seed)
-    if group.size > 1 and settings["devices"]["batch_norm"] == SYNCHRONISED:
-        model = synchronised(model)
-    model = prepared(model, precision, TRAIN, compiled=compiled, recorded=group.size == 1)
-    return Trainer(model, method, training, threat, seed, state and state.to(device), teacher, group)
+    student = build_model(settings["architecture"], info.shape, len(info.classes), derived_seed(seed, "model"))
+    own = build_own(method, data, student, seed, settings["architecture"], teachers.features, teachers.copies)
+    for network in (student, *filter(is_network, own.values())):
+        network.to(device)
+        if group.size > 1 and settings["devices"]["batch_norm"] == SYNCHRONISED:
+            synchronised(network)
+        prepared(network, precision, TRAIN, compiled=compiled, recorded=group.size == 1)
+    return Trainer(student, method, training, threat, seed, own.to(device), teachers.by_role, group)
 
 
 def train_to_files(
@@ -61,7 +78,7 @@ def train_to_files(
 ) -> list[Path]:
     """Writes best.safetensors, last.safetensors and metrics.jsonl into `folder` and returns their paths.
 
-    settings: as for `trainer_of`; with `description` they become the checkpoints' metadata. work: as for `train`. Of
+    settings: as for `build_trainer`; with `description` they become the checkpoints' metadata. work: as for `train`. Of
     a group the first process alone writes.
     """
     info = data.info
@@ -78,7 +95,7 @@ def train_to_files(
     counts = progress.counts
     save_checkpoint(files[0], progress.best, {**metadata, "checkpoint": "best", "epoch": counts.best_epoch})
     last = {**metadata, "checkpoint": "last", "epoch": trainer.settings.epochs}
-    save_checkpoint(files[1], trainer.model.state_dict(), last)
+    save_checkpoint(files[1], trainer.student.state_dict(), last)
     _write_lines(files[2], counts.metrics)
     return files
 

@@ -1,4 +1,4 @@
-"""The attack under which `best` is chosen."""
+"""The evaluation by which the checkpoint `best` is chosen."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from robust_distillation.attacks import pgd_trades
 from robust_distillation.attacks.apgd import correct_under_apgd
-from robust_distillation.attacks.core import maximise
+from robust_distillation.attacks.core import pgd, starting_noise
 from robust_distillation.data.dataset import Dataset
 from robust_distillation.losses import cross_entropy
 from robust_distillation.models.frozen import frozen
@@ -19,19 +19,31 @@ from robust_distillation.settings import Selection, ThreatModel
 BATCH = 500  # fixed, for a random start depends on who is in the batch
 
 
-def held_on_selection(
+def evaluate_for_selection(
     model: nn.Module,
     data: Dataset,
     threat: ThreatModel,
     selection: Selection,
     seed: int,
     device: torch.device,
-    between: Callable[[], None] = lambda: None,
+    on_batch_end: Callable[[], None] = lambda: None,
 ) -> tuple[Tensor, Tensor]:
-    """Booleans [N] twice: right on the clean image, and under the attack that selection names. APGD-CE leaves alone
-    what is wrong already; under the others, as in the released codes, only the attacked image counts. `between` is
-    called after every batch."""
-    clean, held = [], []
+    """Evaluates a model on the images that `best` is chosen on.
+
+    Args:
+        model: the student; it is left as it was.
+        data: the validation images, or the test images under the official protocol.
+        threat: norm and radius of the attack.
+        selection: the attack. With `apgd` an image that is wrong when clean is not attacked and counts as wrong. With
+            the others, as in the released codes, only the attacked image counts.
+        seed: seed of the attack.
+        device: where the model lies.
+        on_batch_end: called after every batch.
+
+    Returns:
+        Two bool tensors [N]: correct on the clean image, and correct under the attack.
+    """
+    clean, robust_correct = [], []
     for number, part in enumerate(torch.arange(len(data)).split(BATCH)):
         x, labels = data.floats(data.images[part]).to(device), data.labels[part].to(device)
         if selection.by == "apgd":
@@ -42,21 +54,21 @@ def held_on_selection(
             with frozen(model), torch.no_grad():
                 right, robust = model(x).argmax(1) == labels, model(adversarial).argmax(1) == labels
         clean.append(right)
-        held.append(robust)
-        between()
-    return torch.cat(clean), torch.cat(held)
+        robust_correct.append(robust)
+        on_batch_end()
+    return torch.cat(clean), torch.cat(robust_correct)
 
 
 def _pgd10(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, seed: int) -> Tensor:
-    """IAD's: 10 steps of 2/255 on the cross-entropy from a uniform start that is not clamped to [0,1]."""
-    return maximise(
+    """Runs IAD's PGD: 10 steps of 2/255 on the cross-entropy from a uniform start that is not clamped to [0,1]."""
+    return pgd(
         model,
         x,
-        lambda logits: cross_entropy(logits, labels),
+        lambda x, logits, labels: cross_entropy(logits, labels),
         threat,
         steps=10,
         step_size=2 / 255,
-        start="uniform",
-        generator=generator(seed, "pgd10"),
+        noise=starting_noise(x, threat, "uniform", generator(seed, "pgd10")),
         project_start=False,
+        objective_args=(labels,),
     )

@@ -1,4 +1,4 @@
-"""Where a training stands: all that its next step depends on, as bytes and back."""
+"""The state of a training, all that its next step depends on, as bytes and back: tensors and JSON, no pickle."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load, save
-from torch import Tensor, nn
+from torch import Tensor
 
 if TYPE_CHECKING:
-    from robust_distillation.training.loop import Trainer
+    from robust_distillation.training.trainer import Trainer
 
 KEY = "progress"
 Tensors = dict[str, Tensor]
@@ -36,14 +36,19 @@ class Progress:
 
 
 def packed(trainer: Trainer, progress: Progress, sums: list[Tensors]) -> bytes:
-    """The same progress gives the same bytes. Lines of metrics keep the order of their keys.
+    """Serialises a training; the same state gives the same bytes.
 
-    sums: those of every process, by its rank. Each goes on from its own: added up here they would round otherwise.
+    Args:
+        trainer: the networks, the method's own modules, and the optimisers.
+        progress: epoch, step, metrics, and the weights of the best epoch so far.
+        sums: the sums of the loss and its terms of every process, by rank. Each process continues its own, since
+            another order of additions would round otherwise.
     """
+    states = {name: optimizer.state_dict() for name, optimizer in trainer.optimizers.items()}
     groups = {
-        "model": trainer.model.state_dict(),
-        "method": trainer.state.state_dict() if trainer.state else {},
-        "optimizer": _momenta(trainer.optimizer),
+        "student": trainer.student.state_dict(),
+        "own": trainer.own.state_dict(),
+        **{f"optimizer-{name}": _tensors(state) for name, state in states.items()},
         **{f"sums-{rank}": own for rank, own in enumerate(sums)},
         "best": progress.best or {},
     }
@@ -52,35 +57,72 @@ def packed(trainer: Trainer, progress: Progress, sums: list[Tensors]) -> bytes:
         for group, named in groups.items()
         for name, tensor in named.items()
     }
-    return save(tensors, {KEY: json.dumps({**asdict(progress.counts), "sums": list(progress.sums)})})
+    optimizers = {name: _without_tensors(state) for name, state in states.items()}
+    described = {**asdict(progress.counts), "sums": list(progress.sums), "optimizers": optimizers}
+    return save(tensors, {KEY: json.dumps(described)})
 
 
 def restored(trainer: Trainer, content: bytes) -> Progress:
-    """Puts the trainer back to where `packed` found it, and returns its process's progress."""
+    """Restores a trainer from the bytes that `packed` made and returns the progress of this process."""
     length = int.from_bytes(content[:8], "little")
     counts = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][KEY])
     counts["best_score"], summed = tuple(counts["best_score"]), counts.pop("sums")
+    optimizers = counts.pop("optimizers")
     groups: dict[str, Tensors] = {}
     for name, tensor in load(content).items():
         group, _, own = name.partition(".")
         groups.setdefault(group, {})[own] = tensor
-    trainer.model.load_state_dict(groups["model"])
-    if trainer.state:
-        trainer.state.load_state_dict(groups.get("method", {}))
-    for name, momentum in groups.get("optimizer", {}).items():
-        parameter = _parameters(trainer.optimizer)[int(name)]
-        trainer.optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
-    device = next(trainer.model.parameters()).device
+    trainer.student.load_state_dict(groups["student"])
+    trainer.own.load_state_dict(groups.get("own", {}))
+    for name, optimizer in trainer.optimizers.items():
+        load_optimizer(optimizer, optimizers[name], groups.get(f"optimizer-{name}", {}))
+    device = next(trainer.student.parameters()).device
     sums = {name: groups[f"sums-{trainer.group.rank}"][name].to(device) for name in summed}
     best = {name: tensor.to(device) for name, tensor in groups.get("best", {}).items()}
     return Progress(Counts(**counts), sums, best or None)
 
 
-def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+def _tensors(state: dict[str, Any]) -> Tensors:
+    """Returns the tensors of an optimiser's state dict, named INDEX.KEY by the parameter's index."""
+    return {
+        f"{index}.{key}": value
+        for index, entries in state["state"].items()
+        for key, value in entries.items()
+        if isinstance(value, Tensor)
+    }
 
 
-def _momenta(optimizer: torch.optim.Optimizer) -> Tensors:
-    """None before the first step."""
-    kept = (optimizer.state.get(parameter, {}).get("momentum_buffer") for parameter in _parameters(optimizer))
-    return {str(number): momentum for number, momentum in enumerate(kept) if momentum is not None}
+def _without_tensors(state: dict[str, Any]) -> dict[str, Any]:
+    """Returns all else of an optimiser's state dict as JSON; index and key of an entry that is no tensor are a list."""
+    entries = [
+        [index, key, value]
+        for index, entries in state["state"].items()
+        for key, value in entries.items()
+        if not isinstance(value, Tensor)
+    ]
+    return {"entries": entries, "param_groups": state["param_groups"]}
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, described: dict[str, Any], tensors: Tensors) -> None:
+    """Puts an optimiser back to the state that `packed` wrote.
+
+    Args:
+        optimizer: a new optimiser of the same parameters.
+        described: what of the state is JSON.
+        tensors: the tensors of the state, by INDEX.KEY.
+    """
+    state: dict[int, dict[str, Any]] = {}
+    for name, tensor in tensors.items():
+        index, _, key = name.partition(".")
+        state.setdefault(int(index), {})[key] = tensor
+    for index, key, value in described["entries"]:
+        state.setdefault(index, {})[key] = value
+    groups = [
+        {key: tuple(value) if isinstance(fresh.get(key), tuple) else value for key, value in saved.items()}
+        for saved, fresh in zip(described["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    for parameter, entries in optimizer.state.items():
+        for key, value in entries.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:  # in the parameter's memory layout
+                entries[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

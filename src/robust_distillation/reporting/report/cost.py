@@ -66,9 +66,10 @@ def _by_method(material: Material) -> Table:
             recipe, architecture = experiment.recipes[method, student], experiment.students[student]
             flops = cost.flops(cost.training(experiment, recipe, architecture, own[0].teacher))
             mean = sum(spent) / len(spent)
+            cached = [kind for _, kind in named.settings.cached]
             rows.append([
                 Cell(method), Cell(student), Cell(str(len(own)), len(own)), Cell(duration(mean), mean),
-                Cell(f"{flops / 1e12:,.2f}", flops), Cell(", ".join(named.needs.cached) or "nothing"),
+                Cell(f"{flops / 1e12:,.2f}", flops), Cell(", ".join(cached) or "nothing"),
             ])  # fmt: skip
     heads = [Head("Method", number=False), Head("Student", number=False), Head("Runs")]
     heads += [Head("Time a run"), Head("TFLOP a run"), Head("Reads from the cache")]

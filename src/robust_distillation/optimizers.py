@@ -1,0 +1,82 @@
+"""Names and options of the optimisers in torch.optim, read from its source: checking an experiment file must not import
+torch, which takes seconds."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+REFUSED = {
+    "LBFGS": "its step evaluates the loss several times through a closure",
+    "SparseAdam": "it takes sparse gradients only",
+    "Muon": "it takes matrices only, and a network has other parameters too",
+}
+BASE = "Optimizer"
+# Set by other keys of the training, or no matter of an experiment: how torch computes, and the sign of the update.
+RESERVED = ("lr", "weight_decay", "foreach", "fused", "capturable", "differentiable", "maximize")
+
+
+@cache
+def _modules() -> dict[str, str]:
+    """Class name -> file in the folder of torch.optim, of all optimisers."""
+    tree = ast.parse((_folder() / "__init__.py").read_text(encoding="utf-8"))
+    return {
+        alias.name: node.module.rpartition(".")[2]
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.name[:1].isupper() and alias.name != BASE
+    }
+
+
+def _folder() -> Path:
+    return Path(find_spec("torch").origin).parent / "optim"
+
+
+def names() -> tuple[str, ...]:
+    """Returns the names of the optimisers that an experiment may choose, sorted."""
+    return tuple(sorted(set(_modules()) - set(REFUSED)))
+
+
+@cache
+def arguments(name: str) -> dict[str, Any]:
+    """Returns the arguments of an optimiser with their defaults, those in `RESERVED` included.
+
+    Args:
+        name: class name, one of `names()`.
+    """
+    tree = ast.parse((_folder() / f"{_modules()[name]}.py").read_text(encoding="utf-8"))
+    [init] = (
+        member
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and node.name == name
+        for member in node.body
+        if isinstance(member, ast.FunctionDef) and member.name == "__init__"
+    )
+    given = init.args
+    pairs = [*zip(given.args[len(given.args) - len(given.defaults) :], given.defaults, strict=True)]
+    pairs += [*zip(given.kwonlyargs, given.kw_defaults, strict=True)]
+    return {argument.arg: ast.literal_eval(default) for argument, default in pairs}
+
+
+def options(name: str) -> dict[str, Any]:
+    """Returns the options that an experiment may give to an optimiser, with torch's defaults."""
+    return {key: default for key, default in arguments(name).items() if key not in RESERVED}
+
+
+def fits(value: Any, default: Any) -> bool:
+    """Returns True if a value has the form of an option's default: a number, true or false, or a list of as many."""
+    if isinstance(default, tuple):
+        return (
+            isinstance(value, list | tuple)
+            and len(value) == len(default)
+            and all(fits(one, other) for one, other in zip(value, default, strict=True))
+        )
+    if isinstance(default, bool):
+        return isinstance(value, bool)
+    if default is None:
+        return value is None or fits(value, 0.0)
+    return isinstance(value, int | float) and not isinstance(value, bool)
