@@ -26,7 +26,7 @@ def heavy(modules: str) -> set[str]:
         "mlflow",
         "snakemake",
         "sklearn",
-        "matplotlib",
+        "altair",
         "scipy",
     }
 

@@ -16,6 +16,7 @@ from scipy import stats
 from robust_distillation import load_dataset, load_model
 from robust_distillation.cli import main
 from robust_distillation.columns import ITSELF
+from robust_distillation.comparison import Comparison
 from robust_distillation.data.dataset import load
 from robust_distillation.errors import UserError
 from robust_distillation.evaluation.attack import attack_run
@@ -24,6 +25,7 @@ from robust_distillation.evaluation.outcomes import merge, read_outcomes, write_
 from robust_distillation.files import sha256
 from robust_distillation.models.checkpoint import build_model, save_checkpoint
 from robust_distillation.reporting import tables
+from robust_distillation.reporting.table_spec import TableSpec
 from robust_distillation.settings import ThreatModel
 from robust_distillation.statistics.accuracies import accuracies, summary
 
@@ -166,9 +168,10 @@ def test_seeds_on_other_images_are_refused():
         summary(outcomes)
 
 
-MATRIX = tables.Matrix(
-    "exp", "controlled", "linf eps 0.1", [("big", "small")], ["sat", "rslad"], ["best", "last"], ["clean", "pgd20"]
-)
+SPEC = TableSpec(
+    "exp", "controlled", "linf eps 0.1", [Comparison("big", "small")], ["sat", "rslad"], ["best", "last"],
+    ["clean", "pgd20"],
+)  # fmt: skip
 
 
 def example_outcomes() -> pd.DataFrame:
@@ -184,7 +187,7 @@ def example_outcomes() -> pd.DataFrame:
 
 
 def test_tidy_table_has_one_row_per_number():
-    table = tables.tidy(example_outcomes().sample(frac=1, random_state=0), MATRIX)
+    table = tables.tidy(example_outcomes().sample(frac=1, random_state=0), SPEC)
     assert list(table.columns) == tables.COLUMNS
     keys = ["teacher", "student", "method", "checkpoint", "metric"]
     assert not table[keys].duplicated().any()
@@ -198,8 +201,8 @@ def test_tidy_table_has_one_row_per_number():
 
 
 def test_tables_for_people_join_runs_without_a_teacher():
-    table = tables.tidy(example_outcomes(), MATRIX)
-    shown = tables.markdown(table, MATRIX)
+    table = tables.tidy(example_outcomes(), SPEC)
+    shown = tables.markdown(table, SPEC)
     assert (
         "exp: accuracy in percent on 4 test images, linf eps 0.1, controlled protocol; mean ± sd over 2 seeds" in shown
     )
@@ -210,14 +213,14 @@ def test_tables_for_people_join_runs_without_a_teacher():
     assert lines[1] == ["teacher (trades, best)", "100.00", "75.00", "", ""]
     assert lines[2][:3] == ["sat", "100.00 ± 0.00", "25.00 ± 0.00"]
     assert lines[3][:3] == ["rslad", "100.00 ± 0.00", "50.00 ± 0.00"]
-    tex = tables.latex(table, MATRIX)
+    tex = tables.latex(table, SPEC)
     assert r"rslad & 100.00 $\pm$ 0.00 & 50.00 $\pm$ 0.00" in tex
     assert tex.count(r"\begin{table}") == tex.count(r"\end{table}") == 1
     assert r"accuracy in percent" in tex
 
 
 def test_headline_is_the_first_checkpoint_under_the_strongest_attack():
-    found = tables.headline(tables.tidy(example_outcomes(), MATRIX), MATRIX)
+    found = tables.headline(tables.tidy(example_outcomes(), SPEC), SPEC)
     assert found["big", "small", "rslad"] == {"clean": 100.0, "pgd20": 50.0}
     assert found["none", "small", "sat"] == {"clean": 100.0, "pgd20": 25.0}
     assert found["big", "-", "trades"] == {"clean": 100.0, "pgd20": 75.0}

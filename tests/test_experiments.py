@@ -25,6 +25,7 @@ from robust_distillation.config import Experiment, load
 from robust_distillation.pipeline.step import TABLES
 from robust_distillation.planning import jobs as planned
 from robust_distillation.reporting import tables
+from robust_distillation.reporting.table_spec import TableSpec
 from robust_distillation.training.counting import calls_in_step
 from robust_distillation.training.schedule import is_validation_epoch, learning_rate, validation_epochs
 
@@ -493,15 +494,15 @@ def test_official_trains_on_all_training_images_and_selects_on_the_test_split(tm
     ],
 )
 def test_protocol_and_selection_stand_in_every_caption(file, protocol, selection):
-    matrix = tables.Matrix(**load(REPOSITORY / f"experiments/{file}.yaml").matrix())
-    [teacher, student], metric = matrix.pairs[0], matrix.metrics[-1]
-    common = {"teacher": teacher, "protocol": matrix.protocol, "metric": metric, "n_seeds": 3, "n_images": 10000}
+    spec = TableSpec(**load(REPOSITORY / f"experiments/{file}.yaml").matrix())
+    [teacher, student], metric = spec.comparisons[0], spec.metrics[-1]
+    common = {"teacher": teacher, "protocol": spec.protocol, "metric": metric, "n_seeds": 3, "n_images": 10000}
     rows = [{"student": ITSELF, "method": "x", "checkpoint": "imported", "mean": 30.0, "sd": None}]
     rows += [
         {"student": student, "method": "rslad", "checkpoint": c, "mean": 26.0, "sd": 0.5} for c in ("best", "last")
     ]
     table = pd.DataFrame([common | row for row in rows]).reindex(columns=tables.COLUMNS)
-    shown = {"main": (table, matrix, "")} | tables.named_tables(table, matrix)
+    shown = {"main": (table, spec, "")} | tables.named_tables(table, spec)
     for name, view in shown.items():
         for text in (tables.markdown(*view), tables.latex(*view).replace("\\", "")):
             assert protocol in text, name

@@ -13,10 +13,12 @@ import pytest
 from conftest import REPOSITORY
 from scipy import stats
 
+from robust_distillation.comparison import Comparison
 from robust_distillation.statistics import verdicts
 from robust_distillation.statistics.comparing import Outcomes, comparisons
 from robust_distillation.statistics.intervals import half_width, mean_squares, p_value, planned
 
+METRICS = ["clean", "pgd20"]
 LEVELS = (0.05, 0.05 / 28)
 
 
@@ -112,7 +114,7 @@ def test_simulation_tells_the_wrong_methods(coverage):
 
 
 def compared(runs: dict[tuple, np.ndarray], methods: list[str]) -> pd.DataFrame:
-    return comparisons(Outcomes.of(outcomes_of(runs)), [("big", "small")], methods, ["best"], ["clean", "pgd20"])
+    return comparisons(Outcomes.of(outcomes_of(runs)), [Comparison("big", "small")], methods, ["best"], METRICS)
 
 
 def test_comparisons_are_paired_by_seed_and_image_and_corrected():

@@ -25,7 +25,7 @@ from robust_distillation.models.output import output
 from robust_distillation.models.precision import ANSWER, PAYS, SEARCH, TRAIN, compiles, folded, looking, prepared
 from robust_distillation.models.robustbench import Wrapped
 from robust_distillation.reporting import claims, comparisons, tables
-from robust_distillation.reporting.tables import Matrix
+from robust_distillation.reporting.table_spec import TableSpec
 from robust_distillation.settings import Compute
 from robust_distillation.training.batches import batches
 from robust_distillation.training.loop import train, validate
@@ -234,12 +234,12 @@ def test_a_best_is_chosen_in_fp32(data):  # noqa: F811
 def test_tables_say_where_the_search_was_in_bfloat16(tmp_path):
     """Transfers and analyses never do."""
     (tmp_path / "bf16.yaml").write_text("evaluation: {search: bf16}")
-    low, full = (Matrix(**load("params.yaml", overlay).matrix()) for overlay in (str(tmp_path / "bf16.yaml"), None))
+    low, full = (TableSpec(**load("params.yaml", overlay).matrix()) for overlay in (str(tmp_path / "bf16.yaml"), None))
     empty = pd.DataFrame(columns=["student"])
     judged = pd.DataFrame({"verdict": ["supported"], "scale": ["digits"]})
 
-    def captions(matrix):
-        return tables.caption(empty, matrix), comparisons.caption(matrix), claims._caption(judged, matrix)
+    def captions(spec):
+        return tables.caption(empty, spec), comparisons.caption(spec), claims._caption(judged, spec)
 
     for told in captions(low):
         assert "attacks searched in bfloat16" in told

@@ -17,7 +17,7 @@ from robust_distillation import config
 from robust_distillation.cli import main
 from robust_distillation.reporting.report import dag, page, results, robustness, tuning, verdicts
 from robust_distillation.reporting.report.masking import gaps
-from robust_distillation.reporting.report.report_data import gather
+from robust_distillation.reporting.report.report_data import load_report_data
 
 REPORT = Path("results/tiny/report.html")
 HOSTILE = "<script>alert(1)</script>"
@@ -74,23 +74,23 @@ def test_nothing_is_fetched(here):
 
 
 def test_names_are_escaped(here, monkeypatch):
-    material = gather(tiny())
-    gathered = replace(material, records={
-        file: record | {"hardware": record["hardware"] | {"cpu": HOSTILE}} for file, record in material.records.items()
+    report = load_report_data(tiny())
+    changed = replace(report, records={
+        file: record | {"hardware": record["hardware"] | {"cpu": HOSTILE}} for file, record in report.records.items()
     })  # fmt: skip
-    info = gathered.experiment.info
-    vars(gathered.experiment)["info"] = replace(info, classes=(HOSTILE, *info.classes[1:]))  # a cached property
-    monkeypatch.setattr(page, "gather", lambda _: gathered)
-    text = page.page(gathered.experiment)
+    info = changed.experiment.info
+    vars(changed.experiment)["info"] = replace(info, classes=(HOSTILE, *info.classes[1:]))  # a cached property
+    monkeypatch.setattr(page, "load_report_data", lambda _: changed)
+    text = page.page(changed.experiment)
     assert HOSTILE not in text
     assert text.count("&lt;script&gt;") > 2
 
 
 def test_sections_without_inputs_are_left_out(here):
-    material = replace(gather(tiny()), tables={}, robustness={})
+    report = replace(load_report_data(tiny()), tables={}, robustness={})
     sections = verdicts.claims, verdicts.comparisons, results.structures, tuning.section
     for section in (*sections, robustness.curves, robustness.gallery):
-        assert section(material) is None
+        assert section(report) is None
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Structural knowledge and robust features: closed forms, then tables and pictures from numbers known beforehand."""
+"""Structural knowledge and robust features: closed forms, then tables from numbers known beforehand."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib import pyplot as plt
 from torch import nn
 
-from robust_distillation.columns import ITSELF
+from robust_distillation.columns import CELL, ITSELF
+from robust_distillation.comparison import Comparison
 from robust_distillation.data.dataset import load
 from robust_distillation.evaluation.structure import (
     BATCH,
@@ -25,7 +25,7 @@ from robust_distillation.evaluation.structure import (
 )
 from robust_distillation.models.checkpoint import build_model
 from robust_distillation.reporting import structure
-from robust_distillation.reporting.tables import Matrix
+from robust_distillation.reporting.table_spec import TableSpec
 from robust_distillation.settings import ThreatModel
 
 EPS = 0.125
@@ -145,11 +145,11 @@ def test_structure_repeats_itself_and_leaves_the_model_as_it_was():
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-# Tables and pictures
+# Tables
 
-MATRIX = Matrix(
-    "exp", "controlled", "linf eps 0.1", [("big", "small"), ("huge", "small")], ["sat", "rslad"], ["best", "last"],
-    ["clean", "pgd20"],
+SPEC = TableSpec(
+    "exp", "controlled", "linf eps 0.1", [Comparison("big", "small"), Comparison("huge", "small")], ["sat", "rslad"],
+    ["best", "last"], ["clean", "pgd20"],
 )  # fmt: skip
 
 
@@ -163,7 +163,7 @@ def measured(teacher: str, student: str, method: str, seed: int, checkpoint: str
     }  # fmt: skip
 
 
-def example() -> list[dict]:
+def example() -> pd.DataFrame:
     """Distances of matrices of two classes are the difference of their `off`, divided by sqrt(2)."""
     found = [
         measured("big", ITSELF, "trades", 0, "best", 0.5, 0.25),
@@ -174,18 +174,18 @@ def example() -> list[dict]:
             found.append(measured("none", "small", "sat", seed, checkpoint, 0.2 * seed + more, 0.5 + 0.1 * seed))
             found.append(measured("big", "small", "rslad", seed, checkpoint, 0.4 + more, 0.3))
             found.append(measured("huge", "small", "rslad", seed, checkpoint, -0.2 + more, 0.2))
-    return found
+    return pd.DataFrame(found)
 
 
 def test_tidy_structure_has_the_expected_numbers():
-    table = structure.tidy(example()[::-1], MATRIX)
+    table = structure.tidy(example()[::-1], SPEC)
     assert list(table.columns) == structure.COLUMNS
-    assert not table[structure.KEYS].duplicated().any()
+    assert not table[CELL].duplicated().any()
     assert len(table) == 2 * 2 + 2 * 2 * 2 * 4  # teachers' features; pairs, methods, checkpoints, metrics
     assert list(table["student"].head(4)) == ["-"] * 4
     assert set(table["protocol"]) == {"controlled"}
     assert set(table["n_images"]) == {40}
-    found = table.set_index(structure.KEYS)
+    found = table.set_index(CELL)
     root = math.sqrt(2)
     for teacher, metric, expected in (
         ("big", "correlation_distance", [0.5, 0.3]),
@@ -206,24 +206,23 @@ def test_tidy_structure_has_the_expected_numbers():
 
 
 def test_students_that_no_teacher_stands_beside_have_feature_distances_only(tmp_path):
-    alone = [found for found in example() if found["teacher"] == "none"]
-    matrix = replace(MATRIX, pairs=[("none", "small")])
-    table = structure.tidy(alone, matrix)
+    alone = example()[example()["teacher"] == "none"]
+    spec = replace(SPEC, comparisons=[Comparison("none", "small")])
+    table = structure.tidy(alone, spec)
     assert set(table["metric"]) == {"feature_distance", "feature_cosine_distance"}
-    structure.write_tables(alone, matrix, tmp_path)
-    structure.draw_all(alone, matrix, ("a", "b"), tmp_path)
-    assert (tmp_path / "none/small/correlations.png").is_file()
+    structure.write_tables(alone, spec, tmp_path)
 
 
 def test_a_model_without_features_leaves_its_cells_empty():
-    found = [{**one, "feature_distance": None} if one["method"] == "rslad" else one for one in example()]
-    table = structure.tidy(found, MATRIX)
+    found = example()
+    found.loc[found["method"] == "rslad", "feature_distance"] = None
+    table = structure.tidy(found, SPEC)
     assert not (table["method"].eq("rslad") & table["metric"].eq("feature_distance")).any()
     assert (table["method"].eq("rslad") & table["metric"].eq("feature_cosine_distance")).any()
 
 
 def test_structure_tables_for_people(tmp_path):
-    structure.write_tables(example(), MATRIX, tmp_path)
+    structure.write_tables(example(), SPEC, tmp_path)
     shown = (tmp_path / "structure.md").read_text()
     assert "exp: structural knowledge and robust features on 40 test images" in shown
     assert "mean ± sd over 2 seeds" in shown
@@ -239,44 +238,4 @@ def test_structure_tables_for_people(tmp_path):
     assert tex.count(r"\begin{table}") == tex.count(r"\end{table}") == 2
     assert r"sat & 0.283 $\pm$ 0.100 &" in tex
     read = pd.read_csv(tmp_path / "structure.csv")
-    assert len(read) == len(structure.tidy(example(), MATRIX))
-
-
-def test_pictures_show_the_teacher_first_and_every_method_on_one_scale():
-    figure = structure.correlations(example(), MATRIX, ("cat", "dog"), "big", "small")
-    shown = [axis for axis in figure.axes if axis.images]
-    assert [axis.get_title() for axis in shown] == ["teacher", "sat\ndistance 0.283", "rslad\ndistance 0.071"]
-    assert {axis.images[0].get_clim() for axis in shown} == {(-1, 1)}
-    assert shown[0].images[0].get_array()[0, 1] == 0.5
-    assert shown[1].images[0].get_array()[0, 1] == pytest.approx(0.1)  # mean over the seeds at `best`
-    assert [label.get_text() for label in shown[0].get_yticklabels()] == ["cat", "dog"]
-    plt.close(figure)
-
-
-@pytest.mark.parametrize("classes", [43, 100])
-def test_names_of_many_classes_are_left_out(classes):
-    many = [{**one, "correlation": np.eye(classes).tolist()} for one in example()]
-    figure = structure.correlations(many, MATRIX, tuple(f"class {k}" for k in range(classes)), "big", "small")
-    assert not any(label.get_text() for axis in figure.axes[:3] for label in axis.get_yticklabels())
-    plt.close(figure)
-
-
-def test_feature_picture_shows_seeds_means_and_the_teacher():
-    figure = structure.feature_distances(example(), MATRIX, "big", "small")
-    relative = figure.axes[0]
-    points = {tuple(point) for dots in relative.collections for point in np.round(dots.get_offsets(), 3).tolist()}
-    assert {(0.25, 0.0), (0.55, 1.0), (0.3, 2.0)} <= points  # teacher, and the means
-    assert {(0.5, 1.28), (0.6, 1.28)} <= points  # the seeds beneath
-    assert [label.get_text() for label in relative.get_yticklabels()] == ["teacher", "sat", "rslad"]
-    plt.close(figure)
-
-
-def test_pictures_are_written_twice_with_the_same_bytes(tmp_path):
-    matrix = replace(MATRIX, pairs=[("huge", "small")])
-    for folder in ("one", "two"):
-        structure.draw_all(example(), matrix, ("cat", "dog"), tmp_path / folder)
-    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*"))
-    names = [f"{name}.{suffix}" for name in ("correlations", "feature-distances") for suffix in ("pdf", "png")]
-    assert [str(path) for path in files] == [f"huge/small/{name}" for name in names]
-    for path in files:
-        assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes(), path
+    assert len(read) == len(structure.tidy(example(), SPEC))

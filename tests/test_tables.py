@@ -12,11 +12,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 
 from robust_distillation.columns import ITSELF
+from robust_distillation.comparison import Comparison
 from robust_distillation.reference import published
-from robust_distillation.reporting import figures, tables
+from robust_distillation.reporting import tables
+from robust_distillation.reporting.table_spec import TableSpec, metric_title
 
 METRICS = ["clean", "fgsm", "pgd_sat", "pgd_trades", "cw", "autoattack"]
 METHODS = ["natural", "sat", "trades", "ard", "iad", "rslad"]
@@ -42,7 +43,7 @@ def test_rows_are_whole():
         assert row.dataset in ("cifar10", "cifar100"), row
         assert 0 <= row.value <= 100, row
         assert row.source.startswith("https://"), row
-        assert tables.metric_title(row.metric) != row.metric, row
+        assert metric_title(row.metric) != row.metric, row
         assert (row.student, row.method) == ("-", "-") or row.student in ("resnet18", "mobilenet_v2"), row
     assert Counter((row.reference, row.paper, *row[4:9]) for row in rows).most_common(1)[0][1] == 1
     teachers = {row.teacher for row in rows if row.reference == "teachers"}
@@ -113,9 +114,9 @@ def outcomes(runs: dict[tuple, dict[str, int]]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-MATRIX = tables.Matrix(
+SPEC = TableSpec(
     experiment="paper", protocol="official", threat="linf eps 8/255",
-    pairs=[("big", "resnet18"), ("big", "mobile")], methods=[*METHODS, "rslad-alpha-0.5"],
+    comparisons=[Comparison("big", "resnet18"), Comparison("big", "mobile")], methods=[*METHODS, "rslad-alpha-0.5"],
     checkpoints=["best", "last"], metrics=METRICS, selection="chosen on the test set, as the paper's code does",
     published=["rslad_cifar10_white_box", "rslad_cifar10_reruns", "teachers"],
     published_as={"big": "wrn34_10_trades", "mobile": "mobilenet_v2"},
@@ -134,8 +135,8 @@ def runs() -> dict[tuple, dict[str, int]]:
     random = np.random.default_rng(0)
     found = {("big", ITSELF, "trades", 0, "best"): dict(zip(METRICS, [851, 600, 590, 580, 570, 531], strict=True))}
     for student in ("resnet18", "mobile"):
-        for method in MATRIX.methods:
-            for checkpoint in MATRIX.checkpoints:
+        for method in SPEC.methods:
+            for checkpoint in SPEC.checkpoints:
                 teacher = "none" if method in ALONE else "big"
                 counts = random.integers(0, IMAGES + 1, len(METRICS)).tolist()
                 found[teacher, student, method, 0, checkpoint] = dict(zip(METRICS, counts, strict=True))
@@ -144,7 +145,7 @@ def runs() -> dict[tuple, dict[str, int]]:
 
 @pytest.fixture(scope="module")
 def table(runs) -> pd.DataFrame:
-    return tables.tidy(outcomes(runs).sample(frac=1, random_state=0), MATRIX)
+    return tables.tidy(outcomes(runs).sample(frac=1, random_state=0), SPEC)
 
 
 def grids(text: str) -> dict[str, list[list[str]]]:
@@ -156,17 +157,6 @@ def grids(text: str) -> dict[str, list[list[str]]]:
         elif line.startswith("|") and not line.startswith("|:"):
             list(found.values())[-1].append([cell.strip() for cell in line.strip("|").split("|")])
     return found
-
-
-def test_figures_under_attack_name_the_threat_and_how_it_was_searched(runs):
-    held, classes = outcomes(runs), tuple(map(str, range(10)))
-    for search, told in (("bf16", "linf eps 8/255, attacks searched in bfloat16"), ("fp32", "linf eps 8/255")):
-        matrix = replace(MATRIX, search=search)
-        scatter = figures.trade_off(held, matrix, "big", "resnet18")
-        classwise = figures.per_class(held, matrix, classes, "big", "resnet18")
-        assert scatter.get_suptitle().splitlines()[1] == told
-        assert classwise.axes[0].get_title().splitlines()[1] == told
-        plt.close("all")
 
 
 def test_csv_holds_published_difference_and_mark(table, runs):
@@ -195,7 +185,7 @@ def test_csv_holds_published_difference_and_mark(table, runs):
 
 def test_every_published_number_stands_beneath_ours(table, runs):
     """All 144 of the paper's table, each with its mark and with what the two numbers shown differ by."""
-    shown = grids(tables.markdown(table, MATRIX))
+    shown = grids(tables.markdown(table, SPEC))
     assert list(shown) == [
         f"Student {student}, teacher big: {name}" for student in ("resnet18", "mobile") for name in ("best", "last")
     ]
@@ -206,7 +196,7 @@ def test_every_published_number_stands_beneath_ours(table, runs):
         assert lines[1] == ["teacher (trades, best)", "85.10", "60.00", "59.00", "58.00", "57.00", "53.10"]
         assert lines[2] == ["↳ published", "84.92 C, +0.18", "", "", "", "", "53.08 C, +0.02"]
         labels = [line[0] for line in lines]
-        assert [label for label in labels if not label.startswith("↳")][2:] == MATRIX.methods
+        assert [label for label in labels if not label.startswith("↳")][2:] == SPEC.methods
         for method in METHODS:
             place = labels.index(method)
             assert labels[place + 1] == "↳ published"
@@ -222,7 +212,7 @@ def test_every_published_number_stands_beneath_ours(table, runs):
 
 
 def test_others_runs_of_the_same_stand_beneath_by_paper(table):
-    shown = grids(tables.markdown(table, MATRIX))
+    shown = grids(tables.markdown(table, SPEC))
     best, last = (shown[f"Student resnet18, teacher big: {name}"] for name in ("best", "last"))
     beneath = {line[0]: line[1:] for line in best[best.index(next(x for x in best if x[0] == "rslad")) + 1 :]}
     assert list(beneath)[:4] == ["↳ published", "↳ SZU-098 (2023)", "↳ AdaAD (Huang 2023)", "↳ PeerAiD (Jung 2024)"]
@@ -241,14 +231,14 @@ def test_others_runs_of_the_same_stand_beneath_by_paper(table):
 def test_difference_is_that_of_the_numbers_shown(mean, shown):
     """A mean of 51.486 % shows as 51.49, so that beside 51.49 nothing is between them."""
     runs = {("big", "resnet18", "rslad", 0, "best"): {"clean": IMAGES, "autoattack": 514}}
-    table = tables.tidy(outcomes(runs), replace(MATRIX, metrics=["clean", "autoattack"]))
+    table = tables.tidy(outcomes(runs), replace(SPEC, metrics=["clean", "autoattack"]))
     changed = table.assign(mean=mean)
-    assert grids(tables.markdown(changed, MATRIX))["Student resnet18, teacher big: best"][2][2] == shown
+    assert grids(tables.markdown(changed, SPEC))["Student resnet18, teacher big: best"][2][2] == shown
 
 
 def test_published_stands_beside_the_same_teacher_only(runs):
     """RSLAD from another teacher is not what the paper reports; TRADES needs none and is."""
-    table = tables.tidy(outcomes(runs), replace(MATRIX, published_as={"mobile": "mobilenet_v2"}))
+    table = tables.tidy(outcomes(runs), replace(SPEC, published_as={"mobile": "mobilenet_v2"}))
     known = table[table["published"].notna()]
     assert set(known["method"]) == set(ALONE)
     assert set(known["teacher"]) == {"none"}
@@ -269,8 +259,8 @@ def test_black_box_numbers_stand_beside_either_checkpoint():
     """The paper does not say which checkpoint was attacked."""
     right = {"clean": 900, "transfer_pgd20": 640, "transfer_cw": 638, "square": 580}
     runs = {("big", "resnet18", "rslad", 0, name): right for name in ("best", "last")}
-    matrix = replace(MATRIX, metrics=list(right), published=["rslad_cifar10_black_box"])
-    text = tables.markdown(tables.tidy(outcomes(runs), matrix), matrix)
+    spec = replace(SPEC, metrics=list(right), published=["rslad_cifar10_black_box"])
+    text = tables.markdown(tables.tidy(outcomes(runs), spec), spec)
     for lines in list(grids(text).values())[:2]:
         assert lines[0] == ["method", "Clean", "transfer PGD-20", "transfer CW", "Square"]
         assert lines[2] == ["↳ published", "", "64.11 P, -0.11", "63.84 P, -0.04", "57.90 P, +0.10"]
@@ -279,7 +269,7 @@ def test_black_box_numbers_stand_beside_either_checkpoint():
 
 
 def test_legend_says_what_a_reader_must_know(table):
-    text = tables.markdown(table, MATRIX)
+    text = tables.markdown(table, SPEC)
     assert text.startswith(
         "paper: accuracy in percent on 1000 test images, linf eps 8/255, official protocol; one seed. "
         "best: chosen on the test set, as the paper's code does; last: after the last epoch.\n"
@@ -293,7 +283,7 @@ def test_legend_says_what_a_reader_must_know(table):
 
 
 def test_named_table_shows_its_part(table):
-    view = tables.named_tables(table, MATRIX)["main_claim"]
+    view = tables.named_tables(table, SPEC)["main_claim"]
     assert list(view.table.columns) == tables.COLUMNS
     keys = view.table[["teacher", "student", "method", "checkpoint", "metric"]].apply(tuple, axis=1).tolist()
     assert keys == [
@@ -312,20 +302,20 @@ def test_named_table_shows_its_part(table):
         "rslad", "↳ published", "↳ SZU-252 (2023)", "↳ PeerAiD (Jung 2024)",
     ]  # fmt: skip
     assert "is known for" not in text
-    whole = tables.named_tables(table, MATRIX)["everything"]
+    whole = tables.named_tables(table, SPEC)["everything"]
     pd.testing.assert_frame_equal(whole.table, table)
-    assert tables.markdown(*whole) == "## All\n\n" + tables.markdown(table, MATRIX)
+    assert tables.markdown(*whole) == "## All\n\n" + tables.markdown(table, SPEC)
 
 
 def test_named_table_of_one_teacher(runs):
-    """Another teacher's pairs are left out, and with them its own row; runs without a teacher stay."""
+    """Another teacher's comparisons are left out, and with them its own row; runs without a teacher stay."""
     more = {("other", *keys[1:]): right for keys, right in runs.items() if keys[0] == "big"}
-    pairs = [(teacher, student) for teacher in ("big", "other") for student in ("resnet18", "mobile")]
-    matrix = replace(MATRIX, pairs=pairs, tables={"one": {"title": "One", "teachers": ["other"]}})
-    view = tables.named_tables(tables.tidy(outcomes({**runs, **more}), matrix), matrix)["one"]
-    assert view.matrix.pairs == pairs[2:]
+    comparisons = [Comparison(teacher, student) for teacher in ("big", "other") for student in ("resnet18", "mobile")]
+    spec = replace(SPEC, comparisons=comparisons, tables={"one": {"title": "One", "teachers": ["other"]}})
+    view = tables.named_tables(tables.tidy(outcomes({**runs, **more}), spec), spec)["one"]
+    assert view.spec.comparisons == comparisons[2:]
     assert set(view.table["teacher"]) == {"other", "none"}
-    assert set(view.table["method"]) == set(MATRIX.methods)
+    assert set(view.table["method"]) == set(SPEC.methods)
     assert [heading.split(":")[0] for heading in grids(tables.markdown(*view))][::2] == [
         "Student resnet18, teacher other", "Student mobile, teacher other",
     ]  # fmt: skip
@@ -340,10 +330,11 @@ def test_students_without_distilled_runs_stand_alone_once(runs):
         "other": {"title": "C", "methods": ["sat", "rslad"], "teachers": ["other"]},
         "other_alone": {"title": "D", "methods": ["sat"], "teachers": ["other"]},
     }
-    matrix = replace(MATRIX, pairs=[("big", "resnet18"), ("other", "resnet18"), ("big", "mobile")], tables=views)
+    comparisons = [Comparison("big", "resnet18"), Comparison("other", "resnet18"), Comparison("big", "mobile")]
+    spec = replace(SPEC, comparisons=comparisons, tables=views)
     kept = {keys: right for keys, right in runs.items() if keys[1:3] != ("mobile", "rslad")}
-    found = tables.named_tables(tables.tidy(outcomes({**kept, **more}), matrix), matrix)
-    assert {name: view.matrix.pairs for name, view in found.items()} == {
+    found = tables.named_tables(tables.tidy(outcomes({**kept, **more}), spec), spec)
+    assert {name: view.spec.comparisons for name, view in found.items()} == {
         "alone": [("none", "resnet18")],
         "both": [("big", "resnet18"), ("other", "resnet18"), ("none", "mobile")],
         "other": [("other", "resnet18")],
@@ -358,7 +349,7 @@ def test_students_without_distilled_runs_stand_alone_once(runs):
 
 
 def test_named_table_without_runs_says_so(table):
-    view = tables.named_tables(table, MATRIX)["empty"]
+    view = tables.named_tables(table, SPEC)["empty"]
     assert view.table.empty
     assert view.table.to_csv(index=False).strip() == ",".join(tables.COLUMNS)
     text = tables.markdown(*view)
@@ -371,7 +362,7 @@ def test_named_table_without_runs_says_so(table):
 
 
 def test_without_references_tables_stay_as_they_are(runs):
-    plain = replace(MATRIX, published=[], selection="chosen on the validation split")
+    plain = replace(SPEC, published=[], selection="chosen on the validation split")
     table = tables.tidy(outcomes(runs), plain)
     assert table[["published", "difference", "mark"]].isna().all(axis=None)
     text = tables.markdown(table, plain)
@@ -379,7 +370,7 @@ def test_without_references_tables_stay_as_they_are(runs):
     assert list(shown) == ["Student resnet18, teacher big", "Student mobile, teacher big"]
     lines = shown["Student resnet18, teacher big"]
     assert lines[0][:2] == ["method", "Clean (best)"]
-    assert [line[0] for line in lines[1:]] == ["teacher (trades, best)", *MATRIX.methods]
+    assert [line[0] for line in lines[1:]] == ["teacher (trades, best)", *SPEC.methods]
     assert all(len(line) == 1 + 2 * len(METRICS) for line in lines)
     assert "best: chosen on the validation split; last" in text
     assert "ublished" not in text + tables.latex(table, plain)
@@ -390,12 +381,12 @@ def test_without_references_tables_stay_as_they_are(runs):
 def test_references_that_know_nothing_are_said_to(runs):
     """As for GACD, whose numbers could not be read: the table looks as without references, and says so."""
     some = {key: right for key, right in runs.items() if key[1:3] == ("resnet18", "rslad-alpha-0.5")}
-    matrix = replace(MATRIX, pairs=[("big", "resnet18")])
-    table = tables.tidy(outcomes(some), matrix)
-    text = tables.markdown(table, matrix)
+    spec = replace(SPEC, comparisons=[Comparison("big", "resnet18")])
+    table = tables.tidy(outcomes(some), spec)
+    text = tables.markdown(table, spec)
     assert list(grids(text)) == ["Student resnet18, teacher big"]
     assert text.endswith("\n\n- No published number to compare with is known for rslad-alpha-0.5.\n")
-    assert "known for rslad-alpha-0.5." in tables.latex(table, matrix)
+    assert "known for rslad-alpha-0.5." in tables.latex(table, spec)
 
 
 # LaTeX
@@ -428,7 +419,7 @@ def check_latex(text: str) -> None:
 
 
 def test_latex_is_sound(table):
-    text = tables.latex(table, MATRIX)
+    text = tables.latex(table, SPEC)
     check_latex(text)
     assert text.count(r"\begin{table}") == 2
     assert text.count(r"\textit{best}") == text.count(r"\textit{last}") == 2
@@ -436,16 +427,16 @@ def test_latex_is_sound(table):
     assert r"\quad published & 84.92 C, +0.18 &  &  &  &  & 53.08 C, +0.02 \\" in text
     assert re.search(r"\\quad published & .*51\.49 P, (\$-\$|\+)\d+\.\d\d \\\\", text)
     assert text.count(r"{\footnotesize With ours stand") == 2
-    check_latex(tables.latex(*tables.named_tables(table, MATRIX)["main_claim"]))
+    check_latex(tables.latex(*tables.named_tables(table, SPEC)["main_claim"]))
     assert r"\caption{Against AutoAttack. paper: accuracy" in tables.latex(
-        *tables.named_tables(table, MATRIX)["main_claim"]
+        *tables.named_tables(table, SPEC)["main_claim"]
     )
 
 
 def test_latex_shows_the_spread_over_seeds(runs):
     seeds = {(*keys[:3], 1, keys[4]): {m: min(n + 10, IMAGES) for m, n in r.items()} for keys, r in runs.items()}
-    table = tables.tidy(outcomes({**runs, **{k: r for k, r in seeds.items() if k[1] != ITSELF}}), MATRIX)
-    text = tables.latex(table, MATRIX)
+    table = tables.tidy(outcomes({**runs, **{k: r for k, r in seeds.items() if k[1] != ITSELF}}), SPEC)
+    text = tables.latex(table, SPEC)
     check_latex(text)
     assert r"$\pm$ 0.71" in text
     assert r"mean $\pm$ sd over 2 seeds" in text

@@ -1,18 +1,17 @@
-"""Transfer across tasks: the head's training, its folding, and the tables and pictures of what attacks left."""
+"""Transfer across tasks: the head's training, its folding, and the tables of what attacks left."""
 
 from __future__ import annotations
 
 import math
 from types import SimpleNamespace
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib import pyplot as plt
 from torch import nn
 
-from robust_distillation.columns import ITSELF
+from robust_distillation.columns import CELL, ITSELF
+from robust_distillation.comparison import Comparison
 from robust_distillation.data.dataset import Dataset, load
 from robust_distillation.data.info import DatasetInfo
 from robust_distillation.evaluation.attack import attack_run, predict
@@ -20,7 +19,7 @@ from robust_distillation.evaluation.blocks import blocks
 from robust_distillation.evaluation.transfer import features_of, fold_scaling, train_head
 from robust_distillation.models.checkpoint import build_model, load_model, save_checkpoint
 from robust_distillation.reporting import transfer
-from robust_distillation.reporting.tables import Matrix
+from robust_distillation.reporting.table_spec import TableSpec
 from robust_distillation.settings import ThreatModel
 
 CPU = torch.device("cpu")
@@ -228,11 +227,12 @@ def test_transferred_model_is_attacked_end_to_end(tmp_path):
     assert abs(metrics[-1]["validation_clean"] - clean) < 0.25
 
 
-# Tables and pictures
+# Tables
 
-MATRIX = Matrix(
-    "exp", "controlled", "linf eps 0.1", [("big", "small")], ["sat", "rslad"], ["best", "last"], ["clean", "pgd20"]
-)
+SPEC = TableSpec(
+    "exp", "controlled", "linf eps 0.1", [Comparison("big", "small")], ["sat", "rslad"], ["best", "last"],
+    ["clean", "pgd20"],
+)  # fmt: skip
 
 
 def example() -> pd.DataFrame:
@@ -254,12 +254,12 @@ def example() -> pd.DataFrame:
 
 
 def test_tidy_transfer_has_the_expected_numbers():
-    table = transfer.tidy(example(), MATRIX, "stl10")
+    table = transfer.tidy(example(), SPEC, "stl10")
     assert list(table.columns) == transfer.COLUMNS
     assert len(table) == 2 + 2 * 2 * 2
     assert set(table["target"]) == {"stl10"}
     assert list(table["student"].head(2)) == ["-", "-"]
-    found = table.set_index(transfer.KEYS)
+    found = table.set_index(CELL)
     assert found.loc[("big", "-", "trades", "best", "pgd20"), "mean"] == 75
     assert found.loc[("none", "small", "sat", "last", "pgd20"), "mean"] == 25
     row = found.loc[("big", "small", "rslad", "best", "pgd20")]
@@ -270,7 +270,7 @@ def test_tidy_transfer_has_the_expected_numbers():
 
 
 def test_transfer_tables_for_people(tmp_path):
-    transfer.write_tables(example(), MATRIX, "stl10", tmp_path)
+    transfer.write_tables(example(), SPEC, "stl10", tmp_path)
     shown = (tmp_path / "transfer-stl10.md").read_text()
     assert "exp: transfer to stl10, a linear head on the frozen backbone" in shown
     assert "4 test images of the target, linf eps 0.1, controlled protocol; mean ± sd over 2 seeds" in shown
@@ -282,19 +282,3 @@ def test_transfer_tables_for_people(tmp_path):
     tex = (tmp_path / "transfer-stl10.tex").read_text()
     assert r"rslad & 75.00 $\pm$ 0.00 & 37.50 $\pm$ 17.68" in tex
     assert len(pd.read_csv(tmp_path / "transfer-stl10.csv")) == 10
-
-
-def test_transfer_picture_shows_seeds_means_and_the_teacher():
-    figure = transfer.accuracy(example(), MATRIX, "stl10", "big", "small")
-    clean, robust = figure.axes
-    assert (clean.get_title(), robust.get_title()) == ("Clean", "PGD-20")
-    points = {tuple(point) for dots in robust.collections for point in np.round(dots.get_offsets(), 3).tolist()}
-    assert {(75.0, 0.0), (25.0, 1.0), (37.5, 2.0), (25.0, 2.28), (50.0, 2.28)} <= points
-    assert [label.get_text() for label in clean.get_yticklabels()] == ["teacher", "sat", "rslad"]
-    plt.close(figure)
-
-
-def test_transfer_pictures_lie_beside_the_other_figures(tmp_path):
-    transfer.draw_all(example(), MATRIX, "stl10", tmp_path)
-    found = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*"))
-    assert found == ["big/small/transfer-stl10.pdf", "big/small/transfer-stl10.png"]

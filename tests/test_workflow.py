@@ -107,8 +107,8 @@ def test_edit_of_the_analyses_runs_them_alone(tree):
 
 
 def test_edit_of_the_figures_runs_the_figures(tree):
-    replace(tree / "src/robust_distillation/reporting/figures.py", 'label="teacher"', 'label="the teacher"')
-    assert planned(tree) == {"draw_figures", "track", "index"}
+    replace(tree / "src/robust_distillation/reporting/figures/trade_off.py", "students, closer", "students, enlarged")
+    assert planned(tree) == {"draw_figures", "report_html", "track", "index"}
 
 
 @pytest.mark.parametrize(

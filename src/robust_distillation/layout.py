@@ -10,7 +10,7 @@ from pathlib import Path
 from robust_distillation.resume import STATES
 
 FORMATS = ("csv", "md", "tex")  # of a table
-DRAWN = ("png", "pdf")  # formats of a figure
+DRAWN = ("svg", "png", "pdf")  # formats of a figure
 
 
 def description_of(cache: str | Path) -> Path:

@@ -20,7 +20,7 @@ from robust_distillation.pipeline.steps import steps
 from robust_distillation.pipeline.text import commit, machine, versions, when
 from robust_distillation.reference.published import MARKS
 from robust_distillation.reporting.cells import Cell
-from robust_distillation.reporting.tables import Matrix, metric_title
+from robust_distillation.reporting.table_spec import TableSpec, metric_title
 from robust_distillation.statistics.accuracies import accuracies
 
 Section = tuple[str, list[str]]  # a title and its lines
@@ -65,7 +65,7 @@ def _number(experiment: Experiment, cell: Cell, row: Any) -> Iterator[str]:
     )
     if not math.isnan(row.ci_low):
         yield f"95 % interval of the mean: {row.ci_low:.2f} to {row.ci_high:.2f}"
-    for entry in Matrix(**experiment.matrix()).known(row):
+    for entry in TableSpec(**experiment.matrix()).known(row):
         yield (
             f"published: {entry.value:.2f} in {entry.paper}, {entry.table} ({MARKS[entry.mark]}); "
             f"ours less published: {row['mean'] - entry.value:+.2f}"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from robust_distillation.errors import UserError
 from robust_distillation.files import read_json, read_json_lines
+from robust_distillation.layout import DRAWN
 from robust_distillation.pipeline.step import Step, called
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _compare_tables(step: Step, checked: Checked) -> None:
         again = step.elsewhere(Path(folder))
         called(step.remake)(again)
         for file, true in zip(step.outputs, again.outputs, strict=True):
-            if file.suffix in (".png", ".pdf"):
+            if file.suffix[1:] in DRAWN:
                 continue
             if file.suffix == ".csv":
                 checked.cells += _cells(true)

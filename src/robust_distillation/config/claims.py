@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from robust_distillation.columns import NO_TEACHER
+from robust_distillation.comparison import Comparison
 from robust_distillation.config.experiment import Experiment
 from robust_distillation.config.schema import ClaimEntry, ExperimentFile
 from robust_distillation.errors import UserError, shown, unknown
@@ -51,7 +52,7 @@ class Claim:
     name: str
     text: str
     statement: Statement
-    pairs: tuple[tuple[str, str], ...]  # (teacher, student); teacher `none` where neither method has one
+    comparisons: tuple[Comparison, ...]  # without a teacher where neither method has one
     paper: str
 
     def resolved(self) -> dict[str, Any]:
@@ -78,25 +79,27 @@ def claims_of(experiment: Experiment) -> list[Claim]:
     for name, entry in experiment.file.claims.items():
         statement = statement_of(entry.claim)
         statement = statement._replace(checkpoint=statement.checkpoint or experiment.evaluation.checkpoints[0])
-        pairs = _pairs(experiment, statement, entry)
-        found.append(Claim(name, " ".join(entry.claim.split()), statement, pairs, " ".join(entry.paper.split())))
+        text, paper = " ".join(entry.claim.split()), " ".join(entry.paper.split())
+        found.append(Claim(name, text, statement, _comparisons(experiment, statement, entry), paper))
     return found
 
 
-def _pairs(experiment: Experiment, statement: Statement, entry: ClaimEntry) -> tuple[tuple[str, str], ...]:
-    """Those in which both methods have runs. Two methods that need no teacher are compared once for a student, except
-    in their distance to a teacher."""
+def _comparisons(experiment: Experiment, statement: Statement, entry: ClaimEntry) -> tuple[Comparison, ...]:
+    """Returns the comparisons in which both methods have runs.
+
+    Two methods that need no teacher are compared once for a student, except in their distance to a teacher.
+    """
     runs = {(run.teacher, run.student, run.method) for run in experiment.runs}
     named = (statement.method, statement.other)
     taught = any(experiment.methods[method].has_teacher for method in named) or statement.analysis == STRUCTURE
-    pairs = [
-        (teacher if taught else NO_TEACHER, student)
-        for teacher, student in experiment.pairs
+    comparisons = [
+        Comparison(teacher if taught else NO_TEACHER, student)
+        for teacher, student in experiment.comparisons
         if (entry.teachers is None or teacher in entry.teachers)
         and (entry.students is None or student in entry.students)
         and all({(teacher, student, method), (NO_TEACHER, student, method)} & runs for method in named)
     ]
-    return tuple(dict.fromkeys(pairs))
+    return tuple(dict.fromkeys(comparisons))
 
 
 def comparison_settings(experiment: Experiment) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from robust_distillation import data, methods
 from robust_distillation.columns import NO_TEACHER, ON_SURROGATE
+from robust_distillation.comparison import Comparison
 from robust_distillation.config.schema import (
     DataFiles,
     DatasetSettings,
@@ -206,17 +207,17 @@ class Experiment:
         return with_candidate(self.recipes[method, student], chosen, self.file.tuning.training)
 
     @property
-    def pairs(self) -> list[tuple[str, str]]:
-        """(teacher, student) of each comparison: those with distilled runs; a student that has none stands alone."""
+    def comparisons(self) -> list[Comparison]:
+        """One per teacher and student with distilled runs; a student without any has one with no teacher."""
         distilled = {(run.teacher, run.student) for run in self.runs if run.teacher != NO_TEACHER}
         taught = {student for _, student in distilled}
         alone = {(NO_TEACHER, run.student) for run in self.runs if run.student not in taught}
         order = [
-            (teacher, student)
+            Comparison(teacher, student)
             for teacher in [*self.teachers, *self.teacher_groups, NO_TEACHER]
             for student in self.students
         ]
-        return [pair for pair in order if pair in distilled | alone]
+        return [comparison for comparison in order if comparison in distilled | alone]
 
     @property
     def caches(self) -> tuple[tuple[str, str], ...]:
@@ -371,7 +372,7 @@ class Experiment:
             "protocol": self.file.protocol,
             "threat": self._threat,
             "search": self.evaluation.search,
-            "pairs": self.pairs,
+            "comparisons": self.comparisons,
             "methods": list(self.methods),
             "checkpoints": self.evaluation.checkpoints,
             "metrics": ["clean", *self.evaluation.attacks],

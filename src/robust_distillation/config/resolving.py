@@ -75,7 +75,7 @@ def resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None
     problems += [
         f"claims.{claim.name}: covers no teacher and student for which both methods are trained"
         for claim in claims_of(experiment)
-        if not claim.pairs
+        if not claim.comparisons
     ]
     return experiment
 

@@ -10,11 +10,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from robust_distillation.columns import CHECKPOINT, NETWORK
 from robust_distillation.digests import canonical
 from robust_distillation.errors import UserError
 from robust_distillation.files import replacing
 
-KEYS = ["teacher", "student", "method", "seed", "checkpoint"]  # columns that name the model
 IMAGE = ["index", "label", "prediction", "block", "attack_seed"]  # columns that describe the image
 DIGEST = b"digest"  # key of the file's checksum in its metadata
 
@@ -26,10 +26,10 @@ def write_outcomes(path: str | Path, outcomes: pd.DataFrame) -> None:
 
     Args:
         path: file to write.
-        outcomes: the columns of KEYS and IMAGE, and one boolean column per attack.
+        outcomes: the columns of NETWORK and IMAGE, and one boolean column per attack.
     """
-    attacks = [column for column in outcomes.columns if column not in KEYS + IMAGE]
-    ordered = outcomes[KEYS + IMAGE + attacks].sort_values(["checkpoint", "index"], ignore_index=True)
+    attacks = [column for column in outcomes.columns if column not in NETWORK + IMAGE]
+    ordered = outcomes[NETWORK + IMAGE + attacks].sort_values([CHECKPOINT, "index"], ignore_index=True)
     table = pa.Table.from_pandas(ordered, preserve_index=False)
     table = table.replace_schema_metadata({**table.schema.metadata, DIGEST: _digest(table)})
     with replacing(path) as temporary:
@@ -68,8 +68,8 @@ def _digest(table: pa.Table) -> bytes:
 
 
 def attack_columns(outcomes: pd.DataFrame) -> list[str]:
-    """Returns the names of the attacks in a table of outcomes: every column that is not in KEYS or IMAGE."""
-    return [column for column in outcomes.columns if column not in KEYS + IMAGE]
+    """Returns the names of the attacks in a table of outcomes: every column that is not in NETWORK or IMAGE."""
+    return [column for column in outcomes.columns if column not in NETWORK + IMAGE]
 
 
 def merge(paths: Iterable[str | Path]) -> pd.DataFrame:
@@ -86,7 +86,7 @@ def merge(paths: Iterable[str | Path]) -> pd.DataFrame:
     """
     paths = list(paths)
     outcomes = read_outcomes(paths)
-    for checkpoint, rows in outcomes.groupby("checkpoint"):
+    for checkpoint, rows in outcomes.groupby(CHECKPOINT):
         index = sorted(rows["index"])
         if index != list(range(len(index))):
             raise UserError(f"outcomes {paths[0]} and its other shards: {checkpoint} misses images or has some twice")

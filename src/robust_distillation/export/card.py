@@ -9,15 +9,13 @@ from typing import Any
 
 import jinja2
 import pandas as pd
-from scipy.stats import binomtest
 
 from robust_distillation import attacks, methods
-from robust_distillation.columns import ON_SURROGATE
-from robust_distillation.evaluation.outcomes import attack_columns
+from robust_distillation.columns import GROUP, METRIC, ON_SURROGATE
 from robust_distillation.registry import Registry
+from robust_distillation.statistics.accuracies import summary
 
 TEMPLATE = "model_card.md.jinja"
-KEYS = ["teacher", "student", "method", "checkpoint", "metric"]
 # Attack that selects the checkpoint "best", by the setting `selection.by`.
 SELECTIONS = {
     "apgd": "{steps} steps of APGD-CE",
@@ -27,7 +25,7 @@ SELECTIONS = {
 
 
 def accuracies(outcomes: pd.DataFrame) -> list[dict[str, Any]]:
-    """Computes the accuracies of one checkpoint with their 95 % confidence intervals over test images (Wilson).
+    """Computes the accuracies of one checkpoint with their 95 % intervals for other test images, as in the tables.
 
     outcomes: the outcomes of the checkpoint: one row for each test image.
 
@@ -35,14 +33,13 @@ def accuracies(outcomes: pd.DataFrame) -> list[dict[str, Any]]:
         A dict for each metric, "clean" first, with the keys metric, images, about (a description of the attack), value,
         low and high. The last three are percentages.
     """
-    correct = {"clean": outcomes["prediction"].eq(outcomes["label"])}
-    correct |= {name: outcomes[name] for name in attack_columns(outcomes)}
-    rows = []
-    for metric, values in correct.items():
-        interval = binomtest(int(values.sum()), len(values)).proportion_ci(method="wilson")
-        percent = {"value": 100 * values.mean(), "low": 100 * interval.low, "high": 100 * interval.high}
-        rows.append({"metric": metric, "images": len(values), "about": describe_attack(metric), **percent})
-    return rows
+    return [
+        {
+            "metric": row.metric, "images": row.n_images, "about": describe_attack(row.metric),
+            "value": row.mean, "low": row.ci_low, "high": row.ci_high,
+        }
+        for row in summary(outcomes).itertuples()
+    ]  # fmt: skip
 
 
 def seed_statistics(table: Path, keys: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -57,11 +54,9 @@ def seed_statistics(table: Path, keys: dict[str, Any]) -> dict[str, dict[str, An
     if not table.is_file():
         return {}
     rows = pd.read_csv(table)
-    for key in KEYS[:-1]:
+    for key in GROUP:
         rows = rows[rows[key].astype(str).eq(keys[key])]
-    # A method that needs no teacher has the same rows in the table of every teacher.
-    rows = rows.drop_duplicates("metric").set_index("metric")
-    rows = rows[rows["n_seeds"].gt(1)]
+    rows = rows[rows["n_seeds"].gt(1)].set_index(METRIC)
     return rows[["n_seeds", "mean", "ci_low", "ci_high"]].to_dict("index")
 
 

@@ -38,7 +38,7 @@ def run_workflow(experiment: Experiment, path: str, overlay: str | None) -> int:
     places = {
         str(layout.report): "what came out, on one page",
         f"{layout.tables}/": "the table as CSV, Markdown and LaTeX",
-        f"{layout.figures}/": "training curves, clean against robust accuracy, robustness by class",
+        f"{layout.figures}/": "accuracies, methods compared, training curves, robustness by class and eps",
         str(layout.workflow_report): "which job made what, with code and times",
         f"make ui{options}": "every run's curves and settings in MLflow",
     }

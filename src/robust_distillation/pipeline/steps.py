@@ -653,7 +653,7 @@ class Tabulate(_Table):
 
 
 class DrawFigures(_Table):
-    """Draw training curves, clean against robust accuracy, and robustness by class."""
+    """Draw accuracies, attacks and methods compared, training curves, and robustness by class and against eps."""
 
     name = "draw-figures"
     run = "robust_distillation.reporting.stages.draw_figures:run"
@@ -661,9 +661,12 @@ class DrawFigures(_Table):
     def reads(self) -> Iterable[Path]:
         yield from outcomes(self.experiment)
         yield from (self.layout.curves(student_folder(self.experiment, run)) for run in self.experiment.runs)
+        yield from (step.outputs[0] for step in Robustness.jobs(self.experiment))
 
     def makes(self) -> Iterable[Path]:
-        return self.layout.pictures(self.experiment.pairs, "training", "trade-off", "per-class")
+        names = ["overview", "attacks", "differences", "training", "trade-off", "per-class"]
+        names += ["robustness"] if self.experiment.file.robustness else []
+        return self.layout.pictures(self.experiment.comparisons, *names)
 
     @property
     def record(self) -> Path:
@@ -721,7 +724,7 @@ class ReportStructure(_Table):
         return (self.experiment.layout.structure(model.folder) for model in models_of(self.experiment))
 
     def makes(self) -> Iterable[Path]:
-        pictures = self.layout.pictures(self.experiment.pairs, "correlations", "feature-distances")
+        pictures = self.layout.pictures(self.experiment.comparisons, "correlations", "feature-distances")
         return *self.layout.table("structure"), *pictures
 
 
@@ -745,7 +748,7 @@ class ReportTransfer(_Table):
 
     def makes(self) -> Iterable[Path]:
         name = f"transfer-{self.values['target']}"
-        return *self.layout.table(name), *self.layout.pictures(self.experiment.pairs, name)
+        return *self.layout.table(name), *self.layout.pictures(self.experiment.comparisons, name)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -816,6 +819,7 @@ class Report(_Table):
         yield from shown_tables(experiment)
         yield from (experiment.layout.curves(student_folder(experiment, run)) for run in experiment.runs)
         yield from (file for step in computed(experiment) if isinstance(step, Robustness) for file in step.outputs)
+        yield from (step.outputs[0] for step in computed(experiment) if isinstance(step, Structure | Transfer))
         yield from (step.record for step in computed(experiment))
 
     def makes(self) -> Iterable[Path]:

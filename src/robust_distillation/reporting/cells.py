@@ -1,5 +1,8 @@
-"""A number of the main table by name: TEACHER/STUDENT/METHOD/CHECKPOINT/METRIC, as wide/small/rslad/best/autoattack.
-A teacher's own numbers have the student `-` and what trained it as the method: wide/-/trades/best/clean."""
+"""Names of the numbers in the main table: TEACHER/STUDENT/METHOD/CHECKPOINT/METRIC, as in
+wide/small/rslad/best/autoattack.
+
+A teacher's own numbers have the student `-` and the method that trained the teacher: wide/-/trades/best/clean.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,16 @@ from robust_distillation.pipeline.models import Model, models
 
 
 class Cell(NamedTuple):
+    """A number of the main table: the mean over the seeds.
+
+    Attributes:
+        teacher: its name; `none` for a method without a teacher.
+        student: its name; `-` for a teacher's own number.
+        method: its name; for a teacher the method that trained it.
+        checkpoint: `best`, `last` or `imported`.
+        metric: `clean` or an attack.
+    """
+
     teacher: str
     student: str
     method: str
@@ -22,12 +35,19 @@ class Cell(NamedTuple):
         return "/".join(self)
 
     def models(self, experiment: Experiment) -> list[Model]:
-        """Those whose mean this is: a student of each seed, or the teacher."""
+        """Returns the models whose mean this is: one student per seed, or the teacher."""
         return models_of(experiment, *self[:3])
 
 
 def models_of(experiment: Experiment, teacher: str, student: str, method: str) -> list[Model]:
-    """The students of all seeds, or the teacher alone."""
+    """Returns the students of all seeds, or the teacher alone.
+
+    Args:
+        experiment: its models.
+        teacher: its name, or `none`.
+        student: its name, or `-` for the teacher alone.
+        method: its name.
+    """
     return [model for model in models(experiment) if _names(model) == (teacher, student, method)]
 
 
@@ -36,7 +56,7 @@ def _names(model: Model) -> tuple[str, str, str]:
 
 
 def cells(experiment: Experiment) -> Iterator[Cell]:
-    """All of the main table."""
+    """Yields the names of all numbers of the main table."""
     for names, checkpoints in {_names(model): model.checkpoints for model in models(experiment)}.items():
         for checkpoint in checkpoints:
             for metric in ("clean", *experiment.evaluation.attacks):
@@ -44,6 +64,11 @@ def cells(experiment: Experiment) -> Iterator[Cell]:
 
 
 def cell_named(experiment: Experiment, text: str) -> Cell:
+    """Returns the cell that `text` names.
+
+    Raises:
+        UserError: the main table has no such cell.
+    """
     known = {str(cell): cell for cell in cells(experiment)}
     if text not in known:
         raise UserError(

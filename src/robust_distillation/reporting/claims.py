@@ -1,4 +1,4 @@
-"""Claims and what became of them: a verdict for every teacher and student, beside what the paper printed."""
+"""Verdicts on the experiment's claims: one per claim and comparison, beside the paper's own numbers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from robust_distillation.columns import NO_TEACHER
+from robust_distillation.columns import CHECKPOINT, METHOD, METRIC, NO_TEACHER, SEED, STUDENT, TEACHER
+from robust_distillation.comparison import Comparison
 from robust_distillation.config import Claim, Experiment, claims_of, comparison_settings
 from robust_distillation.evaluation.outcomes import read_outcomes
-from robust_distillation.files import read_json
 from robust_distillation.reference import published
 from robust_distillation.reporting import comparisons, formats
-from robust_distillation.reporting.tables import Matrix
+from robust_distillation.reporting.table_spec import TableSpec
 from robust_distillation.statistics import verdicts
 from robust_distillation.statistics.comparing import Outcomes, paired
 from robust_distillation.statistics.intervals import ALPHA
@@ -33,82 +33,102 @@ NONE = "The experiment makes no claims."
 
 
 class Evidence:
-    """What claims are judged by: outcomes on the experiment's images (under "") and on those of each transfer
-    (transfer-TARGET), and `distances`, the rows of reporting.structure.distances."""
+    """The measurements that claims are judged by.
+
+    Attributes:
+        outcomes: those on the experiment's images under "", and on each transfer's under transfer-TARGET.
+        distances: as `reporting.structure.distances` returns them; None if no claim is about them.
+    """
 
     def __init__(self, outcomes: Mapping[str, Outcomes], distances: pd.DataFrame | None = None):
         self.outcomes, self.distances = outcomes, distances
 
     @classmethod
-    def of(cls, files: Mapping[str, list[Path]], matrix: Matrix) -> Evidence:
-        """Of the files of each analysis, as pipeline.steps.Compare.evidence names them."""
+    def of(cls, files: Mapping[str, list[Path]], spec: TableSpec) -> Evidence:
+        """Reads the files of each analysis, as pipeline.steps.Compare.evidence names them. spec: the comparisons."""
         distances = None
         if STRUCTURE in files:
             from robust_distillation.reporting import structure  # imports torch
 
-            distances = structure.distances([read_json(file) for file in files[STRUCTURE]], matrix)
+            distances = structure.distances(structure.read_structures(files[STRUCTURE]), spec)
         outcomes = {name: Outcomes.of(read_outcomes(group)) for name, group in files.items() if name != STRUCTURE}
         return cls(outcomes, distances)
 
-    def differences(self, claim: Claim, teacher: str, student: str) -> np.ndarray | str:
-        """Of the claim's two methods: [S,N] of outcomes, or [S] of distances; or why there are none."""
+    def differences(self, claim: Claim, comparison: Comparison) -> np.ndarray | str:
+        """Returns the claim's first method less its second, [S,N] of outcomes or [S] of distances.
+
+        If no seed has both, returns the reason as text.
+        """
         about = claim.statement
         methods = (about.method, about.other)
         if about.analysis == STRUCTURE:
-            found = [self._distances(claim, teacher, student, method) for method in methods]
-            both = found[0].index.intersection(found[1].index)
-            values = (found[0][both] - found[1][both]).to_numpy() if len(both) else None
+            first, second = (self._distances(claim, comparison, method) for method in methods)
+            both = first.index.intersection(second.index)
+            values = (first[both] - second[both]).to_numpy() if len(both) else None
         else:
             outcomes = self.outcomes[about.analysis]
-            held = [outcomes.find(teacher, student, method, about.checkpoint) for method in methods]
-            if missing := [method for method, of in zip(methods, held, strict=True) if of is None]:
+            correct = [outcomes.find(comparison, method, about.checkpoint) for method in methods]
+            if missing := [method for method, of in zip(methods, correct, strict=True) if of is None]:
                 return f"no run of {' and '.join(missing)}"
-            values = paired(*held, about.metric)
+            values = paired(*correct, about.metric)
         return "no seed that both have" if values is None else values
 
-    def _distances(self, claim: Claim, teacher: str, student: str, method: str) -> pd.Series:
-        """By seed."""
-        about, rows = claim.statement, self.distances
-        here = rows["teacher"].eq(teacher) & rows["student"].eq(student) & rows["method"].eq(method)
-        own = rows[here & rows["metric"].eq(about.metric) & rows["checkpoint"].eq(about.checkpoint)]
-        return own.set_index("seed")["value"]
+    def _distances(self, claim: Claim, comparison: Comparison, method: str) -> pd.Series:
+        """Returns the distances of a method by seed."""
+        values = {
+            TEACHER: comparison.teacher, STUDENT: comparison.student, METHOD: method,
+            METRIC: claim.statement.metric, CHECKPOINT: claim.statement.checkpoint,
+        }  # fmt: skip
+        rows = self.distances
+        return rows[(rows[list(values)] == list(values.values())).all(axis=1)].set_index(SEED)["value"]
 
     def images(self, claim: Claim, values: np.ndarray) -> int:
-        """How many test images the differences are of."""
+        """Returns the number of test images behind the differences."""
         return int(self.distances["n_images"].iloc[0]) if claim.statement.analysis == STRUCTURE else values.shape[1]
 
 
 def write(experiment: Experiment, files: Mapping[str, list[Path]], folder: Path) -> None:
-    """FOLDER/comparisons.{csv,md,tex} and FOLDER/claims.{csv,md,tex}."""
-    matrix, evidence = Matrix(**experiment.matrix()), Evidence.of(files, Matrix(**experiment.matrix()))
-    comparisons.write_tables(comparisons.tidy(evidence.outcomes[""], matrix), matrix, folder)
-    scale = comparison_settings(experiment)["scale"]
-    write_tables(judged(claims_of(experiment), evidence, matrix, scale), matrix, folder)
+    """Writes FOLDER/comparisons.{csv,md,tex} and FOLDER/claims.{csv,md,tex}.
 
-
-def judged(claims: list[Claim], evidence: Evidence, matrix: Matrix, scale: dict[str, Any]) -> pd.DataFrame:
-    """COLUMNS: a row per claim, teacher and student. All verdicts of an experiment are one family (Bonferroni).
-
-    difference: the first method of the text less the second, in points, or in the unit of a distance. seeds_needed: see
-    statistics.verdicts, or why there is nothing to judge. scale, for the column of that name: `datasets` by analysis,
-    `students` by name, `protocol`.
+    Args:
+        experiment: its claims, and the order of the rows.
+        files: those of each analysis, as pipeline.steps.Compare.evidence names them.
+        folder: of the tables.
     """
-    family = sum(len(claim.pairs) for claim in claims)
+    spec = TableSpec(**experiment.matrix())
+    evidence = Evidence.of(files, spec)
+    comparisons.write_tables(comparisons.tidy(evidence.outcomes[""], spec), spec, folder)
+    scale = comparison_settings(experiment)["scale"]
+    write_tables(judged(claims_of(experiment), evidence, spec, scale), spec, folder)
+
+
+def judged(claims: list[Claim], evidence: Evidence, spec: TableSpec, scale: dict[str, Any]) -> pd.DataFrame:
+    """Returns claims.csv: a row of COLUMNS per claim and comparison. All rows are one family (Bonferroni).
+
+    difference is the first method of the text less the second, in points or in the unit of a distance. seeds_needed is
+    the number of seeds that would decide the claim (see statistics.verdicts), or the reason why nothing was measured.
+
+    Args:
+        claims: in the order of the rows.
+        evidence: the measurements.
+        spec: the published numbers.
+        scale: texts for the column scale: `datasets` by analysis, `students` by name, and `protocol`.
+    """
+    family = sum(len(claim.comparisons) for claim in claims)
     rows = [
-        _judged(claim, teacher, student, evidence, ALPHA / family)
-        | _published(claim, teacher, student, evidence, matrix)
+        _judged(claim, comparison, evidence, ALPHA / family) | _published(claim, comparison, evidence, spec)
         for claim in claims
-        for teacher, student in claim.pairs
+        for comparison in claim.comparisons
     ]
     table = pd.DataFrame(rows, columns=[*COLUMNS[:-1], "analysis"])
     table["scale"] = [_scale(row, scale) for row in table.itertuples()]
     return table[COLUMNS]
 
 
-def _judged(claim: Claim, teacher: str, student: str, evidence: Evidence, alpha: float) -> dict[str, Any]:
-    about, values = claim.statement, evidence.differences(claim, teacher, student)
+def _judged(claim: Claim, comparison: Comparison, evidence: Evidence, alpha: float) -> dict[str, Any]:
+    about, values = claim.statement, evidence.differences(claim, comparison)
     row = {
-        "claim": claim.name, "text": claim.text, "teacher": teacher, "student": student, "paper": claim.paper,
+        "claim": claim.name, "text": claim.text, **comparison._asdict(), "paper": claim.paper,
         "analysis": about.analysis, "verdict": verdicts.INCONCLUSIVE, "level": round(1 - alpha, 6),
     }  # fmt: skip
     if isinstance(values, str):
@@ -135,7 +155,7 @@ def _rounded(value: float) -> float:
     return round(float(value), 4) + 0.0  # + 0.0: never -0.0
 
 
-def _published(claim: Claim, teacher: str, student: str, evidence: Evidence, matrix: Matrix) -> dict[str, Any]:
+def _published(claim: Claim, comparison: Comparison, evidence: Evidence, spec: TableSpec) -> dict[str, Any]:
     """The difference of two numbers of one paper, and how well the lesser known of them is; empty where one is not
     known."""
     about = claim.statement
@@ -144,11 +164,12 @@ def _published(claim: Claim, teacher: str, student: str, evidence: Evidence, mat
     outcomes = evidence.outcomes[""]
     by_paper = []
     for method in (about.method, about.other):
-        own = teacher if (teacher, student, method, about.checkpoint) in outcomes.held else NO_TEACHER
+        distilled = (*comparison, method, about.checkpoint) in outcomes.correct
+        own = comparison.teacher if distilled else NO_TEACHER
         row = SimpleNamespace(
-            teacher=own, student=student, method=method, checkpoint=about.checkpoint, metric=about.metric
+            teacher=own, student=comparison.student, method=method, checkpoint=about.checkpoint, metric=about.metric
         )
-        by_paper.append({entry.paper: entry for entry in reversed(matrix.known(row))})
+        by_paper.append({entry.paper: entry for entry in reversed(spec.known(row))})
     shared = next((key for key in reversed(by_paper[0]) if key in by_paper[1]), None)
     if shared is None:
         return {}
@@ -173,13 +194,13 @@ def _cells(row: Any) -> list[str]:
     return [row.text, row.teacher, row.student, row.verdict, shown, interval, printed, str(row.seeds_needed)]
 
 
-def _caption(table: pd.DataFrame, matrix: Matrix) -> str:
+def _caption(table: pd.DataFrame, spec: TableSpec) -> str:
     counted = Counter(table["verdict"])
     found = ", ".join(
         f"{counted[name]} {name}" for name in (verdicts.SUPPORTED, verdicts.REFUTED, verdicts.INCONCLUSIVE)
     )
     return (
-        f"{matrix.experiment}: claims, {matrix.attacked}. {found}. Differences are the first method less the second, "
+        f"{spec.experiment}: claims, {spec.attacked}. {found}. Differences are the first method less the second, "
         f"in points or in the unit of the distance; all intervals hold at once with {1 - ALPHA:.0%} "
         f"(Bonferroni over {len(table)}), for other seeds and other test images, at this scale: "
         f"{'; '.join(dict.fromkeys(table['scale']))}."
@@ -197,28 +218,35 @@ def _legend(table: pd.DataFrame) -> list[str]:
     return lines
 
 
-def markdown(table: pd.DataFrame, matrix: Matrix) -> str:
+def markdown(table: pd.DataFrame, spec: TableSpec) -> str:
+    """Returns claims.csv as a Markdown table."""
     if table.empty:
         return f"{NONE}\n"
     aligned = ["left"] * 4 + ["right"] * 3 + ["left"]
     grid = tabulate([_cells(row) for row in table.itertuples()], HEAD, "pipe", disable_numparse=True, colalign=aligned)
-    parts = [_caption(table, matrix), grid]
+    parts = [_caption(table, spec), grid]
     if lines := _legend(table):
         parts.append("\n".join(f"- {line}" for line in lines))
     return "\n\n".join(parts) + "\n"
 
 
-def latex(table: pd.DataFrame, matrix: Matrix) -> str:
-    """A longtable (the package of that name)."""
+def latex(table: pd.DataFrame, spec: TableSpec) -> str:
+    """Returns claims.csv as a LaTeX table that may run over pages."""
     if table.empty:
         return f"{formats.escaped(NONE)}\n"
     rows = [_cells(row) for row in table.itertuples()]
     columns = r"p{0.2\textwidth}lllrrrp{0.2\textwidth}"
-    made = formats.longtable(_caption(table, matrix), HEAD, rows, columns)
+    made = formats.longtable(_caption(table, spec), HEAD, rows, columns)
     lines = " ".join(map(formats.escaped, _legend(table)))
     return f"{made}\n{{\\footnotesize {lines}\\par}}\n" if lines else made
 
 
-def write_tables(table: pd.DataFrame, matrix: Matrix, folder: Path) -> list[Path]:
-    """FOLDER/claims.{csv,md,tex}."""
-    return formats.write(folder / "claims", table, markdown(table, matrix), latex(table, matrix))
+def write_tables(table: pd.DataFrame, spec: TableSpec, folder: Path) -> list[Path]:
+    """Writes FOLDER/claims.{csv,md,tex}, and returns their paths.
+
+    Args:
+        table: as `judged` returns it.
+        spec: the experiment, for the caption.
+        folder: of the tables.
+    """
+    return formats.write(folder / "claims", table, markdown(table, spec), latex(table, spec))

@@ -1,185 +1,127 @@
-"""Structural knowledge and robust features: what `evaluation.structure` measured, as tables and pictures.
-
-A structure is the dict of `evaluation.structure.structure_of` with the keys of outcomes beside it: teacher, student
-(`-` for a teacher itself), method, seed, checkpoint.
-"""
+"""Table of class correlations and feature distances, from the files that the step `structure` wrote."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
 
-from robust_distillation.columns import ITSELF, NO_TEACHER
+from robust_distillation.columns import (
+    CELL,
+    CHECKPOINT,
+    METHOD,
+    METRIC,
+    PROTOCOL,
+    ROW_KEYS,
+    SEED,
+    SPREAD,
+    STUDENT,
+    TEACHER,
+)
+from robust_distillation.comparison import Comparison
 from robust_distillation.evaluation.structure import correlation_distance
-from robust_distillation.files import write_text
+from robust_distillation.files import read_json
 from robust_distillation.reporting import formats
-from robust_distillation.reporting.style import ROW, STYLE, colours, dots, save, wrapped
-from robust_distillation.reporting.tables import Matrix
+from robust_distillation.reporting.table_spec import TableSpec
 from robust_distillation.statistics.accuracies import spread
 
-KEYS = ["teacher", "student", "method", "checkpoint", "metric"]
-COLUMNS = [*KEYS[:3], "protocol", *KEYS[3:], "n_seeds", "n_images", "mean", "sd", "ci_low", "ci_high"]
-FEATURE = {"feature_distance": "Feature distance", "feature_cosine_distance": "Feature cosine distance"}
+COLUMNS = [*ROW_KEYS, *SPREAD]
+FEATURES = {"feature_distance": "Feature distance", "feature_cosine_distance": "Feature cosine distance"}
 TITLES = {
     "correlation_distance": "Correlation distance",
     "adversarial_correlation_distance": "Correlation distance on x'",
-    **FEATURE,
+    **FEATURES,
 }
-LABELLED = 12  # classes at most, for their names to be readable beside a small picture
-ACROSS = 6  # pictures
 
 
-def distances(structures: list[dict[str, Any]], matrix: Matrix) -> pd.DataFrame:
-    """One row per model, checkpoint and metric: KEYS, seed, n_images, value.
+def read_structures(files: Iterable[Path]) -> pd.DataFrame:
+    """Returns a row per model and checkpoint: its keys and the values of `evaluation.structure.structure_of`.
 
-    `teacher` is the one that a student is compared with: a student that had none stands under the teacher of every
-    pair. adversarial_correlation_distance compares the two matrices that student and teacher each show on their own x'.
-    A teacher itself, student `-`, has feature distances only.
+    A teacher's own row has the student `-`.
     """
-    teachers = {found["teacher"]: found for found in structures if found["student"] == ITSELF}
+    return pd.DataFrame([read_json(file) for file in files])
+
+
+def distances(structures: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
+    """Returns a row per model, checkpoint and metric: CELL, seed, n_images, value.
+
+    A student is compared with its teacher; one trained without a teacher is compared with the teacher of every
+    comparison and stands once under each. correlation_distance is that of the logits on clean images,
+    adversarial_correlation_distance that on x', each network's own. A teacher has feature distances only.
+
+    Args:
+        structures: as `read_structures` returns them.
+        spec: the comparisons.
+    """
     rows = []
-    for teacher in dict.fromkeys(teacher for teacher, _ in matrix.pairs if teacher in teachers):
-        rows += _rows(teachers[teacher], teacher, {metric: teachers[teacher][metric] for metric in FEATURE})
-    for teacher, student in matrix.pairs:
-        for found in _of_pair(structures, teacher, student):
-            kinds = ("correlation", "adversarial_correlation") if teacher in teachers else ()  # nothing to compare with
-            apart = {f"{kind}_distance": correlation_distance(found[kind], teachers[teacher][kind]) for kind in kinds}
-            rows += _rows(found, teacher, apart | {metric: found[metric] for metric in FEATURE})
+    for teacher in dict.fromkeys(comparison.teacher for comparison in spec.comparisons):
+        for own in _records(Comparison(teacher, "").teacher_rows(structures)):
+            rows += _rows(own, teacher, {metric: own[metric] for metric in FEATURES})
+    for comparison in spec.comparisons:
+        teachers = _records(comparison.teacher_rows(structures))  # one, or none to compare with
+        for own in _records(comparison.students(structures)):
+            values = {
+                f"{kind}_distance": correlation_distance(own[kind], teacher[kind])
+                for teacher in teachers
+                for kind in ("correlation", "adversarial_correlation")
+            }
+            rows += _rows(own, comparison.teacher, values | {metric: own[metric] for metric in FEATURES})
     return pd.DataFrame(rows)
 
 
-def _of_pair(structures: list[dict[str, Any]], teacher: str, student: str) -> list[dict[str, Any]]:
-    return [found for found in structures if found["student"] == student and found["teacher"] in (teacher, NO_TEACHER)]
+def _records(structures: pd.DataFrame) -> list[dict[str, Any]]:
+    return structures.to_dict("records")
 
 
-def _rows(found: dict[str, Any], teacher: str, values: dict[str, float | None]) -> list[dict[str, Any]]:
-    keys = {key: found[key] for key in ("student", "method", "checkpoint", "seed")} | {"teacher": teacher}
+def _rows(own: dict[str, Any], teacher: str, values: dict[str, float]) -> list[dict[str, Any]]:
+    keys = {key: own[key] for key in (STUDENT, METHOD, CHECKPOINT, SEED)} | {TEACHER: teacher}
     return [
-        {**keys, "n_images": found["images"], "metric": metric, "value": value}
+        {**keys, "n_images": own["images"], METRIC: metric, "value": value}
         for metric, value in values.items()
-        if value is not None  # a network without features: see evaluation.structure
+        if not pd.isna(value)  # a network without features: see evaluation.structure
     ]
 
 
-def tidy(structures: list[dict[str, Any]], matrix: Matrix) -> pd.DataFrame:
-    """structure.csv: one row per teacher, student, method, checkpoint and metric, over the seeds as in the main table
-    (mean, sample standard deviation, 95 % interval of Student's t); teachers come first, as student `-`. For `teacher`
-    and the metrics see `distances`."""
+def tidy(structures: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
+    """Returns structure.csv: a row per teacher, student, method, checkpoint and metric with the statistics over seeds.
+
+    The interval is Student's t (95 %). Teachers' own rows come first, with the student `-`.
+
+    Args:
+        structures: as `read_structures` returns them.
+        spec: the comparisons, and the order of the rows.
+    """
     rows = []
-    for keys, group in distances(structures, matrix).groupby(KEYS, sort=False):
-        named = dict(zip(KEYS, keys, strict=True))
+    for keys, group in distances(structures, spec).groupby(CELL, sort=False):
+        named = dict(zip(CELL, keys, strict=True))
         rows.append({**named, "n_images": group["n_images"].iloc[0], **spread(group["value"])})
-    table = pd.DataFrame(rows).assign(protocol=matrix.protocol)
-    return formats.ordered(table, matrix, TITLES)[COLUMNS].round(6)
+    table = pd.DataFrame(rows).assign(**{PROTOCOL: spec.protocol})
+    return spec.ordered(table, TITLES)[COLUMNS].round(6)
 
 
-def caption(table: pd.DataFrame, matrix: Matrix) -> str:
-    images, seeds = table["n_images"].iloc[0], formats.over_seeds(table)
+def caption(table: pd.DataFrame, spec: TableSpec) -> str:
+    """Returns the caption of the table in its files."""
+    images, seeds = table["n_images"].iloc[0], formats.aggregate_label(table)
     return (
-        f"{matrix.experiment}: structural knowledge and robust features on {images} test images, {matrix.threat}, "
-        f"{matrix.protocol} protocol; {seeds}. {formats.checkpoints(table, matrix)}. x' is PGD-20 on the model itself. "
-        "Correlation distance, from 0 to 1.41: root mean square difference between the class-correlation matrices of "
-        "the student's and the teacher's logits, on x' each on its own; smaller is closer to the teacher. Feature "
-        "distance: mean of |φ(x') − φ(x)| / |φ(x)|, and of 1 − cos between the two; smaller is more robust."
+        f"{spec.experiment}: structural knowledge and robust features on {images} test images, {spec.threat}, "
+        f"{spec.protocol} protocol; {seeds}. {formats.checkpoints_label(table, spec)}. x' is PGD-20 on the model "
+        "itself. Correlation distance, from 0 to 1.41: root mean square difference between the class-correlation "
+        "matrices of the student's and the teacher's logits, on x' each on its own; smaller is closer to the teacher. "
+        "Feature distance: mean of |φ(x') − φ(x)| / |φ(x)|, and of 1 − cos between the two; smaller is more robust."
     )
 
 
-def _blocks(table: pd.DataFrame, matrix: Matrix) -> list[formats.Block]:
-    return formats.blocks(table, matrix, list(TITLES), "{:.3f}".format)
+def write_tables(structures: pd.DataFrame, spec: TableSpec, folder: Path) -> None:
+    """Writes FOLDER/structure.{csv,md,tex}.
 
-
-def correlations(
-    structures: list[dict[str, Any]], matrix: Matrix, classes: tuple[str, ...], teacher: str, student: str
-) -> Figure:
-    """Class-correlation matrices of the logits on clean images, mean over the seeds at the first checkpoint: the
-    teacher's, then each method's with its distance (mean over the seeds) to the teacher's."""
-    itself = [found for found in structures if found["student"] == ITSELF and found["teacher"] == teacher]
-    own = _at_headline(_of_pair(structures, teacher, student), matrix)
-    pictures = [("teacher", np.array(found["correlation"])) for found in itself]
-    for method in matrix.methods:
-        seeds = [found["correlation"] for found in own if found["method"] == method]
-        if seeds:
-            apart = [correlation_distance(seed, found["correlation"]) for found in itself for seed in seeds]
-            label = f"\ndistance {np.mean(apart):.3f}" if apart else ""
-            pictures.append((f"{wrapped(method, 20)}{label}", np.mean(seeds, axis=0)))
-    names = list(classes) if len(classes) <= LABELLED else []
-    longest = max(map(len, names), default=0)
-    down = math.ceil(len(pictures) / ACROSS)
-    across = math.ceil(len(pictures) / down)
-    size = (1.55 * across + 0.9 + 0.06 * longest, 2.0 * down + 0.7 + 0.06 * longest)
-    figure, axes = plt.subplots(down, across, figsize=size, squeeze=False, layout="compressed")
-    for place, axis in enumerate(axes.flat):
-        if place >= len(pictures):
-            axis.set_axis_off()
-            continue
-        title, values = pictures[place]
-        image = axis.imshow(values, vmin=-1, vmax=1, cmap="RdBu_r", interpolation="nearest")
-        axis.set_title(title, fontsize=8)
-        left, bottom, none = place % across == 0, place // across == down - 1, [""] * len(names)
-        axis.set_xticks(range(len(names)), names if bottom else none, fontsize=6, rotation=90 if longest > 2 else 0)
-        axis.set_yticks(range(len(names)), names if left else none, fontsize=6)
-        axis.tick_params(length=0)
-        axis.grid(False)
-        axis.spines[:].set_visible(False)
-    bar = figure.colorbar(image, ax=axes, shrink=0.75, aspect=15 * down, ticks=[-1, -0.5, 0, 0.5, 1])
-    bar.set_label("correlation", fontsize=8)
-    bar.ax.tick_params(labelsize=7)
-    figure.get_layout_engine().set(h_pad=0.07)
-    title = f"Class correlations of the logits ({matrix.checkpoints[0]})"
-    figure.suptitle(f"{title}\nstudent {student}, teacher {teacher}", fontsize=10)
-    return figure
-
-
-def feature_distances(structures: list[dict[str, Any]], matrix: Matrix, teacher: str, student: str) -> Figure:
-    """How far PGD-20 moves the features, at the first checkpoint: a small dot per seed, a large one for their mean,
-    bars of one standard deviation."""
-    values = distances(structures, matrix)
-    values = values[values["teacher"].eq(teacher)]
-    itself, own = values[values["student"].eq(ITSELF)], values[values["student"].eq(student)]
-    own = own[own["checkpoint"].eq(matrix.checkpoints[0])]
-    methods = [method for method in matrix.methods if method in set(own["method"])]
-    figure, axes = plt.subplots(1, 2, figsize=(8.6, 1.3 + ROW * (1 + len(methods))), sharey=True, layout="constrained")
-    labels = {
-        "feature_distance": "mean |φ(x') − φ(x)| / |φ(x)|",
-        "feature_cosine_distance": "mean 1 − cos(φ(x'), φ(x))",
-    }
-    for axis, (metric, label) in zip(axes, labels.items(), strict=True):
-        of = own[own["metric"].eq(metric)]
-        seeds = {method: of.loc[of["method"].eq(method), "value"].tolist() for method in methods}
-        star = itself.loc[itself["metric"].eq(metric), "value"]
-        dots(axis, seeds, colours(matrix.methods), star.iloc[0] if len(star) else None)
-        axis.set(xlabel=label, xlim=(0, 1.04 * axis.get_xlim()[1]))
-        axis.set_title(FEATURE[metric], fontsize=9)
-    title = (
-        f"Features under PGD-20 ({matrix.checkpoints[0]}; smaller is more robust): student {student}, teacher {teacher}"
-    )
-    figure.suptitle(title, fontsize=10)
-    return figure
-
-
-def _at_headline(structures: list[dict[str, Any]], matrix: Matrix) -> list[dict[str, Any]]:
-    return [found for found in structures if found["checkpoint"] == matrix.checkpoints[0]]
-
-
-def write_tables(structures: list[dict[str, Any]], matrix: Matrix, folder: Path) -> None:
-    """FOLDER/structure.{csv,md,tex}."""
-    table = tidy(structures, matrix)
-    text, blocks = caption(table, matrix), _blocks(table, matrix)
-    write_text(folder / "structure.csv", table.to_csv(index=False))
-    write_text(folder / "structure.md", formats.markdown(text, blocks, TITLES))
-    write_text(folder / "structure.tex", formats.latex(text, blocks, TITLES))
-
-
-def draw_all(structures: list[dict[str, Any]], matrix: Matrix, classes: tuple[str, ...], folder: Path) -> None:
-    """FOLDER/TEACHER/STUDENT/{correlations,feature-distances}.{png,pdf}."""
-    with plt.rc_context(STYLE):
-        for teacher, student in matrix.pairs:
-            stem = folder / teacher / student
-            save(correlations(structures, matrix, classes, teacher, student), stem / "correlations")
-            save(feature_distances(structures, matrix, teacher, student), stem / "feature-distances")
+    Args:
+        structures: as `read_structures` returns them.
+        spec: the comparisons, and the order of the rows.
+        folder: of the tables.
+    """
+    table = tidy(structures, spec)
+    text, blocks = caption(table, spec), formats.blocks(table, spec, list(TITLES), "{:.3f}".format)
+    markdown, latex = formats.markdown(text, blocks, TITLES), formats.latex(text, blocks, TITLES)
+    formats.write(folder / "structure", table, markdown, latex)

@@ -18,8 +18,14 @@ TITLES = {"selection_clean": "clean", "selection_robust": "APGD-CE"}
 
 
 def tidy(found: list[dict[str, Any]]) -> pd.DataFrame:
-    """tuning.csv, one row per candidate, from each candidates.json: settings as JSON, accuracies in percent and the
-    epoch of the best look (empty where the run diverged), and whether it was chosen."""
+    """Returns tuning.csv: a row per candidate.
+
+    settings is JSON. The accuracies are in percent, of the best validation of the run, and epoch is that validation's;
+    they are empty if the run diverged.
+
+    Args:
+        found: the contents of every candidates.json.
+    """
     rows = [
         {
             **{key: method[key] for key in ("teacher", "student", "method")},
@@ -36,7 +42,13 @@ def tidy(found: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def write_tables(found: list[dict[str, Any]], settings: dict[str, Any], folder: Path) -> None:
-    """tuning.csv, .md and .tex. settings: `Experiment.tuning_settings`."""
+    """Writes FOLDER/tuning.{csv,md,tex}.
+
+    Args:
+        found: the contents of every candidates.json.
+        settings: those of `Experiment.tuning_settings`.
+        folder: of the tables.
+    """
     table = tidy(found)
     shown = _shown(table)
     text = shown.to_markdown(index=False, disable_numparse=True, colalign=_alignment(shown))
@@ -51,6 +63,7 @@ def write_tables(found: list[dict[str, Any]], settings: dict[str, Any], folder: 
 
 
 def caption(settings: dict[str, Any]) -> str:
+    """Returns the caption of the table. settings: those of `Experiment.tuning_settings`."""
     return (
         f"{settings['experiment']}: the tuning stage. Highest accuracy in percent on {settings['images']} validation "
         f"images, {settings['threat']}, in one run of {settings['epochs']} epochs per candidate, and the epoch it was "

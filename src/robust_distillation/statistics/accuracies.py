@@ -1,4 +1,4 @@
-"""From outcomes to accuracies with their spread."""
+"""Accuracies from outcomes, with their spread over seeds and images."""
 
 from __future__ import annotations
 
@@ -10,67 +10,88 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from robust_distillation.columns import GROUP, METHOD, METRIC, NETWORK, SEED
 from robust_distillation.errors import UserError
-from robust_distillation.evaluation.outcomes import KEYS, attack_columns
+from robust_distillation.evaluation.outcomes import attack_columns
 from robust_distillation.statistics.intervals import half_width, mean_squares
 
-GROUP = [key for key in KEYS if key != "seed"]
+CLEAN = "clean"  # the metric without an attack
 
 
-def accuracies(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Percent per run, checkpoint and metric: columns KEYS, metric, n_images, value. `clean` comes first."""
-    held = outcomes[[*KEYS, *attack_columns(outcomes)]].copy()
-    held.insert(len(KEYS), "clean", outcomes["label"] == outcomes["prediction"])
-    metrics = [column for column in held.columns if column not in KEYS]
-    groups = held.groupby(KEYS, sort=False)
-    means = (100 * groups[metrics].mean()).reset_index().melt(KEYS, metrics, "metric", "value")
-    return means.merge(groups.size().rename("n_images").reset_index(), on=KEYS)
+class Correct(NamedTuple):
+    """Right or wrong for each seed and image.
 
-
-def summary(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Over the seeds: n_seeds, n_images, mean, sd and the 95 % interval of the mean, in percent.
-
-    sd is the sample standard deviation of the seeds' means, empty with one seed. The interval speaks of training again
-    with other seeds and attacking other test images; with one seed, of other images alone. See `intervals`.
+    Attributes:
+        seeds: the S seeds.
+        values: by metric, `clean` first, booleans [S,N]: both the clean and the attacked prediction are right.
     """
-    rows = []
-    for keys, held in matrices(outcomes):
-        named = dict(zip(GROUP, keys, strict=True))
-        for metric, values in held.values.items():
-            found, means = mean_squares(values), values.mean(1)
-            half = half_width(found)
-            rows.append({
-                **named, "metric": metric, "n_images": found.images, "n_seeds": found.seeds, "mean": 100 * found.mean,
-                "sd": 100 * means.std(ddof=1) if found.seeds > 1 else math.nan,
-                "ci_low": 100 * max(found.mean - half, 0), "ci_high": 100 * min(found.mean + half, 1),
-            })  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-class Held(NamedTuple):
-    """What was right: by metric, `clean` first, a matrix [seeds, images] of booleans."""
 
     seeds: list[int]
     values: dict[str, np.ndarray]
 
 
-def matrices(outcomes: pd.DataFrame) -> Iterator[tuple[tuple[str, ...], Held]]:
-    """For each teacher, student, method and checkpoint (GROUP) what was held. Raises UserError where the seeds' images
-    are not the same."""
+def matrices(outcomes: pd.DataFrame) -> Iterator[tuple[tuple[str, ...], Correct]]:
+    """Yields (teacher, student, method, checkpoint) and its outcomes, in the order of the frame.
+
+    Raises:
+        UserError: the seeds of a group were not attacked on the same images.
+    """
     metrics = attack_columns(outcomes)
     for keys, rows in outcomes.groupby(GROUP, sort=False):
-        ordered = rows.sort_values(["seed", "index"])
-        seeds = ordered["seed"].unique().tolist()
+        ordered = rows.sort_values([SEED, "index"])
+        seeds = ordered[SEED].unique().tolist()
         index = ordered["index"].to_numpy()
         if len(index) % len(seeds) or (index.reshape(len(seeds), -1) != index[: len(index) // len(seeds)]).any():
             raise UserError(f"outcomes of {'/'.join(keys)}: the seeds were not attacked on the same images")
-        columns = {"clean": ordered["label"] == ordered["prediction"], **{name: ordered[name] for name in metrics}}
-        held = {name: column.to_numpy(dtype=bool).reshape(len(seeds), -1) for name, column in columns.items()}
-        yield keys, Held(seeds, held)
+        columns = {CLEAN: ordered["label"] == ordered["prediction"], **{name: ordered[name] for name in metrics}}
+        values = {name: column.to_numpy(dtype=bool).reshape(len(seeds), -1) for name, column in columns.items()}
+        yield keys, Correct(seeds, values)
+
+
+def accuracies(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Returns a row per run, checkpoint and metric: NETWORK, metric, n_images, value (percent)."""
+    rows = [
+        {**dict(zip(GROUP, keys, strict=True)), SEED: seed, METRIC: metric, "n_images": len(images), "value": value}
+        for keys, correct in matrices(outcomes)
+        for metric, values in correct.values.items()
+        for seed, images, value in zip(correct.seeds, values, 100 * values.mean(1), strict=True)
+    ]
+    return pd.DataFrame(rows, columns=[*NETWORK, METRIC, "n_images", "value"])
+
+
+def class_accuracies(outcomes: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Returns the accuracy in percent of each method (row) and label (column), mean over the seeds.
+
+    Args:
+        outcomes: rows of one comparison at one checkpoint.
+        metric: `clean` or an attack.
+    """
+    correct = outcomes["label"] == outcomes["prediction"] if metric == CLEAN else outcomes[metric]
+    return 100 * correct.astype(float).groupby([outcomes[METHOD], outcomes["label"]]).mean().unstack()
+
+
+def summary(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Returns a row per group and metric: n_seeds, n_images, mean, sd, ci_low and ci_high, in percent.
+
+    sd is the sample standard deviation of the seeds' means, empty with one seed. The interval (95 %) is of the mean
+    for other seeds and other test images; with one seed, for other images alone. See `intervals`.
+    """
+    rows = []
+    for keys, correct in matrices(outcomes):
+        named = dict(zip(GROUP, keys, strict=True))
+        for metric, values in correct.values.items():
+            squares, means = mean_squares(values), values.mean(1)
+            half = half_width(squares)
+            rows.append({
+                **named, METRIC: metric, "n_images": squares.images, "n_seeds": squares.seeds,
+                "mean": 100 * squares.mean, "sd": 100 * means.std(ddof=1) if squares.seeds > 1 else math.nan,
+                "ci_low": 100 * max(squares.mean - half, 0), "ci_high": 100 * min(squares.mean + half, 1),
+            })  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def spread(values: pd.Series) -> dict[str, float]:
-    """n_seeds, mean, sd and Student's t interval (95 %) of one number per seed; empty with one seed."""
+    """Returns n_seeds, mean, sd and Student's t interval (95 %) of one number per seed; one seed has no sd."""
     n, mean = len(values), values.mean()
     sd = values.std(ddof=1) if n > 1 else math.nan
     half = stats.t.ppf(0.975, n - 1) * sd / math.sqrt(n) if n > 1 else math.nan

@@ -14,66 +14,89 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from robust_distillation.columns import NO_TEACHER
-from robust_distillation.statistics.accuracies import Held, matrices
+from robust_distillation.columns import CHECKPOINT, METHOD, METRIC, STUDENT, TEACHER
+from robust_distillation.comparison import Comparison
+from robust_distillation.statistics.accuracies import Correct, matrices
 from robust_distillation.statistics.intervals import ALPHA, MeanSquares, half_width, mean_squares, p_value
 
 COLUMNS = [
-    "teacher", "student", "checkpoint", "metric", "method", "other",
+    TEACHER, STUDENT, CHECKPOINT, METRIC, METHOD, "other",
     "n_seeds", "n_images", "difference", "ci_low", "ci_high", "p", "p_adjusted", "comparisons",
 ]  # fmt: skip
 
 
 class Outcomes(NamedTuple):
-    """All that was held, by teacher, student, method and checkpoint."""
+    """All outcomes, by teacher, student, method and checkpoint."""
 
-    held: Mapping[tuple[str, ...], Held]
+    correct: Mapping[tuple[str, ...], Correct]
 
     @classmethod
     def of(cls, outcomes: pd.DataFrame) -> Outcomes:
+        """Returns the outcomes of a frame: see `outcomes`."""
         return cls(dict(matrices(outcomes)))
 
-    def find(self, teacher: str, student: str, method: str, checkpoint: str) -> Held | None:
-        """Of a method distilled from this teacher, or trained without one."""
-        keys = ((name, student, method, checkpoint) for name in (teacher, NO_TEACHER))
-        return next((self.held[key] for key in keys if key in self.held), None)
+    def find(self, comparison: Comparison, method: str, checkpoint: str) -> Correct | None:
+        """Returns a method's outcomes, or None if it has no run in the comparison.
+
+        Args:
+            comparison: the students.
+            method: its name.
+            checkpoint: `best` or `last`.
+        """
+        keys = ((teacher, comparison.student, method, checkpoint) for teacher in comparison.teachers)
+        return next((self.correct[key] for key in keys if key in self.correct), None)
 
 
-def paired(first: Held, second: Held, metric: str) -> np.ndarray | None:
-    """First less second, [S, N] of -1, 0 and 1, for the seeds that both have; None where there is none."""
+def paired(first: Correct, second: Correct, metric: str) -> np.ndarray | None:
+    """Returns first less second, [S,N] of -1, 0 and 1, for the S seeds that both have; None if they share no seed.
+
+    Args:
+        first: outcomes of one method.
+        second: outcomes of the other on the same images.
+        metric: `clean` or an attack.
+    """
     seeds = [seed for seed in first.seeds if seed in second.seeds]
     if not seeds:
         return None
-    a, b = (held.values[metric][[held.seeds.index(seed) for seed in seeds]] for held in (first, second))
+    a, b = (one.values[metric][[one.seeds.index(seed) for seed in seeds]] for one in (first, second))
     return a.astype(np.int8) - b.astype(np.int8)
 
 
 def comparisons(
-    outcomes: Outcomes, pairs: Iterable[tuple[str, str]], methods: list[str], checkpoints: list[str], metrics: list[str]
+    outcomes: Outcomes, compared: Iterable[Comparison], methods: list[str], checkpoints: list[str], metrics: list[str]
 ) -> pd.DataFrame:
-    """COLUMNS: for every teacher and student, checkpoint and metric every two methods that share a seed, the later of
-    `methods` less the earlier, in points. A family is what one teacher, student, checkpoint and metric have."""
+    """Returns the differences between every two methods that share a seed, in points: a row of COLUMNS each.
+
+    A row is the later of `methods` less the earlier. The rows of one comparison, checkpoint and metric are a family.
+
+    Args:
+        outcomes: those of all models.
+        compared: within each of these, methods are compared with one another.
+        methods: in the order of the experiment.
+        checkpoints: those to compare at.
+        metrics: those to compare in.
+    """
     rows = []
-    for teacher, student in pairs:
+    for comparison in compared:
         for checkpoint in checkpoints:
-            held = {method: outcomes.find(teacher, student, method, checkpoint) for method in methods}
-            present = [method for method in methods if held[method]]
+            correct = {method: outcomes.find(comparison, method, checkpoint) for method in methods}
+            present = [method for method in methods if correct[method]]
             for metric in metrics:
-                found = {
+                squares = {
                     (method, other): mean_squares(differences)
                     for other, method in combinations(present, 2)
-                    if (differences := paired(held[method], held[other], metric)) is not None
+                    if (differences := paired(correct[method], correct[other], metric)) is not None
                 }
-                named = {"teacher": teacher, "student": student, "checkpoint": checkpoint, "metric": metric}
+                named = {**comparison._asdict(), CHECKPOINT: checkpoint, METRIC: metric}
                 rows += [
-                    {**named, "method": method, "other": other, **compared(squares, len(found))}
-                    for (method, other), squares in found.items()
+                    {**named, METHOD: method, "other": other, **difference(found, len(squares))}
+                    for (method, other), found in squares.items()
                 ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def compared(found: MeanSquares, family: int) -> dict[str, float]:
-    """The columns of one comparison among `family`; differences in points."""
+def difference(found: MeanSquares, family: int) -> dict[str, float]:
+    """Returns the columns of one difference in a family of `family`; differences are in points."""
     half, p = half_width(found, ALPHA / family), float(p_value(found))
     return {
         "n_seeds": found.seeds,

@@ -120,7 +120,7 @@ def _group(teacher: str, student: str, models: list[MlflowRun]) -> MlflowRun:
 
 def _summary(experiment: Experiment, layout: Layout, models: list[MlflowRun]) -> MlflowRun:
     files = sorted(file for file in layout.tables.iterdir() if not file.name.endswith(".record.json"))
-    for teacher, student in experiment.pairs:
+    for teacher, student in experiment.comparisons:
         files += sorted((layout.figures / teacher / student).iterdir())
     note = f"Experiment `{experiment.name}`: its tables and figures are artifacts of this run."
     hashes = {str(file): sha256(file) for file in files}

@@ -1,4 +1,4 @@
-"""What the experiment cost: time and energy from the records, floating-point operations by count."""
+"""The section on costs: time and energy from the records, floating-point operations by count."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ from robust_distillation.planning import cost
 from robust_distillation.planning.jobs import by_step, jobs_of
 from robust_distillation.reporting.report.dag import edges, layers
 from robust_distillation.reporting.report.elements import Cell, Group, Head, Section, Table
-from robust_distillation.reporting.report.report_data import Material
+from robust_distillation.reporting.report.report_data import ReportData
 
 
-def section(material: Material) -> Section:
+def section(report: ReportData) -> Section:
+    """Returns the cost of each step, and of a training by each method."""
     lead = (
         "Seconds are those of the jobs as they ran, jobs beside each other included, so that they add up to more "
         "than the time on the clock. Floating-point operations are counted, not measured: forward passes of an "
         "image, twice as much for a gradient in it, three times for a training step."
     )
-    return Section("cost", "What it cost", lead, [Group("", [_by_step(material), _by_method(material)])])
+    return Section("cost", "What it cost", lead, [Group("", [_by_step(report), _by_method(report)])])
 
 
-def _by_step(material: Material) -> Table:
+def _by_step(report: ReportData) -> Table:
     steps: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for record in material.records.values():
+    for record in report.records.values():
         steps[record["step"]].append(record)
-    flops = by_step(jobs_of(material.experiment), lambda job: job.flops)
+    flops = by_step(jobs_of(report.experiment), lambda job: job.flops)
     rows = []
-    total = sum(map(seconds, material.records.values()))
-    metered = any(record.get("energy") for record in material.records.values())
-    for step in sorted(steps, key=layers(steps, edges(material.records.values())).__getitem__):
+    total = sum(map(seconds, report.records.values()))
+    metered = any(record.get("energy") for record in report.records.values())
+    for step in sorted(steps, key=layers(steps, edges(report.records.values())).__getitem__):
         found = steps[step]
         spent = sum(map(seconds, found))
         rows.append([
@@ -50,17 +51,15 @@ def _energy(found: list[dict[str, Any]]) -> Cell:
     return Cell(f"{sum(known) / 1e3:,.1f}", sum(known)) if len(known) == len(found) else Cell("not read")
 
 
-def _by_method(material: Material) -> Table:
-    experiment = material.experiment
+def _by_method(report: ReportData) -> Table:
+    experiment = report.experiment
     rows = []
     for method, named in experiment.methods.items():
         runs = [run for run in experiment.runs if run.method == method]
         for student in dict.fromkeys(run.student for run in runs):
             own = [run for run in runs if run.student == student]
             spent = [
-                seconds(
-                    material.records[material.layout.student(r.teacher, r.student, r.method, r.seed) / "record.json"]
-                )
+                seconds(report.records[report.layout.student(r.teacher, r.student, r.method, r.seed) / "record.json"])
                 for r in own
             ]
             recipe, architecture = experiment.recipes[method, student], experiment.students[student]

@@ -1,4 +1,4 @@
-"""The graph of steps as it really ran, drawn from the records: what each step made, and who read it."""
+"""The graph of the steps as they ran, drawn from the inputs and outputs of the records."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from robust_distillation.pipeline.text import duration, seconds
 from robust_distillation.reporting.report.elements import Group, Section
-from robust_distillation.reporting.report.report_data import Material
+from robust_distillation.reporting.report.report_data import ReportData
 
 NODE, GAP, LAYER = (148, 46), 16, 84  # pixels: a box's size, between boxes, from layer to layer
 Edge = tuple[str, str]
@@ -17,6 +17,15 @@ Edge = tuple[str, str]
 
 @dataclass(frozen=True)
 class Node:
+    """A box of the graph.
+
+    Attributes:
+        step: its name.
+        about: number of its jobs, and their time.
+        x: left edge in pixels.
+        y: upper edge in pixels.
+    """
+
     step: str
     about: str
     x: float
@@ -25,7 +34,16 @@ class Node:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A part of a section; coordinates in pixels, nodes by their upper left corner, edges as SVG paths."""
+    """The graph as a part of a section.
+
+    Attributes:
+        nodes: the boxes.
+        paths: the arrows as SVG paths.
+        width: in pixels.
+        height: in pixels.
+        alt: text alternative.
+        caption: text below the graph.
+    """
 
     kind = "dag"
     nodes: list[Node]
@@ -36,8 +54,9 @@ class Drawing:
     caption: str
 
 
-def section(material: Material) -> Section:
-    records = list(material.records.values())
+def section(report: ReportData) -> Section:
+    """Returns the graph of all steps."""
+    records = list(report.records.values())
     arrows = reduced(edges(records))
     lead = (
         "Every job left a record of what it read and made. Steps are drawn below what they read; an arrow that follows "
@@ -47,15 +66,17 @@ def section(material: Material) -> Section:
 
 
 def edges(records: Iterable[dict[str, Any]]) -> set[Edge]:
-    """(maker, reader) of every two steps of which one reads what the other made. A step that reads its own kind's
-    files is not drawn to itself."""
+    """Returns (maker, reader) for every two steps of which the second reads a file of the first.
+
+    A step that reads files of its own kind has no arrow to itself.
+    """
     made = {file: record["step"] for record in records for file in record["outputs"]}
     found = {(made[file], record["step"]) for record in records for file in record["inputs"] if file in made}
     return {(maker, reader) for maker, reader in found if maker != reader}
 
 
 def layers(steps: Iterable[str], arrows: set[Edge]) -> dict[str, int]:
-    """The longest path that leads to each step."""
+    """Returns the length of the longest path to each step."""
     steps = list(steps)
     depth = dict.fromkeys(steps, 0)
     for _ in steps:  # a path has no more arrows than there are steps
@@ -65,7 +86,7 @@ def layers(steps: Iterable[str], arrows: set[Edge]) -> dict[str, int]:
 
 
 def reduced(arrows: set[Edge]) -> set[Edge]:
-    """Without arrows that follow from others."""
+    """Returns the arrows that do not follow from others (transitive reduction)."""
 
     def reaches(start: str, end: str) -> bool:
         return any(b == end or reaches(b, end) for a, b in arrows if a == start)
@@ -78,6 +99,7 @@ def reduced(arrows: set[Edge]) -> set[Edge]:
 
 
 def draw(records: list[dict[str, Any]], arrows: set[Edge]) -> Drawing:
+    """Returns the graph: each step below the steps that it reads from."""
     jobs = Counter(record["step"] for record in records)
     spent: Counter[str] = Counter()
     for record in records:

@@ -1,91 +1,103 @@
-"""What a section consists of, as plain data; templates/parts/KIND.html.jinja shows each kind."""
+"""Elements of the report's sections as plain data; templates/parts/KIND.html.jinja renders each kind."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import quote
-
-from markupsafe import Markup
 
 
 @dataclass(frozen=True)
 class Cell:
+    """A cell of a table.
+
+    Attributes:
+        text: its content.
+        order: number to sort by; None to sort by the text.
+        link: id of the element that it links to; empty for none.
+        tone: a CSS class; empty for none.
+        share: depth of its background in [0, 1]; None for none.
+        id: its own id; empty for none.
+    """
+
     text: str
-    order: float | None = None  # what it is sorted by, where not by its text
-    link: str = ""  # the id of what it leads to
-    tone: str = ""  # a CSS class
-    share: float | None = None  # in [0, 1]: how deep its background is
+    order: float | None = None
+    link: str = ""
+    tone: str = ""
+    share: float | None = None
     id: str = ""
 
 
 @dataclass(frozen=True)
 class Head:
+    """A heading of a table's columns.
+
+    Attributes:
+        text: its content.
+        columns: number of columns that it spans.
+        rows: number of rows that it spans.
+        number: its columns hold numbers, so that it is right-aligned as they are.
+    """
+
     text: str
     columns: int = 1
     rows: int = 1
-    number: bool = True  # right-aligned, as its cells
+    number: bool = True
 
 
 @dataclass(frozen=True)
 class Table:
-    """The first cell of a row names it."""
+    """A table. The first cell of a row is its heading.
 
-    kind: ClassVar[str] = "table"
+    Attributes:
+        caption: text above the table.
+        heads: rows of headings.
+        rows: rows of cells.
+        texts: number of columns from the left that hold text, not numbers.
+        sortable: a click on a heading sorts the rows.
+        notes: lines below the table.
+    """
+
+    kind = "table"
     caption: str
     heads: list[list[Head]]
     rows: list[list[Cell]]
-    texts: int = 1  # columns from the left that hold text, not numbers
+    texts: int = 1
     sortable: bool = True
     notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Key:
-    """An entry of a legend: a mark and its name."""
-
-    name: str
-    colour: str
-    path: str
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A drawing; `alt` says in words what it shows."""
-
-    svg: Markup
-    alt: str
-    title: str = ""
-
-
-@dataclass(frozen=True)
-class Figure:
-    kind: ClassVar[str] = "figure"
-    caption: str
-    panels: list[Panel]
-    legend: list[Key] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
 class Text:
-    """Paragraphs, or a list of points; `tone` marks a warning."""
+    """Paragraphs, or with a tone a list of points.
 
-    kind: ClassVar[str] = "text"
+    Attributes:
+        lines: the paragraphs.
+        tone: `warning`; empty for plain text.
+    """
+
+    kind = "text"
     lines: list[str]
     tone: str = ""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Terms and what they are."""
+    """A list of terms and their values."""
 
-    kind: ClassVar[str] = "facts"
+    kind = "facts"
     pairs: list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class Group:
-    """Parts under a heading of their own; without a title they stand right below the section's."""
+    """Elements under a heading of their own.
+
+    Attributes:
+        title: the heading; empty for elements right below the section's.
+        parts: the elements.
+        id: for links to it; empty for none.
+    """
 
     title: str
     parts: list[Any]
@@ -94,17 +106,21 @@ class Group:
 
 @dataclass(frozen=True)
 class Section:
+    """A section of the report.
+
+    Attributes:
+        id: for links to it.
+        title: the heading.
+        lead: introduction: the meaning of the results, and how to read them.
+        groups: the contents.
+    """
+
     id: str
     title: str
-    lead: str  # what it says and how to read it
+    lead: str
     groups: list[Group]
 
 
 def anchor(*names: str) -> str:
-    """An id that no character of a name can break; `#` before it leads there."""
+    """Returns an id made of names, whatever characters they have. A link to it is `#` and the id."""
     return quote("/".join(names))
-
-
-def of_pair(teacher: str, student: str) -> str:
-    """The heading of one comparison."""
-    return f"Student {student}, teacher {teacher}"

@@ -1,4 +1,4 @@
-"""The story of every number: what it was computed from, what made that, and how to make it again or check it."""
+"""The section on the lineage of every number: its values per seed, and the records and files behind it."""
 
 from __future__ import annotations
 
@@ -7,22 +7,31 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from robust_distillation.columns import ITSELF
+from robust_distillation.columns import ITSELF, MODEL
+from robust_distillation.comparison import Comparison
 from robust_distillation.pipeline.step import Step
 from robust_distillation.pipeline.steps import steps_of_model
 from robust_distillation.pipeline.text import commit, machine, versions, when
 from robust_distillation.reporting.cells import models_of
-from robust_distillation.reporting.report.elements import Cell, Facts, Group, Head, Section, Table, anchor, of_pair
-from robust_distillation.reporting.report.report_data import Material
+from robust_distillation.reporting.report.elements import Cell, Facts, Group, Head, Section, Table, anchor
+from robust_distillation.reporting.report.report_data import ReportData
 from robust_distillation.reporting.report.results import cell_of
-from robust_distillation.reporting.tables import metric_title
-
-MODEL = ["teacher", "student", "method"]
+from robust_distillation.reporting.table_spec import metric_title
 
 
 @dataclass(frozen=True)
 class Record:
-    """One as people read it."""
+    """The record of a job.
+
+    Attributes:
+        title: the step.
+        file: path of the record.
+        command: that makes its outputs again.
+        facts: terms and values: time, machine, code, versions.
+        inputs: path and sha256 of each file read.
+        outputs: path and sha256 of each file made.
+        settings: as JSON.
+    """
 
     title: str
     file: str
@@ -35,43 +44,42 @@ class Record:
 
 @dataclass(frozen=True)
 class Records:
-    """A part of a section: those of all jobs about one model."""
+    """The records of all jobs on one model, as a part of a section."""
 
     kind = "records"
     title: str
     records: list[Record]
 
 
-def section(material: Material) -> Section:
+def section(report: ReportData) -> Section:
+    """Returns the numbers of every model with the records behind them."""
     lead = (
         "Where a number comes from, model by model: its value for every seed, the record of every job with the files "
         "it read and made and their sha256, and the commands that make it again. A number's name is what "
         "`robust-distillation explain` takes."
     )
     whole = Facts([
-        ("Does everything fit its record?", f"`robust-distillation audit {material.experiment.arguments}`"),
-        ("Everything again", f"`robust-distillation reproduce {material.experiment.arguments}`"),
+        ("Does everything fit its record?", f"`robust-distillation audit {report.experiment.arguments}`"),
+        ("Everything again", f"`robust-distillation reproduce {report.experiment.arguments}`"),
     ])  # fmt: skip
     groups = [Group("", [whole])]
-    for (teacher, student, method), rows in material.table.groupby(MODEL, sort=False):
-        values, itself = material.values, student == ITSELF
+    for (teacher, student, method), rows in report.table.groupby(MODEL, sort=False):
+        values, itself = report.values, student == ITSELF
         own = values[values["teacher"].eq(teacher) & values["student"].eq(student) & values["method"].eq(method)]
-        parts: list = [_explained(material, rows), _numbers(rows, own)]
-        for model in models_of(material.experiment, teacher, student, method):
-            records = [_record(material, step) for step in steps_of_model(material.experiment, model)]
+        parts: list = [_explained(report, rows), _numbers(rows, own)]
+        for model in models_of(report.experiment, teacher, student, method):
+            records = [_record(report, step) for step in steps_of_model(report.experiment, model)]
             titles = ", ".join(record.title for record in records)
             parts.append(Records(f"Seed {model.keys['seed']}: {titles}", records))
-        title = f"Teacher {teacher} ({method})" if itself else f"{method}: {of_pair(teacher, student).lower()}"
+        title = f"Teacher {teacher} ({method})" if itself else f"{method}: {Comparison(teacher, student).label.lower()}"
         groups.append(Group(title, parts, id=anchor(teacher, student, method)))
     return Section("stories", "The story of every number", lead, groups)
 
 
-def _explained(material: Material, rows: pd.DataFrame) -> Facts:
+def _explained(report: ReportData, rows: pd.DataFrame) -> Facts:
     """How to ask for any of the numbers, the headline's as example."""
-    shown = rows[rows["metric"].eq(material.strongest)].iloc[0]
-    return Facts(
-        [("One number alone", f"`robust-distillation explain {_name(shown)} {material.experiment.arguments}`")]
-    )
+    shown = rows[rows["metric"].eq(report.spec.strongest)].iloc[0]
+    return Facts([("One number alone", f"`robust-distillation explain {_name(shown)} {report.experiment.arguments}`")])
 
 
 def _name(row) -> str:
@@ -98,12 +106,12 @@ def _numbers(rows: pd.DataFrame, values: pd.DataFrame) -> Table:
     return Table("The numbers, in percent.", [named], lines, sortable=False)
 
 
-def _record(material: Material, step: Step) -> Record:
-    record = material.records[step.record]
+def _record(report: ReportData, step: Step) -> Record:
+    record = report.records[step.record]
     return Record(
         step.name,
         str(step.record),
-        f"robust-distillation {step.command} {material.experiment.arguments}",
+        f"robust-distillation {step.command} {report.experiment.arguments}",
         [
             ("When", when(record)),
             ("On", machine(record["hardware"])),

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from robust_distillation.columns import ITSELF
-from robust_distillation.reporting.report import charts
-from robust_distillation.reporting.report.elements import Cell, Figure, Group, Head, Section, Table, Text, of_pair
-from robust_distillation.reporting.report.legend import TEACHER
-from robust_distillation.reporting.report.report_data import Material
-from robust_distillation.reporting.report.results import cell_of, of_comparison
-from robust_distillation.reporting.tables import metric_title
+from robust_distillation.columns import GROUP, ITSELF
+from robust_distillation.comparison import Comparison
+from robust_distillation.reporting.figures.attacks import attacks
+from robust_distillation.reporting.report.elements import Cell, Group, Head, Section, Table, Text
+from robust_distillation.reporting.report.report_data import ReportData
+from robust_distillation.reporting.report.results import cell_of
+from robust_distillation.reporting.table_spec import metric_title
 
 GAP = 10.0  # percentage points between the strongest PGD and AutoAttack
 PGD = ("pgd10", "pgd20", "pgd_sat", "pgd_trades")
@@ -30,43 +30,36 @@ RULE = (
 )
 
 
-def section(material: Material) -> Section:
-    groups = []
-    for teacher, student in material.matrix.pairs:
-        rows = of_comparison(material.table, teacher, student)
-        groups.append(Group(of_pair(teacher, student), _parts(material, rows, of_pair(teacher, student))))
+def section(report: ReportData) -> Section:
+    """Returns the attacks compared for every comparison."""
+    groups = [Group(comparison.label, _parts(report, comparison)) for comparison in report.spec.comparisons]
     lead = (
-        "What each attack leaves standing, from the clean accuracy to the strongest. An image counts as held only "
-        "where its clean prediction is right too."
+        "Accuracy under each attack, from clean images to the strongest. An image counts as robust only where its "
+        "clean prediction is right too."
     )
     return Section("attacks", "Attacks compared", lead, [Group("", [Text([RULE])]), *groups])
 
 
-def _parts(material: Material, rows: pd.DataFrame, about: str) -> list:
-    metrics = [metric for metric in material.matrix.metrics if metric in set(rows["metric"])]
-    named = rows.assign(method=rows["method"].where(rows["student"] != ITSELF, TEACHER))
-    at = named[named["checkpoint"].eq(material.first) | named["student"].eq(ITSELF)]
-    frame = at.rename(columns={"mean": "value"}).assign(metric=at["metric"].map(metric_title))
-    frame["label"] = [f"{row.method}, {row.metric}: {row.value:.1f} %" for row in frame.itertuples()]
-    chart = charts.by_attack(frame, material.matrix.methods, [metric_title(metric) for metric in metrics])
-    said = ", ".join(f"{metric_title(m)} {at.loc[at['metric'] == m, 'mean'].mean():.1f}" for m in metrics)
-    panel = charts.panel(chart, f"Accuracy by method under each attack; over all methods on average: {said}",
-                         height=charts.height_of(at["method"].nunique()))  # fmt: skip
-    legend = charts.attack_keys([metric_title(metric) for metric in metrics])
-    parts: list = [Figure(f"{about}, checkpoint {material.first}: what each attack leaves.", [panel], legend)]
-    found = list(gaps(rows))
+def _parts(report: ReportData, comparison: Comparison) -> list:
+    parts: list = [attacks(report.table, report.spec, comparison)]
+    found = list(gaps(comparison.rows(report.table)))
     if found:
-        parts.append(_table(found, about))
+        parts.append(_table(found, comparison.label))
     if flagged := [gap for gap in found if gap["reason"]]:
         parts.append(Text([f"{_name(gap['row'])}: {gap['reason']}." for gap in flagged], "warning"))
     return parts
 
 
 def gaps(rows: pd.DataFrame) -> Iterator[dict]:
-    """Of each model with a PGD and AutoAttack or Square: row (keys), pgd (its name), gap in points (None without
-    AutoAttack), reason (empty where nothing is suspicious). rows: of a tidy table, in percent."""
-    keys = ["teacher", "student", "method", "checkpoint"]
-    for _, group in rows.groupby(keys, sort=False):
+    """Yields a dict for each model that was attacked with a PGD and with AutoAttack or Square.
+
+    Its keys are row (the strongest PGD's), pgd (that attack's title), left (all rows by metric), gap (points between it
+    and AutoAttack; None without AutoAttack) and reason (text; empty without a sign of masking).
+
+    Args:
+        rows: of main.csv.
+    """
+    for _, group in rows.groupby(GROUP, sort=False):
         left = {row.metric: row for row in group.itertuples()}
         pgds = [left[name] for name in PGD if name in left]
         if not pgds or not left.keys() & {"autoattack", "square"}:

@@ -10,32 +10,38 @@ from itables import options
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from robust_distillation.config import Experiment
+from robust_distillation.reporting.figures.style import THEME
 from robust_distillation.reporting.report import (
+    accuracy,
     cost,
     dag,
-    figures,
     headline,
     lineage,
     masking,
     results,
     robustness,
+    training,
     tuning,
     verdicts,
 )
 from robust_distillation.reporting.report.elements import Section
-from robust_distillation.reporting.report.report_data import Material, gather
+from robust_distillation.reporting.report.report_data import ReportData, load_report_data
 
-SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
-    headline.section, verdicts.claims, results.section, verdicts.comparisons, figures.training, figures.trade_off,
-    robustness.curves, figures.classes, masking.section, results.structures, results.transfers, tuning.section,
-    robustness.gallery, cost.section, dag.section, lineage.section,
+SECTIONS: tuple[Callable[[ReportData], Section | None], ...] = (
+    headline.section, verdicts.claims, results.section, verdicts.comparisons, training.section,
+    accuracy.trade_offs, robustness.curves, accuracy.classes, masking.section, results.structures, results.transfers,
+    tuning.section, robustness.gallery, cost.section, dag.section, lineage.section,
 )  # fmt: skip
 
 
 def page(experiment: Experiment) -> str:
-    """The whole report; the same files make the same text. Raises UserError where one of them is missing."""
-    material = gather(experiment)
-    sections = [section for make in SECTIONS if (section := make(material))]
+    """Returns the whole report; the same files give the same text.
+
+    Raises:
+        UserError: a file is missing.
+    """
+    report = load_report_data(experiment)
+    sections = [section for make in SECTIONS if (section := make(report))]
     templates = Environment(
         loader=PackageLoader(__package__, "templates"),
         autoescape=True,  # classes and imported models are called whatever somebody called them
@@ -45,11 +51,12 @@ def page(experiment: Experiment) -> str:
     )
     return templates.get_template("page.html.jinja").render(
         experiment=experiment,
-        matrix=material.matrix,
+        spec=report.spec,
         sections=sections,
         node=dag.NODE,
         side=robustness.SIDE,
         datatables=_datatables(),
+        theme=THEME,
     )
 
 

@@ -1,4 +1,4 @@
-"""What the report is about, read once."""
+"""The contents of the report, read once."""
 
 from __future__ import annotations
 
@@ -15,53 +15,67 @@ from robust_distillation.files import read_json
 from robust_distillation.layout import Layout
 from robust_distillation.reporting.curves import read_curves
 from robust_distillation.reporting.report import sources
-from robust_distillation.reporting.tables import Matrix
+from robust_distillation.reporting.structure import read_structures
+from robust_distillation.reporting.table_spec import TableSpec
 from robust_distillation.statistics.accuracies import accuracies
 
 
 @dataclass(frozen=True)
-class Material:
-    """Everything that sections draw from."""
+class ReportData:
+    """Everything that the report's sections are made of.
+
+    Attributes:
+        experiment: its settings.
+        spec: comparisons, methods, checkpoints and metrics in their order.
+        data: data.json, the description of the images.
+        outcomes: those of all models.
+        values: accuracies in percent per run, checkpoint and metric: see `statistics.accuracies`.
+        curves: training curves of all students.
+        tables: by name, as in tables/NAME.csv.
+        records: of all computing steps, by file.
+        robustness: accuracy against eps, by file; empty if the experiment asks for none.
+        structures: class correlations and feature distances: see `structure.read_structures`; empty likewise.
+        transfers: accuracies on other tasks, as `values`, by target.
+    """
 
     experiment: Experiment
-    matrix: Matrix
+    spec: TableSpec
     data: dict[str, Any]
     outcomes: pd.DataFrame
-    values: pd.DataFrame  # as `statistics.accuracies`: percent per run, checkpoint and metric
+    values: pd.DataFrame
     curves: pd.DataFrame
-    tables: dict[str, pd.DataFrame]  # by name, as tables/NAME.csv
+    tables: dict[str, pd.DataFrame]
     records: dict[Path, dict[str, Any]]
-    robustness: dict[Path, dict[str, Any]]  # accuracy against eps, by file
+    robustness: dict[Path, dict[str, Any]]
+    structures: pd.DataFrame
+    transfers: dict[str, pd.DataFrame]
 
     @property
     def layout(self) -> Layout:
+        """The places of the experiment's files."""
         return self.experiment.layout
 
     @property
     def table(self) -> pd.DataFrame:
+        """tables/main.csv."""
         return self.tables["main"]
 
-    @property
-    def strongest(self) -> str:
-        """The metric of the headline."""
-        return self.matrix.metrics[-1]
 
-    @property
-    def first(self) -> str:
-        """The checkpoint of the headline."""
-        return self.matrix.checkpoints[0]
+def load_report_data(experiment: Experiment) -> ReportData:
+    """Reads the files of a finished experiment.
 
-
-def gather(experiment: Experiment) -> Material:
-    """Raises UserError where a file is missing."""
+    Raises:
+        UserError: a file is missing.
+    """
     missing = [file for file in sources.sources(experiment) if not file.is_file()]
     if missing:
         raise UserError(f"{missing[0]}: is not there yet. Run the experiment first: robust-distillation reproduce")
     layout = experiment.layout
-    outcomes = read_outcomes(layout.outcomes(folder) for folder in sources.folders(experiment))
-    return Material(
+    folders = sources.folders(experiment)
+    outcomes = read_outcomes(layout.outcomes(folder) for folder in folders)
+    return ReportData(
         experiment=experiment,
-        matrix=Matrix(**experiment.matrix()),
+        spec=TableSpec(**experiment.matrix()),
         data=read_json(layout.data),
         outcomes=outcomes,
         values=accuracies(outcomes),
@@ -69,9 +83,14 @@ def gather(experiment: Experiment) -> Material:
         tables={file.stem: read_table(file) for file in sources.tables(experiment)},
         records={file: read_json(file) for file in sources.records(experiment)},
         robustness={file: read_json(file) for file in sources.robustness(experiment)},
+        structures=read_structures(sources.structures(experiment)),
+        transfers={
+            target: accuracies(read_outcomes(layout.transferred(target, folder) for folder in folders))
+            for target in experiment.file.transfer
+        },
     )
 
 
 def read_table(file: Path) -> pd.DataFrame:
-    """A tidy table; only an empty cell is missing, for somebody may call a method NA."""
+    """Reads a CSV in which only an empty cell is missing: a method may be called NA."""
     return pd.read_csv(file, keep_default_na=False, na_values=[""])

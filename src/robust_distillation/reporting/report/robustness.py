@@ -1,4 +1,4 @@
-"""Accuracy against the size of the perturbation, and attacked images to look at."""
+"""The sections on accuracy against eps, and on attacked images."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ import base64
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from robust_distillation.columns import ITSELF, NO_TEACHER
-from robust_distillation.reporting.report import charts
-from robust_distillation.reporting.report.elements import Figure, Group, Section, of_pair
-from robust_distillation.reporting.report.legend import TEACHER, legend
-from robust_distillation.reporting.report.report_data import Material
-from robust_distillation.reporting.report.results import of_comparison
+from robust_distillation.columns import ITSELF, MODEL, RUN
+from robust_distillation.reporting.curves import robustness_curves
+from robust_distillation.reporting.figures.robustness import robustness
+from robust_distillation.reporting.report.elements import Group, Section
+from robust_distillation.reporting.report.report_data import ReportData
 
 SHOWN = 6  # images of a model at most
 PIXELS = 3_000_000  # values of all pictures together: what keeps the page small
@@ -26,7 +24,17 @@ SIDE = 72  # pixels on the page
 
 @dataclass(frozen=True)
 class Example:
-    """One image as a model sees it; pictures are `data:` URLs."""
+    """An attacked image. Pictures are `data:` URLs.
+
+    Attributes:
+        clean: picture of the image.
+        perturbation: picture of the change, magnified around grey.
+        adversarial: picture of the attacked image.
+        label: the true class.
+        prediction: class predicted for the clean image.
+        attacked: class predicted for the attacked image.
+        robust: both predictions are right.
+    """
 
     clean: str
     perturbation: str
@@ -34,12 +42,19 @@ class Example:
     label: str
     prediction: str
     attacked: str
-    held: bool
+    robust: bool
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """A part of a section: what one model makes of images."""
+    """Attacked images of one model, as a part of a section.
+
+    Attributes:
+        model: its name.
+        caption: text above the images.
+        examples: the images.
+        pixelated: enlarge the images without smoothing.
+    """
 
     kind = "gallery"
     model: str
@@ -48,80 +63,58 @@ class Gallery:
     pixelated: bool
 
 
-def curves(material: Material) -> Section | None:
-    if not material.robustness:
+def curves(report: ReportData) -> Section | None:
+    """Returns accuracy against eps for every comparison; None if the experiment does not ask for it."""
+    if not report.robustness:
         return None
-    first = next(iter(material.robustness.values()))
+    first = next(iter(report.robustness.values()))
     lead = (
         f"Accuracy on {first['images']} test images as the attack ({first['attack']}) may change each image by more. "
-        f"At 0 it is the clean accuracy; training and all other tables have {material.matrix.threat}."
+        f"At 0 it is the clean accuracy; training and all other tables have {report.spec.threat}."
     )
-    groups = [Group(of_pair(*pair), [_curves(material, *pair)]) for pair in material.matrix.pairs]
+    rows = robustness_curves(report.robustness.values())
+    threat = report.experiment.threat_model
+    groups = [Group(one.label, [robustness(rows, report.spec, one, threat)]) for one in report.spec.comparisons]
     return Section("eps", "Robustness against eps", lead, groups)
 
 
-def _curves(material: Material, teacher: str, student: str) -> Figure:
-    names, threat = material.matrix.methods, material.experiment.threat_model
-    found = pd.DataFrame([
-        {**{key: curve[key] for key in ("teacher", "student", "method", "seed")}, "eps": eps, "value": value}
-        for curve in material.robustness.values()
-        for eps, value in zip(curve["eps"], curve["accuracy"], strict=True)
-    ])  # fmt: skip
-    own = of_comparison(found, teacher, student)
-    own["method"] = own["method"].where(own["student"] != ITSELF, TEACHER)
-    frame = own.groupby(["method", "eps"], sort=False)["value"].agg(["mean", "min", "max"]).reset_index()
-    frame = frame.rename(columns={"mean": "value", "min": "low", "max": "high"})
-    frame["label"] = [f"{row.method}, eps {row.eps:.3g}: {row.value:.1f} %" for row in frame.itertuples()]
-    chart = charts.lines(frame, names, ("eps", f"eps ({threat.norm})"), ("value", "accuracy (%)"), marked=threat.eps)
-    last = frame[frame["eps"] == frame["eps"].max()]
-    said = ", ".join(f"{row.method} {row.value:.1f}" for row in last.itertuples())
-    panel = charts.panel(chart, f"Accuracy by eps; at {last['eps'].iloc[0]:.3g}: {said}")
-    caption = (
-        f"{of_pair(teacher, student)}, checkpoint {material.first}: mean over the seeds, their range shaded. Dashed: "
-        "the eps of the threat model."
-    )
-    return Figure(caption, [panel], [key for key in legend(names) if key.name in set(frame["method"])])
-
-
-def gallery(material: Material) -> Section | None:
-    if not material.robustness:
+def gallery(report: ReportData) -> Section | None:
+    """Returns attacked images of every model; None if the experiment does not ask for them."""
+    if not report.robustness:
         return None
-    about = next(iter(material.robustness.values()))["gallery"]
+    about = next(iter(report.robustness.values()))["gallery"]
     lead = (
         f"The first test images, the perturbation of {about['attack']} at eps {about['eps']:.3g} (grey is none; "
         "magnified so that the largest allowed change is black or white), and the attacked image, with what the "
-        f"model says of each. Of each method the first seed, checkpoint {material.first}."
+        f"model says of each. Of each method the first seed, checkpoint {report.spec.first}."
     )
-    chosen = _first_seeds(material)
+    models = _first_seeds(report)
     groups = []
-    for teacher, student in material.matrix.pairs:
-        itself = [file for file, keys in chosen.items() if keys["student"] == ITSELF and keys["teacher"] == teacher]
-        own = [
-            file
-            for file, keys in chosen.items()
-            if keys["student"] == student and keys["teacher"] in (teacher, NO_TEACHER)
-        ]
-        parts = [_gallery(material, file, chosen[file], len(chosen)) for file in [*itself, *own]]
-        groups.append(Group(of_pair(teacher, student), parts))
+    for comparison in report.spec.comparisons:
+        rows = [*_files(comparison.teacher_rows(models)), *_files(comparison.students(models))]
+        groups.append(Group(comparison.label, [_gallery(report, file, len(models)) for file in rows]))
     return Section("gallery", "Attacked images", lead, groups)
 
 
-def _first_seeds(material: Material) -> dict[Path, dict[str, Any]]:
-    """Of each teacher and method the first file, in the experiment's order."""
-    found: dict[tuple, tuple[Path, dict[str, Any]]] = {}
-    for file, curve in material.robustness.items():
-        found.setdefault((curve["teacher"], curve["student"], curve["method"]), (file, curve))
-    return dict(found.values())
+def _first_seeds(report: ReportData) -> pd.DataFrame:
+    """Returns a row per teacher and method in the experiment's order: RUN and file, of the first seed."""
+    rows = [{**{key: curve[key] for key in RUN}, "file": file} for file, curve in report.robustness.items()]
+    return pd.DataFrame(rows).drop_duplicates(MODEL)
 
 
-def _gallery(material: Material, file: Path, keys: dict[str, Any], models: int) -> Gallery:
-    names, eps = material.experiment.info.classes, material.experiment.threat_model.eps
+def _files(rows: pd.DataFrame) -> list[Path]:
+    return rows["file"].tolist()
+
+
+def _gallery(report: ReportData, file: Path, models: int) -> Gallery:
+    keys = report.robustness[file]
+    names, eps = report.experiment.info.classes, report.experiment.threat_model.eps
     with np.load(file.with_suffix(".npz")) as arrays:
         x, adversarial = arrays["x"], arrays["adversarial"]
         labels, clean, attacked = (arrays[key] for key in ("labels", "prediction", "adversarial_prediction"))
     count = max(1, min(SHOWN, len(x), PIXELS // (3 * models * x[0].size)))
     # An l2 perturbation has no largest change of a pixel: the largest that occurs stands for it.
-    scale = eps if material.experiment.threat_model.norm == "linf" else float(np.abs(adversarial - x).max()) or 1.0
+    scale = eps if report.experiment.threat_model.norm == "linf" else float(np.abs(adversarial - x).max()) or 1.0
     examples = [
         Example(
             picture(x[i]), picture(0.5 + (adversarial[i] - x[i]) / (2 * scale)), picture(adversarial[i]),
@@ -129,16 +122,19 @@ def _gallery(material: Material, file: Path, keys: dict[str, Any], models: int) 
         )
         for i in range(count)
     ]  # fmt: skip
-    held = sum(example.held for example in examples)
-    itself = keys["student"] == ITSELF
-    name = f"teacher {keys['teacher']}" if itself else keys["method"]
+    robust = sum(example.robust for example in examples)
+    name = f"teacher {keys['teacher']}" if keys["student"] == ITSELF else keys["method"]
     return Gallery(
-        name, f"{name}, seed {keys['seed']}: {held} of {count} held.", examples, pixelated=x.shape[-1] < SIDE
+        name, f"{name}, seed {keys['seed']}: {robust} of {count} robust.", examples, pixelated=x.shape[-1] < SIDE
     )
 
 
 def picture(image: np.ndarray) -> str:
-    """[C,H,W] in [0,1], C 1 or 3, as a PNG in a `data:` URL; what lies outside is cut off."""
+    """Returns an image [C,H,W] as a PNG in a `data:` URL.
+
+    Args:
+        image: C is 1 or 3; values outside [0,1] are clipped.
+    """
     pixels = (255 * image.clip(0, 1)).round().astype(np.uint8)
     stream = io.BytesIO()
     Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(stream, "PNG", optimize=True)

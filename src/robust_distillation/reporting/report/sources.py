@@ -1,4 +1,4 @@
-"""The files that the report is made of, by kind."""
+"""The report's input files, by kind."""
 
 from __future__ import annotations
 
@@ -10,25 +10,30 @@ from robust_distillation.pipeline.models import models
 
 
 def folders(experiment: Experiment) -> list[Path]:
-    """The folders of all teachers and students."""
+    """Returns the folders of all teachers and students."""
     return [model.folder for model in models(experiment)]
 
 
 def tables(experiment: Experiment) -> list[Path]:
-    """The tables that are shown."""
+    """Returns the tables of the report."""
     return steps.shown_tables(experiment)
 
 
 def robustness(experiment: Experiment) -> list[Path]:
-    """Accuracy against eps, where it is asked for; the images lie beside each."""
+    """Returns the files of accuracy against eps; none if the experiment does not ask for them."""
     return [step.outputs[0] for step in steps.Robustness.jobs(experiment)]
 
 
+def structures(experiment: Experiment) -> list[Path]:
+    """Returns the files of class correlations and feature distances; none if the experiment does not ask for them."""
+    return [step.outputs[0] for step in steps.Structure.jobs(experiment)]
+
+
 def records(experiment: Experiment) -> list[Path]:
-    """Those of all steps up to what is known of each model."""
+    """Returns the records of all computing steps: data, trainings, attacks and analyses."""
     return [step.record for step in steps.computed(experiment)]
 
 
 def sources(experiment: Experiment) -> tuple[Path, ...]:
-    """All of them."""
+    """Returns all input files."""
     return steps.Report(experiment).inputs

@@ -1,4 +1,4 @@
-"""How each method's settings were chosen: every candidate of its grid, and which it was."""
+"""The section on tuning: every candidate of every method, and the chosen one."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ import json
 
 import pandas as pd
 
-from robust_distillation.reporting.report.elements import Cell, Group, Head, Section, Table, of_pair
-from robust_distillation.reporting.report.report_data import Material
+from robust_distillation.comparison import Comparison
+from robust_distillation.reporting.report.elements import Cell, Group, Head, Section, Table
+from robust_distillation.reporting.report.report_data import ReportData
 
 
-def section(material: Material) -> Section | None:
-    if "tuning" not in material.tables:
+def section(report: ReportData) -> Section | None:
+    """Returns the candidates of every method; None if the experiment has no tuning stage."""
+    if "tuning" not in report.tables:
         return None
-    table = material.tables["tuning"]
+    table = report.tables["tuning"]
     lead = (
         "The same number of short runs for every method, compared on the validation split: accuracy in percent at "
         "the best look of each run. Chosen is the highest under attack, of equals the highest clean one; the "
         "students are trained with it. The test images play no part."
     )
     groups = [
-        Group(of_pair(teacher, student), [_table(rows, of_pair(teacher, student))])
-        for (teacher, student), rows in table.groupby(["teacher", "student"], sort=False)
+        Group(Comparison(*names).label, [_table(rows, Comparison(*names).label)])
+        for names, rows in table.groupby(list(Comparison._fields), sort=False)
     ]
     return Section("tuning", "Tuning", lead, groups)
 

@@ -1,4 +1,4 @@
-"""What the experiment says of the papers' claims, and methods against each other."""
+"""The sections on the papers' claims, and on methods compared with each other."""
 
 from __future__ import annotations
 
@@ -7,19 +7,31 @@ from typing import Any
 
 import pandas as pd
 
+from robust_distillation.comparison import Comparison
 from robust_distillation.reporting.claims import STRUCTURE
-from robust_distillation.reporting.report import charts
-from robust_distillation.reporting.report.elements import Cell, Figure, Group, Head, Section, Table, Text, of_pair
-from robust_distillation.reporting.report.legend import legend
-from robust_distillation.reporting.report.report_data import Material
-from robust_distillation.reporting.tables import metric_title
+from robust_distillation.reporting.comparisons import at_headline, title
+from robust_distillation.reporting.figures.differences import differences
+from robust_distillation.reporting.report.elements import Cell, Group, Head, Section, Table, Text
+from robust_distillation.reporting.report.report_data import ReportData
+from robust_distillation.reporting.table_spec import metric_title
+from robust_distillation.statistics.intervals import ALPHA
 
 TONES = {"supported": "good", "refuted": "bad", "inconclusive": "unsure"}
-ALPHA = 0.05  # of the simultaneous intervals
 
 
 @dataclass(frozen=True)
 class Verdict:
+    """The verdict on a claim.
+
+    Attributes:
+        name: the claim's.
+        text: the claim.
+        verdict: `supported`, `refuted` or `inconclusive`.
+        tone: a CSS class.
+        evidence: the difference with its interval, in words.
+        published: the paper's difference, in words; may be empty.
+    """
+
     name: str
     text: str
     verdict: str
@@ -30,16 +42,17 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """A part of a section: claims with their verdicts."""
+    """Claims with their verdicts, as a part of a section."""
 
     kind = "verdicts"
     verdicts: list[Verdict]
 
 
-def claims(material: Material) -> Section | None:
-    if "claims" not in material.tables:
+def claims(report: ReportData) -> Section | None:
+    """Returns the verdicts on all claims; None if the experiment makes none."""
+    if "claims" not in report.tables:
         return None
-    table = material.tables["claims"]
+    table = report.tables["claims"]
     counts = table["verdict"].value_counts()
     said = ", ".join(f"{counts[name]} {name}" for name in TONES if name in counts)
     lead = (
@@ -55,12 +68,12 @@ def _verdict(row: Any) -> Verdict:
 
 
 def evidence(row: Any) -> str:
-    """The interval behind a verdict, the scale that it is for, and what it would take to decide it."""
+    """Returns the difference with its interval and its scale, and the number of seeds that would decide it, as text."""
     if pd.isna(row.difference):
         return f"Nothing was measured that speaks of it: {row.seeds_needed}."
     points = f" on {STRUCTURE}." not in row.text  # else in the unit of the distance
     digits, unit = (2, " points") if points else (3, "")
-    said = f"{of_pair(row.teacher, row.student)}: {row.difference:+.{digits}f}{unit}"
+    said = f"{Comparison(row.teacher, row.student).label}: {row.difference:+.{digits}f}{unit}"
     if not pd.isna(row.ci_low):
         said += f", {100 * row.level:g} % interval {row.ci_low:+.{digits}f} to {row.ci_high:+.{digits}f}"
     said += f" ({row.scale})."
@@ -77,44 +90,23 @@ def _published(row: Any) -> str:
     return f"The paper: {said}Printed: {row.published:+.2f} points ({row.mark}; {row.source})."
 
 
-def comparisons(material: Material) -> Section | None:
-    if "comparisons" not in material.tables:
-        return None
-    table = material.tables["comparisons"]
-    shown = table[table["checkpoint"].eq(material.first) & table["metric"].eq(material.strongest)]
-    if shown.empty:
+def comparisons(report: ReportData) -> Section | None:
+    """Returns the differences between methods at the headline; None if no two methods share a seed."""
+    by_comparison = at_headline(report.tables["comparisons"], report.spec) if "comparisons" in report.tables else []
+    if not by_comparison:
         return None
     lead = (
-        f"Differences between methods in points of {metric_title(material.strongest)} accuracy at the checkpoint "
-        f"{material.first}, on the same images and seeds. Intervals and p are corrected for the number of comparisons: "
-        "those of one student hold at once. Where an interval holds zero, the data do not tell which is better."
+        f"Differences between methods in points of {metric_title(report.spec.strongest)} accuracy at the checkpoint "
+        f"{report.spec.first}, on the same images and seeds. Intervals and p are corrected for the number of "
+        "comparisons: those of one student hold at once. Where an interval holds zero, the data do not tell which is "
+        "better."
     )
     groups = []
-    for teacher, student in material.matrix.pairs:
-        rows = shown[shown["teacher"].eq(teacher) & shown["student"].eq(student)]
-        if len(rows):
-            title = of_pair(teacher, student)
-            groups.append(Group(title, [_forest(rows, material, title), _differences(rows, title)]))
+    for comparison, rows in by_comparison:
+        parts = [differences(rows, report.spec, comparison), _differences(rows, title(comparison, rows))]
+        groups.append(Group(comparison.label, parts))
     note = "All metrics and checkpoints are in tables/comparisons.csv beside this page."
     return Section("comparisons", "Methods compared", lead, [*groups, Group("", [Text([note])])])
-
-
-def _forest(rows: pd.DataFrame, material: Material, title: str) -> Figure:
-    """The method that is ahead stands first in each row, its colour is the row's."""
-    ahead = rows["difference"] >= 0
-    first, second = rows["method"].where(ahead, rows["other"]), rows["other"].where(ahead, rows["method"])
-    frame = pd.DataFrame({
-        "row": first + " − " + second, "method": first, "value": rows["difference"].abs(),
-        "low": rows["ci_low"].where(ahead, -rows["ci_high"]), "high": rows["ci_high"].where(ahead, -rows["ci_low"]),
-        "apart": rows["p_adjusted"] < ALPHA,
-    }).sort_values("value", ascending=False)  # fmt: skip
-    frame["label"] = [f"{row.row}: {row.value:+.2f} ({row.low:+.2f} to {row.high:+.2f})" for row in frame.itertuples()]
-    said = "; ".join(frame.loc[frame["apart"], "label"]) or "no two methods are told apart"
-    chart = charts.forest(frame, material.matrix.methods, "difference (points)")
-    panel = charts.panel(chart, f"Differences that leave zero out: {said}", height=charts.height_of(len(frame), 20))
-    keys = [key for key in legend(material.matrix.methods, teacher=False) if key.name in set(first)]
-    caption = f"{title}: difference with its simultaneous 95 % interval; hollow where it holds zero."
-    return Figure(caption, [panel], keys)
 
 
 def _differences(rows: pd.DataFrame, title: str) -> Table:
@@ -128,6 +120,4 @@ def _differences(rows: pd.DataFrame, title: str) -> Table:
         ])  # fmt: skip
     heads = [Head("Method", number=False), Head("Less", number=False)]
     heads += [Head(name) for name in ("Difference", "95 % interval", "Adjusted p", "Conclusion")]
-    count, seeds, images = len(rows), rows["n_seeds"], rows["n_images"].iloc[0]
-    over = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
-    return Table(f"{title}: {count} comparisons, {over} seeds, {images} images.", [heads], lines, texts=2)
+    return Table(f"{title}.", [heads], lines, texts=2)

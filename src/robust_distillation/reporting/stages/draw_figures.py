@@ -1,13 +1,14 @@
-"""Draws training curves, clean against robust accuracy, and robustness by class."""
+"""Draws the figures of outcomes and curves."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from robust_distillation.evaluation.outcomes import read_outcomes
-from robust_distillation.reporting.curves import read_curves
-from robust_distillation.reporting.figures import draw_all
-from robust_distillation.reporting.tables import Matrix
+from robust_distillation.files import read_json
+from robust_distillation.reporting.curves import read_curves, robustness_curves
+from robust_distillation.reporting.figures.main import draw_all
+from robust_distillation.reporting.table_spec import TableSpec
 
 if TYPE_CHECKING:
     from robust_distillation.pipeline.steps import DrawFigures
@@ -18,4 +19,8 @@ def run(step: DrawFigures) -> None:
     experiment = step.experiment
     outcomes = read_outcomes(file for file in step.inputs if file.suffix == ".parquet")
     curves = read_curves(experiment.runs, experiment.layout)
-    draw_all(outcomes, curves, Matrix(**step.settings), experiment.info.classes, step.layout.figures)
+    eps_curves = robustness_curves(read_json(file) for file in step.inputs if file.suffix == ".json")
+    draw_all(
+        outcomes, curves, eps_curves, TableSpec(**step.settings), experiment.info.classes, experiment.threat_model,
+        step.layout.figures,
+    )  # fmt: skip

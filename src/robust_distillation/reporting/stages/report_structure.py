@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from robust_distillation.files import read_json
 from robust_distillation.reporting import structure
-from robust_distillation.reporting.tables import Matrix
+from robust_distillation.reporting.figures.structure import draw_all
+from robust_distillation.reporting.table_spec import TableSpec
 
 if TYPE_CHECKING:
     from robust_distillation.pipeline.steps import ReportStructure
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 def run(step: ReportStructure) -> None:
     """Writes the table and draws the figures."""
     make_tables(step)
-    structures, classes = [read_json(file) for file in step.inputs], step.experiment.info.classes
-    structure.draw_all(structures, Matrix(**step.settings), classes, step.layout.figures)
+    structures, classes = structure.read_structures(step.inputs), step.experiment.info.classes
+    draw_all(structures, TableSpec(**step.settings), classes, step.layout.figures)
 
 
 def make_tables(step: ReportStructure) -> None:
     """Writes the table."""
-    structures = [read_json(file) for file in step.inputs]
-    structure.write_tables(structures, Matrix(**step.settings), step.layout.tables)
+    structures = structure.read_structures(step.inputs)
+    structure.write_tables(structures, TableSpec(**step.settings), step.layout.tables)

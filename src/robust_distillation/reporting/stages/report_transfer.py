@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from robust_distillation.evaluation.outcomes import read_outcomes
 from robust_distillation.reporting import transfer
-from robust_distillation.reporting.tables import Matrix
+from robust_distillation.reporting.figures.transfer import draw_all
+from robust_distillation.reporting.table_spec import TableSpec
 
 if TYPE_CHECKING:
     from robust_distillation.pipeline.steps import ReportTransfer
@@ -15,15 +16,15 @@ if TYPE_CHECKING:
 def run(step: ReportTransfer) -> None:
     """Writes the table and draws the figures."""
     make_tables(step)
-    transfer.draw_all(read_outcomes(step.inputs), _matrix(step), step.values["target"], step.layout.figures)
+    draw_all(read_outcomes(step.inputs), _spec(step), step.values["target"], step.layout.figures)
 
 
 def make_tables(step: ReportTransfer) -> None:
     """Writes the table."""
-    transfer.write_tables(read_outcomes(step.inputs), _matrix(step), step.values["target"], step.layout.tables)
+    transfer.write_tables(read_outcomes(step.inputs), _spec(step), step.values["target"], step.layout.tables)
 
 
-def _matrix(step: ReportTransfer) -> Matrix:
+def _spec(step: ReportTransfer) -> TableSpec:
     settings = dict(step.settings)
     attacks = settings.pop("attacks")
-    return Matrix(**settings).transferred(attacks)
+    return TableSpec(**settings).transferred(attacks)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from robust_distillation.evaluation.outcomes import read_outcomes
 from robust_distillation.reporting import tables
+from robust_distillation.reporting.table_spec import TableSpec
 
 if TYPE_CHECKING:
     from robust_distillation.pipeline.steps import Tabulate
@@ -13,4 +14,4 @@ if TYPE_CHECKING:
 
 def run(step: Tabulate) -> None:
     """Writes the main table, the experiment's own tables and the headline metrics."""
-    tables.write(read_outcomes(step.inputs), tables.Matrix(**step.settings), step.layout)
+    tables.write(read_outcomes(step.inputs), TableSpec(**step.settings), step.layout)

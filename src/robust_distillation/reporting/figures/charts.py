@@ -1,0 +1,270 @@
+"""Kinds of charts that several figures share. Text for a mark's tooltip stands in the column `label`."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterable, Sequence
+from statistics import median
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from robust_distillation.columns import METHOD, METRIC, SEED
+from robust_distillation.reporting.figures.figure import ROW, scale, wrapped
+from robust_distillation.reporting.figures.legend import TEACHER, Key, attack_keys, method_keys
+from robust_distillation.reporting.figures.style import PAGE, ramp_colours
+
+LETTERS, LINE = 26, 11  # letters in a line of a row's name, and the line's height in pixels
+PIXELS = 240  # of the longer side of a heat map's raster, at least
+
+
+def _colours(keys: list[Key]) -> dict[str, Any]:
+    return {"scale": scale(keys, [key.colour.hex for key in keys]), "legend": None}
+
+
+def _shapes(keys: list[Key]) -> dict[str, Any]:
+    return {"scale": scale(keys, [key.path for key in keys]), "legend": None}
+
+
+def colour(methods: list[str]) -> alt.Color:
+    """Returns the encoding of a method as its colour."""
+    return alt.Color(f"{METHOD}:N", **_colours(method_keys(methods)))
+
+
+def shape(methods: list[str]) -> alt.Shape:
+    """Returns the encoding of a method as its shape."""
+    return alt.Shape(f"{METHOD}:N", **_shapes(method_keys(methods)))
+
+
+def number(column: str, title: str, domain: tuple[float, float] | None = None, **more: Any) -> dict[str, Any]:
+    """Returns the encoding of a column of numbers.
+
+    Args:
+        column: its name.
+        title: title of the axis.
+        domain: limits of the axis; None for those of the values.
+        more: other properties of the encoding.
+    """
+    limits = alt.Scale(domain=list(domain), nice=False) if domain else alt.Scale(zero=False, nice=False, padding=10)
+    return {"shorthand": f"{column}:Q", "title": title, "scale": limits, **more}
+
+
+def rows(column: str, order: list[str]) -> alt.Y:
+    """Returns the encoding of one row per value of `column`."""
+    labels = _labels(dict(zip(order, order, strict=True)), LINE)
+    axis = alt.Axis(domain=False, ticks=False, labelPadding=8, **labels)  # a mark at 0 stays clear of the names
+    return alt.Y(f"{column}:N", sort=order, title=None, axis=axis)
+
+
+def _method_rows(frame: pd.DataFrame, methods: list[str]) -> alt.Y:
+    return rows(METHOD, [name for name in [TEACHER, *methods] if name in set(frame[METHOD])])
+
+
+def height_of(names: Iterable[str], row: int = ROW) -> int:
+    """Returns the height in pixels of a chart with a row per name: at least `row` pixels each."""
+    names = set(names)
+    tallest = max((len(wrapped(name, LETTERS)) for name in names), default=1)
+    return 48 + max(row, (LINE + 1) * tallest) * len(names)
+
+
+def lines(
+    frame: pd.DataFrame, methods: list[str], x: tuple[str, str], y: tuple[str, str], marked: float | None = None
+) -> alt.LayerChart:
+    """Draws a line per method with its marks, and its range over the seeds shaded.
+
+    Args:
+        frame: columns method, low, high, label, and those of x and y.
+        methods: all methods in the order of the experiment.
+        x: column and title of the axis.
+        y: the same; the values are in percent.
+        marked: place on the x axis of a dashed line; None for no line.
+    """
+    axis = alt.Axis(grid=False, format="d", tickMinStep=1) if frame[x[0]].dtype.kind == "i" else alt.Axis(grid=False)
+    across, up = alt.X(**number(*x, axis=axis)), alt.Y(**number(*y, domain=(0, 100)))
+    base = alt.Chart(frame)
+    layers: list[alt.Chart] = []
+    if marked is not None:
+        place = alt.Chart(pd.DataFrame({x[0]: [marked]}))
+        layers.append(place.mark_rule(strokeDash=[4, 3], opacity=0.6).encode(x=across))
+    if not frame["low"].equals(frame["high"]):
+        area = base.mark_area(opacity=0.13).encode(x=across, y="low:Q", y2="high:Q", color=colour(methods))
+        layers.append(area)
+    layers.append(base.mark_line().encode(x=across, y=up, color=colour(methods)))
+    points = base.mark_point(filled=True, opacity=1, size=34)
+    encoded = points.encode(x=across, y=up, color=colour(methods), shape=shape(methods), description="label:N")
+    return alt.layer(*layers, encoded)
+
+
+def scatter(frame: pd.DataFrame, methods: list[str], x: tuple[str, str], y: tuple[str, str]) -> alt.LayerChart:
+    """Draws a small mark per seed and a large one for the mean over the seeds.
+
+    Args:
+        frame: columns method, seed (missing in rows of means), label, and those of x and y.
+        methods: all methods in the order of the experiment.
+        x: column and title of the axis; the values are in percent.
+        y: the same.
+    """
+    encoded = {
+        "x": alt.X(**number(*x, _about(frame[x[0]]))), "y": alt.Y(**number(*y, _about(frame[y[0]]))),
+        "color": colour(methods), "shape": shape(methods), "description": "label:N",
+    }  # fmt: skip
+    seeds = alt.Chart(frame[frame[SEED].notna()]).mark_point(filled=True, size=30, opacity=0.5)
+    means = alt.Chart(frame[frame[SEED].isna()]).mark_point(
+        filled=True, size=120, opacity=1, stroke=PAGE.hex, strokeWidth=1
+    )
+    return alt.layer(seeds.encode(**encoded), means.encode(**encoded))
+
+
+def _about(values: pd.Series) -> tuple[float, float]:
+    """Returns limits around `values` with a margin of a twentieth, and of one at least."""
+    margin = max((values.max() - values.min()) / 20, 1.0)
+    return values.min() - margin, values.max() + margin
+
+
+def dots(
+    frame: pd.DataFrame, methods: list[str], title: str, domain: tuple[float, float] | None = None
+) -> alt.LayerChart:
+    """Draws a row per method: a large mark for the mean with a bar, and beneath it a small mark per seed.
+
+    Args:
+        frame: columns method (`teacher` stands first), value, low and high (the bar; missing: none), seed (missing in
+            rows of means), label.
+        methods: all methods in the order of the experiment.
+        title: title of the axis.
+        domain: limits of the axis; None for those of the values.
+    """
+    row = _method_rows(frame, methods)
+    encoded = {
+        "x": alt.X(**number("value", title, domain)), "y": row, "color": colour(methods), "shape": shape(methods),
+        "description": "label:N",
+    }  # fmt: skip
+    means, seeds = frame[frame[SEED].isna()], frame[frame[SEED].notna()]
+    layers = [alt.Chart(seeds).mark_point(filled=True, size=22, opacity=0.6, yOffset=8).encode(**encoded)]
+    if means["low"].notna().any():
+        bar = alt.Chart(means.dropna(subset=["low"])).mark_rule(strokeWidth=2)
+        layers.append(bar.encode(x="low:Q", x2="high:Q", y=row, color=colour(methods)))
+    layers.append(alt.Chart(means).mark_point(filled=True, size=75, opacity=1).encode(**encoded))
+    return alt.layer(*layers)
+
+
+def forest(frame: pd.DataFrame, methods: list[str], title: str) -> alt.LayerChart:
+    """Draws a row per difference with its interval, hollow if the interval holds zero.
+
+    Args:
+        frame: columns row (name of the row, from the top as they come), method, value, low, high, label, and apart
+            (bool: the interval leaves zero out).
+        methods: all methods in the order of the experiment.
+        title: title of the axis.
+    """
+    row, base = rows("row", list(frame["row"])), alt.Chart(frame)
+    zero = alt.Chart(pd.DataFrame({"low": [0]})).mark_rule(opacity=0.6).encode(x="low:Q")
+    bar = base.mark_rule(strokeWidth=1.8).encode(x="low:Q", x2="high:Q", y=row, color=colour(methods))
+    filled = alt.Fill(f"{METHOD}:N", **_colours(method_keys(methods)))
+    marks = base.mark_point(size=55, opacity=1, strokeWidth=1.6).encode(
+        x=alt.X(**number("value", title)), y=row, shape=shape(methods), description="label:N",
+        stroke=alt.Stroke(f"{METHOD}:N", **_colours(method_keys(methods))),
+        fill=alt.condition("datum.apart", filled, alt.value(PAGE.hex)),
+    )  # fmt: skip
+    return alt.layer(zero, bar, marks)
+
+
+def by_attack(frame: pd.DataFrame, methods: list[str], attacks: list[str]) -> alt.LayerChart:
+    """Draws a row per method with a mark per attack, from the lowest accuracy to the highest joined by a line.
+
+    Args:
+        frame: columns method, metric (a title of `attacks`), value (percent), label.
+        methods: all methods in the order of the experiment.
+        attacks: titles of the metrics, the weakest attack first.
+    """
+    keys, row, base = attack_keys(attacks), _method_rows(frame, methods), alt.Chart(frame)
+    across = number("value", "accuracy (%)", (0, 100))
+    ends = {"x": alt.X(**across | {"shorthand": "min(value):Q"}), "x2": "max(value):Q"}
+    marks = base.mark_point(filled=True, size=65, opacity=1).encode(
+        x=alt.X(**across), y=row, description="label:N",
+        color=alt.Color(f"{METRIC}:N", **_colours(keys)), shape=alt.Shape(f"{METRIC}:N", **_shapes(keys)),
+    )  # fmt: skip
+    return alt.layer(base.mark_rule(strokeWidth=1, opacity=0.4).encode(y=row, **ends), marks)
+
+
+def heat_map(
+    values: np.ndarray, limits: tuple[float, float], ramp: Sequence[str], rows: list[str], columns: list[str],
+    numbers: bool = False, size: int = 11,
+) -> alt.LayerChart:  # fmt: skip
+    """Draws a matrix as a raster of colours.
+
+    Args:
+        values: matrix [R,C]; a missing value (NaN) has no colour.
+        limits: values at the two ends of `ramp`.
+        ramp: colours from the lowest value to the highest.
+        rows: names of the R rows; empty for none.
+        columns: names of the C columns; empty for none.
+        numbers: write the values, as whole numbers, into the cells.
+        size: font size of the names.
+    """
+    height, width = values.shape
+    pixels = ramp_colours(values, limits, ramp)
+    corners = pd.DataFrame({"url": [_raster(pixels)], "left": [0], "right": [width], "top": [0], "bottom": [height]})
+    image = alt.Chart(corners).mark_image(aspect=False).encode(
+        url="url:N", x=alt.X("left:Q", **_cells(columns, width, size)), x2="right",
+        y=alt.Y("top:Q", **_cells(rows, height, size, down=True)), y2="bottom",
+    )  # fmt: skip
+    if not numbers:
+        return alt.layer(image)
+    cells = pd.DataFrame([
+        {"across": column + 0.5, "down": row + 0.5, "text": f"{value:.0f}", "dark": bool(_light(pixels[row, column]))}
+        for (row, column), value in np.ndenumerate(values) if not np.isnan(value)
+    ])  # fmt: skip
+    text = alt.Chart(cells).mark_text(fontSize=11).encode(
+        x="across:Q", y="down:Q", text="text:N",
+        color=alt.condition("datum.dark", alt.value("black"), alt.value("white")),
+    )  # fmt: skip
+    return alt.layer(image, text)
+
+
+def _cells(names: list[str], count: int, size: int, down: bool = False) -> dict[str, Any]:
+    """Returns scale and axis of `count` cells with their names in their middle."""
+    limits = alt.Scale(domain=[0, count], nice=False, zero=False, reverse=down)
+    if not names:
+        return {"scale": limits, "axis": None}
+    places = [i + 0.5 for i in range(count)]
+    axis = alt.Axis(
+        values=places, tickCount=count, title=None, ticks=False, domain=False, grid=False, labelPadding=5,
+        labelAngle=-90 if not down and median(map(len, names)) > 3 else 0, labelFontSize=size, labelOverlap=False,
+        **_labels(dict(zip(places, names, strict=True)), size),
+    )  # fmt: skip
+    return {"scale": limits, "axis": axis}
+
+
+def _labels(names: dict[Any, str], line: int) -> dict[str, Any]:
+    """Returns the properties of an axis whose labels are broken into lines and centred at their ticks.
+
+    Args:
+        names: label by the axis's value.
+        line: height of a line in pixels.
+    """
+    lines = {str(value): wrapped(name, LETTERS) for value, name in names.items()}
+    texts = json.dumps(lines)
+    offset = f"-{line / 2} * max(0, length({texts}[datum.value]) - 1)"
+    return {
+        "labelExpr": f"{texts}[datum.value]", "labelLimit": 0, "labelLineHeight": line,
+        "labelOffset": {"expr": offset},
+    }  # fmt: skip
+
+
+def _light(pixel: Iterable[int]) -> bool:
+    red, green, blue, _ = map(int, pixel)
+    return 0.299 * red + 0.587 * green + 0.114 * blue > 140
+
+
+def _raster(pixels: np.ndarray) -> str:
+    """Returns the cells [R,C,4] as a PNG in a `data:` URL, each many pixels wide, so that none is smoothed away."""
+    times = -(-PIXELS // max(pixels.shape[:2]))
+    image = Image.fromarray(pixels.repeat(times, axis=0).repeat(times, axis=1))
+    stream = io.BytesIO()
+    image.save(stream, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"

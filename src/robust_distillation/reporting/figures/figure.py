@@ -1,0 +1,174 @@
+"""A figure as data, its panels as SVG for the report, and its files."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import pandas as pd
+import vl_convert
+from markupsafe import Markup
+
+from robust_distillation.files import replacing
+from robust_distillation.layout import DRAWN
+from robust_distillation.reporting.figures.legend import Key
+from robust_distillation.reporting.figures.style import FILE_FONT, PAGE, PAGE_FONT, RULE, THEMED, config
+
+WIDTH, HEIGHT, ROW = 340, 240, 24  # pixels of a panel on the page: as wide as a phone; of a row of methods
+RESOLUTION = 2  # pixels of the PNG per pixel of the SVG
+AXIS = 60  # pixels of a panel's width that its axis takes on the page
+COLUMN = 24  # names in a column of the legend
+LETTERS = 110  # in a line of a title of two panels
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A drawing within a figure.
+
+    Attributes:
+        chart: Vega-Altair's chart, without a size, a title or a legend.
+        alt: text alternative: what the chart shows, in words.
+        title: heading above the panel; empty if the figure needs none.
+        width: width in pixels on the page, axes included.
+        height: height in pixels, on the page axes included.
+    """
+
+    chart: alt.Chart | alt.LayerChart
+    alt: str
+    title: str = ""
+    width: int = WIDTH
+    height: int = HEIGHT
+
+    @property
+    def share(self) -> float:
+        """The width in shares of a usual panel's."""
+        return self.width / WIDTH
+
+    @property
+    def svg(self) -> Markup:
+        """The drawing for the report, in the page's colours."""
+        fit = alt.AutoSizeParams(type="fit", contains="padding")
+        # The reader's font may be wider than the one that Vega measures with.
+        padding = {"left": 14, "right": 8, "top": 4, "bottom": 4}
+        sized = self.chart.properties(width=self.width, height=self.height, autosize=fit, padding=padding)
+        return Markup(_themed(_svg(sized, PAGE_FONT)))  # Vega escapes the names in it
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Panels with one legend.
+
+    Attributes:
+        title: heading in the files; the report has it as heading of the section.
+        caption: what the marks are, in one or two sentences.
+        panels: from left to right.
+        legend: keys of the marks; empty if the axes name them.
+        columns: panels in a row of the files.
+    """
+
+    kind = "figure"  # its template in the report
+    title: str
+    caption: str
+    panels: list[Panel]
+    legend: list[Key] = field(default_factory=list)
+    columns: int = 2
+
+
+def save(figure: Figure, stem: Path) -> None:
+    """Writes STEM.svg, .png and .pdf. The same figure gives the same bytes.
+
+    The PDF is the same only while Liberation Sans, which the drawing library brings along, has all characters of the
+    names: its writer numbers several fonts at random.
+    """
+    svg = _svg(_composed(figure), FILE_FONT)
+    contents = {
+        "svg": svg.encode(),
+        "png": vl_convert.svg_to_png(svg, scale=RESOLUTION),
+        "pdf": _pdf(svg),
+    }
+    for suffix in DRAWN:
+        with replacing(stem.with_name(f"{stem.name}.{suffix}")) as temporary:
+            temporary.write_bytes(contents[suffix])
+
+
+def _composed(figure: Figure) -> alt.TopLevelMixin:
+    """Returns all panels beside each other, the legend on the right, the title and the caption above."""
+    panels = [_sized(panel) for panel in figure.panels]
+    body = alt.concat(*panels, columns=figure.columns, spacing=16)
+    if figure.legend:
+        body = alt.hconcat(body, _legend(figure.legend), spacing=14)
+    width = LETTERS * sum(panel.share for panel in figure.panels[: figure.columns]) / 2
+    title = alt.TitleParams(
+        textwrap.wrap(figure.title, max(int(width * 0.8), 60)), fontSize=14, anchor="start", offset=14,
+        subtitle=textwrap.wrap(figure.caption, max(int(width), 75)), subtitleFontSize=11,
+    )  # fmt: skip
+    return body.properties(title=title, padding=8, background=PAGE.hex)
+
+
+def _sized(panel: Panel) -> alt.Chart | alt.LayerChart:
+    chart = panel.chart.properties(width=panel.width - AXIS * panel.share, height=panel.height - 40)
+    if not panel.title:
+        return chart
+    lines = [line for part in panel.title.split("\n") for line in wrapped(part, int(panel.width / 7)) or [""]]
+    return chart.properties(title=alt.TitleParams(lines, fontSize=12, anchor="start"))
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Returns lines of at most `width` letters, broken after hyphens if there are any."""
+    return textwrap.wrap(text, width)
+
+
+def _legend(keys: list[Key]) -> alt.LayerChart:
+    """Returns the legend as a chart: a mark and a name per line."""
+    frame = pd.DataFrame([{"name": key.name, "line": i} for i, key in enumerate(keys)])
+    y = alt.Y("line:Q", axis=None, scale=alt.Scale(domain=[-0.5, len(keys) - 0.5], reverse=True, nice=False))
+    base = alt.Chart(frame).encode(y=y, x=alt.value(6))
+    marks = base.mark_point(filled=True, opacity=1, size=60, stroke=RULE.hex, strokeWidth=0.5).encode(
+        color=alt.Color("name:N", scale=scale(keys, [key.colour.hex for key in keys]), legend=None),
+        shape=alt.Shape("name:N", scale=scale(keys, [key.path for key in keys]), legend=None),
+    )
+    names = base.mark_text(align="left", dx=10, fontSize=11).encode(text="name:N")
+    return alt.layer(marks, names).properties(width=12, height=18 * len(keys))
+
+
+def scale(keys: list[Key], values: list[str]) -> alt.Scale:
+    """Returns the scale from the keys' names to `values`."""
+    return alt.Scale(domain=[key.name for key in keys], range=values)
+
+
+def _svg(chart: Any, font: str) -> str:
+    """Returns the drawing without what only interaction needs, with coordinates to a tenth of a pixel, and with the
+    descriptions of marks as their titles, which browsers show beside the pointer."""
+    svg = vl_convert.vegalite_to_svg(chart.to_dict() | {"config": config(font)})
+    svg = re.sub(r' (role|aria-roledescription|aria-hidden|pointer-events)="[^"]*"', "", svg)
+    svg = re.sub(r'<(path|text) aria-label="([^"]*)"([^>]*?)(/>|>)', _with_title, svg)
+    svg = re.sub(r' aria-label="[^"]*"', "", svg)
+    coordinates = re.compile(r' (d|transform|x2?|y2?|width|height)="[^"]*"')
+    return coordinates.sub(lambda attribute: re.sub(r"-?\d+\.\d\d+", _rounded, attribute[0]), svg)
+
+
+def _with_title(element: re.Match[str]) -> str:
+    name, description, attributes, end = element.groups()
+    title = f"<title>{description}</title>"
+    return f"<{name}{attributes}>{title}" + (f"</{name}>" if end == "/>" else "")
+
+
+def _rounded(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.1f}".removesuffix(".0")
+
+
+def _pdf(svg: str) -> bytes:
+    """Returns the drawing as PDF. Its writer lists a page's resources in a random order; here they are sorted."""
+    resources = re.compile(rb"(?:^ +/[a-z]+\d+ \d+ 0 R\n){2,}", re.MULTILINE)
+    return resources.sub(lambda lines: b"".join(sorted(lines[0].splitlines(True))), vl_convert.svg_to_pdf(svg))
+
+
+def _themed(svg: str) -> str:
+    """Replaces the colours of files by the page's CSS variables."""
+    return re.sub(
+        r'(fill|stroke)="(#[0-9a-f]{6})"', lambda found: f'{found[1]}="{THEMED.get(found[2], found[2])}"', svg
+    )

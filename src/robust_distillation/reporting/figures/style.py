@@ -1,0 +1,81 @@
+"""Colours and fonts of the figures, in files and in the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Colour(NamedTuple):
+    """A colour in files and, as CSS, in the report, where it differs between light and dark pages."""
+
+    hex: str
+    css: str
+
+
+THEME = {  # CSS variable: value on light pages and in files, value on dark pages
+    "page": ("#ffffff", "#14171b"), "ink": ("#1b1f24", "#e6e9ed"), "rule": ("#dde1e6", "#343b44"),
+    "accent": ("#0b57a4", "#86b9f4"),
+    "m0": ("#0072b2", "#4aa8e8"), "m1": ("#d55e00", "#f5843c"), "m2": ("#00805d", "#3cc79b"),
+    "m3": ("#c0569a", "#ea9dcb"), "m4": ("#2f9fd8", "#8bd0f5"), "m5": ("#b07a00", "#e5b64a"),
+    "m6": ("#555b66", "#b3bbc6"), "m7": ("#6a3d9a", "#b697e8"),
+}  # fmt: skip
+
+
+def _named(name: str) -> Colour:
+    return Colour(THEME[name][0], f"var(--{name})")
+
+
+PAGE, INK, RULE, ACCENT = map(_named, ("page", "ink", "rule", "accent"))
+METHODS = tuple(_named(name) for name in THEME if name[0] == "m")
+
+
+def shade(percent: int) -> Colour:
+    """Mixes the accent colour into the page: 0 is the page, 100 the accent."""
+    channels = zip(*(bytes.fromhex(colour.hex[1:]) for colour in (PAGE, ACCENT)), strict=True)
+    mixed = bytes(round(page + (accent - page) * percent / 100) for page, accent in channels)
+    return Colour(f"#{mixed.hex()}", f"color-mix(in srgb, var(--accent) {percent}%, var(--page))")
+
+
+THEMED = {colour.hex: colour.css for colour in (*map(shade, range(1, 101)), PAGE, INK, RULE, ACCENT, *METHODS)}
+
+DIVERGING = ("#2166ac", "#67a9cf", "#d1e5f0", "#f7f7f7", "#fddbc7", "#ef8a62", "#b2182b")  # ColorBrewer RdBu
+SEQUENTIAL = ("#440154", "#414487", "#2a788e", "#22a884", "#7ad151", "#fde725")  # viridis
+
+# Text in files has one font and one weight: the PDF writer numbers several fonts at random.
+FILE_FONT, PAGE_FONT = "Liberation Sans, Arial, Helvetica, sans-serif", "system-ui, sans-serif"
+
+
+def config(font: str) -> dict[str, Any]:
+    """Returns Vega-Lite's `config` for a figure with this font."""
+    return {
+        "background": None,
+        "font": font,
+        "view": {"stroke": None},
+        "axis": {
+            "labelColor": INK.hex, "titleColor": INK.hex, "gridColor": RULE.hex, "tickColor": RULE.hex,
+            "domainColor": RULE.hex, "labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal",
+            "titlePadding": 8, "labelLimit": 0, "tickCount": 6,
+        },
+        "title": {
+            "color": INK.hex, "subtitleColor": INK.hex, "fontWeight": "normal", "subtitleFontWeight": "normal",
+        },
+        "line": {"strokeWidth": 1.8}, "text": {"color": INK.hex}, "rule": {"color": INK.hex},
+    }  # fmt: skip
+
+
+def ramp_colours(values: np.ndarray, limits: tuple[float, float], ramp: Sequence[str]) -> np.ndarray:
+    """Returns the colours of `values` as uint8 [...,4]: red, green, blue and opacity, which is 0 for NaN.
+
+    Args:
+        values: numbers [...].
+        limits: values of the first and the last colour of `ramp`.
+        ramp: colours (#rrggbb) at even distances.
+    """
+    stops = np.array([list(bytes.fromhex(colour[1:])) for colour in ramp])
+    places = np.linspace(*limits, len(ramp))
+    known = ~np.isnan(values)
+    channels = [np.interp(np.where(known, values, limits[0]), places, stops[:, channel]) for channel in range(3)]
+    return np.stack([*channels, 255 * known], axis=-1).round().astype(np.uint8)
