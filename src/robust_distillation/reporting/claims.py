@@ -208,8 +208,8 @@ def _caption(table: pd.DataFrame, spec: TableSpec) -> str:
 
 
 def _legend(table: pd.DataFrame) -> list[str]:
-    said = table[table["paper"].ne("")].drop_duplicates("claim")
-    lines = [f"{row.claim} ({row.text}): {row.paper}" for row in said.itertuples()]
+    papers = table[table["paper"].ne("")].drop_duplicates("claim")
+    lines = [f"{row.claim} ({row.text}): {row.paper}" for row in papers.itertuples()]
     known = table.dropna(subset="published")
     marks = [f"{mark} {means}" for mark, means in published.MARKS.items() if mark in set(known["mark"])]
     if marks:

@@ -113,10 +113,10 @@ def draw(records: list[dict[str, Any]], arrows: set[Edge]) -> Drawing:
         left = (width - len(row) * (NODE[0] + GAP) + GAP) / 2
         places |= {step: (left + place * (NODE[0] + GAP), 2 + level * LAYER) for place, step in enumerate(row)}
     nodes = [Node(step, f"{_jobs(jobs[step])}, {duration(spent[step])}", *places[step]) for step in places]
-    said = "; ".join(f"{maker} to {reader}" for maker, reader in sorted(arrows))
+    text = "; ".join(f"{maker} to {reader}" for maker, reader in sorted(arrows))
     return Drawing(
         nodes, [_path(places[maker], places[reader]) for maker, reader in sorted(arrows)], width,
-        len(rows) * LAYER - LAYER + NODE[1] + 4, f"Steps and what reads what: {said}",
+        len(rows) * LAYER - LAYER + NODE[1] + 4, f"Steps and what reads what: {text}",
         f"{sum(jobs.values())} jobs in {len(jobs)} steps, with the time of their jobs together.",
     )  # fmt: skip
 

@@ -73,7 +73,7 @@ def section(report: ReportData) -> Section:
             parts.append(Records(f"Seed {model.keys['seed']}: {titles}", records))
         title = f"Teacher {teacher} ({method})" if itself else f"{method}: {Comparison(teacher, student).label.lower()}"
         groups.append(Group(title, parts, id=anchor(teacher, student, method)))
-    return Section("stories", "The story of every number", lead, groups)
+    return Section("lineage", "The lineage of every number", lead, groups)
 
 
 def _explained(report: ReportData, rows: pd.DataFrame) -> Facts:

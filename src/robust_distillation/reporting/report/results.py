@@ -1,4 +1,4 @@
-"""The tables of results: ours beside published ones, and the analyses'. Every number leads to its story."""
+"""The tables of results: ours beside published ones, and the analyses'. Every number leads to its lineage."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def section(report: ReportData) -> Section:
     return Section(
         "results", "Results",
         "Accuracy in percent, mean ± standard deviation over the seeds. A click on a column's head sorts by it; every "
-        "number leads to its story: values per seed, interval, files and the record of what made them.",
+        "number leads to its lineage: values per seed, interval, files and the record of what made them.",
         groups,
     )  # fmt: skip
 

@@ -54,9 +54,9 @@ def claims(report: ReportData) -> Section | None:
         return None
     table = report.tables["claims"]
     counts = table["verdict"].value_counts()
-    said = ", ".join(f"{counts[name]} {name}" for name in TONES if name in counts)
+    text = ", ".join(f"{counts[name]} {name}" for name in TONES if name in counts)
     lead = (
-        f"{len(table)} claim{'s' * (len(table) != 1)}: {said}. Supported or refuted where the whole interval of the "
+        f"{len(table)} claim{'s' * (len(table) != 1)}: {text}. Supported or refuted where the whole interval of the "
         "difference lies on one side; inconclusive where it holds zero."
     )
     verdicts = [_verdict(row) for row in table.itertuples()]
@@ -73,21 +73,21 @@ def evidence(row: Any) -> str:
         return f"Nothing was measured that speaks of it: {row.seeds_needed}."
     points = f" on {STRUCTURE}." not in row.text  # else in the unit of the distance
     digits, unit = (2, " points") if points else (3, "")
-    said = f"{Comparison(row.teacher, row.student).label}: {row.difference:+.{digits}f}{unit}"
+    text = f"{Comparison(row.teacher, row.student).label}: {row.difference:+.{digits}f}{unit}"
     if not pd.isna(row.ci_low):
-        said += f", {100 * row.level:g} % interval {row.ci_low:+.{digits}f} to {row.ci_high:+.{digits}f}"
-    said += f" ({row.scale})."
+        text += f", {100 * row.level:g} % interval {row.ci_low:+.{digits}f} to {row.ci_high:+.{digits}f}"
+    text += f" ({row.scale})."
     if not pd.isna(row.seeds_needed):
         needed = str(row.seeds_needed)
-        said += f" {needed} seeds would decide it." if needed.isdecimal() else f" Seeds that would decide it: {needed}."
-    return said
+        text += f" {needed} seeds would decide it." if needed.isdecimal() else f" Seeds that would decide it: {needed}."
+    return text
 
 
 def _published(row: Any) -> str:
-    said = "" if pd.isna(row.paper) else f"{row.paper}. "
+    text = "" if pd.isna(row.paper) else f"{row.paper}. "
     if pd.isna(row.published):
-        return said and f"The paper: {said}"
-    return f"The paper: {said}Printed: {row.published:+.2f} points ({row.mark}; {row.source})."
+        return text and f"The paper: {text}"
+    return f"The paper: {text}Printed: {row.published:+.2f} points ({row.mark}; {row.source})."
 
 
 def comparisons(report: ReportData) -> Section | None:
