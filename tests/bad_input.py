@@ -20,6 +20,7 @@ Text under the tag !made is a Jinja template: `params` is the valid file, `laugh
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -114,7 +115,7 @@ def apply(edit: dict, raw: dict, planted: dict[str, str]) -> None:
     """Makes the edit to `raw`, and leaves in `planted` the YAML text of each placeholder."""
     for path, value in edit.get("put", {}).items():
         holder, key = place(raw, path)
-        holder[key] = value
+        holder[key] = copy.deepcopy(value)  # later edits may reach into it
     for path in edit.get("drop", []):
         holder, key = place(raw, path)
         del holder[key]

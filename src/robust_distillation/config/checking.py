@@ -119,7 +119,7 @@ def _check_distances(distances: list[float], norm: str, problems: list[str]) -> 
 
 
 def check_names(
-    file: ExperimentFile, recipes: dict, teacher_groups: dict[str, dict[str, str]], problems: list[str]
+    file: ExperimentFile, recipes: dict, teacher_groups: dict[str, dict[str, str]] | None, problems: list[str]
 ) -> None:
     """Names that stand for others: seeds, teachers, exclusions, tables."""
     if len(set(file.seeds)) < len(file.seeds):
@@ -127,7 +127,8 @@ def check_names(
         problems.append(f"seeds: {twice} is named twice")
     if NO_TEACHER in file.teachers:
         problems.append(f"teachers.{NO_TEACHER}: this name is kept for methods that need no teacher; choose another")
-    _check_roles(file, recipes, teacher_groups, problems)
+    if teacher_groups is not None:  # else what is wrong with them was said
+        _check_roles(file, recipes, teacher_groups, problems)
     groups = {
         "teacher": [*file.teachers, NO_TEACHER],
         "student": [*file.students],

@@ -45,7 +45,9 @@ def resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None
         return None
     images, channels = file.dataset.limit.train or sizes.get("train"), info.shape[0] if info else 3
     resolver = _Resolver(file, classes, channels, images, problems)
+    before = len(problems)
     groups = resolver.groups()
+    sound = len(problems) == before
     teachers = {
         name: resolver.teacher(name, entry or {}) for name, entry in file.teachers.items() if name not in groups
     }
@@ -62,7 +64,7 @@ def resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None
     check_images(file, sizes, problems)
     check_evaluation(file, classes, problems)
     check_analyses(file, info, problems)
-    check_names(file, recipes, groups, problems)
+    check_names(file, recipes, groups if sound else None, problems)
     check_claims(file, problems)
     candidates = candidates_of(
         file, recipes, lambda budget: _parsed_training(budget, file.threat_model.norm, images), problems
@@ -155,12 +157,15 @@ class _Resolver:
                 if key != "roles":
                     path = path_text((*where, key))
                     self.problems.append(f"{path}: means nothing beside roles, which name other teachers; leave it out")
+            found[name] = {}
             if own is None:
                 continue
             if not own.roles:
                 self.problems.append(f"{path_text((*where, 'roles'))}: is empty: give each role the name of a teacher")
             for role, teacher in (own.roles or {}).items():
-                if teacher not in alone:
+                if not alone:
+                    self.problems.append(f"{path_text((*where, 'roles', role))}: no entry trains or imports a teacher")
+                elif teacher not in alone:
                     self.problems.append(f"{path_text((*where, 'roles', role))}: {unknown('teacher', teacher, alone)}")
             found[name] = own.roles or {}
         return found
