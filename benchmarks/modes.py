@@ -26,7 +26,7 @@ from robust_distillation.evaluation.attack import attack_run
 from robust_distillation.evaluation.blocks import blocks
 from robust_distillation.layout import Layout
 from robust_distillation.pipeline.experiment_data import scheme_of, split_of
-from robust_distillation.pipeline.teacher_source import open_teachers, weights_of
+from robust_distillation.pipeline.teacher_source import open_teachers
 from robust_distillation.training.run import build_trainer, train_to_files
 
 MODES = {"exact": False, "fp32": True, "bf16-inner": True, "bf16": True}  # compiled where it may be
@@ -35,7 +35,7 @@ METHOD, ATTACK = "rslad", "autoattack"
 
 def made(path: str, experiment: Experiment, teacher: str) -> None:
     """The teacher and its cached logits."""
-    wanted = [weights_of(experiment, teacher), Layout(experiment.name).cache(teacher, "logits")]
+    wanted = [experiment.teacher_weights(teacher), Layout(experiment.name).cache(teacher, "logits")]
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--quiet", "all", "--config", f"experiment={path}"]
     subprocess.run([*command, "--", *map(str, wanted)], check=True)
 
