@@ -54,5 +54,16 @@ def by_file(files: list[Path]) -> dict[str, list[str]]:
     return moved
 
 
+def declared() -> dict[str, list]:
+    """Returns code, settings, inputs and outputs of each job of the default experiment, small and shared out."""
+    found = {}
+    for files in EXPERIMENTS[:3]:
+        for job in steps(load(*files)):
+            paths = [list(map(str, group)) for group in (job.inputs, job.outputs)]
+            found[f"{files[1]} {job.command}"] = [job.code, job.settings, *paths]
+    return found
+
+
 if __name__ == "__main__":
-    print(json.dumps(by_file(list(map(Path, sys.argv[1:])))))
+    what, *names = sys.argv[1:]
+    print(json.dumps(declared() if what == "declared" else by_file(list(map(Path, names))), sort_keys=True))

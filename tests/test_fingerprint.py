@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, TINY, environment
+from conftest import REPOSITORY, TINY, environment, fresh_tree, snakemake
+from mutation import mutated
+from same_bytes import compared_files
 
 from robust_distillation.pipeline import fingerprint
 from robust_distillation.pipeline.fingerprint import REGISTRIES, STOPS, closure, forget, stop_of
@@ -18,6 +20,7 @@ from robust_distillation.pipeline.step import Step
 from robust_distillation.pipeline.steps import STEPS
 
 PACKAGE = REPOSITORY / "src/robust_distillation"
+SHARDED = "evaluation: {jobs: 3, block_size: 100}\n"
 PLAIN = {
     "outside/__init__.py": "",
     "outside/method.py": "from outside.parts import scale\n\ndef f(x):\n    return scale(x) + 1\n",
@@ -216,8 +219,8 @@ def moved(tmp_path_factory) -> dict[str, list[str]]:
     shutil.copytree(REPOSITORY / "experiments", tree / "experiments")
     shutil.copy(REPOSITORY / "params.yaml", tree)
     (tree / "tiny.yaml").write_text(TINY)
-    (tree / "sharded.yaml").write_text("evaluation: {jobs: 3, block_size: 100}\n")
-    command = [sys.executable, REPOSITORY / "tests/hashed_steps.py", *sources()]
+    (tree / "sharded.yaml").write_text(SHARDED)
+    command = [sys.executable, REPOSITORY / "tests/hashed_steps.py", "codes", *sources()]
     result = subprocess.run(command, cwd=tree, env=environment(tree), capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
@@ -236,3 +239,40 @@ def test_an_edit_of_what_a_step_runs_moves_no_other_steps_code(moved, kind):
 
     file = f"src/{module(kind).replace('.', '/')}.py"
     assert set(moved[file]) == {step.name for step in STEPS if module(step) == module(kind)}
+
+
+def run_of(tree: Path, *command: str | Path) -> str | None:
+    """What a command prints in a checkout; None if it fails."""
+    result = subprocess.run(command, cwd=tree, env=environment(tree), capture_output=True, text=True)
+    return result.stdout if result.returncode == 0 else None
+
+
+@pytest.mark.tiny
+def test_constants_of_the_stops_and_of_the_rules_move_no_outcome_unless_a_job_says_so(finished, tmp_path):
+    """Each is changed by itself first: does a job declare other settings, inputs or outputs then, or does the change
+    stop all jobs? All others are changed together, and the miniature is run."""
+    tree = fresh_tree(tmp_path / "tree")
+    (tree / "sharded.yaml").write_text(SHARDED)
+    declared = (sys.executable, REPOSITORY / "tests/hashed_steps.py", "declared")
+    rules = (sys.executable, "-m", "snakemake", "-n", "--quiet", "--config", "overlay=tiny.yaml")
+    asked = {file: declared for file in sources() if stops(file)}
+    asked |= {str(file.relative_to(tree)): rules for file in [tree / "Snakefile", *tree.glob("workflow/rules/*.smk")]}
+    before = {command: run_of(tree, *command) for command in (declared, rules)}
+    assert all(before.values())
+    silent = {}
+    for file, command in asked.items():
+        content, changed = (tree / file).read_bytes(), mutated(tree / file, numbers=True)
+        (tree / file).write_bytes(changed)
+        if run_of(tree, *command) == before[command]:
+            silent[file] = changed
+        (tree / file).write_bytes(content)
+    assert len(silent) > 40
+    for file, changed in silent.items():
+        (tree / file).write_bytes(changed)
+    result = snakemake(tree, "--cores", "2", "results/tiny/tables/main.csv")
+    assert result.returncode == 0, result.stdout + result.stderr
+    results = tree / "results/tiny"
+    compared = compared_files(results)
+    assert {kind for kind, _ in compared.values()} >= {"weights", "curves", "outcomes", "main table"}
+    for name, (_, comparison) in compared.items():
+        assert not comparison(finished / "results/tiny" / name, results / name), name
