@@ -101,3 +101,9 @@ def sha256(path: str | Path) -> str:
     """Computes the sha256 (64 hexadecimal digits) of the bytes of a file."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def md5(path: str | Path) -> str:
+    """Computes the md5 (32 hexadecimal digits) of the bytes of a file, by which DVC names it."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "md5").hexdigest()

@@ -17,8 +17,8 @@ from typing import Any
 from robust_distillation.audit import dvc_lock, verify_files
 from robust_distillation.config import Experiment
 from robust_distillation.errors import UserError, shown
-from robust_distillation.files import read_json, sha256
-from robust_distillation.pipeline.index import md5
+from robust_distillation.files import md5, read_json, sha256
+from robust_distillation.pipeline.record import git
 from robust_distillation.pipeline.step import Step
 from robust_distillation.pipeline.steps import steps
 
@@ -170,13 +170,13 @@ class _Auditor:
     def _known(self, commit: str) -> bool:
         """Whether the commit exists here; outside a repository nothing can be said against it."""
         if commit not in self.commits:
-            exists = commit.isalnum() and dvc_lock.git("cat-file", "-e", f"{commit}^{{commit}}") is not None
+            exists = commit.isalnum() and git("cat-file", "-e", f"{commit}^{{commit}}") is not None
             self.commits[commit] = exists or not self._in_repository
         return self.commits[commit]
 
     @cached_property
     def _in_repository(self) -> bool:
-        return dvc_lock.git("rev-parse", "HEAD") is not None
+        return git("rev-parse", "HEAD") is not None
 
     def _index(self) -> None:
         path = self.layout.index

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from robust_distillation.files import md5
 from robust_distillation.layout import Layout
-from robust_distillation.pipeline.index import md5
+from robust_distillation.pipeline.record import git
 
 LOCK = "dvc.lock"
 CACHE = Path(".dvc/cache/files/md5")
@@ -41,15 +42,6 @@ def anchor(layout: Layout) -> Anchor | None:
         if str(layout.data) in outs:
             return Anchor(git("rev-parse", "HEAD").strip(), outs, stage.get("params", {}))
     return None
-
-
-def git(*command: str) -> str | None:
-    """What git prints, None where it fails or there is no git."""
-    try:
-        result = subprocess.run(["git", *command], capture_output=True, text=True)
-    except OSError:
-        return None
-    return result.stdout if result.returncode == 0 else None
 
 
 def deviations(found: Anchor) -> Iterator[tuple[str, str]]:

@@ -62,12 +62,12 @@ def crate(target: str, author: str | None, licence: str | None, path: str, overl
 
 
 def _git_user() -> str:
-    import subprocess
+    from robust_distillation.pipeline.record import git
 
-    found = subprocess.run(["git", "config", "user.name"], capture_output=True, text=True)
-    if not found.stdout.strip():
+    name = (git("config", "user.name") or "").strip()
+    if not name:
         raise UserError("a crate names its author, and git knows no user.name here: give --author NAME")
-    return found.stdout.strip()
+    return name
 
 
 COMMANDS = (export,)

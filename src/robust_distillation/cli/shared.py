@@ -46,7 +46,7 @@ def check_weights(experiment: Experiment) -> None:
     from robust_distillation.reference import checkpoints
 
     for name, teacher in experiment.teachers.items():
-        done = experiment.layout.teacher(name) / "imported.safetensors"
+        done = experiment.teacher_weights(name)
         if teacher.imported and teacher.imported.source != checkpoints.ROBUSTBENCH and not done.is_file():
             importing.check_source(teacher.imported.source, teacher.imported.file, experiment.dataset.download)
 

@@ -118,7 +118,7 @@ def _expected(experiment: Experiment, layout: Layout) -> Iterator[Path]:
     students = [layout.student(run.teacher, run.student, run.method, run.seed) for run in experiment.runs]
     yield layout.record(layout.data)
     for folder in teachers + students:
-        yield from (folder / "record.json", layout.outcomes(folder), layout.record(layout.outcomes(folder)))
+        yield from (layout.training_record(folder), layout.outcomes(folder), layout.record(layout.outcomes(folder)))
     yield layout.tables / "main.csv"
 
 

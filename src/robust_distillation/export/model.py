@@ -51,10 +51,10 @@ def export_model(experiment: Experiment, name: str, trained: Model, checkpoint: 
     state, metadata = read_checkpoint(weights)
     source = standalone_source(metadata["architecture"]["name"], metadata["normalisation"] is not None)
     attacked = layout.outcomes(trained.folder)
-    for file in (attacked, trained.folder / "record.json"):
+    for file in (attacked, layout.training_record(trained.folder)):
         if not file.is_file():
             raise UserError(f"{file}: does not exist yet. Run the experiment first: robust-distillation reproduce")
-    record, digest = read_json(trained.folder / "record.json"), sha256(weights)
+    record, digest = read_json(layout.training_record(trained.folder)), sha256(weights)
     if record["outputs"].get(str(weights)) != digest:
         raise UserError(f"{weights}: is not the file that its record names. Remove it and run the experiment again")
     outcomes = read_outcomes([attacked])
@@ -81,7 +81,7 @@ def export_model(experiment: Experiment, name: str, trained: Model, checkpoint: 
             agreement=compared,
             hashes={
                 "checkpoint": digest,
-                "record": sha256(trained.folder / "record.json"),
+                "record": sha256(layout.training_record(trained.folder)),
                 "outcomes": sha256(attacked),
             },
         )

@@ -3,12 +3,10 @@ index's own hash, so that what is in it cannot be changed unseen once that is co
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-from robust_distillation.files import read_json, sha256
+from robust_distillation.files import md5, read_json, sha256
 from robust_distillation.layout import Layout
 from robust_distillation.pipeline.step import Step
 
@@ -30,9 +28,3 @@ def index(chain: Iterable[Step], layout: Layout) -> dict[str, Any]:
         "records": records,
         "mlflow": read_json(layout.tracked),
     }
-
-
-def md5(path: Path) -> str:
-    """As dvc.lock has it."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "md5").hexdigest()

@@ -63,7 +63,7 @@ class Recorder:
         record = {
             **self.configuration(inputs),
             "outputs": {str(file): sha256(file) for file in outputs},
-            "git": _git(),
+            "git": _commit(),
             "versions": {"python": platform.python_version(), **_versions()},
             "hardware": _hardware(),
             "time": {
@@ -79,16 +79,19 @@ class Recorder:
         write_json(path, record)
 
 
-def _git() -> dict[str, Any] | None:
-    """The commit that is checked out and whether tracked files differ from it; None outside a repository."""
+def git(*command: str) -> str | None:
+    """Returns what git prints, or None if it fails or is not installed."""
     try:
-        commit, status = (
-            subprocess.run(["git", *command], capture_output=True, text=True, check=True).stdout.strip()
-            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-        )
-    except (OSError, subprocess.CalledProcessError):
+        result = subprocess.run(["git", *command], capture_output=True, text=True)
+    except OSError:
         return None
-    return {"commit": commit, "dirty": bool(status)}
+    return result.stdout if result.returncode == 0 else None
+
+
+def _commit() -> dict[str, Any] | None:
+    """Returns the commit that is checked out and whether tracked files differ from it; None outside a repository."""
+    commit, status = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
+    return None if commit is None or status is None else {"commit": commit.strip(), "dirty": bool(status.strip())}
 
 
 def _versions() -> dict[str, str]:

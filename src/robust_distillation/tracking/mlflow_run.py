@@ -10,7 +10,6 @@ The MLflow runs of an experiment form a tree:
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from robust_distillation.columns import NO_TEACHER
 from robust_distillation.config import Experiment
 from robust_distillation.digests import digest
 from robust_distillation.evaluation.outcomes import read_outcomes
-from robust_distillation.files import read_json, read_json_lines, sha256
+from robust_distillation.files import md5, read_json, read_json_lines, sha256
 from robust_distillation.layout import Layout
 from robust_distillation.statistics.accuracies import GROUP, accuracies
 
@@ -83,9 +82,9 @@ def mlflow_runs(experiment: Experiment, layout: Layout) -> list[MlflowRun]:
 def _model(name: str, parent: str, folder: Path, experiment: Experiment) -> MlflowRun:
     """Reads the run of one trained network, a teacher or a student, from its folder."""
     layout = experiment.layout
-    record, outcomes = read_json(folder / "record.json"), layout.outcomes(folder)
+    record, outcomes = read_json(layout.training_record(folder)), layout.outcomes(folder)
     files = {Path(file).stem: folder / Path(file).name for file in record["outputs"]} | {"outcomes": outcomes}
-    hashes = {f"dvc.{artefact}": _md5(file) for artefact, file in files.items()}
+    hashes = {f"dvc.{artefact}": md5(file) for artefact, file in files.items()}
     git = {"git_commit": record["git"]["commit"], "git_dirty": str(record["git"]["dirty"])} if record["git"] else {}
     rows = accuracies(read_outcomes([outcomes]))
     cells = {"/".join([*(getattr(row, key) for key in GROUP), row.metric]): row.value for row in rows.itertuples()}
@@ -99,7 +98,7 @@ def _model(name: str, parent: str, folder: Path, experiment: Experiment) -> Mlfl
             "table": str(layout.tables / "main.csv"),
             "cells": " ".join(cells),
             "code": record["code"],
-            "record": sha256(folder / "record.json"),
+            "record": sha256(layout.training_record(folder)),
             **hashes,
             **git,
         },
@@ -145,9 +144,3 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         return
     for key, inner in value.items():
         yield from _flat(inner, f"{prefix}.{key}" if prefix else key)
-
-
-def _md5(path: Path) -> str:
-    """Computes the hash under which DVC stores a file."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "md5").hexdigest()
