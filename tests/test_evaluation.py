@@ -15,7 +15,7 @@ from scipy import stats
 
 from robust_distillation import load_dataset, load_model
 from robust_distillation.cli import main
-from robust_distillation.columns import ITSELF
+from robust_distillation.columns import TEACHER_ROW
 from robust_distillation.comparison import Comparison
 from robust_distillation.data.dataset import load
 from robust_distillation.errors import UserError
@@ -175,7 +175,7 @@ SPEC = TableSpec(
 
 
 def example_outcomes() -> pd.DataFrame:
-    runs = {("big", ITSELF, "trades", 0, "best"): [True, True, True, False]}
+    runs = {("big", TEACHER_ROW, "trades", 0, "best"): [True, True, True, False]}
     for teacher, method, held in (
         ("none", "sat", [True, False, False, False]),
         ("big", "rslad", [True, True, False, False]),

@@ -20,7 +20,7 @@ import pytest
 from conftest import REPOSITORY, WORKFLOW, environment
 from ruamel.yaml import YAML
 
-from robust_distillation.columns import ITSELF
+from robust_distillation.columns import TEACHER_ROW
 from robust_distillation.config import Experiment, load
 from robust_distillation.pipeline.step import TABLES
 from robust_distillation.planning import jobs as planned
@@ -497,7 +497,7 @@ def test_protocol_and_selection_stand_in_every_caption(file, protocol, selection
     spec = TableSpec(**load(REPOSITORY / f"experiments/{file}.yaml").matrix())
     [teacher, student], metric = spec.comparisons[0], spec.metrics[-1]
     common = {"teacher": teacher, "protocol": spec.protocol, "metric": metric, "n_seeds": 3, "n_images": 10000}
-    rows = [{"student": ITSELF, "method": "x", "checkpoint": "imported", "mean": 30.0, "sd": None}]
+    rows = [{"student": TEACHER_ROW, "method": "x", "checkpoint": "imported", "mean": 30.0, "sd": None}]
     rows += [
         {"student": student, "method": "rslad", "checkpoint": c, "mean": 26.0, "sd": 0.5} for c in ("best", "last")
     ]

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from robust_distillation.columns import ITSELF
+from robust_distillation.columns import TEACHER_ROW
 from robust_distillation.comparison import Comparison
 from robust_distillation.layout import DRAWN
 from robust_distillation.reporting.curves import robustness_curves
@@ -46,7 +46,7 @@ THREAT = ThreatModel(eps=0.1)
 
 def outcomes(methods: list[str], seeds: int = 2, classes: int = 3) -> pd.DataFrame:
     """Of each method, seed and checkpoint twelve images; the m-th method is robust on m of them, one more a seed."""
-    runs = {("big", ITSELF, "trades", 7, "best"): 6}
+    runs = {("big", TEACHER_ROW, "trades", 7, "best"): 6}
     for place, method in enumerate(methods):
         teacher = "none" if method in SHORT[:4] else "big"
         for seed in range(seeds):
@@ -95,7 +95,7 @@ def structures(methods: list[str], classes: int = 3) -> pd.DataFrame:
             "feature_distance": moved, "feature_cosine_distance": moved / 10,
         }  # fmt: skip
 
-    rows = [row("big", ITSELF, "trades", 0, 0.5, 0.25)]
+    rows = [row("big", TEACHER_ROW, "trades", 0, 0.5, 0.25)]
     for place, method in enumerate(methods):
         teacher = "none" if method in SHORT[:4] else "big"
         rows += [row(teacher, "small", method, seed, 0.1 * place + 0.2 * seed, 0.5 + 0.1 * seed) for seed in (0, 1)]
@@ -293,10 +293,10 @@ def test_files_are_what_their_names_say(tmp_path):
 def test_a_student_without_a_teacher_has_all_figures(tmp_path):
     alone = replace(SPEC, comparisons=[Comparison("none", "small")])
     found = outcomes(["sat"])
-    found = found[found["student"] != ITSELF]
+    found = found[found["student"] != TEACHER_ROW]
     main.draw_all(found, curves(["sat"]), eps_curves([]), alone, CLASSES, THREAT, tmp_path)
     measured = structures(["sat"])
-    structure.draw_all(measured[measured["student"] != ITSELF], alone, CLASSES, tmp_path)
+    structure.draw_all(measured[measured["student"] != TEACHER_ROW], alone, CLASSES, tmp_path)
     assert len(list((tmp_path / "none/small").iterdir())) == 8 * len(DRAWN)
 
 

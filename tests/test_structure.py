@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from robust_distillation.columns import CELL, ITSELF
+from robust_distillation.columns import CELL, TEACHER_ROW
 from robust_distillation.comparison import Comparison
 from robust_distillation.data.dataset import load
 from robust_distillation.evaluation.structure import (
@@ -166,8 +166,8 @@ def measured(teacher: str, student: str, method: str, seed: int, checkpoint: str
 def example() -> pd.DataFrame:
     """Distances of matrices of two classes are the difference of their `off`, divided by sqrt(2)."""
     found = [
-        measured("big", ITSELF, "trades", 0, "best", 0.5, 0.25),
-        measured("huge", ITSELF, "sat", 3, "last", 0.0, 0.125),
+        measured("big", TEACHER_ROW, "trades", 0, "best", 0.5, 0.25),
+        measured("huge", TEACHER_ROW, "sat", 3, "last", 0.0, 0.125),
     ]
     for checkpoint, more in (("best", 0), ("last", 0.1)):
         for seed in (0, 1):

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robust_distillation.columns import ITSELF
+from robust_distillation.columns import TEACHER_ROW
 from robust_distillation.comparison import Comparison
 from robust_distillation.reference import published
 from robust_distillation.reporting import tables
@@ -133,7 +133,7 @@ SPEC = TableSpec(
 def runs() -> dict[tuple, dict[str, int]]:
     """Every cell of the matrix with counts of its own."""
     random = np.random.default_rng(0)
-    found = {("big", ITSELF, "trades", 0, "best"): dict(zip(METRICS, [851, 600, 590, 580, 570, 531], strict=True))}
+    found = {("big", TEACHER_ROW, "trades", 0, "best"): dict(zip(METRICS, [851, 600, 590, 580, 570, 531], strict=True))}
     for student in ("resnet18", "mobile"):
         for method in SPEC.methods:
             for checkpoint in SPEC.checkpoints:
@@ -167,7 +167,7 @@ def test_csv_holds_published_difference_and_mark(table, runs):
         for metric, count in right.items():
             row = by_key.loc[(teacher, student, method, checkpoint, metric)]
             assert row["mean"] == pytest.approx(100 * count / IMAGES)
-            if student == ITSELF:
+            if student == TEACHER_ROW:
                 expected = {"clean": (84.92, "C"), "autoattack": (53.08, "C")}.get(metric)
             elif method in METHODS:
                 name = student.replace("mobile", "mobilenet_v2")
@@ -435,7 +435,7 @@ def test_latex_is_sound(table):
 
 def test_latex_shows_the_spread_over_seeds(runs):
     seeds = {(*keys[:3], 1, keys[4]): {m: min(n + 10, IMAGES) for m, n in r.items()} for keys, r in runs.items()}
-    table = tables.tidy(outcomes({**runs, **{k: r for k, r in seeds.items() if k[1] != ITSELF}}), SPEC)
+    table = tables.tidy(outcomes({**runs, **{k: r for k, r in seeds.items() if k[1] != TEACHER_ROW}}), SPEC)
     text = tables.latex(table, SPEC)
     check_latex(text)
     assert r"$\pm$ 0.71" in text

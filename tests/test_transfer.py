@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from robust_distillation.columns import CELL, ITSELF
+from robust_distillation.columns import CELL, TEACHER_ROW
 from robust_distillation.comparison import Comparison
 from robust_distillation.data.dataset import Dataset, load
 from robust_distillation.data.info import DatasetInfo
@@ -238,7 +238,7 @@ SPEC = TableSpec(
 def example() -> pd.DataFrame:
     """Of four images each; clean accuracy 75 %, held by attack as given."""
     parts = []
-    runs = {("big", ITSELF, "trades", 7, "best"): 3}
+    runs = {("big", TEACHER_ROW, "trades", 7, "best"): 3}
     for seed in (0, 1):
         for checkpoint in ("best", "last"):
             runs["none", "small", "sat", seed, checkpoint] = 1

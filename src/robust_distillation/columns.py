@@ -1,7 +1,7 @@
 """Names the columns of outcomes and tables, and the values that stand for something else in them."""
 
 NO_TEACHER = "none"  # `teacher` of methods that need none; also in paths
-ITSELF = "-"  # `student` in the rows of a teacher; its `method` is what trained it
+TEACHER_ROW = "-"  # `student` in the rows of a teacher; its `method` is what trained it
 ON_SURROGATE = "transfer_"  # before an attack's name: it is crafted on the surrogate
 
 TEACHER, STUDENT, METHOD, SEED = "teacher", "student", "method", "seed"

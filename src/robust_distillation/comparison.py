@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from robust_distillation.columns import ITSELF, NO_TEACHER, STUDENT, TEACHER
+from robust_distillation.columns import NO_TEACHER, STUDENT, TEACHER, TEACHER_ROW
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,4 +54,4 @@ class Comparison(NamedTuple):
         return frame[STUDENT].eq(self.student) & frame[TEACHER].isin(self.teachers)
 
     def _of_teacher(self, frame: pd.DataFrame) -> pd.Series:
-        return frame[STUDENT].eq(ITSELF) & frame[TEACHER].eq(self.teacher)
+        return frame[STUDENT].eq(TEACHER_ROW) & frame[TEACHER].eq(self.teacher)

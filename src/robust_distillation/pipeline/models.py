@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robust_distillation.columns import ITSELF
+from robust_distillation.columns import TEACHER_ROW
 
 if TYPE_CHECKING:
     from robust_distillation.config import Experiment, Run
@@ -44,7 +44,7 @@ def models(experiment: Experiment) -> tuple[Model, ...]:
     """Returns all teachers, then all students."""
     layout, found = experiment.layout, []
     for name, teacher in experiment.teachers.items():
-        keys = {"teacher": name, "student": ITSELF, "method": teacher.origin, "seed": teacher.seed}
+        keys = {"teacher": name, "student": TEACHER_ROW, "method": teacher.origin, "seed": teacher.seed}
         weights = {teacher.checkpoint: experiment.teacher_weights(name)}
         found.append(Model(name, layout.teacher(name), keys, teacher.architecture, weights, None))
     for run in experiment.runs:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from robust_distillation.columns import CHECKPOINT, ITSELF, METHOD, METRIC, STUDENT
+from robust_distillation.columns import CHECKPOINT, METHOD, METRIC, STUDENT, TEACHER_ROW
 from robust_distillation.comparison import Comparison
 from robust_distillation.files import write_text
 from robust_distillation.reporting.table_spec import TableSpec
@@ -89,7 +89,7 @@ def blocks(table: pd.DataFrame, spec: TableSpec, metrics: list[str], number: Cal
 
 def aggregate_label(table: pd.DataFrame) -> str:
     """Returns the meaning of a cell, for a caption: `mean ± sd over 3 seeds`, or `one seed`."""
-    seeds = table.loc[table[STUDENT] != ITSELF, "n_seeds"]
+    seeds = table.loc[table[STUDENT] != TEACHER_ROW, "n_seeds"]
     return seeds_label(seeds) if seeds.max() == 1 else f"mean ± sd over {seeds_label(seeds)}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from robust_distillation.columns import CHECKPOINT, ITSELF, METHOD, METRIC, NO_TEACHER, STUDENT, TEACHER
+from robust_distillation.columns import CHECKPOINT, METHOD, METRIC, NO_TEACHER, STUDENT, TEACHER, TEACHER_ROW
 from robust_distillation.comparison import Comparison
 from robust_distillation.reference import published
 
@@ -78,7 +78,7 @@ class TableSpec:
 
     def at_headline(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Returns the students' rows at the headline's checkpoint and the teachers' at the one they teach from."""
-        return frame[frame[CHECKPOINT].eq(self.first) | frame[STUDENT].eq(ITSELF)]
+        return frame[frame[CHECKPOINT].eq(self.first) | frame[STUDENT].eq(TEACHER_ROW)]
 
     def ordered(self, table: pd.DataFrame, metrics: Iterable[str]) -> pd.DataFrame:
         """Sorts a table over the seeds: the teachers' own rows first, then by CELL in the experiment's order.
@@ -90,13 +90,13 @@ class TableSpec:
         order = {
             "own": [False, True],
             TEACHER: [NO_TEACHER, *dict.fromkeys(comparison.teacher for comparison in self.comparisons)],
-            STUDENT: [ITSELF, *dict.fromkeys(comparison.student for comparison in self.comparisons)],
+            STUDENT: [TEACHER_ROW, *dict.fromkeys(comparison.student for comparison in self.comparisons)],
             METHOD: self.methods,
             CHECKPOINT: self.checkpoints,
             METRIC: metrics,
         }
         ranks = {key: {name: rank for rank, name in enumerate(names)} for key, names in order.items()}
-        ranked = table.assign(own=table[STUDENT] != ITSELF).sort_values(
+        ranked = table.assign(own=table[STUDENT] != TEACHER_ROW).sort_values(
             list(order), key=lambda column: column.map(ranks[column.name]), kind="stable", ignore_index=True
         )
         return ranked.drop(columns="own")

@@ -16,7 +16,6 @@ from tabulate import tabulate
 
 from robust_distillation.columns import (
     CHECKPOINT,
-    ITSELF,
     METHOD,
     METRIC,
     NO_TEACHER,
@@ -25,6 +24,7 @@ from robust_distillation.columns import (
     SPREAD,
     STUDENT,
     TEACHER,
+    TEACHER_ROW,
 )
 from robust_distillation.comparison import Comparison
 from robust_distillation.files import write_json
@@ -92,7 +92,7 @@ def write(outcomes: pd.DataFrame, spec: TableSpec, layout: Layout) -> None:
         formats.write(layout.tables / name, view.table, markdown(*view), latex(*view))
     shutil.rmtree(layout.metrics, ignore_errors=True)  # it may hold methods that the experiment no longer has
     for (teacher, student, method), numbers in headline(table, spec).items():
-        model = (teacher,) if student == ITSELF else (teacher, student, method)
+        model = (teacher,) if student == TEACHER_ROW else (teacher, student, method)
         write_json(layout.headline(*model), numbers)
 
 
@@ -190,7 +190,7 @@ def caption(table: pd.DataFrame, spec: TableSpec) -> str:
     about = f"{spec.attacked}, {spec.protocol} protocol"
     if table.empty:
         return f"{spec.experiment}: {about}."
-    images = table.loc[table[STUDENT] != ITSELF, "n_images"].iloc[0]
+    images = table.loc[table[STUDENT] != TEACHER_ROW, "n_images"].iloc[0]
     about = f"accuracy in percent on {images} test images, {about}"
     return f"{spec.experiment}: {about}; {formats.aggregate_label(table)}. {formats.checkpoints_label(table, spec)}."
 
@@ -214,7 +214,7 @@ def legend(table: pd.DataFrame, spec: TableSpec) -> list[str]:
         parts.append(f"Sources: {_listed(f'{e.paper}, {e.table} ({e.mark})' for e in entries)}.")
     if notes := [entry.note for entry in entries if entry.note]:
         parts.append(f"Notes: {_listed(notes)}.")
-    own = [(row.method, bool(known)) for row, known in by_row if row.student != ITSELF]
+    own = [(row.method, bool(known)) for row, known in by_row if row.student != TEACHER_ROW]
     if without := [method for method in spec.methods if (method, False) in own and (method, True) not in own]:
         parts.append(f"No published number to compare with is known for {', '.join(without)}.")
     return parts

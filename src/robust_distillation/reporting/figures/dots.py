@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from robust_distillation.columns import ITSELF, METHOD, SEED, STUDENT
+from robust_distillation.columns import METHOD, SEED, STUDENT, TEACHER_ROW
 from robust_distillation.reporting.figures.legend import labels
 
 
@@ -39,7 +39,7 @@ def mean_and_seeds(
         + ("" if pd.isna(row.low) else f" ({what} {row.low:.{digits}f} to {row.high:.{digits}f})")
         for row in means.itertuples()
     ]
-    seeds = named.loc[named[STUDENT] != ITSELF, [METHOD, SEED, "value"]]
+    seeds = named.loc[named[STUDENT] != TEACHER_ROW, [METHOD, SEED, "value"]]
     seeds = seeds[seeds.groupby(METHOD)[SEED].transform("count") > 1]
     seeds["label"] = [f"{row.method}, seed {row.seed}: {title} {row.value:.{digits}f}" for row in seeds.itertuples()]
     found = pd.concat([means, seeds], ignore_index=True)

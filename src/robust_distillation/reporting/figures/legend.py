@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from robust_distillation.columns import ITSELF, METHOD, STUDENT
+from robust_distillation.columns import METHOD, STUDENT, TEACHER_ROW
 from robust_distillation.reporting.figures.style import INK, METHODS, Colour, ramp_colours, shade
 
 SHAPES = (  # SVG paths within [-1, 1], as Vega scales them
@@ -66,4 +66,4 @@ def swatches(levels: Sequence[float], ramp: Sequence[str]) -> list[Key]:
 
 def labels(rows: pd.DataFrame) -> pd.Series:
     """Returns each row's label in a figure: its method, or `teacher` for a teacher's own row."""
-    return rows[METHOD].where(rows[STUDENT] != ITSELF, TEACHER)
+    return rows[METHOD].where(rows[STUDENT] != TEACHER_ROW, TEACHER)

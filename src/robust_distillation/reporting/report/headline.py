@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robust_distillation.columns import ITSELF
+from robust_distillation.columns import TEACHER_ROW
 from robust_distillation.comparison import Comparison
 from robust_distillation.pipeline.text import commit, machine, minute
 from robust_distillation.reporting.figures.overview import overview
@@ -17,7 +17,7 @@ LED = 3  # comparisons at most whose result the introduction tells
 def section(report: ReportData) -> Section:
     """Returns the experiment's settings and the accuracies at a glance."""
     experiment, spec = report.experiment, report.spec
-    students = report.table[report.table["student"] != ITSELF]
+    students = report.table[report.table["student"] != TEACHER_ROW]
     facts = [
         ("Dataset", f"{experiment.dataset.name}, {students['n_images'].iloc[0]} test images, "
          f"{len(experiment.info.classes)} classes"),

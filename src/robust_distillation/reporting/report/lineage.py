@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from robust_distillation.columns import ITSELF, MODEL
+from robust_distillation.columns import MODEL, TEACHER_ROW
 from robust_distillation.comparison import Comparison
 from robust_distillation.pipeline.step import Step
 from robust_distillation.pipeline.steps import steps_of_model
@@ -64,7 +64,7 @@ def section(report: ReportData) -> Section:
     ])  # fmt: skip
     groups = [Group("", [whole])]
     for (teacher, student, method), rows in report.table.groupby(MODEL, sort=False):
-        values, itself = report.values, student == ITSELF
+        values, itself = report.values, student == TEACHER_ROW
         own = values[values["teacher"].eq(teacher) & values["student"].eq(student) & values["method"].eq(method)]
         parts: list = [_explained(report, rows), _numbers(rows, own)]
         for model in models_of(report.experiment, teacher, student, method):

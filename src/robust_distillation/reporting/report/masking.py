@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from robust_distillation.columns import GROUP, ITSELF
+from robust_distillation.columns import GROUP, TEACHER_ROW
 from robust_distillation.comparison import Comparison
 from robust_distillation.reporting.figures.attacks import attacks
 from robust_distillation.reporting.report.elements import Cell, Group, Head, Section, Table, Text
@@ -77,7 +77,7 @@ def gaps(rows: pd.DataFrame) -> Iterator[dict]:
 
 
 def _name(row) -> str:
-    return f"{'teacher' if row.student == ITSELF else row.method} ({row.checkpoint})"
+    return f"{'teacher' if row.student == TEACHER_ROW else row.method} ({row.checkpoint})"
 
 
 def _table(found: list[dict], about: str) -> Table:
@@ -88,7 +88,7 @@ def _table(found: list[dict], about: str) -> Table:
         strong = left.get("autoattack")
         verdict = Cell("possible", 1, tone="bad") if gap["reason"] else Cell("none", 0)
         rows.append([
-            Cell("teacher" if row.student == ITSELF else row.method), Cell(row.checkpoint), Cell(gap["pgd"]),
+            Cell("teacher" if row.student == TEACHER_ROW else row.method), Cell(row.checkpoint), Cell(gap["pgd"]),
             Cell(f"{row.mean:.2f}", row.mean, cell_of(row)),
             Cell(f"{strong.mean:.2f}", strong.mean, cell_of(strong)) if strong else Cell(""),
             Cell("") if gap["gap"] is None else Cell(f"{gap['gap']:.2f}", gap["gap"]), verdict,

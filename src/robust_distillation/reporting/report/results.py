@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from robust_distillation.columns import CHECKPOINT, ITSELF, METHOD, METRIC, STUDENT
+from robust_distillation.columns import CHECKPOINT, METHOD, METRIC, STUDENT, TEACHER_ROW
 from robust_distillation.comparison import Comparison
 from robust_distillation.reporting import formats, structure, tables, transfer
 from robust_distillation.reporting.figures.structure import correlations, feature_distances
@@ -59,10 +59,10 @@ def _beside_published(view: tables.View, comparison: Comparison) -> Table:
 
 def _lines(rows: pd.DataFrame, spec: TableSpec):
     """Yields label, checkpoint and rows of each line, the teacher first."""
-    teacher = rows[rows[STUDENT] == ITSELF]
+    teacher = rows[rows[STUDENT] == TEACHER_ROW]
     for (method, checkpoint), group in teacher.groupby([METHOD, CHECKPOINT], sort=False):
         yield f"teacher ({method})", checkpoint, group
-    own = rows[rows[STUDENT] != ITSELF]
+    own = rows[rows[STUDENT] != TEACHER_ROW]
     for checkpoint in spec.checkpoints:
         for method in spec.methods:
             group = own[own[METHOD].eq(method) & own[CHECKPOINT].eq(checkpoint)]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from robust_distillation.columns import ITSELF, MODEL, RUN
+from robust_distillation.columns import MODEL, RUN, TEACHER_ROW
 from robust_distillation.reporting.curves import robustness_curves
 from robust_distillation.reporting.figures.robustness import robustness
 from robust_distillation.reporting.report.elements import Group, Section
@@ -123,7 +123,7 @@ def _gallery(report: ReportData, file: Path, models: int) -> Gallery:
         for i in range(count)
     ]  # fmt: skip
     robust = sum(example.robust for example in examples)
-    name = f"teacher {keys['teacher']}" if keys["student"] == ITSELF else keys["method"]
+    name = f"teacher {keys['teacher']}" if keys["student"] == TEACHER_ROW else keys["method"]
     return Gallery(
         name, f"{name}, seed {keys['seed']}: {robust} of {count} robust.", examples, pixelated=x.shape[-1] < SIDE
     )
