@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import runpy
 import shlex
@@ -97,6 +98,21 @@ def test_pictures_are_those_that_make_docs_draws():
     drawn = runpy.run_path(str(REPOSITORY / "docs/pictures.py"))["PICTURES"]
     kept = {path.stem: path.read_text(encoding="utf-8") for path in (REPOSITORY / "docs/pictures").glob("*.svg")}
     assert kept == {name: draw() for name, draw in drawn.items()}, "run make docs"
+
+
+def test_pictures_name_code_that_exists():
+    drawn = runpy.run_path(str(REPOSITORY / "docs/pictures.py"))
+    nodes = [node for flow in (drawn["BATCH"], drawn["NUMBER"]) for node in flow.nodes.values()]
+    places = [
+        node.where for node in nodes if node.where not in ("dvc.lock", "provenance.json") and "/" not in node.where
+    ]
+    assert len(places) > 10
+    for place in places:
+        module, _, name = place.partition(":")
+        file = (REPOSITORY / "src/robust_distillation" / module.replace(".", "/")).with_suffix(".py")
+        assert file.is_file(), place
+        defined = {getattr(node, "name", None) for node in ast.parse(file.read_text()).body}
+        assert not name or name in defined, place
 
 
 def test_architecture_names_every_package_and_module_of_the_layers():
