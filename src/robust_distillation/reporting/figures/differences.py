@@ -36,4 +36,6 @@ def differences(rows: pd.DataFrame, spec: TableSpec, comparison: Comparison) -> 
         f"Difference of {metric_title(spec.strongest)} accuracy, checkpoint {spec.first}, with its simultaneous "
         f"{1 - ALPHA:.0%} interval; hollow where it holds zero."
     )
+    if frame.empty:
+        caption = "No two methods share a seed."
     return Figure(f"{comparison.label}: methods compared", caption, [panel], present_keys(spec.methods, frame[METHOD]))

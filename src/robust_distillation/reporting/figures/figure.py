@@ -34,7 +34,8 @@ class Panel:
         alt: text alternative: what the chart shows, in words.
         title: heading above the panel; empty if the figure needs none.
         width: width in pixels on the page, axes included.
-        height: height in pixels, on the page axes included.
+        height: height in pixels on the page, axes included.
+        axis: pixels of the height that the axis takes.
     """
 
     chart: alt.Chart | alt.LayerChart
@@ -42,6 +43,7 @@ class Panel:
     title: str = ""
     width: int = WIDTH
     height: int = HEIGHT
+    axis: int = 40
 
     @property
     def share(self) -> float:
@@ -110,7 +112,7 @@ def _composed(figure: Figure) -> alt.TopLevelMixin:
 
 
 def _sized(panel: Panel) -> alt.Chart | alt.LayerChart:
-    chart = panel.chart.properties(width=panel.width - AXIS * panel.share, height=panel.height - 40)
+    chart = panel.chart.properties(width=panel.width - AXIS * panel.share, height=panel.height - panel.axis)
     if not panel.title:
         return chart
     lines = [line for part in panel.title.split("\n") for line in wrapped(part, int(panel.width / 7)) or [""]]

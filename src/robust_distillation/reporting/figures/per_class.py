@@ -48,13 +48,12 @@ def per_class(means: pd.DataFrame, spec: TableSpec, classes: tuple[str, ...], co
     chart = charts.heat_map(values, (0, 100), SEQUENTIAL, list(means.index), names, numbers=named)
     text = "; ".join(f"{name}: worst class {value:.1f}" for name, value in worst.items())
     width = 340 if len(classes) <= 10 else 640
-    height = 30 + 22 * len(means) + (7 * max(map(len, names)) if named else 20)
+    axis = 20 + (7 * max(map(len, names)) if named else 0)
+    panel = Panel(chart, text, width=width, height=axis + 24 * len(means), axis=axis)
     keys = [] if named else swatches((0, 25, 50, 75, 100), SEQUENTIAL)
     caption = (
         f"{title} accuracy of each class in percent, mean over the seeds; {spec.attacked}; checkpoint {spec.first}."
     )
     if not named:
         caption += " The last column is the worst class."
-    return Figure(
-        f"{comparison.label}: robust accuracy by class", caption, [Panel(chart, text, width=width, height=height)], keys
-    )
+    return Figure(f"{comparison.label}: robust accuracy by class", caption, [panel], keys)
