@@ -20,7 +20,7 @@ from robust_distillation.reporting.figures.legend import TEACHER, Key, attack_ke
 from robust_distillation.reporting.figures.style import PAGE, ramp_colours
 
 LETTERS, LINE = 26, 11  # letters in a line of a row's name, and the line's height in pixels
-PIXELS = 240  # of the longer side of a heat map's raster, at least
+PIXELS = 480  # of each side of a heat map's raster, at least
 
 
 def _colours(keys: list[Key]) -> dict[str, Any]:
@@ -263,8 +263,8 @@ def _light(pixel: Iterable[int]) -> bool:
 
 def _raster(pixels: np.ndarray) -> str:
     """Returns the cells [R,C,4] as a PNG in a `data:` URL, each many pixels wide, so that none is smoothed away."""
-    times = -(-PIXELS // max(pixels.shape[:2]))
-    image = Image.fromarray(pixels.repeat(times, axis=0).repeat(times, axis=1))
+    down, across = (-(-PIXELS // count) for count in pixels.shape[:2])
+    image = Image.fromarray(pixels.repeat(down, axis=0).repeat(across, axis=1))
     stream = io.BytesIO()
     image.save(stream, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
