@@ -16,7 +16,7 @@ from scipy import stats
 from robust_distillation.comparison import Comparison
 from robust_distillation.statistics import verdicts
 from robust_distillation.statistics.comparing import Outcomes, comparisons
-from robust_distillation.statistics.intervals import half_width, mean_squares, p_value, planned
+from robust_distillation.statistics.intervals import expected_mean_squares, half_width, mean_squares, p_value
 
 METRICS = ["clean", "pgd20"]
 LEVELS = (0.05, 0.05 / 28)
@@ -157,10 +157,10 @@ def differences(mean: float, seed_sd: float, seeds: int = 3, images: int = 200) 
 
 
 def test_verdicts_from_the_interval():
-    clear = verdicts.of_outcomes(np.ones((3, 200)), 0.01)
+    clear = verdicts.estimate_from_outcomes(np.ones((3, 200)), 0.01)
     assert verdicts.verdict(clear, ">", 0) == verdicts.SUPPORTED
     assert verdicts.verdict(clear, "<", 0) == verdicts.REFUTED
-    same = verdicts.of_outcomes(np.zeros((3, 200)), 0.01)
+    same = verdicts.estimate_from_outcomes(np.zeros((3, 200)), 0.01)
     assert verdicts.verdict(same, ">", 0) == verdicts.INCONCLUSIVE
     assert verdicts.verdict(same, ">", -0.05) == verdicts.SUPPORTED  # not worse by five points
     assert verdicts.verdict(same, ">", 0.05) == verdicts.REFUTED
@@ -169,30 +169,32 @@ def test_verdicts_from_the_interval():
 def test_seeds_needed_is_the_first_number_that_decides():
     x = differences(0.3, 0.3)
     found = mean_squares(x)
-    estimate = verdicts.of_outcomes(x, 0.01)
+    estimate = verdicts.estimate_from_outcomes(x, 0.01)
     assert verdicts.verdict(estimate, ">", 0) == verdicts.INCONCLUSIVE
     needed = verdicts.seeds_needed(estimate, 0)
     assert needed > 3
-    assert half_width(planned(found, needed), 0.01) < abs(x.mean())
-    assert all(half_width(planned(found, n), 0.01) >= abs(x.mean()) for n in range(4, needed))
+    assert half_width(expected_mean_squares(found, needed), 0.01) < abs(x.mean())
+    assert all(half_width(expected_mean_squares(found, n), 0.01) >= abs(x.mean()) for n in range(4, needed))
 
 
 def test_images_that_forbid_a_verdict_are_counted():
     x = np.repeat(np.array([[1] * 22 + [-1] * 18 + [0] * 60]), 3, axis=0)
-    said = verdicts.seeds_needed(verdicts.of_outcomes(x, 0.05), 0)
+    said = verdicts.seeds_needed(verdicts.estimate_from_outcomes(x, 0.05), 0)
     assert said.startswith("no number with these images; at least ")
     needed = int(said.split()[-4])
     variance = x[0].var(ddof=1)
     assert stats.t.ppf(0.975, needed - 1) * math.sqrt(variance / needed) < 0.04
     assert stats.t.ppf(0.975, needed - 2) * math.sqrt(variance / (needed - 1)) >= 0.04
-    assert verdicts.seeds_needed(verdicts.of_outcomes(np.zeros((3, 9)), 0.05), 0).startswith("no number: the estimate")
+    assert verdicts.seeds_needed(verdicts.estimate_from_outcomes(np.zeros((3, 9)), 0.05), 0).startswith(
+        "no number: the estimate"
+    )
 
 
 def test_numbers_of_seeds_have_a_paired_t_interval():
     values = np.array([0.10, 0.30, 0.25])
-    found = verdicts.of_numbers(values, 0.05)
+    found = verdicts.estimate_from_values(values, 0.05)
     low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    assert (found.mean - found.half, found.mean + found.half) == pytest.approx((low, high))
+    assert (found.mean - found.half_width, found.mean + found.half_width) == pytest.approx((low, high))
     needed = verdicts.seeds_needed(found, 0)
     sd = values.std(ddof=1)
     assert needed == next(n for n in range(4, 50) if stats.t.ppf(0.975, n - 1) * sd / math.sqrt(n) < values.mean())

@@ -9,7 +9,7 @@ from pathlib import Path
 from conftest import PEOPLE, REPOSITORY, TINY, environment, planned
 from ruamel.yaml import YAML
 
-from robust_distillation.config.parsing import overlaid
+from robust_distillation.config.parsing import deep_merge
 
 
 def attempt(tree: Path, *command: str, **variables: str) -> subprocess.CompletedProcess:
@@ -33,7 +33,7 @@ def checkout(finished: Path, folder: Path) -> Path:
     tree = Path(shutil.copytree(finished, folder))
     safe = YAML(typ="safe")
     with open(tree / "params.yaml") as stream:
-        experiment = overlaid(safe.load(stream), safe.load(TINY))
+        experiment = deep_merge(safe.load(stream), safe.load(TINY))
     with open(tree / "params.yaml", "w") as stream:
         YAML().dump(experiment, stream)
     (tree / "tiny.yaml").unlink()

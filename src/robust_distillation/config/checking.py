@@ -1,4 +1,7 @@
-"""The values of an experiment file against each other, and its names against what there is."""
+"""Checks the values of an experiment file against each other, and its names against what exists.
+
+Each function adds one message per mistake to the list `problems`: path of the field, what is wrong, what is allowed.
+"""
 
 from __future__ import annotations
 
@@ -11,29 +14,47 @@ from robust_distillation.errors import UserError, shown, unknown
 from robust_distillation.methods import TEACHER
 from robust_distillation.reference import published
 
-IMAGE_FOLDER = "image_folder"  # the dataset whose classes and sizes are known from its folder alone
+IMAGE_FOLDER = "image_folder"  # the dataset whose classes and sizes follow from its folder
 
 
 def data_info(files: DataFiles, where: tuple, problems: list[str]) -> DatasetInfo | None:
-    folder, named = files.name == IMAGE_FOLDER, path_text(where)
+    """Looks up what is known of a dataset, and checks the settings of its files.
+
+    Args:
+        files: name, folder, classes and image size of the dataset.
+        where: keys that lead to these settings in the experiment file.
+        problems: list to which one message per mistake is added.
+
+    Returns:
+        Classes, image shape and sizes of the splits. None if there was a mistake.
+    """
+    folder, field = files.name == IMAGE_FOLDER, path_text(where)
     if files.classes and not folder and files.name in data.names():
-        problems.append(f"{named}.classes: means nothing for {files.name}: its classes are known")
+        problems.append(f"{field}.classes: means nothing for {files.name}: its classes are known")
     elif files.classes and len(set(files.classes)) < max(2, len(files.classes)):
-        problems.append(f"{named}.classes: give at least two, each once")
+        problems.append(f"{field}.classes: give at least two, each once")
         return None
     if folder and files.size is None:
-        problems.append(f"{named}.size: is missing: the side in pixels to which every image is brought")
+        problems.append(f"{field}.size: is missing: the side in pixels to which every image is brought")
         return None
     try:
         return data.info(files.name, files.options)
     except UserError as error:
         key = "name" if files.name not in data.names() else "folder"
-        problems.append(f"{named}.{key}: {error}")
+        problems.append(f"{field}.{key}: {error}")
         return None
 
 
-def sizes_of(file: ExperimentFile, info: DatasetInfo) -> dict[str, int | None]:
-    """Images of each split under the protocol, before limits; None where not known."""
+def split_sizes(file: ExperimentFile, info: DatasetInfo) -> dict[str, int | None]:
+    """Counts the images of each split under the experiment's protocol, before `dataset.limit` applies.
+
+    Args:
+        file: the experiment file. Under the official protocol all training images train and the test split validates.
+        info: the dataset.
+
+    Returns:
+        `train`, `validation` and `test` to their numbers of images. None for a split whose size is not known.
+    """
     sizes = dict(info.sizes)
     if file.protocol == "official" and None not in sizes.values():
         return {"train": sizes["train"] + sizes["validation"], "validation": sizes["test"], "test": sizes["test"]}
@@ -41,6 +62,13 @@ def sizes_of(file: ExperimentFile, info: DatasetInfo) -> dict[str, int | None]:
 
 
 def check_images(file: ExperimentFile, sizes: dict[str, int | None], problems: list[str]) -> None:
+    """Checks that no setting asks for more images than a split has.
+
+    Args:
+        file: the experiment file.
+        sizes: the result of `split_sizes`; empty if the dataset is unknown.
+        problems: list to which one message per mistake is added.
+    """
     limits = file.dataset.limit
     for split, size in sizes.items():
         if (limit := getattr(limits, split) or 0) > (size or limit):
@@ -59,6 +87,13 @@ def check_images(file: ExperimentFile, sizes: dict[str, int | None], problems: l
 
 
 def check_evaluation(file: ExperimentFile, classes: int, problems: list[str]) -> None:
+    """Checks the attacks, the surrogate and the checkpoints of the evaluation.
+
+    Args:
+        file: the experiment file.
+        classes: number of classes of the dataset.
+        problems: list to which one message per mistake is added.
+    """
     evaluation = file.evaluation
     _check_attacks(evaluation.attacks, "evaluation.attacks", file.threat_model.norm, classes, problems)
     crafted = [name for name in evaluation.attacks if name.startswith(ON_SURROGATE)]
@@ -89,6 +124,13 @@ def _check_attacks(
 
 
 def check_analyses(file: ExperimentFile, info: DatasetInfo | None, problems: list[str]) -> None:
+    """Checks the settings of the robustness curves and of the transfers to other datasets.
+
+    Args:
+        file: the experiment file.
+        info: the experiment's dataset. None if it is unknown.
+        problems: list to which one message per mistake is added.
+    """
     if file.robustness:
         _check_distances(file.robustness.eps, file.threat_model.norm, problems)
     for name, transfer in file.transfer.items():
@@ -103,9 +145,9 @@ def check_analyses(file: ExperimentFile, info: DatasetInfo | None, problems: lis
         elif target and not (images or transfer.images):
             folder = shown(transfer.dataset.folder)
             problems.append(f"transfer.{name}.images: is needed as long as the folder {folder} is not there")
-        known = len(target.classes) if target else 10
+        classes = len(target.classes) if target else 10
         where = f"transfer.{name}.attacks"
-        _check_attacks(transfer.attacks, where, file.threat_model.norm, known, problems, surrogate=False)
+        _check_attacks(transfer.attacks, where, file.threat_model.norm, classes, problems, surrogate=False)
 
 
 def _check_distances(distances: list[float], norm: str, problems: list[str]) -> None:
@@ -121,7 +163,14 @@ def _check_distances(distances: list[float], norm: str, problems: list[str]) -> 
 def check_names(
     file: ExperimentFile, recipes: dict, teacher_groups: dict[str, dict[str, str]] | None, problems: list[str]
 ) -> None:
-    """Names that stand for others: seeds, teachers, exclusions, tables."""
+    """Checks the names in `seeds`, `teachers`, `exclude`, `tables`, `published` and `published_as`.
+
+    Args:
+        file: the experiment file.
+        recipes: (method, student) to the method's resolved settings. None for those with a mistake.
+        teacher_groups: name of an entry of `teachers` that gives roles, to its roles, each with the name of a teacher.
+        problems: list to which one message per mistake is added.
+    """
     if len(set(file.seeds)) < len(file.seeds):
         twice = next(seed for seed in file.seeds if file.seeds.count(seed) > 1)
         problems.append(f"seeds: {twice} is named twice")
@@ -136,10 +185,10 @@ def check_names(
         "seed": [*file.seeds],
     }
     for i, rule in enumerate(file.exclude):
-        given = rule.model_dump(exclude_unset=True)
-        if not given:
+        keys = rule.model_dump(exclude_unset=True)
+        if not keys:
             problems.append(f"exclude[{i}]: matches every run. Give a teacher, student, method or seed")
-        for key, values in given.items():
+        for key, values in keys.items():
             _check_members(key, values or [], groups[key], f"exclude[{i}].{key}", problems)
     groups["checkpoint"] = file.evaluation.checkpoints
     groups["metric"] = ["clean", *file.evaluation.attacks]
@@ -155,7 +204,7 @@ def check_names(
 def _check_roles(
     file: ExperimentFile, recipes: dict, teacher_groups: dict[str, dict[str, str]], problems: list[str]
 ) -> None:
-    """Every method finds its teachers, and every role is one that some method has."""
+    """Checks that every method has teachers for its roles, and that some method has every role."""
     known: set[str] = set()
     checked: set[str] = set()
     for (name, _), recipe in recipes.items():
@@ -206,9 +255,9 @@ def _check_published(file: ExperimentFile, problems: list[str]) -> None:
             problems.append(f"{path_text(('published_as', ours))}: {unknown('published name', name, theirs)}")
 
 
-def _check_members(what: str, values: list, allowed: list, where: str, problems: list[str]) -> None:
+def _check_members(kind: str, values: list, allowed: list, where: str, problems: list[str]) -> None:
     if not values:
-        problems.append(f"{where}: is empty: name at least one {what}, or leave it out")
+        problems.append(f"{where}: is empty: name at least one {kind}, or leave it out")
     for value in values:
         if value not in allowed:
-            problems.append(f"{where}: {unknown(what, value, map(str, allowed))}")
+            problems.append(f"{where}: {unknown(kind, value, map(str, allowed))}")

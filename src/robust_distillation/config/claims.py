@@ -1,4 +1,9 @@
-"""Claims: sentences such as `rslad > ard on autoattack at best`, what they speak of, and whom they cover."""
+"""Parses the claims of an experiment and finds the teachers and students that each covers.
+
+A claim is a sentence such as `rslad > ard on autoattack at best by 1`: the method rslad has a higher accuracy under
+AutoAttack than the method ard, by more than one percentage point, at the checkpoint `best`. The tables give each claim
+a verdict, see `statistics.verdicts`.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +23,8 @@ SENTENCE = re.compile(
     r"(?:\s+at\s+(?P<checkpoint>\S+))?(?:\s+by\s+(?P<margin>\S+))?\s*"
 )
 MARGIN = re.compile(r"[+-]?[0-9]{1,6}(\.[0-9]{1,6})?")
-STRUCTURE = "structure"
-STRUCTURES = (
+STRUCTURE = "structure"  # the analysis of class correlations and feature distances
+STRUCTURE_METRICS = (
     "correlation_distance",
     "adversarial_correlation_distance",
     "feature_distance",
@@ -28,82 +33,113 @@ STRUCTURES = (
 
 
 class Statement(NamedTuple):
-    """`method` lies above (sign >) or below (<) `other` by more than `margin`, in the unit of the metric: points, or
-    that of a distance."""
+    """A parsed claim: one method exceeds another, or stays below it, in one metric by more than a margin.
+
+    Attributes:
+        method: the first method.
+        sign: `>` (method is above other) or `<` (method is below other).
+        other: the second method.
+        analysis: where the metric is measured: "" for the experiment's test images, `structure`, or `transfer-TARGET`.
+        metric: `clean`, the name of an attack, or a distance of the structure analysis.
+        checkpoint: `best` or `last`. None: the first of `evaluation.checkpoints`.
+        margin: in the unit of the metric: percentage points for accuracies.
+    """
 
     method: str
     sign: str
     other: str
-    analysis: str  # "" for the experiment's own test images, structure, or transfer-TARGET
+    analysis: str
     metric: str
-    checkpoint: str | None  # the first of the evaluation where not given
+    checkpoint: str | None
     margin: float
 
     @property
     def threshold(self) -> float:
-        """What method less other must lie above or below."""
+        """The bound above (sign `>`) or below (sign `<`) which method minus other must lie."""
         return self.margin if self.sign == ">" else 0.0 - self.margin
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of an experiment, for every teacher and student that it covers."""
+    """A statement to test, once for each teacher and student that it covers.
+
+    Attributes:
+        name: its key in the experiment file.
+        text: the sentence.
+        statement: the parsed sentence.
+        comparisons: the teachers and students for which it is tested. The teacher is `none` if neither method has one.
+        paper: what the paper printed, as text; "" if nothing.
+    """
 
     name: str
     text: str
     statement: Statement
-    comparisons: tuple[Comparison, ...]  # without a teacher where neither method has one
+    comparisons: tuple[Comparison, ...]
     paper: str
 
     def resolved(self) -> dict[str, Any]:
+        """Returns the claim as a dict that can be written as JSON."""
         return {**asdict(self), "statement": self.statement._asdict()}
 
 
-def statement_of(text: str) -> Statement:
-    """Raises UserError where it is not of the FORM."""
-    found = SENTENCE.fullmatch(text)
-    if not found:
+def parse_statement(text: str) -> Statement:
+    """Parses the sentence of a claim, such as `rslad > ard on autoattack at best by 1`.
+
+    Raises:
+        UserError: if the sentence does not have this form.
+    """
+    match = SENTENCE.fullmatch(text)
+    if not match:
         raise UserError(f"is not of the form {FORM}, found {shown(text)}")
-    margin, metric = found["margin"] or "0", found["metric"]
+    margin, metric = match["margin"] or "0", match["metric"]
     if not MARGIN.fullmatch(margin):
         raise UserError(f"by: is not a number such as 1, 0.5 or -1: {shown(margin)}")
-    analysis, dot, of = metric.rpartition(".")
+    analysis, dot, name = metric.rpartition(".")
     if not dot or not (analysis == STRUCTURE or analysis.startswith("transfer-")):
-        analysis, of = "", metric
-    return Statement(found["method"], found["sign"], found["other"], analysis, of, found["checkpoint"], float(margin))
+        analysis, name = "", metric
+    return Statement(match["method"], match["sign"], match["other"], analysis, name, match["checkpoint"], float(margin))
 
 
 def claims_of(experiment: Experiment) -> list[Claim]:
-    """In the order of the file."""
-    found = []
+    """Returns the claims of an experiment in the order of its file."""
+    claims = []
     for name, entry in experiment.file.claims.items():
-        statement = statement_of(entry.claim)
+        statement = parse_statement(entry.claim)
         statement = statement._replace(checkpoint=statement.checkpoint or experiment.evaluation.checkpoints[0])
         text, paper = " ".join(entry.claim.split()), " ".join(entry.paper.split())
-        found.append(Claim(name, text, statement, _comparisons(experiment, statement, entry), paper))
-    return found
+        claims.append(Claim(name, text, statement, _comparisons(experiment, statement, entry), paper))
+    return claims
 
 
 def _comparisons(experiment: Experiment, statement: Statement, entry: ClaimEntry) -> tuple[Comparison, ...]:
-    """Returns the comparisons in which both methods have runs.
+    """Returns the comparisons of a claim: those in which both of its methods have runs.
 
-    Two methods that need no teacher are compared once for a student, except in their distance to a teacher.
+    Two methods that need no teacher are compared once per student, under the teacher `none`. In a distance to a
+    teacher they are compared once per teacher and student.
     """
     runs = {(run.teacher, run.student, run.method) for run in experiment.runs}
-    named = (statement.method, statement.other)
-    taught = any(experiment.methods[method].has_teacher for method in named) or statement.analysis == STRUCTURE
+    both = (statement.method, statement.other)
+    taught = any(experiment.methods[method].has_teacher for method in both) or statement.analysis == STRUCTURE
     comparisons = [
         Comparison(teacher if taught else NO_TEACHER, student)
         for teacher, student in experiment.comparisons
         if (entry.teachers is None or teacher in entry.teachers)
         and (entry.students is None or student in entry.students)
-        and all({(teacher, student, method), (NO_TEACHER, student, method)} & runs for method in named)
+        and all({(teacher, student, method), (NO_TEACHER, student, method)} & runs for method in both)
     ]
     return tuple(dict.fromkeys(comparisons))
 
 
 def comparison_settings(experiment: Experiment) -> dict[str, Any]:
-    """What the comparisons and the claims depend on besides outcomes: a rule's params, a record's settings."""
+    """Returns the settings that comparisons and claims depend on, apart from the outcomes.
+
+    They are the `params` of the Snakemake rule and the `settings` of the provenance record, so that a change makes the
+    comparisons be computed again.
+
+    Returns:
+        A dict with `matrix` (teachers, students, methods, metrics of the tables), `claims`, and `scale` (dataset,
+        students and protocol, as the table of claims prints them).
+    """
     claims = claims_of(experiment)
     targets = {name: transfer.dataset.name for name, transfer in experiment.file.transfer.items()}
     datasets = {"": experiment.dataset.name, STRUCTURE: experiment.dataset.name}
@@ -119,52 +155,57 @@ def comparison_settings(experiment: Experiment) -> dict[str, Any]:
 
 
 def _architecture(name: str, settings: dict[str, Any]) -> str:
-    """small (convnet, width 8)."""
+    """Describes a student as `small (convnet, width 8)`."""
     arguments = [f"{key} {value}" for key, value in settings.items() if key != "name"]
     return f"{name} ({', '.join([settings['name'], *arguments])})"
 
 
 def check_claims(file: ExperimentFile, problems: list[str]) -> None:
-    """The names in claims against those of the experiment."""
+    """Checks that claims have the right form and that the experiment has what they name.
+
+    Args:
+        file: the experiment file.
+        problems: list to which one message per mistake is added.
+    """
     for name, entry in file.claims.items():
         where = f"claims.{name}"
-        for key, known in (("teacher", [*file.teachers, NO_TEACHER]), ("student", [*file.students])):
-            chosen = getattr(entry, f"{key}s")
-            if chosen == []:
+        for key, allowed in (("teacher", [*file.teachers, NO_TEACHER]), ("student", [*file.students])):
+            names = getattr(entry, f"{key}s")
+            if names == []:
                 problems.append(f"{where}.{key}s: is empty: name at least one {key}, or leave it out")
-            problems += [f"{where}.{key}s: {unknown(key, n, known)}" for n in chosen or [] if n not in known]
+            problems += [f"{where}.{key}s: {unknown(key, n, allowed)}" for n in names or [] if n not in allowed]
         try:
-            statement = statement_of(entry.claim)
+            statement = parse_statement(entry.claim)
         except UserError as error:
             problems.append(f"{where}: {error}")
             continue
-        problems += [f"{where}: {problem}" for problem in _wrong(statement, file)]
+        problems += [f"{where}: {problem}" for problem in _problems(statement, file)]
 
 
-def _wrong(statement: Statement, file: ExperimentFile) -> list[str]:
-    found = [
+def _problems(statement: Statement, file: ExperimentFile) -> list[str]:
+    problems = [
         unknown("method", name, file.methods)
         for name in (statement.method, statement.other)
         if name not in file.methods
     ]
     if statement.method == statement.other:
-        found.append(f"compares {statement.method} with itself")
+        problems.append(f"compares {statement.method} with itself")
     checkpoints = file.evaluation.checkpoints
     if statement.checkpoint is not None and statement.checkpoint not in checkpoints:
-        found.append(unknown("checkpoint", statement.checkpoint, checkpoints))
+        problems.append(unknown("checkpoint", statement.checkpoint, checkpoints))
     elif statement.analysis and statement.checkpoint not in (None, checkpoints[0]):
         kind = statement.analysis.partition("-")[0]
-        found.append(f"{kind} is measured at the first of evaluation.checkpoints, {checkpoints[0]}: leave out `at`")
+        problems.append(f"{kind} is measured at the first of evaluation.checkpoints, {checkpoints[0]}: leave out `at`")
     allowed = metrics_of(file)
     metric = f"{statement.analysis}.{statement.metric}" if statement.analysis else statement.metric
     if metric not in allowed:
-        found.append(unknown("metric", metric, allowed))
-    return found
+        problems.append(unknown("metric", metric, allowed))
+    return problems
 
 
 def metrics_of(file: ExperimentFile) -> list[str]:
-    """All that a claim of this experiment may be about."""
-    structures = [f"{STRUCTURE}.{name}" for name in STRUCTURES] if file.structure else []
+    """Lists every metric that a claim of this experiment may name."""
+    structures = [f"{STRUCTURE}.{name}" for name in STRUCTURE_METRICS] if file.structure else []
     transfers = [
         f"transfer-{target}.{metric}"
         for target, settings in file.transfer.items()

@@ -1,5 +1,7 @@
-"""Values against their types, and every mistake in our words: the field's path, what was given, what is allowed, the
-nearest spelling."""
+"""Parses values of an experiment file into typed settings, and words every mistake.
+
+A message has the path of the field, the value that was found, what is allowed and the nearest spelling.
+"""
 
 from __future__ import annotations
 
@@ -20,34 +22,55 @@ REPLACED = {  # old keys of an experiment file, and what stands in their place
 }
 
 
-def overlaid(base: Mapping, overlay: Mapping) -> dict:
-    """`base` with the overlay's values in their place; mappings are merged, and null removes an entry."""
+def deep_merge(base: Mapping, overlay: Mapping) -> dict:
+    """Merges two nested mappings.
+
+    Args:
+        base: the mapping to change; it is not modified.
+        overlay: values that replace those of `base`. Mappings are merged key by key; None removes the key from `base`.
+
+    Returns:
+        The merged mapping.
+    """
     merged = dict(base)
     for key, value in overlay.items():
         if value is None and key in merged:
             del merged[key]
         elif isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = overlaid(merged[key], value)
+            merged[key] = deep_merge(merged[key], value)
         else:
             merged[key] = value
     return merged
 
 
 def parse(model: type[BaseModel], value: Any, where: tuple, problems: list[str]) -> Any:
-    """`model` of `value`, or None after adding what is wrong to `problems`."""
+    """Validates a value against a pydantic model.
+
+    Args:
+        model: the class to make.
+        value: the value to validate, a mapping.
+        where: keys that lead to the value in the experiment file; () for the whole file.
+        problems: list to which one message per mistake is added.
+
+    Returns:
+        An instance of `model`. None if there was a mistake.
+    """
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        for found in error.errors():
-            path = found["loc"]
-            if path and path[-1] == "[key]":  # a name that cannot be one
-                path = (*path[:-2], found["input"])
-            problems.append(f"{path_text(where + path)}: {_wording(found, model, path)}")
+        for mistake in error.errors():
+            path = mistake["loc"]
+            if path and path[-1] == "[key]":  # the key is not a valid name
+                path = (*path[:-2], mistake["input"])
+            problems.append(f"{path_text(where + path)}: {_wording(mistake, model, path)}")
         return None
 
 
 def path_text(parts: tuple) -> str:
-    """training.inner_attack.steps, seeds[2]; printable and on one line whatever the keys are."""
+    """Writes the keys that lead to a value as text: `training.inner_attack.steps`, `seeds[2]`.
+
+    The text is printable, on one line and at most 200 letters long, whatever the keys are. No keys: `the file`.
+    """
     text = ""
     for part in parts:
         index = isinstance(part, int) and not isinstance(part, bool)
@@ -55,11 +78,11 @@ def path_text(parts: tuple) -> str:
     return text.lstrip(".")[:200] or "the file"
 
 
-def _wording(found: Any, model: type[BaseModel], path: tuple) -> str:
-    """One mistake that pydantic found, in our words: what is allowed, and what was given."""
-    kind, given, context = found["type"], found["input"], found.get("ctx", {})
+def _wording(mistake: Any, model: type[BaseModel], path: tuple) -> str:
+    """Words one mistake that pydantic reports: what is allowed, and the value that was found."""
+    kind, value, context = mistake["type"], mistake["input"], mistake.get("ctx", {})
     if kind == MISTAKE:
-        return found["msg"]
+        return mistake["msg"]
     if kind == "extra_forbidden":
         if (place := ".".join(map(str, path))) in REPLACED:
             return REPLACED[place]
@@ -67,26 +90,26 @@ def _wording(found: Any, model: type[BaseModel], path: tuple) -> str:
     if kind == "missing":
         return "is missing"
     if kind == "literal_error":
-        return unknown("value", given, re.findall(r"'([^']*)'", context["expected"]))
+        return unknown("value", value, re.findall(r"'([^']*)'", context["expected"]))
     if kind == "string_pattern_mismatch":
         if path[-1] == "device":
-            return f"unknown device {shown(given)}. Allowed: auto, cpu, cuda, cuda:N"
+            return f"unknown device {shown(value)}. Allowed: auto, cpu, cuda, cuda:N"
         if path[-1] == "sha256":
-            return f"{shown(given)} is no sha256: 64 digits 0-9 and a-f"
+            return f"{shown(value)} is no sha256: 64 digits 0-9 and a-f"
         rule = "use letters, digits, '.', '_' and '-', first a letter or a digit, at most 64"
-        return f"{shown(given)} cannot be a name: {rule}"
+        return f"{shown(value)} cannot be a name: {rule}"
     if kind == "too_short":
         return "is empty: give at least one"
     if kind in ("model_type", "dict_type", "model_attributes_type"):
-        return f"input should be a mapping, found {shown(given)}"
-    message = found["msg"].removeprefix("Value error, ")
-    if kind == "value_error" and isinstance(given, list):  # of what a check of ours let pass one by one
-        given = ", ".join(map(str, given))
-    return f"{message[0].lower()}{message[1:]}, found {shown(given)}"
+        return f"input should be a mapping, found {shown(value)}"
+    message = mistake["msg"].removeprefix("Value error, ")
+    if kind == "value_error" and isinstance(value, list):  # from a validator of our own, over the items of a list
+        value = ", ".join(map(str, value))
+    return f"{message[0].lower()}{message[1:]}, found {shown(value)}"
 
 
 def _fields(model: Any, path: tuple) -> list[str]:
-    """The keys allowed in the nested settings at `path`."""
+    """Lists the keys that are allowed in the nested settings at `path`."""
     for part in path:
         if isinstance(part, str) and isinstance(model, type) and part in model.model_fields:
             annotation = model.model_fields[part].annotation

@@ -1,5 +1,7 @@
-"""Reads an experiment file, or names every mistake in it: the field's path, what was given, what is allowed, the
-nearest spelling. No torch is imported and nothing is written."""
+"""Reads an experiment file and its overlay, and reports every mistake in them.
+
+torch is not imported, and nothing is written.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +10,32 @@ from pathlib import Path
 from typing import Any
 
 from robust_distillation.config.experiment import Experiment
-from robust_distillation.config.parsing import overlaid
+from robust_distillation.config.parsing import deep_merge
 from robust_distillation.config.resolving import resolve
 from robust_distillation.errors import UserError, shown
 
-LARGEST_FILE = 200_000  # bytes: a hundred times the largest of ours
-MOST_PROBLEMS = 10  # that one message names
+LARGEST_FILE = 200_000  # bytes: a hundred times the largest experiment file of this project
+MOST_PROBLEMS = 10  # in one message
 
 
 def load(path: str | Path, overlay: str | Path | None = None) -> Experiment:
-    """The experiment in `path`, with the values of the overlay put in their place. Raises UserError."""
+    """Reads an experiment, checks it and fills in all defaults.
+
+    Args:
+        path: the experiment file (YAML).
+        overlay: a second YAML file, whose values replace those of `path`; null removes a key. None: no overlay.
+
+    Returns:
+        The resolved experiment.
+
+    Raises:
+        UserError: if a file cannot be read or contains mistakes. The message lists up to ten mistakes, each with its
+            place in the file and what is allowed.
+    """
     raw = _read_yaml(path)
     arguments, source = f"--experiment {shlex.quote(str(path))}", str(path)
     if overlay is not None:
-        raw = overlaid(raw, _read_yaml(overlay))
+        raw = deep_merge(raw, _read_yaml(overlay))
         arguments, source = f"{arguments} --overlay {shlex.quote(str(overlay))}", f"{path} with {overlay}"
     problems: list[str] = []
     experiment = resolve(raw, arguments, problems)
@@ -49,20 +63,20 @@ def _read_yaml(path: str | Path) -> dict[str, Any]:
     try:
         yaml = YAML(typ="safe", pure=True)
         for event in yaml.parse(text):
-            if isinstance(event, AliasEvent):  # a few nested ones can stand for more than any memory holds
+            if isinstance(event, AliasEvent):  # a few nested aliases can expand to more than fits into memory
                 line = event.start_mark.line + 1
                 raise UserError(f"{path}: line {line}: aliases (*{event.anchor}) are not allowed: write the value out")
         value = yaml.load(text)
     except DuplicateKeyError as error:
         line = error.problem_mark.line + 1
-        what = error.problem.split(" with value")[0].replace("found duplicate", "duplicate")
-        raise UserError(f"{path}: line {line}: {what}. Give each name once") from error
+        problem = error.problem.split(" with value")[0].replace("found duplicate", "duplicate")
+        raise UserError(f"{path}: line {line}: {problem}. Give each name once") from error
     except YAMLError as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
         where = f"line {mark.line + 1}: " if mark else ""
         raise UserError(f"{path}: {where}not valid YAML ({problem or 'a character that is not allowed'})") from error
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        # What ruamel meets in tagged values, keys that are no names, numbers beyond reason.
+        # ruamel raises these for tagged values, keys that are no names and numbers with too many digits.
         reason = str(error).partition("\n")[0]
         reason = "a number beyond reason" if "digits" in reason else shown(reason)
         raise UserError(f"{path}: not valid YAML (a value in it cannot be read: {reason})") from error

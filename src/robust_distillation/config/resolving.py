@@ -13,7 +13,7 @@ from robust_distillation.config.checking import (
     check_images,
     check_names,
     data_info,
-    sizes_of,
+    split_sizes,
 )
 from robust_distillation.config.claims import check_claims, claims_of
 from robust_distillation.config.experiment import (
@@ -23,9 +23,9 @@ from robust_distillation.config.experiment import (
     Recipe,
     Teacher,
 )
-from robust_distillation.config.parsing import overlaid, parse, path_text
+from robust_distillation.config.parsing import deep_merge, parse, path_text
 from robust_distillation.config.schema import ExperimentFile, Imported, TeacherEntry
-from robust_distillation.config.tuning import candidates_of
+from robust_distillation.config.tuning import tuning_candidates
 from robust_distillation.errors import UserError, shown, unknown
 from robust_distillation.reference import checkpoints
 from robust_distillation.settings import Training
@@ -38,7 +38,7 @@ def resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None
         return None
     info = data_info(file.dataset, ("dataset",), problems)
     classes = len(info.classes) if info else 10
-    sizes = sizes_of(file, info) if info else {}
+    sizes = split_sizes(file, info) if info else {}
     if file.protocol == "official" and file.threat_model.norm != "linf":
         norm = file.threat_model.norm
         problems.append(f"threat_model.norm: {norm} has no official protocol: use linf, or protocol: controlled")
@@ -66,7 +66,7 @@ def resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None
     check_analyses(file, info, problems)
     check_names(file, recipes, groups if sound else None, problems)
     check_claims(file, problems)
-    candidates = candidates_of(
+    candidates = tuning_candidates(
         file, recipes, lambda budget: _parsed_training(budget, file.threat_model.norm, images), problems
     )
     if problems:
@@ -128,7 +128,7 @@ class _Resolver:
             self.problems.append(f"{path_text((*where, 'training'))}: input should be a mapping, found {shown(own)}")
             return None
         parsed = parse(method, settings, where, self.problems)
-        training = self._training(overlaid(base, self.file.training), own, (*owner, "training"))
+        training = self._training(deep_merge(base, self.file.training), own, (*owner, "training"))
         return None if parsed is None or training is None else Recipe(NamedMethod(kind, parsed), training)
 
     def _training(self, budget: dict, own: dict, where: tuple) -> Training | None:
@@ -136,7 +136,7 @@ class _Resolver:
         experiment's."""
         if not budget:
             return None  # that it is missing was said
-        training, problems = _parsed_training(overlaid(budget, own), self.file.threat_model.norm, self.images)
+        training, problems = _parsed_training(deep_merge(budget, own), self.file.threat_model.norm, self.images)
         if problems:
             _, shared = _parsed_training(budget, self.file.threat_model.norm, self.images)
             self.problems += [f"{path_text(where)}.{problem}" for problem in problems if problem not in shared]

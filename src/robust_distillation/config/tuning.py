@@ -1,4 +1,8 @@
-"""The tuning stage's candidates: the points of each method's grid, as many for one method as for any other."""
+"""Makes the candidates of hyperparameter tuning: the points of each method's grid.
+
+A candidate is one combination of hyperparameter values. Every method has the same number of candidates, so that none is
+tuned longer than another.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from robust_distillation.config.parsing import overlaid, parse, path_text
+from robust_distillation.config.parsing import deep_merge, parse, path_text
 from robust_distillation.config.schema import ExperimentFile
 from robust_distillation.errors import shown, unknown
 from robust_distillation.settings import Training
@@ -19,8 +23,8 @@ from robust_distillation.settings import Training
 if TYPE_CHECKING:
     from robust_distillation.config.experiment import Recipe
 
-MOST = 100  # candidates of a method
-WORD = re.compile(r"[A-Za-z0-9.+-][A-Za-z0-9._+-]{0,31}")  # a value's text: it stands in paths
+MOST = 100  # candidates of a method, at most
+WORD = re.compile(r"[A-Za-z0-9.+-][A-Za-z0-9._+-]{0,31}")  # text of a value; it is part of file paths
 _SHORT = "a short run has its own, under tuning.training"
 _SHARED = "all methods share it"
 NOT_TUNED = {
@@ -33,106 +37,151 @@ NOT_TUNED = {
 TUNED = [key for key in Training.model_fields if key not in NOT_TUNED]
 
 Value = bool | int | float | str
-Parsed = Callable[[dict[str, Any]], tuple[Training | None, list[str]]]  # a budget, and what is wrong with it
+ParseTraining = Callable[[dict[str, Any]], tuple[Training | None, list[str]]]  # returns the settings, and the mistakes
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Values for the training budget, and for the method's own settings."""
+    """One combination of hyperparameter values.
+
+    Attributes:
+        training: setting of the training (for example `learning_rate`) to its value.
+        method: setting of the method (for example `beta`) to its value.
+    """
 
     training: dict[str, Value]
     method: dict[str, Value]
 
     @property
     def name(self) -> str:
-        """What stands in paths: learning_rate=0.1,beta=3.0."""
+        """The candidate's name in file paths, for example `learning_rate=0.1,beta=3.0`."""
         return ",".join(f"{key}={_text(value)}" for key, value in (self.training | self.method).items())
 
     def resolved(self) -> dict[str, Any]:
+        """Returns the candidate as a dict that can be written as JSON: `training` and `method`."""
         return {"training": self.training, "method": self.method}
 
 
 def with_candidate(recipe: Recipe, candidate: Candidate, short: Mapping[str, Any] | None = None) -> Recipe:
-    """The recipe with the candidate's values; `short`: what differs in a short run besides."""
-    budget = overlaid(recipe.training.model_dump(), {**(short or {}), **candidate.training})
+    """Puts the values of a candidate into the settings of a training.
+
+    Args:
+        recipe: the training settings and the method with its settings.
+        candidate: the values to put in.
+        short: settings of the training that differ in the short runs of tuning, for example `epochs`. The candidate's
+            values take precedence. None: a full-length training.
+
+    Returns:
+        A new recipe.
+    """
+    budget = deep_merge(recipe.training.model_dump(), {**(short or {}), **candidate.training})
     settings = recipe.method.settings.model_dump() | candidate.method
     method = replace(recipe.method, settings=type(recipe.method.settings).model_validate(settings))
     return replace(recipe, training=Training.model_validate(budget), method=method)
 
 
-def candidates_of(
-    file: ExperimentFile, recipes: Mapping[tuple[str, str], Recipe | None], parsed: Parsed, problems: list[str]
+def tuning_candidates(
+    file: ExperimentFile,
+    recipes: Mapping[tuple[str, str], Recipe | None],
+    parse_training: ParseTraining,
+    problems: list[str],
 ) -> dict[str, dict[str, Candidate]]:
-    """By method and name, in the grid's order; what is wrong is added to `problems`. No teacher is tuned."""
+    """Makes the candidates of every method of an experiment.
+
+    Teachers are not tuned.
+
+    Args:
+        file: the experiment file, with the grids under `tuning`.
+        recipes: (method, student) to the settings of the training. None for those with a mistake.
+        parse_training: validates a mapping as training settings; returns them and a list of mistakes.
+        problems: list to which one message per mistake is added.
+
+    Returns:
+        Method to its candidates by name, in the order of the grid. Empty if there is no `tuning` or a mistake.
+    """
     tuning = file.tuning
     if tuning is None:
         return {}
     if file.protocol == "official":
         problems.append("tuning: means nothing under the official protocol: there the papers' codes say what is used")
         return {}
-    before, known = len(problems), {}
+    before, by_method = len(problems), {}
     for (method, _), recipe in recipes.items():  # under the controlled protocol the same for every student
         if recipe is not None:
-            known.setdefault(method, recipe)
+            by_method.setdefault(method, recipe)
     for name in tuning.methods:
         if name not in file.methods:
             problems.append(f"{path_text(('tuning', 'methods', name))}: {unknown('method', name, file.methods)}")
-    if not known:
-        return {}  # what is wrong with the budget was said
-    budget = next(iter(known.values())).training.model_dump()
-    problems += [f"tuning.training.{problem}" for problem in parsed(overlaid(budget, tuning.training))[1]]
+    if not by_method:
+        return {}  # the mistakes in the training settings are reported elsewhere
+    budget = next(iter(by_method.values())).training.model_dump()
+    problems += [f"tuning.training.{problem}" for problem in parse_training(deep_merge(budget, tuning.training))[1]]
     in_grid = {key for grid in (tuning.grid, *tuning.methods.values()) for key in grid}
     for key in tuning.training:
         if key in in_grid:
             problems.append(f"{path_text(('tuning', 'training', key))}: is in the grid, too: leave one of them out")
     axes = {}
-    shared = _axes(tuning.grid, None, budget, parsed, ("tuning", "grid"), problems)
-    for name, recipe in known.items():
-        own = _axes(tuning.methods.get(name, {}), recipe, budget, parsed, ("tuning", "methods", name), problems)
-        axes[name] = shared | own
+    shared = _axes(tuning.grid, None, budget, parse_training, ("tuning", "grid"), problems)
+    for name, recipe in by_method.items():
+        where = ("tuning", "methods", name)
+        axes[name] = shared | _axes(tuning.methods.get(name, {}), recipe, budget, parse_training, where, problems)
     if len(problems) > before:
         return {}
     _check_counts({name: math.prod(map(len, grid.values())) for name, grid in axes.items()}, problems)
     if len(problems) > before:
         return {}
-    found = {name: _product(grid, known[name]) for name, grid in axes.items()}
-    for name, candidates in found.items():
-        for candidate in candidates.values():
-            _check_candidate(name, candidate, known[name], tuning.training, parsed, problems)
-    return found
+    candidates = {name: _product(grid, by_method[name]) for name, grid in axes.items()}
+    for name, of_method in candidates.items():
+        for candidate in of_method.values():
+            _check_candidate(name, candidate, by_method[name], tuning.training, parse_training, problems)
+    return candidates
 
 
 def _axes(
-    grid: Mapping[str, list], recipe: Recipe | None, budget: dict, parsed: Parsed, where: tuple, problems: list[str]
+    grid: Mapping[str, list],
+    recipe: Recipe | None,
+    budget: dict,
+    parse_training: ParseTraining,
+    where: tuple,
+    problems: list[str],
 ) -> dict[str, list[Value]]:
-    """The values of each key as their types read them. recipe: of the method whose own grid this is."""
+    """Validates a grid and returns the typed values of each key.
+
+    Args:
+        grid: setting to its values.
+        recipe: settings of the method to which the grid belongs. None for the grid that all methods share.
+        budget: settings of the training.
+        parse_training: validates a mapping as training settings; returns them and a list of mistakes.
+        where: keys that lead to the grid in the experiment file.
+        problems: list to which one message per mistake is added.
+    """
     settings = recipe.method.settings if recipe else None
-    own = list(type(settings).model_fields) if recipe else []
-    found: dict[str, list[Value]] = {}
+    method_keys = list(type(settings).model_fields) if recipe else []
+    axes: dict[str, list[Value]] = {}
     for key, values in grid.items():
         here = path_text((*where, key))
-        if key in NOT_TUNED and key not in own:
+        if key in NOT_TUNED and key not in method_keys:
             problems.append(f"{here}: cannot be tuned: {NOT_TUNED[key]}")
             continue
-        if key not in (*own, *TUNED):
-            problems.append(f"{here}: {unknown('key', key, [*own, *TUNED])}")
+        if key not in (*method_keys, *TUNED):
+            problems.append(f"{here}: {unknown('key', key, [*method_keys, *TUNED])}")
             continue
-        found[key] = []
+        axes[key] = []
         for number, value in enumerate(values):
             wrong: list[str] = []
             if not isinstance(value, Value):
                 wrong.append(f"{key}: input should be a number, a word, true or false, found {shown(value)}")
-            elif key in own:
-                read = parse(type(settings), settings.model_dump() | {key: value}, (), wrong)
+            elif key in method_keys:
+                parsed = parse(type(settings), settings.model_dump() | {key: value}, (), wrong)
             else:
-                read, wrong = parsed(overlaid(budget, {key: value}))
-            if not wrong and not WORD.fullmatch(_text(value := getattr(read, key))):
+                parsed, wrong = parse_training(deep_merge(budget, {key: value}))
+            if not wrong and not WORD.fullmatch(_text(value := getattr(parsed, key))):
                 wrong.append(f"{key}: {shown(value)} cannot stand in a path")
             problems += [f"{here}[{number}]: {problem.partition(': ')[2]}" for problem in wrong]
-            if not wrong and value in found[key]:
+            if not wrong and value in axes[key]:
                 problems.append(f"{here}: {shown(value)} is named twice")
-            found[key].append(value)
-    return found
+            axes[key].append(value)
+    return axes
 
 
 def _check_counts(counts: dict[str, int], problems: list[str]) -> None:
@@ -150,26 +199,27 @@ def _check_counts(counts: dict[str, int], problems: list[str]) -> None:
 
 
 def _product(axes: dict[str, list[Value]], recipe: Recipe) -> dict[str, Candidate]:
-    own, found = type(recipe.method.settings).model_fields, {}
+    """Makes a candidate for each point of the grid, by name."""
+    method_keys, candidates = type(recipe.method.settings).model_fields, {}
     for values in product(*axes.values()):
         point = dict(zip(axes, values, strict=True))
-        training = {key: value for key, value in point.items() if key not in own}
-        candidate = Candidate(training, {key: value for key, value in point.items() if key in own})
-        found[candidate.name] = candidate
-    return found
+        training = {key: value for key, value in point.items() if key not in method_keys}
+        candidate = Candidate(training, {key: value for key, value in point.items() if key in method_keys})
+        candidates[candidate.name] = candidate
+    return candidates
 
 
 def _check_candidate(
-    name: str, candidate: Candidate, recipe: Recipe, short: dict, parsed: Parsed, problems: list[str]
+    name: str, candidate: Candidate, recipe: Recipe, short: dict, parse_training: ParseTraining, problems: list[str]
 ) -> None:
-    """What only shows where several values come together."""
+    """Checks a candidate for mistakes that appear only when several values come together."""
     wrong: list[str] = []
     settings = recipe.method.settings
-    read = parse(type(settings), settings.model_dump() | candidate.method, (), wrong)
-    if read is not None and read.teachers() != settings.teachers():
+    changed = parse(type(settings), settings.model_dump() | candidate.method, (), wrong)
+    if changed is not None and changed.teachers() != settings.teachers():
         wrong.append("asks something else of the teacher than the method does: make it a method of its own")
     for budget in ({}, short):
-        wrong += parsed(overlaid(recipe.training.model_dump(), {**budget, **candidate.training}))[1]
+        wrong += parse_training(deep_merge(recipe.training.model_dump(), {**budget, **candidate.training}))[1]
     problems += [f"tuning: {name} with {candidate.name}: {problem}" for problem in dict.fromkeys(wrong)]
 
 

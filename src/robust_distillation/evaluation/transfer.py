@@ -106,7 +106,16 @@ def train_head(
 
 
 def features_of(model: nn.Module, data: Dataset, device: torch.device) -> Tensor:
-    """Computes the features [N,D] of all images of `data`, in order, with the model in eval mode."""
+    """Computes the features of all images of a dataset, without augmentation, with the model in eval mode.
+
+    Args:
+        model: network with `features(x)` [N,D]. It returns unchanged.
+        data: the N images.
+        device: device of the computation.
+
+    Returns:
+        Features [N,D] on `device`, in the order of the images.
+    """
     with frozen(model), torch.no_grad():
         return torch.cat([model.features(data.floats(images).to(device)) for images in data.images.split(BATCH)])
 

@@ -135,7 +135,7 @@ def _judged(claim: Claim, comparison: Comparison, evidence: Evidence, alpha: flo
         return row | {"n_seeds": 0, "seeds_needed": values}
     numbers = about.analysis == STRUCTURE
     unit, threshold = (1, about.threshold) if numbers else (100, about.threshold / 100)
-    found = (verdicts.of_numbers if numbers else verdicts.of_outcomes)(values, alpha)
+    found = (verdicts.estimate_from_values if numbers else verdicts.estimate_from_outcomes)(values, alpha)
     row |= {
         "difference": _rounded(unit * found.mean),
         "n_seeds": found.seeds,
@@ -143,7 +143,7 @@ def _judged(claim: Claim, comparison: Comparison, evidence: Evidence, alpha: flo
     }
     if found.seeds < 2:
         return row | {"seeds_needed": "at least 2: one seed says nothing of others"}
-    ends = (found.mean - found.half, found.mean + found.half)
+    ends = (found.mean - found.half_width, found.mean + found.half_width)
     low, high = ends if numbers else np.clip(ends, -1, 1)
     reached = verdicts.verdict(found, about.sign, threshold)
     needed = verdicts.seeds_needed(found, threshold) if reached == verdicts.INCONCLUSIVE else ""

@@ -1,1 +1,1 @@
-"""Accuracies over seeds, intervals of their differences, and verdicts on claims."""
+"""Computes accuracies over seeds, confidence intervals of their differences, and verdicts on claims."""

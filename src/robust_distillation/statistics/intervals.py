@@ -1,9 +1,9 @@
-"""How well a mean over seeds and images is known: confidence intervals and p values of crossed 0/1 outcomes.
+"""Computes confidence intervals and p values of means over crossed seeds and images.
 
-Every seed's network sees the same N images, so outcomes form a two-way crossed layout, x_si = mu + a_s + b_i + e_si,
-and a mean over them varies with the seeds, with the images, and with both together. Satterthwaite, Biometrics Bulletin
-2 (1946), gives the degrees of freedom of the sum of their mean squares. Why this interval and no other, and how often
-it covers: docs/statistics.md.
+An outcome x_si is 1 if the network of seed s classifies image i correctly, else 0. The networks of all S seeds are
+tested on the same N images, so outcomes form a two-way crossed layout, x_si = mu + a_s + b_i + e_si. Their mean varies
+with the seeds, with the images, and with both together. Satterthwaite, Biometrics Bulletin 2 (1946), gives the degrees
+of freedom of a sum of mean squares. docs/statistics.md explains why this interval was chosen and how often it covers.
 """
 
 from __future__ import annotations
@@ -15,23 +15,40 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-ALPHA = 0.05  # of an interval by itself, and of a whole family together
+ALPHA = 0.05  # 1 - confidence level: of a single interval, and of a whole family of comparisons together
 
 
 class MeanSquares(NamedTuple):
-    """The analysis of variance of outcomes [..., S, N]: numbers, or arrays of the shape of what comes before [S, N]."""
+    """Mean squares of a two-way analysis of variance of outcomes [..., S, N].
 
-    seeds: ArrayLike  # S
-    images: ArrayLike  # N
+    For outcomes [S, N] each field is a number. Otherwise it is an array of the shape of the leading dimensions.
+
+    Attributes:
+        seeds: S, the number of seeds.
+        images: N, the number of images.
+        mean: mean of the outcomes.
+        of_seeds: mean square of the seeds, with S - 1 degrees of freedom.
+        of_images: mean square of the images, with N - 1 degrees of freedom.
+        rest: residual mean square, with (S - 1)(N - 1) degrees of freedom.
+    """
+
+    seeds: ArrayLike
+    images: ArrayLike
     mean: ArrayLike
-    of_seeds: ArrayLike  # with S - 1 degrees of freedom
-    of_images: ArrayLike  # N - 1
-    rest: ArrayLike  # (S - 1)(N - 1)
+    of_seeds: ArrayLike
+    of_images: ArrayLike
+    rest: ArrayLike
 
 
 def mean_squares(outcomes: ArrayLike) -> MeanSquares:
-    """outcomes [..., S, N]: 0 or 1, or differences of two of these. With one seed, or one image, what cannot be
-    estimated is 0."""
+    """Computes the mean squares of outcomes.
+
+    Args:
+        outcomes: [..., S, N] for S seeds and N images; values 0 or 1, or differences of two such arrays.
+
+    Returns:
+        The mean squares. With one seed or one image, those that cannot be estimated are 0.
+    """
     x = np.asarray(outcomes, dtype=float)
     seeds, images = x.shape[-2:]
     mean = x.mean((-2, -1))
@@ -45,34 +62,51 @@ def mean_squares(outcomes: ArrayLike) -> MeanSquares:
     )  # fmt: skip
 
 
-def half_width(found: MeanSquares, alpha: ArrayLike = ALPHA) -> np.ndarray:
-    """Half the length of the 1 - alpha interval of the mean, as a fraction: the longest of three.
+def half_width(squares: MeanSquares, alpha: ArrayLike = ALPHA) -> np.ndarray:
+    """Computes half the length of the confidence interval of the mean, as the longest of three.
 
-    Student's t over the seeds' means; Student's t with the variance components of seeds and images, and Satterthwaite's
-    degrees of freedom; and what N images can say at most: if an event was never seen on N of them, the exact binomial
-    bound of its probability is 1 - (alpha / 2)^(1 / N). The first is left out where there is one seed: then the
-    interval speaks of other images only.
+    - Student's t over the means of the seeds. It is left out for one seed; the interval then covers other images only.
+    - Student's t with the variance components of seeds and images, and Satterthwaite's degrees of freedom.
+    - 1 - (alpha / 2)^(1 / N), the exact binomial bound of the probability of an event that none of N images showed.
+
+    Args:
+        squares: mean squares of the outcomes.
+        alpha: 1 - confidence level, in (0, 1).
+
+    Returns:
+        The half length in the unit of the outcomes, which is a fraction of the images.
     """
-    parts = [stats.t.ppf(1 - np.asarray(alpha) / 2, df) * error for error, df in _errors(found)]
-    return reduce(np.fmax, [*parts, 1 - (np.asarray(alpha) / 2) ** (1 / np.asarray(found.images))])
+    parts = [stats.t.ppf(1 - np.asarray(alpha) / 2, df) * error for error, df in _errors(squares)]
+    return reduce(np.fmax, [*parts, 1 - (np.asarray(alpha) / 2) ** (1 / np.asarray(squares.images))])
 
 
-def p_value(found: MeanSquares, value: ArrayLike = 0.0) -> np.ndarray:
-    """Two-sided, of the hypothesis that the true mean is `value`: the smallest alpha whose interval leaves it out."""
-    apart = np.minimum(np.abs(np.asarray(found.mean) - value), 1)
+def p_value(squares: MeanSquares, value: ArrayLike = 0.0) -> np.ndarray:
+    """Computes the two-sided p value of the hypothesis that the true mean is `value`.
+
+    It is the smallest alpha for which the interval of `half_width` around the mean does not contain `value`.
+
+    Args:
+        squares: mean squares of the outcomes.
+        value: mean under the hypothesis, as a fraction.
+
+    Returns:
+        The p value in [0, 1].
+    """
+    distance = np.minimum(np.abs(np.asarray(squares.mean) - value), 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        parts = [2 * stats.t.sf(np.where(apart > 0, apart / error, 0), df) for error, df in _errors(found)]
-    return np.minimum(reduce(np.fmax, [*parts, 2 * (1 - apart) ** np.asarray(found.images)]), 1)
+        parts = [2 * stats.t.sf(np.where(distance > 0, distance / error, 0), df) for error, df in _errors(squares)]
+    return np.minimum(reduce(np.fmax, [*parts, 2 * (1 - distance) ** np.asarray(squares.images)]), 1)
 
 
-def _errors(found: MeanSquares) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Standard errors of the mean, each with its degrees of freedom: of the seeds alone, and of both together.
+def _errors(squares: MeanSquares) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Computes two standard errors of the mean, each with its degrees of freedom: by seeds alone, and by components.
 
-    The variance by components, (MS_seeds + MS_images - MS_rest) / (S N), is kept at or above that of either alone, and
-    its degrees of freedom between theirs; where the difference comes out small by chance, both would be too good.
+    The variance by components is (MS_seeds + MS_images - MS_rest) / (S N). It is kept at or above the variance by
+    seeds alone and by images alone, and its degrees of freedom between theirs. Otherwise a difference that is small by
+    chance would give an interval that is too short.
     """
-    seeds, images = np.asarray(found.seeds), np.asarray(found.images)
-    of_seeds, of_images, rest = (np.asarray(part, dtype=float) for part in found[3:])
+    seeds, images = np.asarray(squares.seeds), np.asarray(squares.images)
+    of_seeds, of_images, rest = (np.asarray(part, dtype=float) for part in squares[3:])
     least, most = np.maximum(np.minimum(seeds, images) - 1, 1), np.maximum(np.maximum(seeds, images) - 1, 1)
     df_seeds, df_images = np.maximum(seeds - 1, 1), np.maximum(images - 1, 1)
     together = np.maximum(of_seeds + of_images - rest, np.maximum(of_seeds, of_images))
@@ -83,18 +117,24 @@ def _errors(found: MeanSquares) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(alone, df_seeds), (np.sqrt(together / (seeds * images)), df)]
 
 
-def planned(found: MeanSquares, seeds: ArrayLike, images: ArrayLike | None = None) -> MeanSquares:
-    """What other numbers of seeds and images would give, expected from the variance components found."""
-    images = found.images if images is None else images
-    varying_seeds, varying_images = components(found)
+def expected_mean_squares(squares: MeanSquares, seeds: ArrayLike, images: ArrayLike | None = None) -> MeanSquares:
+    """Predicts the mean squares for other numbers of seeds and images, from the estimated variance components.
+
+    Args:
+        squares: mean squares of the outcomes that were measured.
+        seeds: number of seeds, or an array of such numbers.
+        images: number of images. None: as many as in `squares`.
+    """
+    images = squares.images if images is None else images
+    varying_seeds, varying_images = components(squares)
     return MeanSquares(
-        seeds, images, found.mean,
-        found.rest + images * varying_seeds, found.rest + seeds * varying_images, found.rest,
+        seeds, images, squares.mean,
+        squares.rest + images * varying_seeds, squares.rest + seeds * varying_images, squares.rest,
     )  # fmt: skip
 
 
-def components(found: MeanSquares) -> tuple[np.ndarray, np.ndarray]:
-    """The variances of the seeds' and of the images' effects, at least 0."""
-    of_seeds = np.maximum(found.of_seeds - found.rest, 0) / found.images
-    of_images = np.maximum(found.of_images - found.rest, 0) / found.seeds
+def components(squares: MeanSquares) -> tuple[np.ndarray, np.ndarray]:
+    """Estimates the variance components of the seeds and of the images. Negative estimates are set to 0."""
+    of_seeds = np.maximum(squares.of_seeds - squares.rest, 0) / squares.images
+    of_images = np.maximum(squares.of_images - squares.rest, 0) / squares.seeds
     return of_seeds, of_images

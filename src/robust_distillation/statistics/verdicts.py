@@ -1,4 +1,4 @@
-"""Is a difference above a threshold, below it, or not known well enough; and what would decide it."""
+"""Judges claims: is a difference above a threshold, below it, or undecided, and how many seeds would decide it?"""
 
 from __future__ import annotations
 
@@ -9,85 +9,128 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from robust_distillation.statistics.intervals import MeanSquares, components, half_width, mean_squares, planned
+from robust_distillation.statistics.intervals import components, expected_mean_squares, half_width, mean_squares
 
 SUPPORTED, REFUTED, INCONCLUSIVE = "supported", "refuted", "inconclusive"
-MOST_SEEDS = 1000  # that anyone would be told to train
+MOST_SEEDS = 1000  # the largest number of seeds that is ever recommended
 
 
 class Estimate(NamedTuple):
-    """A mean difference, and how well it is known at one level."""
+    """A mean difference of two methods with its confidence interval at one level.
+
+    Attributes:
+        mean: mean difference, method minus other.
+        seeds: number of seeds that both methods have.
+        half_width: half the length of the interval; nan if it cannot be estimated.
+        expected_half_width: maps an array of numbers of seeds to the half widths expected with them.
+        limit_half_width: maps a number of images to the half width expected with infinitely many seeds. None: as many
+            images as were measured.
+    """
 
     mean: float
     seeds: int
-    half: float  # of its interval
-    expected: Callable[[np.ndarray], np.ndarray]  # numbers of seeds to the half width expected with them
-    at_best: Callable[[int | None], float]  # a number of images (None: as many as now) to that without end of seeds
+    half_width: float
+    expected_half_width: Callable[[np.ndarray], np.ndarray]
+    limit_half_width: Callable[[int | None], float]
 
 
-def of_outcomes(differences: np.ndarray, alpha: float) -> Estimate:
-    """differences [S,N] of 0/1 outcomes: a fraction."""
-    found = mean_squares(differences)
-    _, of_images = components(found)
+def estimate_from_outcomes(differences: np.ndarray, alpha: float) -> Estimate:
+    """Estimates the mean difference of two methods in a metric that is right or wrong for each image.
 
-    def at_best(images: int | None) -> float:
-        images = images or found.images
-        unseen = 1 - (alpha / 2) ** (1 / images)  # see intervals.half_width
-        return max(float(stats.t.ppf(1 - alpha / 2, max(1, images - 1)) * math.sqrt(of_images / images)), unseen)
+    Args:
+        differences: [S, N] of -1, 0 and 1 for S seeds and N images: outcome of the method minus that of the other.
+        alpha: 1 - confidence level, in (0, 1).
+
+    Returns:
+        The estimate; mean and widths are fractions of the images.
+    """
+    squares = mean_squares(differences)
+    _, of_images = components(squares)
+
+    def limit_half_width(images: int | None) -> float:
+        images = images or squares.images
+        binomial = 1 - (alpha / 2) ** (1 / images)  # see intervals.half_width
+        return max(float(stats.t.ppf(1 - alpha / 2, max(1, images - 1)) * math.sqrt(of_images / images)), binomial)
+
+    def expected_half_width(seeds: np.ndarray) -> np.ndarray:
+        return half_width(expected_mean_squares(squares, np.asarray(seeds)), alpha)
 
     return Estimate(
-        float(found.mean), found.seeds, float(half_width(found, alpha)),
-        lambda seeds: half_width(_planned(found, seeds), alpha), at_best,
-    )  # fmt: skip
+        float(squares.mean), squares.seeds, float(half_width(squares, alpha)), expected_half_width, limit_half_width
+    )
 
 
-def _planned(found: MeanSquares, seeds: np.ndarray) -> MeanSquares:
-    return planned(found, np.asarray(seeds))
+def estimate_from_values(differences: np.ndarray, alpha: float) -> Estimate:
+    """Estimates the mean difference of two methods in a metric that is one number per seed, by Student's t.
 
+    Args:
+        differences: [S] for S seeds: value of the method minus that of the other.
+        alpha: 1 - confidence level, in (0, 1).
 
-def of_numbers(differences: np.ndarray, alpha: float) -> Estimate:
-    """differences [S]: one number per seed, whatever the images; Student's t."""
+    Returns:
+        The estimate in the unit of the values. With infinitely many seeds its width is 0 for any number of images.
+    """
     seeds = len(differences)
     sd = float(np.std(differences, ddof=1)) if seeds > 1 else math.nan
 
-    def expected(count: np.ndarray) -> np.ndarray:
+    def expected_half_width(count: np.ndarray) -> np.ndarray:
         count = np.asarray(count)
         return stats.t.ppf(1 - alpha / 2, count - 1) * sd / np.sqrt(count)
 
-    half = float(expected(np.array(seeds))) if seeds > 1 else math.nan
-    return Estimate(float(np.mean(differences)), seeds, half, expected, lambda images: 0.0)
+    half = float(expected_half_width(np.array(seeds))) if seeds > 1 else math.nan
+    return Estimate(float(np.mean(differences)), seeds, half, expected_half_width, lambda images: 0.0)
 
 
 def verdict(estimate: Estimate, sign: str, threshold: float) -> str:
-    """Of `difference > threshold`, or with `<`: supported where the whole interval agrees, refuted where none of it
-    does."""
-    above, below = estimate.mean - estimate.half > threshold, estimate.mean + estimate.half < threshold
+    """Judges the claim that a difference lies above or below a threshold.
+
+    Args:
+        estimate: the mean difference with its interval.
+        sign: `>` if the claim is difference > threshold, `<` if it is difference < threshold.
+        threshold: the threshold, in the unit of the estimate.
+
+    Returns:
+        `supported` if the claim is true on the whole interval, `refuted` if it is false on the whole interval, else
+        `inconclusive`.
+    """
+    above = estimate.mean - estimate.half_width > threshold
+    below = estimate.mean + estimate.half_width < threshold
     if above or below:
         return SUPPORTED if above == (sign == ">") else REFUTED
     return INCONCLUSIVE
 
 
 def seeds_needed(estimate: Estimate, threshold: float) -> int | str:
-    """The fewest seeds, more than there are, with which the interval would leave the threshold out if the estimate and
-    its variance components stayed as they are; or a sentence that says why no number of seeds would do."""
+    """Computes how many seeds would decide an inconclusive claim.
+
+    The mean difference and the variance components are assumed to stay as they are.
+
+    Args:
+        estimate: the mean difference with its interval.
+        threshold: the threshold, in the unit of the estimate.
+
+    Returns:
+        The smallest number of seeds, above the present one, for which the interval would not contain the threshold. If
+        there is none up to 1000, a sentence that says why.
+    """
     distance = abs(estimate.mean - threshold)
     if distance == 0:
         return "no number: the estimate lies on the threshold"
     counts = np.arange(max(2, estimate.seeds + 1), MOST_SEEDS + 1)
-    enough = counts[estimate.expected(counts) < distance]
+    enough = counts[estimate.expected_half_width(counts) < distance]
     if len(enough):
         return int(enough[0])
-    if estimate.at_best(None) < distance:
+    if estimate.limit_half_width(None) < distance:
         return f"more than {MOST_SEEDS}"
     return f"no number with these images; at least {_images_needed(estimate, distance)} images are needed"
 
 
 def _images_needed(estimate: Estimate, distance: float) -> int:
-    """The fewest images with which many seeds would do."""
+    """Finds the smallest number of images with which enough seeds would decide."""
     low, high = 1, 2
-    while estimate.at_best(high) >= distance:
+    while estimate.limit_half_width(high) >= distance:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if estimate.at_best(middle) >= distance else (low, middle)
+        low, high = (middle, high) if estimate.limit_half_width(middle) >= distance else (low, middle)
     return high
