@@ -18,7 +18,7 @@ from robust_distillation.data.dataset import load
 from robust_distillation.resume import Work
 from robust_distillation.training.batches import Batch, batches
 from robust_distillation.training.loop import train
-from robust_distillation.training.parallel import Group, joined, synchronised
+from robust_distillation.training.parallel import Group, init_group, synchronised
 
 STEPS = 5
 
@@ -70,7 +70,7 @@ def resumed(group: Group, folder: Path) -> dict[str, list[dict[str, float]]]:
 if __name__ == "__main__":
     file, what, *given = sys.argv[1:]
     torch.set_num_threads(1)
-    group = joined(CPU)
+    group = init_group(CPU)
     Path(file).touch()  # its folder is not empty, so work that ends leaves it
     if what == "steps":
         batch_norm, *names = given

@@ -91,7 +91,7 @@ def test_shares_are_the_whole_batch_and_count_by_their_size():
     for total in (1, 2, 5, 7, 128):
         for size in (1, 2, 3):
             groups = [Group(rank, size) for rank in range(size)]
-            rows = [row for group in groups for row in range(total)[group.rows(total)]]
+            rows = [row for group in groups for row in range(total)[group.shard(total)]]
             assert rows == list(range(total))
             assert sum(group.weight(total) for group in groups) == pytest.approx(size)
 

@@ -17,12 +17,12 @@ from test_workflow import ENDS, replace, student
 from robust_distillation.cli import main
 from robust_distillation.config import Experiment, load
 from robust_distillation.config.experiment import FIRST_TUNING_SEED
-from robust_distillation.config.tuning import Candidate, with_candidate
+from robust_distillation.config.tuning import Candidate, apply_candidate
 from robust_distillation.errors import UserError
 from robust_distillation.files import read_json, read_json_lines, sha256, write_json
 from robust_distillation.layout import Layout
 from robust_distillation.models.checkpoint import read_checkpoint, weights_digest
-from robust_distillation.training.tuning import best_look, choose
+from robust_distillation.training.tuning import best_validation, choose
 
 RATES = {"learning_rate": [0.1, 0.2]}
 SHORT = {"epochs": 2, "milestones": []}
@@ -88,8 +88,18 @@ def experiment_with(folder: Path, tuning: Any, **changes: Any) -> Experiment:
         ),
         ({"grid": RATES, "seed": -1}, ["tuning.seed: input should be greater than or equal to 0, found -1"]),
         (
-            {"grid": RATES, "methods": {"rslad": {"inner_labels": ["teacher", "student"], "learning_rate": [0.1]}}},
-            ["tuning: rslad with learning_rate=0.1,inner_labels=student: asks something else of the teacher"],
+            {
+                "grid": {"learning_rate": [0.1, 0.2]},
+                "methods": {
+                    "rslad": {
+                        "learning_rate": [0.1],
+                        "clean_labels": ["hard"],
+                        "adversarial_labels": ["hard"],
+                        "inner_labels": ["teacher", "student"],
+                    }
+                },
+            },
+            ["adversarial_labels=hard,inner_labels=student: asks something else of the teacher"],
         ),
         (
             {"grid": {"batch_size": [64, 2000], "drop_last": [False, True]}},
@@ -125,9 +135,9 @@ def test_every_method_has_the_grid_or_its_own_of_the_same_size(tmp_path):
     assert {name: list(found) for name, found in experiment.candidates.items()} == {
         name: betas if name == "trades" else rates for name in experiment.methods
     }
-    short = experiment.short_recipe("small", "trades", betas[0])
+    short = experiment.tuning_recipe("small", "trades", betas[0])
     assert (short.training.epochs, short.training.learning_rate, short.method.settings.beta) == (2, 0.3, 3.0)
-    full = with_candidate(experiment.recipes["trades", "small"], experiment.candidates["trades"][betas[0]])
+    full = apply_candidate(experiment.recipes["trades", "small"], experiment.candidates["trades"][betas[0]])
     assert (full.training.epochs, full.training.learning_rate, full.method.settings.beta) == (20, 0.3, 3.0)
     assert experiment.teachers["wide"].recipe.training.learning_rate == 0.1  # no teacher is tuned
 
@@ -163,9 +173,9 @@ def test_the_highest_under_attack_is_chosen_then_the_highest_clean_then_the_firs
     assert choose({"b": [look(0.4)], "a": [look(0.4)]})[0] == "b"  # the grid's order, not that of the names
 
 
-def test_a_run_counts_by_its_best_look():
+def test_a_run_counts_by_its_best_validation():
     lines = [{"epoch": 1, "loss": 1.0}, look(0.4, 0.3, 2), look(0.4, 0.5, 3), look(0.4, 0.5, 4), look(0.1, 0.9, 5)]
-    assert best_look(lines) == look(0.4, 0.5, 3)
+    assert best_validation(lines) == look(0.4, 0.5, 3)
     chosen, scores = choose({"a": lines, "b": [look(0.3)]})
     assert (chosen, scores["a"]) == ("a", look(0.4, 0.5, 3))
 

@@ -20,7 +20,7 @@ from robust_distillation.config.schema import (
     Imported,
     Transfer,
 )
-from robust_distillation.config.tuning import Candidate, with_candidate
+from robust_distillation.config.tuning import Candidate, apply_candidate
 from robust_distillation.data.info import DataOptions
 from robust_distillation.layout import Layout
 from robust_distillation.settings import Compute, ThreatModel, Training
@@ -201,10 +201,10 @@ class Experiment:
         """(teacher, student, method) of each choice of the tuning stage; none where there is no such stage."""
         return tuple(dict.fromkeys((r.teacher, r.student, r.method) for r in self.runs if self.file.tuning))
 
-    def short_recipe(self, student: str, method: str, candidate: str) -> Recipe:
+    def tuning_recipe(self, student: str, method: str, candidate: str) -> Recipe:
         """How a candidate of the tuning stage is trained."""
         chosen = self.candidates[method][candidate]
-        return with_candidate(self.recipes[method, student], chosen, self.file.tuning.training)
+        return apply_candidate(self.recipes[method, student], chosen, self.file.tuning.training)
 
     @property
     def comparisons(self) -> list[Comparison]:
@@ -234,7 +234,7 @@ class Experiment:
 
     # What each step depends on besides its input files, as JSON values: a rule's params, a record's settings.
 
-    def _views(self, *splits: str) -> dict[str, Any]:
+    def _view_settings(self, *splits: str) -> dict[str, Any]:
         """Which training images are used, and how they are augmented."""
         limit = {split: getattr(self.dataset.limit, split) for split in splits}
         return {
@@ -246,14 +246,14 @@ class Experiment:
         }
 
     @property
-    def _answering(self) -> dict[str, Any]:
+    def _inference_settings(self) -> dict[str, Any]:
         """How a network computes that is not trained."""
         return self.compute.model_dump(exclude={"compile"})
 
-    def _trained(self, recipe: Recipe, architecture: dict, seed: int) -> dict[str, Any]:
+    def _training_settings(self, recipe: Recipe, architecture: dict, seed: int) -> dict[str, Any]:
         return {
             "protocol": self.file.protocol,
-            "dataset": self._views("train", "validation"),
+            "dataset": self._view_settings("train", "validation"),
             "threat_model": self.threat_model.model_dump(),
             "training": recipe.training.model_dump(),
             "compute": self.compute.model_dump(),
@@ -271,22 +271,22 @@ class Experiment:
         if teacher.imported:
             own = teacher.imported.model_dump()
             return {"imported": own, "architecture": teacher.architecture, "dataset": self.data_settings()}
-        settings = self._trained(teacher.recipe, teacher.architecture, teacher.seed)
+        settings = self._training_settings(teacher.recipe, teacher.architecture, teacher.seed)
         if teacher.devices > 1:
             settings["devices"] = {"count": teacher.devices, "batch_norm": teacher.batch_norm}
         return settings
 
     def cache_settings(self, kind: str) -> dict[str, Any]:
-        return {"kind": kind, "dataset": self._views("train"), "compute": self._answering}
+        return {"kind": kind, "dataset": self._view_settings("train"), "compute": self._inference_settings}
 
     def student_settings(self, run: Run, recipe: Recipe | None = None) -> dict[str, Any]:
         """recipe: with what the tuning stage chose, where there is one; a rule's params are without."""
         recipe = recipe or self.recipes[run.method, run.student]
-        return self._trained(recipe, self.students[run.student], run.seed)
+        return self._training_settings(recipe, self.students[run.student], run.seed)
 
     def candidate_settings(self, student: str, method: str, candidate: str) -> dict[str, Any]:
         seed = FIRST_TUNING_SEED + self.file.tuning.seed
-        return self._trained(self.short_recipe(student, method, candidate), self.students[student], seed)
+        return self._training_settings(self.tuning_recipe(student, method, candidate), self.students[student], seed)
 
     def choice_settings(self, method: str) -> dict[str, Any]:
         """In the grid's order, which decides ties."""
@@ -308,7 +308,7 @@ class Experiment:
         return {
             "dataset": self.data_settings(),
             "threat_model": self.threat_model.model_dump(),
-            "compute": self._answering,
+            "compute": self._inference_settings,
             "evaluation": {**evaluation, "images": self.test_images},
         }
 
@@ -326,7 +326,7 @@ class Experiment:
         return {
             "dataset": self.data_settings(),
             "threat_model": self.threat_model.model_dump(),
-            "compute": self._answering,
+            "compute": self._inference_settings,
             "images": self.structure_images,
             "seed": self.evaluation.seed,
         }
@@ -340,7 +340,7 @@ class Experiment:
             **self.file.robustness.model_dump(),
             "dataset": self.data_settings(),
             "threat_model": self.threat_model.model_dump(),
-            "compute": self._answering,
+            "compute": self._inference_settings,
             "images": self.robustness_images,
             "seed": self.evaluation.seed,
         }
@@ -356,7 +356,7 @@ class Experiment:
             "dataset": _images(chosen.dataset),
             "images": chosen.images or self.target_info(target).sizes["test"],
             "threat_model": self.threat_model.model_dump(),
-            "compute": self._answering,
+            "compute": self._inference_settings,
             "block_size": self.evaluation.block_size,
             "seed": self.evaluation.seed,
         }

@@ -62,7 +62,7 @@ class Candidate:
         return {"training": self.training, "method": self.method}
 
 
-def with_candidate(recipe: Recipe, candidate: Candidate, short: Mapping[str, Any] | None = None) -> Recipe:
+def apply_candidate(recipe: Recipe, candidate: Candidate, short: Mapping[str, Any] | None = None) -> Recipe:
     """Puts the values of a candidate into the settings of a training.
 
     Args:

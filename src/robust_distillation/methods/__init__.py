@@ -1,4 +1,6 @@
-"""The methods: one file each, named as in the params. `methods.get("rslad")` is the class."""
+"""The registry of the methods: one file each, named as in an experiment file. `methods.get("rslad")` is the class
+RSLAD.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,11 @@ names = registry.names
 
 
 def get(name: str) -> type[Method]:
-    """The class of the method `name`. Raises UserError for a name that is not registered."""
+    """Returns the class of the method `name`.
+
+    Raises:
+        UserError: no method of this name is registered, or its module does not define exactly one subclass of Method.
+    """
     module = registry.module(name)
     found = [
         value

@@ -13,8 +13,8 @@ from robust_distillation.methods.contract import TEACHER, Method, Official, Teac
 class AdaAD(Method):
     """min alpha KL(T(x') || S(x')) + (1-alpha) KL(T(x) || S(x)), where x' maximises KL(T(x') || S(x')).
 
-    The gradient of the inner maximisation flows through both networks, so the teacher must be live. alpha = 1 as in the
-    authors' code.
+    The gradient of the inner maximisation flows through both networks, so the teacher's network is called, not its
+    cache. alpha = 1 as in the authors' code.
     """
 
     terms: ClassVar = ("clean", "adversarial")
@@ -26,9 +26,11 @@ class AdaAD(Method):
     )
 
     def teachers(self) -> dict[str, TeacherCalls]:
+        """Asks one teacher for T(x') with its gradient in x', and for cached logits of clean views if alpha < 1."""
         return {TEACHER: TeacherCalls(cached=("logits",) * (self.alpha < 1), live=True, gradient=True)}
 
     def needs_labels(self) -> bool:
+        """Returns False: both terms compare the student with the teacher."""
         return False
 
     @classmethod
@@ -60,6 +62,7 @@ class AdaAD(Method):
         )
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
+        """Computes alpha KL(T(x') || S(x')) and, if alpha < 1, (1-alpha) KL(T(x) || S(x))."""
         teacher = step.teacher[TEACHER]
         x = step.attack(lambda x, logits: kl_divergence(teacher(x).logits, logits))
         terms = []

@@ -32,11 +32,13 @@ class ARD(Method):
 
     @classmethod
     def official(cls, classes: int, architecture: str) -> Official:
-        """The authors' code (goldblum/AdversariallyRobustDistillation). Its quirks: the divergence is averaged over
-        batch and classes, whatever their number (kl_scale); batch norm is in train mode while attacking; the uniform
-        start is not clamped; the second milestone sets the rate of the first again (decay); batches of 256 for 100
-        classes; the cross-entropy, which weighs nothing at alpha = 1, has no temperature. It keeps every epoch and
-        selects none: `best` is ours, by the papers' PGD on the test set."""
+        """Returns what the authors' code (goldblum/AdversariallyRobustDistillation) does.
+
+        Its quirks: the divergence is averaged over batch and classes, whatever their number (kl_scale); batch norm is
+        in train mode during the attack; the uniform start is not clamped; the second milestone sets the rate of the
+        first again (decay); batches of 256 for 100 classes; the cross-entropy, which weighs nothing at alpha = 1, has
+        no temperature. It keeps every epoch and selects none: `best` is ours, by the papers' PGD on the test set.
+        """
         return Official(
             training={
                 "epochs": 200,
@@ -60,9 +62,11 @@ class ARD(Method):
         )
 
     def teachers(self) -> dict[str, TeacherCalls]:
+        """Asks one teacher for its cached logits of clean views."""
         return {TEACHER: TeacherCalls(cached=("logits",))}
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
+        """Computes (1-alpha) CE(S^t(x), y) and alpha t^2 KL(T^t(x) || S^t(x'))."""
         t, x = self.temperature, step.attack(misclassification, step.labels)
         adversarial, clean = (step.student(images, train=True).logits for images in (x, step.x))
         distance = kl_divergence(step.cached().logits, adversarial, t)

@@ -1,8 +1,12 @@
 """The contract between a method and the training loop.
 
-A method declares the teachers it asks, and computes the loss of one batch from networks that it calls itself. The order
-of its train-mode calls is the order in which batch norm's running statistics are updated. It returns named, unreduced
-loss terms; the training loop reduces and weights them, so that the scale of a divergence is decided in one place.
+A method declares how it asks its teachers, and computes the loss of one batch from networks that it calls itself. The
+order of its train-mode calls is the order in which batch norm's running statistics are updated. It returns named,
+unreduced loss terms. The training loop reduces and weights them, so that the scale of a divergence is decided in one
+place.
+
+S is the student, T a teacher, x a clean image and x' an adversarial image. B is the number of images of the batch, K
+the number of classes, D the width of the features.
 """
 
 from __future__ import annotations
@@ -28,15 +32,16 @@ TEACHER = "teacher"  # the role of the teacher of a method that asks one alone
 
 @dataclass(frozen=True)
 class TeacherCalls:
-    """How a method asks one of its teachers: the cache, the record and the plan follow from it.
+    """Declares the calls that a method makes to one of its teachers.
 
-    A call that is not declared is refused when it is made.
+    The declaration decides what the cache stores, which networks are loaded and what the plan counts. A call that is
+    not declared is refused when it is made.
 
-    Args:
-        cached: outputs of T(x) on clean views, `logits`, `features` or both, which the cache serves.
-        live: the network is called, on images that no cache holds, such as x'.
-        gradient: the network is called on images that require a gradient, inside an attack for example.
-        trained: a copy of the network is trained along with the student; it is `step.own[ROLE]`.
+    Attributes:
+        cached: outputs of T(x) on clean views that are read from the cache: `logits`, `features`, both or none.
+        live: True if the network is called without gradient on images that no cache holds, such as x'.
+        gradient: True if the network is called on images that require a gradient, inside an attack for example.
+        trained: True if a copy of the network is trained along with the student; the copy is `step.own[ROLE]`.
     """
 
     cached: tuple[str, ...] = ()
@@ -51,9 +56,9 @@ class TeacherCalls:
 
 
 class Term(NamedTuple):
-    """One named part of a loss.
+    """One named part of a loss. The loss of a batch is the sum of weight x batch mean over its terms.
 
-    Args:
+    Attributes:
         name: column of the training curves; one of the method's `terms`.
         values: unreduced values, float [B].
         weight: factor of the batch mean in the loss, a number or a tensor of no dimensions.
@@ -68,11 +73,11 @@ class Term(NamedTuple):
 
 @dataclass(frozen=True)
 class Official:
-    """How a method's released code trains, where it differs from our defaults: the `official` protocol.
+    """Settings with which a method's released code trains: the `official` protocol.
 
-    Args:
-        training: values of `Training`, complete.
-        settings: values of the method's own settings.
+    Attributes:
+        training: values of `settings.Training`; a key that is left out keeps its default.
+        settings: values of the method's own settings that differ from their defaults.
     """
 
     training: dict[str, Any]
@@ -81,15 +86,16 @@ class Official:
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes that a method's own modules depend on.
+    """Sizes that a method's own modules depend on.
 
-    Args:
+    Attributes:
         samples: number of training images.
         classes: number of classes K.
         labels: labels of the training split, int64 [samples]; -1 for an image without a label.
         shape: (channels, height, width) of an image.
         student_features: width of the student's penultimate features.
-        teacher_features: width of the features of each teacher, by role; 0 where the method does not ask for them.
+        teacher_features: width of the features of each teacher, by role; 0 if the method does not take them from the
+            cache.
     """
 
     samples: int
@@ -101,15 +107,15 @@ class Sizes:
 
 
 class Network(Protocol):
-    """A network as a method calls it."""
+    """A student, teacher or own network, as a method calls it."""
 
     def __call__(self, x: Tensor, *, train: bool = False) -> Output:
         """Computes logits [B,K] and features [B,D] of images x [B,C,H,W].
 
         Args:
             x: images; normally in [0,1], which is not enforced.
-            train: True: batch norm in train mode, and gradients flow into the weights. False: batch norm in eval mode,
-                the weights are frozen; gradients flow into x if x requires one. A teacher cannot be called with True.
+            train: True: batch norm is in train mode, and gradients flow into the weights; teachers refuse it. False:
+                batch norm is in eval mode and the weights are frozen; gradients flow into x if x requires one.
         """
 
     def update_statistics(self, x: Tensor) -> None:
@@ -148,7 +154,10 @@ class TrainingStep(Protocol):
     own: Mapping[str, Any]
 
     def cached(self, role: str = TEACHER) -> Output:
-        """Returns a teacher's output on the clean views, from the cache; what is not declared in `cached` is None."""
+        """Returns a teacher's output on the clean views x, read from the cache.
+
+        An output (logits or features) that the method does not declare in `TeacherCalls.cached` is None.
+        """
 
     def attack(self, objective: Callable[..., Tensor], *args: Tensor) -> Tensor:
         """Returns x' [B,C,H,W], made by the protocol's inner maximisation on the student.
@@ -157,25 +166,31 @@ class TrainingStep(Protocol):
 
         Args:
             objective: called as objective(x', logits, *args), with the student's logits [B,K] at x'; returns the values
-                [B] to be maximised. It may hold networks and numbers. It must not hold a tensor: a CUDA graph would
-                replay that tensor's first values.
-            args: the tensors that the objective uses.
+                [B] to be maximised. It may refer to networks and numbers. It must not refer to a tensor other than its
+                arguments: a CUDA graph would replay that tensor's first values.
+            args: the tensors that the objective needs, such as labels or the teacher's logits.
         """
 
     def starting_noise(self) -> Tensor:
-        """Returns the noise [B,C,H,W] from which the inner maximisation starts, for an attack of the method's own."""
+        """Returns the noise [B,C,H,W] from which the inner maximisation starts.
+
+        Only a method with its own attack needs it; `attack` draws it by itself.
+        """
 
     def once(self, make: Callable[[], Any]) -> Any:
         """Returns make(), or its first result if the loss of the batch is evaluated again.
 
-        An attack of the method's own goes through it.
+        An optimiser may evaluate the loss of a batch several times. A method with its own attack passes that attack as
+        `make`, so that x' is made once.
         """
 
     def uniform(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
         """Draws random numbers in [0,1), [B, *shape], the same for an image however many processes share the batch."""
 
     def gather(self, values: Tensor) -> Tensor:
-        """Returns the rows of all processes, in the order of the batch. Gradients flow back to each process."""
+        """Returns the rows of `values` of all processes, in the order of the batch. Gradients flow back to each
+        process.
+        """
 
     def mean(self, values: Tensor) -> Tensor:
         """Returns the mean of values [B, ...] over the whole batch of all processes."""
@@ -189,14 +204,15 @@ class TrainingStep(Protocol):
 
 @dataclass(frozen=True)
 class EpochEnd:
-    """The end of an epoch, where a method may update its state.
+    """State of the training at the end of an epoch, when a method may update its own.
 
-    Args:
-        own: as in `TrainingStep`.
+    Attributes:
+        own: the method's own networks and modules, as in `TrainingStep`.
         epoch: number of the epoch that ended, counted from 1.
         epochs: number of epochs of the training.
         decay: the learning rate of this epoch divided by that of the first.
-        next_decay: the same for the next epoch; that of the last epoch after the last.
+        next_decay: the learning rate of the next epoch divided by that of the first; after the last epoch equal to
+            `decay`.
     """
 
     own: Mapping[str, Any]
@@ -207,15 +223,15 @@ class EpochEnd:
 
 
 class Method(BaseModel):
-    """Base of all methods. The annotated fields of a subclass are the settings that an experiment file may give."""
+    """Base class of all methods. The annotated fields of a subclass are the settings that an experiment may give."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
     terms: ClassVar[tuple[str, ...]]  # names of the terms that `loss` may return
 
     def teachers(self) -> dict[str, TeacherCalls]:
-        """Returns how the method asks its teachers, by role; empty for a method without a teacher.
+        """Returns the declared calls to each teacher, by role; empty for a method without a teacher.
 
-        A method that asks one teacher calls its role `teacher`.
+        A role is a name under which the method asks a teacher. A method with one teacher calls its role `TEACHER`.
         """
         return {}
 
@@ -226,6 +242,8 @@ class Method(BaseModel):
     def networks(self, student: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """Returns the architectures, `{"name": ..., **arguments}`, of networks that are trained along, by name.
 
+        Each is built with fresh weights and is `step.own[NAME]`.
+
         Args:
             student: the architecture of the student.
         """
@@ -234,19 +252,31 @@ class Method(BaseModel):
     def build(self, sizes: Sizes, generator: torch.Generator) -> dict[str, nn.Module]:
         """Builds the method's other modules, by name: projection heads, memory banks, weights of tasks.
 
-        They are moved to the device, saved, resumed and, their parameters, trained. State is a buffer, updated in place
-        and to the same values in all processes.
+        They are moved to the device, saved and resumed. Their parameters are trained. A state that is not trained is a
+        buffer, updated in place and to the same values in all processes. Each module is `step.own[NAME]`.
+
+        Args:
+            sizes: number of images and classes, shape of an image, widths of features.
+            generator: the source of all random initial values.
         """
         return {}
 
     def optimisation(self, training: Training) -> dict[str, Training]:
-        """Returns the optimiser, learning rate and schedule of own modules that differ from the student's, by name."""
+        """Returns the training settings of own modules that differ from the student's, by name: optimiser, learning
+        rate, schedule.
+
+        All other own modules are trained by the student's optimiser.
+
+        Args:
+            training: the training settings of the student.
+        """
         return {}
 
     def phases(self) -> tuple[int, ...]:
-        """Returns the first epoch of each phase in which the same networks are called; the plan counts one step each.
+        """Returns the first epoch of each phase, in ascending order, starting with 1.
 
-        It starts with 1, in ascending order.
+        A phase is a run of epochs in which every step makes the same calls of networks. The plan counts one step of
+        each.
         """
         return (1,)
 
@@ -262,22 +292,22 @@ class Method(BaseModel):
 
     @abstractmethod
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
-        """Computes the terms of the loss of one batch; training lowers the sum of weight x batch mean."""
+        """Computes the terms of the loss of one batch. Training minimises the sum of weight x batch mean."""
 
     def after_epoch(self, end: EpochEnd) -> None:
         """Updates the method's state after an epoch."""
 
     @property
     def cached(self) -> tuple[tuple[str, str], ...]:
-        """(role, kind) of each output that the method takes from the cache."""
+        """Pairs (role, kind) of each output that the method reads from the cache; kind is `logits` or `features`."""
         return tuple((role, kind) for role, calls in self.teachers().items() for kind in calls.cached)
 
 
 def misclassification(x: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-    """Computes the objective of most inner maximisations: the cross-entropy, [B].
+    """Computes the objective of most inner maximisations: the cross-entropy of the student at x', [B].
 
     Args:
-        x: x', unused.
+        x: x' [B,C,H,W]; not used.
         logits: the student's logits at x', [B,K].
         labels: int64 [B].
     """

@@ -11,13 +11,13 @@ from robust_distillation.methods.contract import TEACHER, Sizes, TrainingStep
 
 
 class MemoryContrast(nn.Module):
-    """Two projection heads, and for each network a bank of every training image's last projection.
+    """Two projection heads, and for each network a memory bank of the last projection of every training image.
 
-    The score of a pair is exp(u.v / temperature), P its score over the normaliser Z, which the first batch fixes at
+    The score of a pair is exp(u.v / temperature). P is its score over the normaliser Z, which the first batch fixes at
     (mean score) x (number of images). With n images, K negatives and noise p = 1/n,
         L_i = -log( P_pos / (P_pos + K p) ) - sum_neg log( K p / (P_neg + K p) ),
     once with the student's projection against the teacher's bank and once the other way round; the two are summed.
-    CRD's code draws the negatives without replacement where there are K of them, this with replacement: the same
+    CRD's code draws the negatives without replacement if there are K of them, this module with replacement: the same
     expectation at a fraction of the cost.
     """
 
@@ -30,6 +30,19 @@ class MemoryContrast(nn.Module):
         momentum: float,
         generator: torch.Generator,
     ):
+        """Builds heads and banks with random values.
+
+        Args:
+            sizes: number, classes and labels of the training images, and the widths of both networks' features.
+            dimension: width of the projections.
+            negatives: number K of negatives of an image.
+            temperature: temperature of the scores.
+            momentum: share of the old projection in an updated row of a bank, in [0,1).
+            generator: the source of the initial values.
+
+        Raises:
+            ValueError: the training images are of fewer than two classes.
+        """
         super().__init__()
         self.negatives, self.temperature, self.momentum = negatives, temperature, momentum
         self.student_head = _linear(sizes.student_features, dimension, generator)

@@ -34,9 +34,11 @@ class CRD(Method):
     kd_temperature: float = Field(4.0, gt=0)
 
     def teachers(self) -> dict[str, TeacherCalls]:
+        """Asks one teacher for its cached features of clean views, and for its logits if alpha > 0."""
         return {TEACHER: TeacherCalls(cached=("logits", "features") if self.alpha > 0 else ("features",))}
 
     def build(self, sizes: Sizes, generator: torch.Generator) -> dict[str, nn.Module]:
+        """Builds the projection heads and memory banks of the contrast."""
         from robust_distillation.methods.contrast import MemoryContrast
 
         return {
@@ -46,6 +48,7 @@ class CRD(Method):
         }
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
+        """Computes gamma CE(S(x), y), beta L and, if alpha > 0, alpha t^2 KL(T^t(x) || S^t(x))."""
         student, teacher, t = step.student(step.x, train=True), step.cached(), self.kd_temperature
         contrast = step.own["contrast"](student.features, teacher.features, step)
         terms = [

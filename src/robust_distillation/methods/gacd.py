@@ -42,9 +42,11 @@ class GACD(Method):
     reweight: bool = True
 
     def teachers(self) -> dict[str, TeacherCalls]:
+        """Asks one teacher for its cached logits and features of clean views."""
         return {TEACHER: TeacherCalls(cached=("logits", "features"))}
 
     def build(self, sizes: Sizes, generator: torch.Generator) -> dict[str, nn.Module]:
+        """Builds the projection heads and memory banks of the contrast."""
         from robust_distillation.methods.contrast import MemoryContrast
 
         return {
@@ -54,6 +56,7 @@ class GACD(Method):
         }
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
+        """Computes CE(S(x'), y), and beta times the contrast, weighted by the teacher's probability of y."""
         teacher = step.cached()
         student = step.student(step.attack(misclassification, step.labels), train=True)
         contrast = step.own["contrast"](student.features, teacher.features, step)

@@ -40,18 +40,22 @@ class IAD(Method):
     )
 
     def teachers(self) -> dict[str, TeacherCalls]:
+        """Asks one teacher for its cached logits of clean views and for T(x')."""
         return {TEACHER: TeacherCalls(cached=("logits",), live=True)}
 
     def phases(self) -> tuple[int, ...]:
+        """Returns the first epoch and, if `begin` > 0, the first one with introspection."""
         return (1, self.begin + 1) if self.begin else (1,)
 
     @classmethod
     def official(cls, classes: int, architecture: str) -> Official:
-        """The authors' code (ZFancy/IAD, IAD-I). Its quirks: 60 epochs of ARD first (begin); the teacher's term is not
-        weighted (teacher_weight); batch norm sees x' twice and, once introspection began, x twice (repeat_passes);
-        it is in train mode while attacking; the uniform start is not clamped; the second milestone sets
-        the rate of the first again (decay). Divergences are summed over the classes. `best` is looked for on the test
-        set at every epoch, under 10 steps of 2/255."""
+        """Returns what the authors' code (ZFancy/IAD, IAD-I) does.
+
+        Its quirks: 60 epochs of ARD first (begin); the teacher's term is not weighted (teacher_weight); batch norm sees
+        x' twice and, once introspection began, x twice (repeat_passes); it is in train mode during the attack; the
+        uniform start is not clamped; the second milestone sets the rate of the first again (decay). Divergences are
+        summed over the classes. `best` is chosen on the test set at every epoch, under 10 steps of 2/255.
+        """
         return Official(
             training={
                 "epochs": 200,
@@ -74,6 +78,10 @@ class IAD(Method):
         )
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
+        """Computes the teacher's term w KL(T^t(x) || S^t(x')) and the introspection (1-w) KL(S^t(x) || S^t(x')).
+
+        In the first `begin` epochs the teacher's term is t^2 KL(T^t(x) || S^t(x')) and the introspection is 0.
+        """
         x, t = step.attack(misclassification, step.labels), self.temperature
         adversarial = step.student(x, train=True).logits
         if self.repeat_passes:

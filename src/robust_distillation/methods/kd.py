@@ -22,9 +22,11 @@ class KD(Method):
     temperature: float = Field(4.0, gt=0)
 
     def teachers(self) -> dict[str, TeacherCalls]:
+        """Asks one teacher for its cached logits of clean views."""
         return {TEACHER: TeacherCalls(cached=("logits",))}
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
+        """Computes gamma CE(S(x), y) and alpha t^2 KL(T^t(x) || S^t(x))."""
         t, logits = self.temperature, step.student(step.x, train=True).logits
         distance = kl_divergence(step.cached().logits, logits, t)
         return (

@@ -27,10 +27,13 @@ class MART(Method):
 
     @classmethod
     def official(cls, classes: int, architecture: str) -> Official:
-        """The authors' code (YisenWang/MART), for CIFAR-10; wide ResNets train otherwise than ResNet-18, whose settings
-        stand here for all others. Its quirks: eps is 0.031 and the step 0.007; the attack starts from 0.001 N(0,1),
-        which is not clamped; 1e-12 inside the logarithms (log_constant); the rate falls at the start of epochs 75 and
-        90, that is after 74 and 89. `best` is the best of its log: PGD of 20 steps on the test set at every epoch."""
+        """Returns what the authors' code (YisenWang/MART) does, for CIFAR-10.
+
+        Wide ResNets have settings of their own; all other architectures have those of ResNet-18. Its quirks: eps is
+        0.031 and the step 0.007; the attack starts from 0.001 N(0,1), which is not clamped; 1e-12 inside the logarithms
+        (log_constant); the rate falls at the start of epochs 75 and 90, that is after 74 and 89. `best` is the best of
+        its log: PGD of 20 steps on the test set at every epoch.
+        """
         wide = "wide_resnet" in architecture
         return Official(
             training={
@@ -52,6 +55,7 @@ class MART(Method):
         )
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
+        """Computes BCE(S(x'), y) and beta (1 - S_y(x)) KL(S(x) || S(x'))."""
         x = step.attack(misclassification, step.labels)
         if self.clean_first:
             clean, adversarial = (step.student(images, train=True).logits for images in (step.x, x))

@@ -40,6 +40,7 @@ class MTARD(Method):
     )
 
     def teachers(self) -> dict[str, TeacherCalls]:
+        """Asks the robust teacher for T(x') and the natural one for its cached logits of clean views."""
         return {"robust": TeacherCalls(live=True), "natural": TeacherCalls(cached=("logits",))}
 
     @classmethod
@@ -72,11 +73,13 @@ class MTARD(Method):
         )
 
     def build(self, sizes: Sizes, generator: torch.Generator) -> dict[str, nn.Module]:
+        """Builds the weight between the two terms, with the first value of each."""
         from robust_distillation.methods.balance import Balance
 
         return {"balance": Balance()}
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
+        """Computes both divergences, moves w by their relative values, and weights them by w and 1-w."""
         constant, x = self.log_constant, step.attack(misclassification, step.labels)
         adversarial = kl_divergence(
             step.teacher["robust"](x).logits, step.student(x, train=True).logits, target_constant=constant

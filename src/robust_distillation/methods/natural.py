@@ -15,7 +15,7 @@ class Natural(Method):
 
     @classmethod
     def official(cls, classes: int, architecture: str) -> Official:
-        """Returns RSLAD's schedule: how the papers' natural students were trained is not published."""
+        """Returns RSLAD's schedule: the papers do not publish how their natural students were trained."""
         return Official(
             training={
                 "epochs": 300,
@@ -29,4 +29,5 @@ class Natural(Method):
         )
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
+        """Computes the cross-entropy on clean images."""
         return (Term("cross_entropy", cross_entropy(step.student(step.x, train=True).logits, step.labels)),)

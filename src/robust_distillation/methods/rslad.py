@@ -35,18 +35,23 @@ class RSLAD(Method):
     )
 
     def teachers(self) -> dict[str, TeacherCalls]:
+        """Asks one teacher for its cached logits of clean views if any of the three losses has the teacher's labels."""
         labels = (self.clean_labels, self.adversarial_labels, self.inner_labels)
         return {TEACHER: TeacherCalls(cached=("logits",))} if "teacher" in labels else {}
 
     def needs_labels(self) -> bool:
+        """Returns True if any of the three losses has hard labels."""
         return "hard" in (self.clean_labels, self.adversarial_labels, self.inner_labels)
 
     @classmethod
     def official(cls, classes: int, architecture: str) -> Official:
-        """The authors' code (zibojia/RSLAD), the same for both students. Its quirks: the divergence is averaged over
-        batch and classes, on CIFAR-100 times 10, so on both a tenth of its sum (kl_scale); 1e-5 inside the logarithm
-        (log_constant); the attack starts from 0.001 N(0,1), which is not clamped; `best` is looked for on the test set
-        under 20 steps of 0.003, at every 20th epoch and from 215 on at every one."""
+        """Returns what the authors' code (zibojia/RSLAD) does, the same for both of its students.
+
+        Its quirks: the divergence is averaged over batch and classes, on CIFAR-100 times 10, so on both a tenth of its
+        sum (kl_scale); 1e-5 inside the logarithm (log_constant); the attack starts from 0.001 N(0,1), which is not
+        clamped; `best` is chosen on the test set under 20 steps of 0.003, at every 20th epoch and from 215 on at every
+        one.
+        """
         return Official(
             training={
                 "epochs": 300,
@@ -68,6 +73,9 @@ class RSLAD(Method):
         )
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
+        """Computes (1-alpha) KL(T(x) || S(x)) and alpha KL(T(x) || S(x')), or the losses of other labels that the
+        settings choose.
+        """
         teacher = step.cached().logits if self.teachers() else None
         inner = {
             "hard": lambda: step.labels,

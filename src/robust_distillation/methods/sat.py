@@ -15,11 +15,13 @@ class SAT(Method):
 
     @classmethod
     def official(cls, classes: int, architecture: str) -> Official:
-        """The authors' code (MadryLab/cifar10_challenge), 80,000 steps. Its quirks: batch norm is in train mode while
-        attacking, so that its running statistics move with every step of the attack; weight decay acts on the weights
-        of convolutions and linear layers only; an epoch's last, smaller batch is left out; the start is clamped to
-        [0,1]. What belongs to its network is not kept: standardisation of each image, leaky ReLU, padding of 2. It
-        selects no checkpoint: `best` is ours, by the papers' PGD on the test set."""
+        """Returns what the authors' code (MadryLab/cifar10_challenge) does, 80,000 steps.
+
+        Its quirks: batch norm is in train mode during the attack, so that its running statistics move with every step
+        of the attack; weight decay acts on the weights of convolutions and linear layers only; an epoch's last, smaller
+        batch is left out; the start is clamped to [0,1]. The parts of its network are not kept: standardisation of each
+        image, leaky ReLU, padding of 2. It selects no checkpoint: `best` is ours, by the papers' PGD on the test set.
+        """
         return Official(
             training={
                 "epochs": 205,
@@ -41,6 +43,7 @@ class SAT(Method):
         )
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
+        """Computes the cross-entropy on x'."""
         adversarial = step.attack(misclassification, step.labels)
         logits = step.student(adversarial, train=True).logits
         return (Term("cross_entropy", cross_entropy(logits, step.labels)),)

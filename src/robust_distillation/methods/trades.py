@@ -26,10 +26,12 @@ class TRADES(Method):
 
     @classmethod
     def official(cls, classes: int, architecture: str) -> Official:
-        """The authors' code (yaodongyu/TRADES), for CIFAR-10. Its quirks: eps is 0.031 and the step 0.007; S(x) is
-        computed again for the divergence, so that batch norm sees x twice (clean_first); the attack starts from 0.001
-        N(0,1), which is not clamped; the rate falls at the start of epoch 75, that is after 74. It selects no
-        checkpoint: `best` is ours, by the papers' PGD on the test set."""
+        """Returns what the authors' code (yaodongyu/TRADES) does, for CIFAR-10.
+
+        Its quirks: eps is 0.031 and the step 0.007; S(x) is computed again for the divergence, so that batch norm sees
+        x twice (clean_first); the attack starts from 0.001 N(0,1), which is not clamped; the rate falls at the start of
+        epoch 75, that is after 74. It selects no checkpoint: `best` is ours, by the papers' PGD on the test set.
+        """
         return Official(
             training={
                 "epochs": 76,
@@ -50,6 +52,7 @@ class TRADES(Method):
         )
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
+        """Computes CE(S(x), y) and beta KL(S(x) || S(x'))."""
         x = step.attack(lambda x, logits, clean: kl_divergence(clean, logits), step.student(step.x).logits)
         if self.clean_first:
             clean, adversarial = (step.student(images, train=True).logits for images in (step.x, x))

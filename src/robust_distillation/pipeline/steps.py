@@ -302,7 +302,7 @@ class Tune(_Training):
 
     @property
     def recipe(self) -> Recipe:
-        return self.experiment.short_recipe(self.values["student"], self.values["method"], self.values["candidate"])
+        return self.experiment.tuning_recipe(self.values["student"], self.values["method"], self.values["candidate"])
 
     @property
     def settings(self) -> dict[str, Any]:

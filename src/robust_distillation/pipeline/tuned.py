@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robust_distillation.config.tuning import with_candidate
+from robust_distillation.config.tuning import apply_candidate
 from robust_distillation.errors import UserError
 from robust_distillation.files import read_json
 
@@ -24,7 +24,7 @@ def tuned(step: TrainStudent) -> tuple[dict[str, Any], Recipe]:
     run, recipe = step.training_run, step.recipe
     if step.choice:
         candidate = read_choice(step.choice, step.experiment, run.teacher, run.student, run.method)
-        recipe = with_candidate(recipe, candidate)
+        recipe = apply_candidate(recipe, candidate)
     return step.experiment.student_settings(run, recipe), recipe
 
 

@@ -67,7 +67,7 @@ def train(
     if recipe.method.has_teacher:
         source = open_teachers(experiment, teacher, method, data, device)
         teachers, served = source.teachers, source.served_from
-    group, precision = parallel.joined(device), experiment.compute.precision
+    group, precision = parallel.init_group(device), experiment.compute.precision
     compiled = precision != EXACT and compiles(  # to count the FLOPs takes a second
         experiment.compute, flops(work_of(experiment, recipe, settings["architecture"], teacher)), device.type
     )

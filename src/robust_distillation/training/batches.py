@@ -1,4 +1,4 @@
-"""The batches of an epoch: which images, in which views, in which order."""
+"""The batches of an epoch: their images, views and order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from robust_distillation.training.parallel import Group
 class Batch:
     """One batch of a training, or one process's rows of it.
 
-    Args:
+    Attributes:
         x: views of training images in [0,1], float [B,C,H,W], on the device of the student.
         labels: int64 [B], on the device of the student.
         ids: positions in the training split of the whole batch of all processes, int64, on the CPU.
@@ -64,7 +64,7 @@ def batches(
             continue
         if settings.drop_last and len(ids) < settings.batch_size:
             break
-        rows = ids[group.rows(len(ids))]
+        rows = ids[group.shard(len(ids))]
         there, chosen = (to_device(numbers, data.images.device) for numbers in (rows, views[rows]))
         x, labels = data.views(scheme, there, chosen).to(device), data.labels[there].to(device)
         yield Batch(x, labels, ids, views[ids], epoch, number)

@@ -31,9 +31,11 @@ class Tiny(nn.Module):
         self.classifier = nn.Linear(WIDTH, classes)
 
     def features(self, x: Tensor) -> Tensor:
+        """Computes features [B,WIDTH] of images x."""
         return self.layers(x).mean((2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Computes logits [B,K] of images x."""
         return self.classifier(self.features(x))
 
 

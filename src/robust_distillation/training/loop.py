@@ -48,20 +48,20 @@ def train(
     """
     settings, model, group, data = trainer.settings, trainer.student, trainer.group, data.to(device)
     group.check(len(data), settings.batch_size, settings.drop_last)
-    saved = group.first(work and work.load())
+    saved = group.broadcast_object(work and work.load())
     progress = restored(trainer, saved) if saved else Progress()
     counts, losses = progress.counts, Losses()
 
     def save() -> None:
         losses.check(counts)
         check_finite(model, counts)
-        sums = group.gathered(progress.sums)
+        sums = group.all_gather(progress.sums)
         if work:
             work.save(packed(trainer, progress, sums))
 
     def save_if_due(due: bool = False) -> None:
         stopping = bool(work) and work.stopping  # asked once: a signal may come at any moment
-        due, stopping = group.first((due or stopping or (bool(work) and work.due()), stopping))
+        due, stopping = group.broadcast_object((due or stopping or (bool(work) and work.due()), stopping))
         if due:
             save()
         if stopping:  # the first process has ended in `save`

@@ -1,8 +1,8 @@
-"""One training on several devices: processes of torch.distributed, each with its share of every batch.
+"""One training on several devices: processes of torch.distributed, each with its shard of every batch.
 
-The batch is the global one: with more processes each has less of it, and learning rate, schedule and steps stay what
-they are. Noise is drawn for the whole batch, and each process takes its rows, so the number of processes changes
-rounding alone as long as batch norm is `synchronised`; with `local` each process normalises its share by itself.
+The batch is the global one: with more processes each has fewer of its rows; learning rate, schedule and number of steps
+stay the same. Noise is drawn for the whole batch, and each process takes its rows. So the number of processes changes
+rounding only, as long as batch norm is `synchronised`. With `local` each process normalises its shard on its own.
 """
 
 from __future__ import annotations
@@ -25,17 +25,31 @@ SYNCHRONISED = "synchronised"  # batch norm of all processes together; or `local
 
 @dataclass(frozen=True)
 class Group:
-    """Rank of this process among `size`; by itself it is the only one."""
+    """The processes that share one training.
+
+    Attributes:
+        rank: number of this process, counted from 0.
+        size: number of processes; 1 without torch.distributed.
+    """
 
     rank: int = 0
     size: int = 1
 
-    def rows(self, total: int) -> slice:
-        """Its share of a batch of `total`."""
+    def shard(self, total: int) -> slice:
+        """Returns the rows of a batch of `total` images that belong to this process."""
         return slice(total * self.rank // self.size, total * (self.rank + 1) // self.size)
 
     def check(self, images: int, batch_size: int, drop_last: bool) -> None:
-        """Raises UserError where a process would have no image of some batch."""
+        """Checks that each process gets at least one image of each batch.
+
+        Args:
+            images: number of training images.
+            batch_size: images of a batch of all processes.
+            drop_last: True if a smaller last batch is left out.
+
+        Raises:
+            UserError: a batch has fewer images than there are processes.
+        """
         last = 0 if drop_last else images % batch_size
         if (smallest := min(batch_size, last or batch_size)) < self.size:
             raise UserError(
@@ -44,12 +58,14 @@ class Group:
             )
 
     def weight(self, total: int) -> float:
-        """What the mean over its share counts, where the gradients of all processes are averaged."""
-        rows = self.rows(total)
+        """Returns the weight of this shard's mean loss, so that the averaged gradients equal that of the whole batch of
+        `total`.
+        """
+        rows = self.shard(total)
         return (rows.stop - rows.start) * self.size / total
 
     def summed(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Over all processes; the given ones stay."""
+        """Sums each tensor over all processes and returns the sums; `values` are not changed."""
         if self.size == 1:
             return values
         found = {name: value.detach().clone() for name, value in values.items()}
@@ -57,8 +73,8 @@ class Group:
             dist.all_reduce(value)
         return found
 
-    def gathered(self, values: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-        """Those of every process, by its rank."""
+    def all_gather(self, values: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+        """Returns the `values` of every process, in the order of the ranks."""
         if self.size == 1:
             return [values]
         found: list[dict[str, Tensor]] = [{} for _ in range(self.size)]
@@ -70,13 +86,13 @@ class Group:
         return found
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrites tensors by those of the first process."""
+        """Overwrites tensors with those of the first process, in place."""
         if self.size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, src=0)
 
     def gather_rows(self, values: Tensor, total: int) -> Tensor:
-        """Puts the rows of all processes together, in the order of the batch; gradients flow back to each process.
+        """Concatenates the rows of all processes, in the order of the batch; gradients flow back to each process.
 
         Args:
             values: this process's rows, [B, ...].
@@ -84,15 +100,15 @@ class Group:
         """
         if self.size == 1:
             return values
-        shards = [Group(rank, self.size).rows(total) for rank in range(self.size)]
+        shards = [Group(rank, self.size).shard(total) for rank in range(self.size)]
         longest = max(shard.stop - shard.start for shard in shards)
         padded = torch.cat([values, values.new_zeros(longest - len(values), *values.shape[1:])])
         gather = all_gather if values.requires_grad else _all_gather_without_gradient
         parts = gather(padded.contiguous())
         return torch.cat([part[: shard.stop - shard.start] for part, shard in zip(parts, shards, strict=True)])
 
-    def first(self, value: Any) -> Any:
-        """What the first process has."""
+    def broadcast_object(self, value: Any) -> Any:
+        """Returns the first process's `value`, in every process."""
         if self.size == 1:
             return value
         box = [value]
@@ -106,8 +122,8 @@ def _all_gather_without_gradient(values: Tensor) -> list[Tensor]:
     return parts
 
 
-def joined(device: torch.device) -> Group:
-    """The group that torchrun started this process in; of one where it did not."""
+def init_group(device: torch.device) -> Group:
+    """Returns the group of processes that torchrun started; without torchrun a group of one."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return Group()
     if not dist.is_initialized():
@@ -116,20 +132,24 @@ def joined(device: torch.device) -> Group:
 
 
 def start(processes: int) -> None:
-    """Puts torchrun with so many processes in this one's place, each of which starts the same command."""
+    """Replaces this process by torchrun, which starts the same command in `processes` processes."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     os.execv(sys.executable, [*command, "-m", "robust_distillation.cli", *sys.argv[1:]])
 
 
 def started() -> bool:
+    """Returns True in a process that torchrun started."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 class SynchronisedBatchNorm2d(nn.BatchNorm2d):
-    """In training mode statistics are those of the whole batch. torch.nn.SyncBatchNorm does the same, but on GPUs
-    alone, so that nobody could test it without two."""
+    """Batch norm whose statistics in train mode are those of the whole batch of all processes.
+
+    torch.nn.SyncBatchNorm does the same on GPUs only, so that it cannot be tested without two of them.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalises images [B,C,H,W], in train mode by mean and variance over all processes."""
         if not self.training:
             return super().forward(x)
         axes, shape = (0, 2, 3), (1, -1, 1, 1)
@@ -147,7 +167,7 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
 
 
 def synchronised(model: nn.Module) -> nn.Module:
-    """The same model with the same parameters and buffers, whose batch norm is that of all processes."""
+    """Turns the batch norm layers of a model into synchronised ones, in place, and returns the model."""
     for module in model.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = SynchronisedBatchNorm2d

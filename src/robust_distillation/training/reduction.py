@@ -1,4 +1,4 @@
-"""From named per-sample loss terms to the one number that is minimised."""
+"""Reduction of named per-sample loss terms to the one number that is minimised."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ from robust_distillation.methods import Term
 
 
 def reduce(terms: Iterable[Term], classes: int, kl_scale: str) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss, and each term's batch mean before weighting (detached, for the curves).
+    """Computes the loss, and each term's batch mean before weighting.
 
-    kl_scale `sum`: a divergence is summed over the classes, as its definition says. `mean`: it is averaged over them,
-    too (torch.mean over batch and classes, ARD's KLDivLoss); it then weighs 1/classes as much against the other terms
-    and against the weight decay. `tenth`: a tenth of the sum, as in RSLAD's code: the mean over batch and 10 classes,
-    and for 100 classes that mean times 10.
+    Args:
+        terms: the terms that a method's `loss` returned.
+        classes: number of classes.
+        kl_scale: reduction of a divergence over the classes. `sum`: the sum, as in its definition. `mean`: the mean
+            over them too (torch.mean over batch and classes, ARD's KLDivLoss); it then weighs 1/classes as much against
+            the other terms and against the weight decay. `tenth`: a tenth of the sum, as in RSLAD's code: the mean over
+            batch and 10 classes, and for 100 classes that mean times 10.
+
+    Returns:
+        The loss, differentiable, and the detached means by the term's name, for the training curves.
     """
     scale = {"sum": 1, "mean": classes, "tenth": 10}[kl_scale]
     means: dict[str, Tensor] = {}

@@ -1,4 +1,6 @@
-"""One training from settings to files: best and last checkpoint, and the curves; of a short run the curves alone."""
+"""One training from settings to files: checkpoints `best` and `last` and the training curves; for tuning the curves
+only.
+"""
 
 from __future__ import annotations
 
@@ -76,10 +78,21 @@ def train_to_files(
     description: dict[str, Any],
     work: Work | None = None,
 ) -> list[Path]:
-    """Writes best.safetensors, last.safetensors and metrics.jsonl into `folder` and returns their paths.
+    """Trains and writes best.safetensors, last.safetensors and metrics.jsonl; only the first process of a group writes.
 
-    settings: as for `build_trainer`; with `description` they become the checkpoints' metadata. work: as for `train`. Of
-    a group the first process alone writes.
+    Args:
+        folder: the folder of the files.
+        settings: the resolved settings, as for `build_trainer`; with `description` the checkpoints' metadata.
+        trainer: the networks and optimisers.
+        data: the training images.
+        validation: the images on which `best` is chosen.
+        scheme: the views of a training image.
+        device: the device of the networks.
+        description: more metadata of the checkpoints.
+        work: as for `train`.
+
+    Returns:
+        The paths of the files; none in processes other than the first.
     """
     info = data.info
     progress = train(trainer, data, validation, scheme, device, work)
@@ -109,7 +122,22 @@ def tune_to_file(
     device: torch.device,
     work: Work | None = None,
 ) -> list[Path]:
-    """Writes metrics.jsonl alone. A run that diverges is no fault here, it has lost: its last line says so."""
+    """Trains one candidate of the tuning stage and writes metrics.jsonl.
+
+    A training that diverges is a result, not an error: the last line then has `"diverged": true`.
+
+    Args:
+        folder: the folder of the file.
+        trainer: the networks and optimisers.
+        data: the training images.
+        validation: the images on which candidates are compared.
+        scheme: the views of a training image.
+        device: the device of the networks.
+        work: as for `train`.
+
+    Returns:
+        The path of the file, in a list.
+    """
     try:
         lines = train(trainer, data, validation, scheme, device, work).counts.metrics
     except Diverged as error:

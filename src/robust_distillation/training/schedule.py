@@ -1,4 +1,4 @@
-"""Functions of the epoch, counted from 1. No torch is imported: the plan counts with them, too."""
+"""Learning rate and validation as functions of the epoch, counted from 1. No torch is imported: plans call them too."""
 
 from __future__ import annotations
 

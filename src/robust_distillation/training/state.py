@@ -1,4 +1,6 @@
-"""The state of a training, all that its next step depends on, as bytes and back: tensors and JSON, no pickle."""
+"""The state of a training as bytes and back, in safetensors and JSON, without pickle: all that the next step depends
+on.
+"""
 
 from __future__ import annotations
 
@@ -19,20 +21,38 @@ Tensors = dict[str, Tensor]
 
 @dataclass
 class Counts:
-    """What is not a tensor. Order, views and noise are functions of seed, epoch and step: no generator is among it."""
+    """Progress of a training in numbers.
 
-    epoch: int = 1  # that is trained or looked at
-    steps: int = 0  # of it that are done
+    Order, views and noise are functions of seed, epoch and step, so no state of a generator is kept.
+
+    Attributes:
+        epoch: number of the epoch that is trained or validated, counted from 1.
+        steps: number of steps of this epoch that are done.
+        best_epoch: number of the best epoch so far; 0 before the first validation.
+        best_score: (robust, clean) accuracy of the best epoch, in [0,1]; (-1, -1) before the first validation.
+        metrics: one line of the training curves for each epoch that is done.
+    """
+
+    epoch: int = 1
+    steps: int = 0
     best_epoch: int = 0
     best_score: tuple[float, float] = (-1.0, -1.0)
-    metrics: list[dict[str, Any]] = field(default_factory=list)  # a line of each epoch that is done
+    metrics: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass
 class Progress:
+    """Progress of a training in numbers and tensors.
+
+    Attributes:
+        counts: the numbers.
+        sums: sums of the loss and its terms over the epoch's steps so far.
+        best: weights and buffers of the best epoch; None before the first validation.
+    """
+
     counts: Counts = field(default_factory=Counts)
-    sums: Tensors = field(default_factory=dict)  # of the loss and its terms over the epoch's steps
-    best: Tensors | None = None  # weights of the best epoch
+    sums: Tensors = field(default_factory=dict)
+    best: Tensors | None = None
 
 
 def packed(trainer: Trainer, progress: Progress, sums: list[Tensors]) -> bytes:

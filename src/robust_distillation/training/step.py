@@ -30,10 +30,18 @@ class TrainedNetwork:
     """A network that is trained, as a method calls it: see `methods.Network`."""
 
     def __init__(self, model: nn.Module, name: tuple[str, str], calls: Calls):
+        """Wraps a model.
+
+        Args:
+            model: the network that is trained.
+            name: (group, name) under which its calls are counted.
+            calls: the counter of the step.
+        """
         self.model, self.name, self.calls = model, name, calls
 
     @property
     def replay_key(self) -> nn.Module:
+        """The model, whose identity tells two captured attacks apart."""
         return self.model
 
     def __call__(self, x: Tensor, *, train: bool = False) -> Output:
@@ -44,19 +52,29 @@ class TrainedNetwork:
             return output(self.model, x)
 
     def update_statistics(self, x: Tensor) -> None:
+        """Runs a train-mode pass without gradient."""
         self.calls[(*self.name, "ask")] += 1
         with torch.no_grad():
             self.model(x)
 
 
 class FrozenTeacher:
-    """A teacher as a method calls it; refuses calls that the method did not declare."""
+    """A teacher as a method calls it; raises TypeError for a call that the method does not declare."""
 
     def __init__(self, teacher: Teacher, role: str, declared: TeacherCalls, calls: Calls):
+        """Wraps a teacher.
+
+        Args:
+            teacher: the network and the cached outputs.
+            role: the teacher's role in the method.
+            declared: the calls that the method declares.
+            calls: the counter of the step.
+        """
         self.teacher, self.role, self.declared, self.calls = teacher, role, declared, calls
 
     @property
     def replay_key(self) -> nn.Module | None:
+        """The teacher's network, whose identity tells two captured attacks apart; None without a network."""
         return self.teacher.network
 
     def __call__(self, x: Tensor, *, train: bool = False) -> Output:
@@ -73,12 +91,12 @@ class FrozenTeacher:
 
 
 def kind_of(x: Tensor) -> str:
-    """Returns `attack` for a call whose gradient flows to the images, `ask` for one without gradient."""
+    """Returns `attack` for a call on images that require a gradient, `ask` for one without gradient."""
     return "attack" if x.requires_grad and torch.is_grad_enabled() else "ask"
 
 
 class Step:
-    """One batch in training, as a method sees it: see `methods.TrainingStep`.
+    """One batch in training, as a method receives it: implements `methods.TrainingStep`.
 
     The loss can be evaluated several times on the same batch: `evaluate` replays images and random draws, and leaves
     buffers as the first evaluation did.
@@ -86,7 +104,7 @@ class Step:
 
     def __init__(self, trainer: Trainer, batch: Batch):
         self._trainer, self._batch = trainer, batch
-        self._rows = trainer.group.rows(len(batch.ids))
+        self._rows = trainer.group.shard(len(batch.ids))
         self._counts: dict[str, int] = {}  # of this evaluation
         self._results: list[tuple[Any, dict[str, int]]] = []  # of `once`, with the counts after it
         self._before: dict[str, Tensor] = {}
@@ -131,6 +149,7 @@ class Step:
             put_buffers(module, after)
 
     def cached(self, role: str = TEACHER) -> Output:
+        """Returns a teacher's declared outputs on this process's clean views."""
         kinds = self._declared[role].cached if role in self._declared else ()
         if not kinds:
             raise TypeError(f"the cached output of teacher {role!r} is not declared: give its kinds in teachers()")
@@ -141,6 +160,7 @@ class Step:
         return Output(*(getattr(answer, kind) if kind in kinds else None for kind in Output._fields))
 
     def attack(self, objective: Callable[..., Tensor], *args: Tensor) -> Tensor:
+        """Runs PGD on the student from the step's starting noise; replayed as a CUDA graph on a GPU."""
         try:
             held_values(objective)
         except HeldTensorError as error:
@@ -169,10 +189,12 @@ class Step:
         return self.once(made)
 
     def starting_noise(self) -> Tensor:
+        """Draws this process's rows of the noise of the inner maximisation."""
         shard = self._rows, len(self._batch.ids)
         return starting_noise(self.x, self.threat, self.inner.start, self._generator("attack"), shard)
 
     def once(self, make: Callable[[], Any]) -> Any:
+        """Calls `make` in the first evaluation and returns that result in all later ones."""
         number = self._number("once")
         if number == len(self._results):
             result = make()
@@ -181,6 +203,7 @@ class Step:
         return result
 
     def uniform(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+        """Draws random numbers for the whole batch and returns this process's rows."""
         draws = torch.rand(len(self._batch.ids), *shape, generator=self._generator("method"), dtype=dtype)
         return to_device(draws[self._rows], self.x.device)
 
@@ -197,15 +220,19 @@ class Step:
         return number
 
     def gather(self, values: Tensor) -> Tensor:
+        """Concatenates the rows of all processes."""
         return self._trainer.group.gather_rows(values, len(self._batch.ids))
 
     def mean(self, values: Tensor) -> Tensor:
+        """Averages over the rows of all processes."""
         return self.gather(values).mean()
 
     def minimum(self, values: Tensor) -> Tensor:
+        """Returns the minimum over the rows of all processes."""
         return self.gather(values).amin()
 
     def maximum(self, values: Tensor) -> Tensor:
+        """Returns the maximum over the rows of all processes."""
         return self.gather(values).amax()
 
 

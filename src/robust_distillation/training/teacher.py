@@ -1,4 +1,4 @@
-"""A teacher as a training asks it: clean views from the cache, other images from the network."""
+"""A teacher in a training: clean views are answered from the cache, other images by the network."""
 
 from __future__ import annotations
 
@@ -13,12 +13,8 @@ from robust_distillation.models.output import Output, output
 
 
 class Teacher:
-    """One teacher of a training. Its network, if there is one, is frozen: in eval mode, without gradients in weights.
-
-    Args:
-        network: the network that answers for any image, or None if the method does not call it.
-        logits: the cached logits of clean views, or None.
-        features: the cached features of clean views, or None.
+    """One teacher of a training. Its network, if there is one, is frozen: in eval mode, without gradients in its
+    weights.
     """
 
     def __init__(
@@ -27,6 +23,13 @@ class Teacher:
         logits: CachedValues | None = None,
         features: CachedValues | None = None,
     ):
+        """Freezes the network.
+
+        Args:
+            network: computes the outputs of any image; None if the method only reads the cache.
+            logits: the cached logits of clean views, or None.
+            features: the cached features of clean views, or None.
+        """
         self.network = network and network.eval().requires_grad_(False)
         self.logits, self.features = logits, features
 
@@ -53,7 +56,7 @@ class Teacher:
 class Teachers:
     """The teachers of one training, by role.
 
-    Args:
+    Attributes:
         by_role: what answers the method's calls.
         features: width of the cached features; no entry for a teacher whose features are not cached.
         copies: fresh networks of the teachers that are trained along.

@@ -43,17 +43,18 @@ class Networks(nn.Module):
 
 @dataclass
 class Trainer:
-    """Holds what an update depends on besides the batch; `step` may be called for any batch, in any order.
+    """The networks and optimisers of one training; `step` may be called for any batch, in any order.
 
-    Args:
+    Attributes:
         student: the network that is trained.
         method: the method with its settings.
-        settings: budget, optimiser and inner maximisation.
+        settings: epochs, optimiser and inner maximisation.
         threat_model: norm and radius of attacks.
         seed: seed of all random numbers.
         own: the method's own modules, from `build_own`.
         teachers: the teachers by role.
         group: the processes that share each batch.
+        optimizers: the optimisers: `student`, and one for each own module that the method gives settings.
     """
 
     student: nn.Module
@@ -156,7 +157,7 @@ class Trainer:
         return learning_rate(self.settings, epoch)
 
     def end_epoch(self, epoch: int) -> None:
-        """Lets the method update its state."""
+        """Calls the method's `after_epoch`."""
         epochs = self.settings.epochs
         decay, following = self.decay(epoch), self.decay(min(epoch + 1, epochs))
         self.method.after_epoch(EpochEnd(self.own_networks(Calls()), epoch, epochs, decay, following))
@@ -235,10 +236,15 @@ def build_own(
 
 
 def check_terms(method: Method, terms: tuple[Term, ...], size: int) -> None:
-    """Checks what a method returned for a batch of `size` images.
+    """Checks the terms that a method's `loss` returned.
+
+    Args:
+        method: the method with its settings.
+        terms: the terms.
+        size: number B of images of the batch.
 
     Raises:
-        TypeError: a term is not declared in `terms`, is there twice, or its values have not the shape [size].
+        TypeError: a term is not declared in `terms`, occurs twice, or its values do not have the shape [size].
         UserError: a value is not finite.
     """
     where = f"method {type(method).__name__}"
