@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from robust_distillation.audit.verify_files import metadata
-from robust_distillation.columns import NO_TEACHER
+from robust_distillation.columns import CHECKPOINT, METRIC, NO_TEACHER
 from robust_distillation.config import Experiment
 from robust_distillation.errors import UserError
 from robust_distillation.evaluation.outcomes import read_outcomes
@@ -40,7 +40,7 @@ def story(experiment: Experiment, cell: Cell) -> list[Section]:
     for model in cell.models(experiment):
         outcomes, weights = layout.outcomes(model.folder), model.checkpoints[cell.checkpoint]
         values = accuracies(read_outcomes([outcomes]))
-        [value] = values.loc[values["checkpoint"].eq(cell.checkpoint) & values["metric"].eq(cell.metric), "value"]
+        [value] = values.loc[values[CHECKPOINT].eq(cell.checkpoint) & values[METRIC].eq(cell.metric), "value"]
         own |= {outcomes: makers[outcomes], weights: makers[weights]}
         lines = [*_made(makers[outcomes], outcomes), *_made(makers[weights], weights), *_taken(model.folder, weights)]
         sections.append((f"Seed {model.keys['seed']}: {value:.2f} %", lines))

@@ -24,10 +24,10 @@ from robust_distillation.statistics.comparing import Outcomes, paired
 from robust_distillation.statistics.intervals import ALPHA
 
 COLUMNS = [
-    "claim", "text", "teacher", "student", "verdict", "difference", "ci_low", "ci_high", "level", "n_seeds", "n_images",
+    "claim", "text", TEACHER, STUDENT, "verdict", "difference", "ci_low", "ci_high", "level", "n_seeds", "n_images",
     "seeds_needed", "published", "mark", "source", "paper", "scale",
 ]  # fmt: skip
-HEAD = ["claim", "teacher", "student", "verdict", "difference", "simultaneous interval", "published", "seeds needed"]
+HEAD = ["claim", TEACHER, STUDENT, "verdict", "difference", "simultaneous interval", "published", "seeds needed"]
 STRUCTURE = "structure"
 NONE = "The experiment makes no claims."
 

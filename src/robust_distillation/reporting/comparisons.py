@@ -7,14 +7,14 @@ from pathlib import Path
 import pandas as pd
 from tabulate import tabulate
 
-from robust_distillation.columns import CHECKPOINT, METRIC
+from robust_distillation.columns import CHECKPOINT, METHOD, METRIC
 from robust_distillation.comparison import Comparison
 from robust_distillation.reporting import formats
 from robust_distillation.reporting.table_spec import TableSpec, metric_title
 from robust_distillation.statistics.comparing import Outcomes, comparisons
 from robust_distillation.statistics.intervals import ALPHA
 
-HEAD = ["method", "other", "difference", "simultaneous interval", "adjusted p"]
+HEAD = [METHOD, "other", "difference", "simultaneous interval", "adjusted p"]
 NONE = "No two methods share a seed."
 
 

@@ -242,9 +242,7 @@ def markdown(table: pd.DataFrame, spec: TableSpec, title: str = "") -> str:
         for comparison, checkpoint, lines in blocks_beside_published(table, spec):
             rows = [[label, *(cells.get(metric, "") for metric in metrics)] for label, cells in lines]
             aligned = ["left", *["right"] * len(metrics)]
-            grid = tabulate(
-                rows, ["method", *metrics.values()], tablefmt="pipe", colalign=aligned, disable_numparse=True
-            )
+            grid = tabulate(rows, [METHOD, *metrics.values()], tablefmt="pipe", colalign=aligned, disable_numparse=True)
             parts.append(f"**{comparison.label}: {checkpoint}**\n\n{grid}")
     if sentences := legend(table, spec):
         parts.append("\n".join(f"- {sentence}" for sentence in sentences))

@@ -7,12 +7,13 @@ from typing import Any
 
 import pandas as pd
 
+from robust_distillation.columns import MODEL
 from robust_distillation.digests import canonical
 from robust_distillation.files import write_text
 from robust_distillation.reporting.formats import escaped
 
 COLUMNS = [
-    "teacher", "student", "method", "candidate", "settings", "selection_clean", "selection_robust", "epoch", "chosen",
+    *MODEL, "candidate", "settings", "selection_clean", "selection_robust", "epoch", "chosen",
 ]  # fmt: skip
 TITLES = {"selection_clean": "clean", "selection_robust": "APGD-CE"}
 
@@ -28,7 +29,7 @@ def tidy(found: list[dict[str, Any]]) -> pd.DataFrame:
     """
     rows = [
         {
-            **{key: method[key] for key in ("teacher", "student", "method")},
+            **{key: method[key] for key in MODEL},
             "candidate": candidate["name"],
             "settings": canonical({key: candidate[key] for key in ("training", "method")}),
             **{key: _percent(candidate[key]) for key in TITLES},

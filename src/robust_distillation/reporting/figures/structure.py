@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from robust_distillation.columns import METHOD, METRIC
+from robust_distillation.columns import METHOD, METRIC, SEED
 from robust_distillation.comparison import Comparison
 from robust_distillation.evaluation.structure import correlation_distance
 from robust_distillation.reporting.figures import charts
@@ -77,7 +77,7 @@ def feature_distances(values: pd.DataFrame, spec: TableSpec, comparison: Compari
             panels.append(
                 Panel(
                     charts.dots(frame, spec.methods, axis, (0, 1.05 * frame["value"].max())),
-                    "; ".join(frame.loc[frame["seed"].isna(), "label"]),
+                    "; ".join(frame.loc[frame[SEED].isna(), "label"]),
                     title,
                     height=charts.height_of(frame[METHOD]),
                 )

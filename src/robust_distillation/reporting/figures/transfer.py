@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from robust_distillation.columns import METHOD, METRIC
+from robust_distillation.columns import METHOD, METRIC, SEED
 from robust_distillation.comparison import Comparison
 from robust_distillation.reporting.figures import charts
 from robust_distillation.reporting.figures.dots import mean_and_seeds
@@ -31,7 +31,7 @@ def transfer(values: pd.DataFrame, spec: TableSpec, target: str, comparison: Com
         panels.append(
             Panel(
                 charts.dots(frame, spec.methods, "accuracy (%)"),
-                "; ".join(frame.loc[frame["seed"].isna(), "label"]),
+                "; ".join(frame.loc[frame[SEED].isna(), "label"]),
                 title,
                 height=charts.height_of(frame[METHOD]),
             )

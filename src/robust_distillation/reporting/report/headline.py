@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robust_distillation.columns import TEACHER_ROW
+from robust_distillation.columns import METHOD, METRIC, STUDENT, TEACHER_ROW
 from robust_distillation.comparison import Comparison
 from robust_distillation.pipeline.text import commit, machine, minute
 from robust_distillation.reporting.figures.overview import overview
@@ -17,7 +17,7 @@ LED = 3  # comparisons at most whose result the introduction tells
 def section(report: ReportData) -> Section:
     """Returns the experiment's settings and the accuracies at a glance."""
     experiment, spec = report.experiment, report.spec
-    students = report.table[report.table["student"] != TEACHER_ROW]
+    students = report.table[report.table[STUDENT] != TEACHER_ROW]
     facts = [
         ("Dataset", f"{experiment.dataset.name}, {students['n_images'].iloc[0]} test images, "
          f"{len(experiment.info.classes)} classes"),
@@ -38,8 +38,8 @@ def section(report: ReportData) -> Section:
 def _best(report: ReportData, comparison: Comparison) -> str:
     """Returns a sentence on the student with the highest robust accuracy, which may not differ from the next."""
     rows, robust = report.spec.at_headline(report.table), report.spec.strongest
-    students = comparison.students(rows).set_index(["method", "metric"])
-    best = students.xs(robust, level="metric")["mean"].idxmax()
+    students = comparison.students(rows).set_index([METHOD, METRIC])
+    best = students.xs(robust, level=METRIC)["mean"].idxmax()
     value, clean = students.loc[(best, robust)], students.loc[(best, "clean"), "mean"]
     sentence = (
         f"Of the students {comparison.student}, {best} has the highest {metric_title(robust)} accuracy: "
@@ -48,7 +48,7 @@ def _best(report: ReportData, comparison: Comparison) -> str:
     teacher = comparison.teacher_rows(rows)
     if teacher.empty:
         return f"{sentence}."
-    return f"{sentence}; the teacher {comparison.teacher} has {teacher.set_index('metric')['mean'][robust]:.2f} %."
+    return f"{sentence}; the teacher {comparison.teacher} has {teacher.set_index(METRIC)['mean'][robust]:.2f} %."
 
 
 def _matrix(report: ReportData) -> str:

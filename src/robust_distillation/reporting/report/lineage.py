@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from robust_distillation.columns import MODEL, TEACHER_ROW
+from robust_distillation.columns import CHECKPOINT, METRIC, MODEL, SEED, TEACHER_ROW
 from robust_distillation.comparison import Comparison
 from robust_distillation.pipeline.step import Step
 from robust_distillation.pipeline.steps import steps_of_model
@@ -65,7 +65,7 @@ def section(report: ReportData) -> Section:
     groups = [Group("", [whole])]
     for (teacher, student, method), rows in report.table.groupby(MODEL, sort=False):
         values, itself = report.values, student == TEACHER_ROW
-        own = values[values["teacher"].eq(teacher) & values["student"].eq(student) & values["method"].eq(method)]
+        own = values[(values[MODEL] == [teacher, student, method]).all(axis=1)]
         parts: list = [_explained(report, rows), _numbers(rows, own)]
         for model in models_of(report.experiment, teacher, student, method):
             records = [_record(report, step) for step in steps_of_model(report.experiment, model)]
@@ -78,7 +78,7 @@ def section(report: ReportData) -> Section:
 
 def _explained(report: ReportData, rows: pd.DataFrame) -> Facts:
     """How to ask for any of the numbers, the headline's as example."""
-    shown = rows[rows["metric"].eq(report.spec.strongest)].iloc[0]
+    shown = rows[rows[METRIC].eq(report.spec.strongest)].iloc[0]
     return Facts([("One number alone", f"`robust-distillation explain {_name(shown)} {report.experiment.arguments}`")])
 
 
@@ -87,10 +87,8 @@ def _name(row) -> str:
 
 
 def _numbers(rows: pd.DataFrame, values: pd.DataFrame) -> Table:
-    seeds = list(dict.fromkeys(values["seed"]))
-    by_cell = {
-        key: found.set_index("seed")["value"] for key, found in values.groupby(["checkpoint", "metric"], sort=False)
-    }
+    seeds = list(dict.fromkeys(values[SEED]))
+    by_cell = {key: found.set_index(SEED)["value"] for key, found in values.groupby([CHECKPOINT, METRIC], sort=False)}
     lines = []
     for row in rows.itertuples():
         found = by_cell[row.checkpoint, row.metric]

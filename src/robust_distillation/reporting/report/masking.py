@@ -14,6 +14,7 @@ import pandas as pd
 from robust_distillation.columns import GROUP, TEACHER_ROW
 from robust_distillation.comparison import Comparison
 from robust_distillation.reporting.figures.attacks import attacks
+from robust_distillation.reporting.figures.legend import TEACHER
 from robust_distillation.reporting.report.elements import Cell, Group, Head, Section, Table, Text
 from robust_distillation.reporting.report.report_data import ReportData
 from robust_distillation.reporting.report.results import cell_of
@@ -77,7 +78,11 @@ def gaps(rows: pd.DataFrame) -> Iterator[dict]:
 
 
 def _name(row) -> str:
-    return f"{'teacher' if row.student == TEACHER_ROW else row.method} ({row.checkpoint})"
+    return f"{_label(row)} ({row.checkpoint})"
+
+
+def _label(row) -> str:
+    return TEACHER if row.student == TEACHER_ROW else row.method
 
 
 def _table(found: list[dict], about: str) -> Table:
@@ -88,7 +93,7 @@ def _table(found: list[dict], about: str) -> Table:
         strong = left.get("autoattack")
         verdict = Cell("possible", 1, tone="bad") if gap["reason"] else Cell("none", 0)
         rows.append([
-            Cell("teacher" if row.student == TEACHER_ROW else row.method), Cell(row.checkpoint), Cell(gap["pgd"]),
+            Cell(_label(row)), Cell(row.checkpoint), Cell(gap["pgd"]),
             Cell(f"{row.mean:.2f}", row.mean, cell_of(row)),
             Cell(f"{strong.mean:.2f}", strong.mean, cell_of(strong)) if strong else Cell(""),
             Cell("") if gap["gap"] is None else Cell(f"{gap['gap']:.2f}", gap["gap"]), verdict,
