@@ -58,19 +58,23 @@ class Layout:
         """
         return self.root / "students" / teacher / student / method / f"seed-{seed}"
 
-    def checkpoint(self, trained: Path, name: str) -> Path:
+    @staticmethod
+    def checkpoint(trained: Path, name: str) -> Path:
         """Returns the weights of the model in the folder `trained`; name: best, last or imported."""
         return trained / f"{name}.safetensors"
 
-    def curves(self, trained: Path) -> Path:
+    @staticmethod
+    def curves(trained: Path) -> Path:
         """Returns the metrics of the training in the folder `trained`, a line for each epoch."""
         return trained / "metrics.jsonl"
 
-    def training(self, trained: Path) -> tuple[Path, Path, Path]:
+    @staticmethod
+    def training(trained: Path) -> tuple[Path, Path, Path]:
         """Returns what a training writes into the folder `trained`: best and last checkpoint, and the curves."""
-        return self.checkpoint(trained, "best"), self.checkpoint(trained, "last"), self.curves(trained)
+        return Layout.checkpoint(trained, "best"), Layout.checkpoint(trained, "last"), Layout.curves(trained)
 
-    def training_record(self, trained: Path) -> Path:
+    @staticmethod
+    def training_record(trained: Path) -> Path:
         """Returns the record of the training, or import, in the folder `trained`."""
         return trained / "record.json"
 

@@ -15,6 +15,7 @@ from robust_distillation.config import Experiment
 from robust_distillation.errors import UserError
 from robust_distillation.evaluation.outcomes import read_outcomes
 from robust_distillation.files import read_json, read_json_lines
+from robust_distillation.layout import Layout
 from robust_distillation.pipeline.step import Step
 from robust_distillation.pipeline.steps import steps
 from robust_distillation.pipeline.text import commit, machine, versions, when
@@ -106,7 +107,7 @@ def _taken(folder: Path, weights: Path) -> list[str]:
     epoch = metadata(weights).get("epoch")
     if epoch is None:  # imported
         return []
-    lines = {line["epoch"]: line for line in read_json_lines(folder / "metrics.jsonl")}
+    lines = {line["epoch"]: line for line in read_json_lines(Layout.curves(folder))}
     seen = lines.get(epoch, {})
     if "selection_robust" not in seen:
         return [f"taken after epoch {epoch}"]

@@ -28,6 +28,6 @@ def read_curves(runs: Iterable[Run], layout: Layout) -> pd.DataFrame:
     frames = []
     for run in runs:
         folder = layout.student(run.teacher, run.student, run.method, run.seed)
-        lines = pd.DataFrame(read_json_lines(folder / "metrics.jsonl"))
+        lines = pd.DataFrame(read_json_lines(layout.curves(folder)))
         frames.append(lines.assign(teacher=run.teacher, student=run.student, method=run.method, seed=run.seed))
     return pd.concat(frames, ignore_index=True)

@@ -14,6 +14,7 @@ import torch
 from robust_distillation.data.dataset import Dataset
 from robust_distillation.data.views import ViewScheme
 from robust_distillation.files import write_text
+from robust_distillation.layout import Layout
 from robust_distillation.methods import Method
 from robust_distillation.models.checkpoint import build_model, save_checkpoint
 from robust_distillation.models.precision import EXACT, TRAIN, prepared
@@ -104,7 +105,7 @@ def train_to_files(
         "normalisation": None,  # the model takes images in [0,1] as they are
         **description,
     }
-    files = [folder / "best.safetensors", folder / "last.safetensors", folder / "metrics.jsonl"]
+    files = list(Layout.training(folder))
     counts = progress.counts
     save_checkpoint(files[0], progress.best, {**metadata, "checkpoint": "best", "epoch": counts.best_epoch})
     last = {**metadata, "checkpoint": "last", "epoch": trainer.settings.epochs}
@@ -143,7 +144,7 @@ def tune_to_file(
     except Diverged as error:
         log.info("%s", error)
         lines = [*error.metrics, {"epoch": len(error.metrics) + 1, "diverged": True}]
-    file = folder / "metrics.jsonl"
+    file = Layout.curves(folder)
     _write_lines(file, lines)
     return [file]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+from robust_distillation.pipeline.models import student_folder
 from robust_distillation.pipeline.text import duration, seconds
 from robust_distillation.planning import cost
 from robust_distillation.planning.jobs import by_step, jobs_of
@@ -58,10 +59,7 @@ def _by_method(report: ReportData) -> Table:
         runs = [run for run in experiment.runs if run.method == method]
         for student in dict.fromkeys(run.student for run in runs):
             own = [run for run in runs if run.student == student]
-            spent = [
-                seconds(report.records[report.layout.student(r.teacher, r.student, r.method, r.seed) / "record.json"])
-                for r in own
-            ]
+            spent = [seconds(report.records[report.layout.training_record(student_folder(experiment, r))]) for r in own]
             recipe, architecture = experiment.recipes[method, student], experiment.students[student]
             flops = cost.flops(cost.training(experiment, recipe, architecture, own[0].teacher))
             mean = sum(spent) / len(spent)
