@@ -99,7 +99,7 @@ def experiment_with(folder: Path, tuning: Any, **changes: Any) -> Experiment:
                     }
                 },
             },
-            ["adversarial_labels=hard,inner_labels=student: asks something else of the teacher"],
+            ["clean_labels=hard,inner_labels=student: asks something else of the teacher"],
         ),
         (
             {"grid": {"batch_size": [64, 2000], "drop_last": [False, True]}},
