@@ -14,7 +14,7 @@ from datetime import datetime
 
 from robust_distillation.config import load
 from robust_distillation.layout import Layout
-from robust_distillation.planning.jobs import finished, jobs_of
+from robust_distillation.planning.jobs import jobs_of, makespan
 from robust_distillation.planning.speed import Speed, Unknown
 
 COMPUTES = ("train-teacher", "train-student", "tune", "fill-cache", "attack", "structure", "robustness", "transfer")
@@ -36,7 +36,7 @@ def main() -> None:
         seconds = Speed(experiment).seconds(jobs)
     except Unknown:
         parser.error("this machine was not measured: run `robust-distillation plan --calibrate` first")
-    planned, start = finished(jobs, seconds, options.cores), min(seconds.values())  # a table takes its start alone
+    planned, start = makespan(jobs, seconds, options.cores), min(seconds.values())  # a table takes its start alone
     print(f"{len(jobs)} jobs: {whole:.0f} s by their records, {planned:.0f} s planned ({planned / whole - 1:+.0%})")
     computed = 0.0
     for step in COMPUTES:

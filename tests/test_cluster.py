@@ -41,7 +41,7 @@ def test_every_rule_that_computes_has_limits_that_follow_its_largest_job(tmp_pat
     assert all(rule["gpu"] == 1 for rule in asked.values())
     experiment = load(path)
     found = by_step(jobs_of(experiment), lambda job: job.flops)
-    largest = cluster.largest(experiment)
+    largest = cluster.largest_flops(experiment)
     for step, flops in largest.items():
         minutes = int(asked[step.replace("-", "_")]["runtime"].removeprefix("attempt * "))
         assert (minutes - 10) * 60 * 5e12 == pytest.approx(3 * flops, abs=60 * 5e12), step
@@ -50,8 +50,8 @@ def test_every_rule_that_computes_has_limits_that_follow_its_largest_job(tmp_pat
 
 def test_small_jobs_share_a_slurm_job_one_after_the_other(tmp_path):
     options = written(tmp_path / "lab", "--group", "6")
-    assert options["groups"] == [f"{rule}=looks" for rule in ("attack", "structure", "robustness", "transfer")]
-    assert options["group-components"] == ["looks=6"]
+    assert options["groups"] == [f"{rule}=evaluations" for rule in ("attack", "structure", "robustness", "transfer")]
+    assert options["group-components"] == ["evaluations=6"]
     assert options["cores"] == 1
     assert "mem_mb=local" in options["set-resource-scopes"]
     assert "groups" not in written(tmp_path / "other")

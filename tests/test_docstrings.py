@@ -10,14 +10,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "robust_distillation"
 # Packages and modules whose docstrings do not have this form yet. Shorten the list, never extend it.
 NOT_YET = [
-    "attacks.core",
     "audit",
     "cli",
-    "config.__init__",
-    "config.experiment",
-    "config.resolving",
-    "config.schema",
-    "cuda_graph",
     "pipeline.__init__",
     "pipeline.energy",
     "pipeline.fingerprint",
@@ -26,11 +20,8 @@ NOT_YET = [
     "pipeline.record",
     "pipeline.reproduce",
     "pipeline.steps",
-    "pipeline.teacher_source",
     "pipeline.text",
     "pipeline.versioning",
-    "planning",
-    "settings",
 ]
 MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))}
 OPENINGS = re.compile(r"(what|who|whose|where|when|how|that|whether|of|as|if|in|the same|a same|it|its|they)\b", re.I)

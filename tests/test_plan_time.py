@@ -18,9 +18,9 @@ from robust_distillation.models import precision
 from robust_distillation.pipeline.step import TABLES
 from robust_distillation.pipeline.text import duration
 from robust_distillation.planning import speed
-from robust_distillation.planning.jobs import Job, finished, jobs_of
+from robust_distillation.planning.jobs import Job, jobs_of, makespan
 from robust_distillation.planning.plan import COMPILED, describe
-from robust_distillation.planning.speed import START, STARTS, TRAINING, Speed, Unknown, fitted
+from robust_distillation.planning.speed import START, STARTS, TRAINING, Speed, Unknown, fit_line
 
 # Graphs by hand
 
@@ -31,33 +31,33 @@ def graph(**needs: str) -> dict[str, Job]:
 
 def test_one_device_takes_one_job_after_the_other():
     jobs = graph(a="", b="a", c="", d="b c")
-    assert finished(jobs, {"a": 1, "b": 2, "c": 4, "d": 8}, 1) == 15
+    assert makespan(jobs, {"a": 1, "b": 2, "c": 4, "d": 8}, 1) == 15
 
 
 @pytest.mark.parametrize(("devices", "expected"), [(2, 1 + 5 + 8), (3, 5 + 8), (99, 5 + 8)])
 def test_jobs_wait_for_those_they_need(devices, expected):
     """With two: a and b begin, c follows a; with more, c begins at once. d waits for all."""
     jobs = graph(a="", b="", c="", d="a b c")
-    assert finished(jobs, {"a": 1, "b": 4, "c": 5, "d": 8}, devices) == expected
+    assert makespan(jobs, {"a": 1, "b": 4, "c": 5, "d": 8}, devices) == expected
 
 
 def test_what_others_wait_for_goes_first():
     jobs = graph(a="", b="")
-    jobs |= {"t": Job("t", "train-teacher"), "s": Job("s", "train-student", ("t",))}
-    assert finished(jobs, {"a": 3, "b": 3, "t": 3, "s": 3}, 2) == 6
+    jobs |= {"t": Job("t", "train-teacher", priority=100), "s": Job("s", "train-student", ("t",))}
+    assert makespan(jobs, {"a": 3, "b": 3, "t": 3, "s": 3}, 2) == 6
 
 
 def test_a_job_that_takes_more_devices_waits_for_them_and_takes_at_most_all():
     jobs = graph(a="") | {"t": Job("t", "attack", devices=4)}
-    assert finished(jobs, {"a": 2, "t": 3}, 4) == 5
-    assert finished(jobs, {"a": 2, "t": 3}, 5) == 3
-    assert finished(jobs, {"a": 2, "t": 3}, 1) == 5
+    assert makespan(jobs, {"a": 2, "t": 3}, 4) == 5
+    assert makespan(jobs, {"a": 2, "t": 3}, 5) == 3
+    assert makespan(jobs, {"a": 2, "t": 3}, 1) == 5
 
 
 def test_smaller_jobs_go_first_where_a_larger_one_does_not_fit_yet():
     """x takes one of two until 10; t needs both, y one of them from 1 to 6."""
     jobs = graph(r="", x="") | {"t": Job("t", "attack", ("r",), devices=2), "y": Job("y", "attack", ("r",))}
-    assert finished(jobs, {"r": 1, "x": 10, "t": 1, "y": 5}, 2) == 11
+    assert makespan(jobs, {"r": 1, "x": 10, "t": 1, "y": 5}, 2) == 11
 
 
 def test_tables_come_last_then_what_shows_them_then_the_index():
@@ -76,7 +76,7 @@ def test_no_number_of_devices_beats_the_longest_chain_and_none_is_worse_than_few
     longest: dict[str, float] = {}
     for name, job in jobs.items():
         longest[name] = seconds[name] + max((longest[need] for need in job.needs), default=0)
-    ends = [finished(jobs, seconds, devices) for devices in (1, 2, 4, 8, len(jobs))]
+    ends = [makespan(jobs, seconds, devices) for devices in (1, 2, 4, 8, len(jobs))]
     assert ends == sorted(ends, reverse=True)
     assert ends[0] == pytest.approx(sum(seconds.values()))
     assert ends[-1] == pytest.approx(max(longest.values()))
@@ -108,7 +108,7 @@ def test_a_line_is_found_again_in_the_time_that_there_is(image, monkeypatch):
     """What is done but once, at the start of an attack, is in no call of it."""
     clock = Clock(once=5 * image, call=10 * image, image=image)
     monkeypatch.setattr(speed, "time", clock)
-    assert fitted(clock.timed, 2.0) == pytest.approx((10 * image, image))
+    assert fit_line(clock.timed, 2.0) == pytest.approx((10 * image, image))
     assert 2 <= clock.now < 4
     assert len({images for images, _ in clock.asked}) == 2
 
@@ -116,14 +116,14 @@ def test_a_line_is_found_again_in_the_time_that_there_is(image, monkeypatch):
 def test_calls_that_take_too_long_are_timed_on_few_images_alone_and_once(monkeypatch):
     clock = Clock(once=1.0, call=0.0, image=2.0)
     monkeypatch.setattr(speed, "time", clock)
-    assert fitted(clock.timed, 1.0) == (0.0, 2.0)
+    assert fit_line(clock.timed, 1.0) == (0.0, 2.0)
     assert clock.asked == [(speed.FEW, calls) for calls in (1, 2, 1, 2)]
 
 
 def test_an_attack_that_finds_nothing_left_to_do_ends_the_measuring_too(monkeypatch):
     clock = Clock(once=0.001, call=0.0, image=0.0)
     monkeypatch.setattr(speed, "time", clock)
-    assert fitted(clock.timed, 2.0) == pytest.approx((0.0, 0.0))
+    assert fit_line(clock.timed, 2.0) == pytest.approx((0.0, 0.0))
     assert clock.now < 4
 
 

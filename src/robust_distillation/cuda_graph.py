@@ -99,10 +99,11 @@ class HeldTensorError(TypeError):
 
 
 def held_values(function: Callable[..., Any]) -> list[Any]:
-    """Lists what a function holds besides its arguments: code, networks, numbers, in closures, defaults and attributes.
+    """Lists the values that a function refers to besides its arguments: code, networks, numbers, in closures, defaults
+    and attributes.
 
-    Networks and other modules may be held: their tensors change in place. So may objects with a `replay_key`, which
-    stands for them: two objects with the same one compute the same.
+    Networks and other modules are allowed: their tensors change in place. So are objects with a `replay_key`, which
+    identifies them: two objects with the same key compute the same.
 
     Raises:
         HeldTensorError: the function holds a tensor, also within a container or an object.

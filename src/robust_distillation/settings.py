@@ -1,6 +1,6 @@
-"""Settings that every layer above shares: a threat model, an attack, a training, a choice of checkpoint, a device.
+"""Settings that all higher layers share: threat model, inner attack, training, choice of the checkpoint, device.
 
-They are plain values. `config` reads them from an experiment file and resolves their defaults.
+They are plain values. `config` reads them from an experiment file and fills in their defaults.
 """
 
 from __future__ import annotations
@@ -33,11 +33,13 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class Settings(BaseModel):
+    """Base of all settings: immutable, strictly typed, and without unknown keys or infinite numbers."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class ThreatModel(Settings):
-    """Images within `eps` of x in `norm`, and in [0,1]."""
+    """The set of images within distance `eps` of x in `norm`, and in [0,1]."""
 
     norm: Literal["linf", "l2"] = "linf"
     eps: Distance
@@ -51,7 +53,7 @@ class ThreatModel(Settings):
 
 
 class InnerAttack(Settings):
-    """The inner maximisation of training. What is not the default is what some released code does."""
+    """The inner maximisation of training. Values other than the defaults are those of some released code."""
 
     steps: Positive = 10
     step_size: Distance
@@ -67,15 +69,17 @@ class InnerAttack(Settings):
 
 
 class Selection(Settings):
-    """How `best` is chosen: the highest accuracy under an attack, ties by clean accuracy. On the validation split, or,
-    under the official protocol, on the test split."""
+    """The evaluation that chooses the checkpoint `best`: highest accuracy under an attack, ties by clean accuracy.
+
+    It uses the validation split, or, under the official protocol, the test split.
+    """
 
     by: Literal["apgd", "pgd10", "pgd_trades"] = Field(
         "apgd", description="a short APGD-CE; pgd_trades (RSLAD: 20 steps of 0.003) and pgd10 (IAD: 10 steps of 2/255)"
     )
     steps: Positive = Field(10, description="of APGD-CE; the others have theirs")
-    every: Positive = Field(1, description="epochs between two looks; the last epoch is always looked at")
-    every_epoch_after: Positive | None = Field(None, description="from here on every epoch is looked at (RSLAD: 214)")
+    every: Positive = Field(1, description="epochs between two validations; the last epoch is always validated")
+    every_epoch_after: Positive | None = Field(None, description="from here on every epoch is validated (RSLAD: 214)")
 
 
 def mistake(message: str) -> PydanticCustomError:
@@ -116,8 +120,11 @@ class Optimizer(BaseModel):
 
 
 class Training(Settings):
-    """How one network is trained. Under the controlled protocol it is the same for every method, under the official one
-    what is not given is what the method's released code does."""
+    """The settings of the training of one network.
+
+    Under the controlled protocol they are the same for every method. Under the official protocol, keys that an
+    experiment leaves out have the values of the method's released code.
+    """
 
     epochs: Epochs
     batch_size: Positive
@@ -162,7 +169,7 @@ class Training(Settings):
 
 
 class Compute(Settings):
-    """What moves the bits but not the experiment."""
+    """Settings of the computation: they can change results by rounding only."""
 
     precision: Literal["exact", "fp32", "bf16-inner", "bf16"] = Field(
         "exact",

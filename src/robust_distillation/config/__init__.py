@@ -1,4 +1,4 @@
-"""The experiment file as types, and the run matrix that follows from it. Nothing else reads a params file.
+"""The experiment file: types, checks, and the runs that follow from it. Nothing else reads an experiment file.
 
 `load("params.yaml")` returns an Experiment or raises one UserError that names every mistake.
 """

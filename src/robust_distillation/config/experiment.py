@@ -1,4 +1,4 @@
-"""An experiment with every default filled in, and the run matrix that follows from it."""
+"""An experiment with every default filled in, and the runs that follow from it."""
 
 from __future__ import annotations
 
@@ -31,27 +31,32 @@ FIRST_TUNING_SEED = 2**31  # no student has one as large
 
 @dataclass(frozen=True)
 class NamedMethod:
-    """A method with its settings, under the name that stands in paths."""
+    """A method with its settings.
+
+    Its name in paths and tables is its key in `Experiment.methods`; `kind` is the name of its class in the registry.
+    """
 
     kind: str
     settings: methods.Method
 
     @property
     def teachers(self) -> dict[str, methods.TeacherCalls]:
-        """How the method asks its teachers, by role."""
+        """The declared calls to each teacher, by role."""
         return self.settings.teachers()
 
     @property
     def has_teacher(self) -> bool:
+        """True if the method asks a teacher."""
         return bool(self.teachers)
 
     def resolved(self) -> dict[str, Any]:
+        """Returns name and settings as JSON values."""
         return {"name": self.kind, **self.settings.model_dump()}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one architecture is trained by one method: under the official protocol both may depend on either."""
+    """The method and the training settings of one architecture; under the official protocol both may depend on it."""
 
     method: NamedMethod
     training: Training
@@ -59,25 +64,45 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Teacher:
-    """A network that teaches or, as surrogate, is attacked in the students' place: trained here, or imported."""
+    """A network that students learn from or that transfer attacks are crafted on; trained in the experiment or
+    imported.
+
+    Attributes:
+        architecture: name and arguments of the architecture.
+        recipe: method and training settings; None for an imported teacher.
+        imported: source of the published weights; None for a teacher that is trained.
+        seed: seed of its training.
+        checkpoint: the checkpoint that students learn from: `best`, `last` or `imported`.
+        devices: number of devices that share its training.
+        batch_norm: `synchronised` over the devices, or `local` to each.
+    """
 
     architecture: dict[str, Any]
     recipe: Recipe | None
     imported: Imported | None
     seed: int
-    checkpoint: str  # that students learn from
-    devices: int = 1  # that train it together
-    batch_norm: str = "synchronised"  # over them, or `local`
+    checkpoint: str
+    devices: int = 1
+    batch_norm: str = "synchronised"
 
     @property
     def origin(self) -> str:
-        """What stands as its method in outcomes and tables: the method that trained it, or the source."""
+        """The value of `method` in its rows of outcomes and tables: the method that trained it, or the source of its
+        weights.
+        """
         return self.recipe.method.kind if self.recipe else self.imported.model or self.imported.source
 
 
 @dataclass(frozen=True, order=True)
 class Run:
-    """One student training."""
+    """One training of a student.
+
+    Attributes:
+        teacher: name of the teacher or of the entry that gives several teachers roles; `none` for a method without one.
+        student: name of the student.
+        method: name of the method.
+        seed: seed of the training.
+    """
 
     teacher: str
     student: str
@@ -85,62 +110,81 @@ class Run:
     seed: int
 
 
-@dataclass(frozen=True, eq=False)  # the same one is, so that what follows from it may be kept
+@dataclass(frozen=True, eq=False)
 class Experiment:
-    """One params file, resolved: every default is filled in, every name exists."""
+    """One experiment file, resolved: every default is filled in, every name exists.
+
+    Two experiments are equal only if they are the same object, so that results can be cached per experiment.
+
+    Attributes:
+        file: the parsed experiment file.
+        teachers: the teachers by name.
+        teacher_groups: name of an entry that gives teachers roles -> role -> name of a teacher.
+        students: name of a student -> name and arguments of its architecture.
+        recipes: (method, student) -> how the student is trained by the method.
+        arguments: the command line options that load this experiment again.
+        candidates: candidates of the tuning stage, by method and name; empty without that stage.
+    """
 
     file: ExperimentFile
     teachers: dict[str, Teacher]
-    teacher_groups: dict[str, dict[str, str]]  # name of an entry with roles -> role -> name of a teacher
+    teacher_groups: dict[str, dict[str, str]]
     students: dict[str, dict[str, Any]]
-    recipes: dict[tuple[str, str], Recipe]  # by method and student
-    arguments: str  # the command line options that load this experiment again
-    candidates: dict[str, dict[str, Candidate]] = field(default_factory=dict)  # of the tuning stage, by method and name
+    recipes: dict[tuple[str, str], Recipe]
+    arguments: str
+    candidates: dict[str, dict[str, Candidate]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
+        """The experiment's name, also that of its folder of results."""
         return self.file.name
 
     @cached_property
     def layout(self) -> Layout:
-        """Where its files lie."""
+        """The paths of the experiment's files."""
         return Layout(self.name)
 
     def teacher_weights(self, name: str) -> Path:
-        """The checkpoint of a teacher that students learn from."""
+        """Returns the path of the checkpoint of a teacher that students learn from."""
         return self.layout.checkpoint(self.layout.teacher(name), self.teachers[name].checkpoint)
 
     @property
     def dataset(self) -> DatasetSettings:
+        """The settings of the dataset."""
         return self.file.dataset
 
     @property
     def threat_model(self) -> ThreatModel:
+        """Norm and radius of all attacks."""
         return self.file.threat_model
 
     @property
     def evaluation(self) -> Evaluation:
+        """The settings of the attacks on trained networks."""
         return self.file.evaluation
 
     @property
     def compute(self) -> Compute:
+        """The settings of the computation."""
         return self.file.compute
 
     @property
     def data_options(self) -> DataOptions:
+        """The dataset's folder, image size and download options."""
         return self.dataset.options
 
     @cached_property
     def info(self) -> data.DatasetInfo:
+        """Classes, image shape and sizes of the splits of the dataset."""
         return data.info(self.dataset.name, self.data_options)
 
     @property
     def selects_on_test(self) -> bool:
-        """The official protocol: as in the papers' codes all images train and the test split chooses `best`."""
+        """True under the official protocol: as in the papers' codes, the test split chooses `best`."""
         return self.file.protocol == "official"
 
     def size(self, split: str) -> int:
-        """How many images of a split the experiment uses."""
+        """Returns the number of images of a split that the experiment uses."""
         limit = getattr(self.dataset.limit, split)
         if limit is not None:
             return limit
@@ -151,25 +195,30 @@ class Experiment:
 
     @cached_property
     def methods(self) -> dict[str, NamedMethod]:
-        """By name, as the first student is trained: what a method needs does not depend on the student."""
+        """The methods by name, with their settings for the first student; the calls of teachers are those for all."""
         first = next(iter(self.students))
         return {method: recipe.method for (method, student), recipe in self.recipes.items() if student == first}
 
     def training_of(self, method: str, student: str | None = None) -> Training:
+        """Returns the training settings of a method for a student; by default for the first one."""
         return self.recipes[method, student or next(iter(self.students))].training
 
     @property
     def test_images(self) -> int:
+        """The number of test images that are attacked."""
         return self.evaluation.images or self.size("test")
 
     @property
     def shards(self) -> int:
-        """Jobs that share a run's blocks: never more than there are blocks."""
+        """The number of jobs that share the blocks of one model's attacks; at most the number of blocks."""
         return min(self.evaluation.jobs, -(-self.test_images // self.evaluation.block_size))
 
     @cached_property
     def runs(self) -> tuple[Run, ...]:
-        """Teachers x students x methods x seeds less the exclusions; methods without a teacher run once."""
+        """Teachers x students x methods x seeds without the exclusions.
+
+        A method without a teacher runs once for each student and seed.
+        """
         return tuple(run for run in self._matrix() if not any(_matches(rule, run) for rule in self.file.exclude))
 
     def _matrix(self) -> Iterator[Run]:
@@ -180,9 +229,9 @@ class Experiment:
                         yield Run(teacher, student, method, seed)
 
     def roles(self, name: str) -> dict[str, str]:
-        """Returns the teachers behind a name as it stands in runs and paths: role -> name of a teacher.
+        """Returns the teachers behind the teacher name of a run: role -> name of a teacher.
 
-        A teacher that stands alone has the role `teacher`. `none` has no teachers.
+        A single teacher has the role `teacher`. `none` has no teachers.
         """
         if name == NO_TEACHER:
             return {}
@@ -198,17 +247,26 @@ class Experiment:
 
     @cached_property
     def tuned(self) -> tuple[tuple[str, str, str], ...]:
-        """(teacher, student, method) of each choice of the tuning stage; none where there is no such stage."""
+        """(teacher, student, method) of each choice of the tuning stage; empty without that stage."""
         return tuple(dict.fromkeys((r.teacher, r.student, r.method) for r in self.runs if self.file.tuning))
 
     def tuning_recipe(self, student: str, method: str, candidate: str) -> Recipe:
-        """How a candidate of the tuning stage is trained."""
+        """Returns method and training settings of a candidate's short run in the tuning stage.
+
+        Args:
+            student: name of the student.
+            method: name of the method.
+            candidate: name of the candidate.
+        """
         chosen = self.candidates[method][candidate]
         return apply_candidate(self.recipes[method, student], chosen, self.file.tuning.training)
 
     @property
     def comparisons(self) -> list[Comparison]:
-        """One per teacher and student with distilled runs; a student without any has one with no teacher."""
+        """The (teacher, student) pairs whose methods are compared.
+
+        One for each teacher and student with distilled runs. A student without any has one without a teacher.
+        """
         distilled = {(run.teacher, run.student) for run in self.runs if run.teacher != NO_TEACHER}
         taught = {student for _, student in distilled}
         alone = {(NO_TEACHER, run.student) for run in self.runs if run.student not in taught}
@@ -232,10 +290,10 @@ class Experiment:
             )
         )
 
-    # What each step depends on besides its input files, as JSON values: a rule's params, a record's settings.
+    # Settings that each step depends on besides its input files, as JSON values.
 
     def _view_settings(self, *splits: str) -> dict[str, Any]:
-        """Which training images are used, and how they are augmented."""
+        """Returns the settings that determine the training images and their augmentation."""
         limit = {split: getattr(self.dataset.limit, split) for split in splits}
         return {
             **_images(self.dataset),
@@ -247,10 +305,11 @@ class Experiment:
 
     @property
     def _inference_settings(self) -> dict[str, Any]:
-        """How a network computes that is not trained."""
+        """The settings of the computation of networks that are not trained."""
         return self.compute.model_dump(exclude={"compile"})
 
     def _training_settings(self, recipe: Recipe, architecture: dict, seed: int) -> dict[str, Any]:
+        """Returns all settings that a training depends on."""
         return {
             "protocol": self.file.protocol,
             "dataset": self._view_settings("train", "validation"),
@@ -263,10 +322,13 @@ class Experiment:
         }
 
     def data_settings(self, target: str | None = None) -> dict[str, Any]:
-        """Of the experiment's dataset, or of a transfer's."""
+        """Returns the settings that determine the images of the experiment's dataset, or of the dataset of a transfer
+        target.
+        """
         return _images(self.dataset if target is None else self.file.transfer[target].dataset)
 
     def teacher_settings(self, name: str) -> dict[str, Any]:
+        """Returns the settings that a teacher's training or import depends on."""
         teacher = self.teachers[name]
         if teacher.imported:
             own = teacher.imported.model_dump()
@@ -277,23 +339,37 @@ class Experiment:
         return settings
 
     def cache_settings(self, kind: str) -> dict[str, Any]:
+        """Returns the settings that a cache of a kind (`logits` or `features`) depends on."""
         return {"kind": kind, "dataset": self._view_settings("train"), "compute": self._inference_settings}
 
     def student_settings(self, run: Run, recipe: Recipe | None = None) -> dict[str, Any]:
-        """recipe: with what the tuning stage chose, where there is one; a rule's params are without."""
+        """Returns the settings that a student's training depends on.
+
+        Args:
+            run: the training.
+            recipe: method and training settings after the choice of the tuning stage; None: those before it, as in the
+                params of the workflow's rule.
+        """
         recipe = recipe or self.recipes[run.method, run.student]
         return self._training_settings(recipe, self.students[run.student], run.seed)
 
     def candidate_settings(self, student: str, method: str, candidate: str) -> dict[str, Any]:
+        """Returns the settings that the short run of a candidate depends on.
+
+        Args:
+            student: name of the student.
+            method: name of the method.
+            candidate: name of the candidate.
+        """
         seed = FIRST_TUNING_SEED + self.file.tuning.seed
         return self._training_settings(self.tuning_recipe(student, method, candidate), self.students[student], seed)
 
     def choice_settings(self, method: str) -> dict[str, Any]:
-        """In the grid's order, which decides ties."""
+        """Returns a method's candidates in the grid's order, which decides between equals."""
         return {"candidates": [candidate.resolved() for candidate in self.candidates[method].values()]}
 
     def tuning_settings(self) -> dict[str, Any]:
-        """What the table of the tuning stage needs to know to head it."""
+        """Returns the settings that the table of the tuning stage shows above its rows."""
         training = next(iter(self.recipes.values())).training
         return {
             "experiment": self.name,
@@ -303,7 +379,11 @@ class Experiment:
         }
 
     def attack_settings(self, checkpoints: list[str]) -> dict[str, Any]:
-        """checkpoints: those of the model that is attacked; a teacher has others than the students."""
+        """Returns the settings that the attacks on one model depend on.
+
+        Args:
+            checkpoints: names of the model's checkpoints that are attacked.
+        """
         evaluation = {**self.evaluation.model_dump(exclude={"jobs"}), "checkpoints": checkpoints}
         return {
             "dataset": self.data_settings(),
@@ -314,15 +394,17 @@ class Experiment:
 
     @property
     def surrogate(self) -> str | None:
-        """The teacher that transfer attacks are crafted on; None where no attack asks for one."""
+        """The teacher on which transfer attacks are crafted; None without such attacks."""
         asked = any(name.startswith(ON_SURROGATE) for name in self.evaluation.attacks)
         return self.evaluation.surrogate if asked else None
 
     @property
     def structure_images(self) -> int:
+        """The number of test images of the structure analysis."""
         return self.file.structure.images or self.size("test")
 
     def structure_settings(self) -> dict[str, Any]:
+        """Returns the settings that the structure analysis of a model depends on."""
         return {
             "dataset": self.data_settings(),
             "threat_model": self.threat_model.model_dump(),
@@ -333,9 +415,11 @@ class Experiment:
 
     @property
     def robustness_images(self) -> int:
+        """The number of test images of the accuracy against eps."""
         return self.file.robustness.images or self.size("test")
 
     def robustness_settings(self) -> dict[str, Any]:
+        """Returns the settings that a model's accuracy against eps depends on."""
         return {
             **self.file.robustness.model_dump(),
             "dataset": self.data_settings(),
@@ -346,10 +430,12 @@ class Experiment:
         }
 
     def target_info(self, target: str) -> data.DatasetInfo:
+        """Returns classes, image shape and sizes of the dataset of a transfer target."""
         chosen = self.file.transfer[target].dataset
         return data.info(chosen.name, chosen.options)
 
     def transfer_settings(self, target: str) -> dict[str, Any]:
+        """Returns the settings that the transfer of a model to a target depends on."""
         chosen: Transfer = self.file.transfer[target]
         return {
             **chosen.model_dump(exclude={"dataset"}),
@@ -366,7 +452,7 @@ class Experiment:
         return f"{self.threat_model.norm} eps {self.threat_model.eps:.4g}"
 
     def matrix(self) -> dict[str, Any]:
-        """What a table needs to know to head it and to order its rows."""
+        """Returns the settings that tables and figures depend on: headings, and the order of their rows and columns."""
         return {
             "experiment": self.name,
             "protocol": self.file.protocol,

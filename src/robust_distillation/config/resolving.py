@@ -1,5 +1,4 @@
-"""From a parsed file to the experiment: every name looked up, every default filled in, every value checked against the
-others."""
+"""From a parsed file to the experiment: looks up every name, fills in every default, checks every value."""
 
 from __future__ import annotations
 
@@ -32,7 +31,16 @@ from robust_distillation.settings import Training
 
 
 def resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None:
-    """The experiment, or None after adding what is wrong to `problems`."""
+    """Resolves the content of an experiment file.
+
+    Args:
+        raw: the content of the YAML file, with the overlay merged in.
+        arguments: the command line options that load this experiment again.
+        problems: list to which one message per mistake is added.
+
+    Returns:
+        The experiment; None if a mistake prevents it.
+    """
     file = parse(ExperimentFile, raw, (), problems)
     if file is None:
         return None

@@ -1,4 +1,4 @@
-"""The types of an experiment file: what each setting means, its default, and what is allowed."""
+"""The types of an experiment file: meaning, default and allowed values of each setting."""
 
 from __future__ import annotations
 
@@ -35,15 +35,20 @@ class DataFiles(Settings):
 
     @property
     def options(self) -> DataOptions:
+        """The options of the dataset's module."""
         return DataOptions(self.folder, self.size, self.download, self.verify, self.mirror, tuple(self.classes))
 
 
 class DatasetSettings(DataFiles):
+    """The dataset of an experiment, its augmentation and the number of its images."""
+
     padding: int = Field(0, ge=0, le=16, description="zero padding of the random crops; 0 switches them off")
     limit: Limit = Limit()
 
 
 class Evaluation(Settings):
+    """The attacks on trained networks."""
+
     images: Positive | None = Field(None, description="the first images of the test split; all where left out")
     attacks: list[str] = Field(min_length=1)
     surrogate: str | None = Field(None, description="the teacher on which transfer_... attacks are crafted")
@@ -59,13 +64,13 @@ class Evaluation(Settings):
 
 
 class Structure(Settings):
-    """Comparing what teacher and student know: correlation of the logits by class, and features under attack."""
+    """The comparison of teacher and student: correlation of the logits by class, and features under attack."""
 
     images: Positive | None = Field(None, description="the first images of the test split; all where left out")
 
 
 class Robustness(Settings):
-    """Accuracy against eps, and attacked images to look at."""
+    """Accuracy against eps, and a gallery of attacked images."""
 
     eps: list[Distance] = Field(min_length=1, description="ascending; 0 is always measured")
     images: Positive | None = Field(None, description="the first images of the test split; all where left out")
@@ -73,7 +78,7 @@ class Robustness(Settings):
 
 
 class Transfer(Settings):
-    """Another task for the students: the backbone frozen, a linear head trained, both attacked end to end."""
+    """Transfer to another task: a linear head is trained on the frozen backbone, and both are attacked end to end."""
 
     dataset: DataFiles
     epochs: Epochs
@@ -89,7 +94,7 @@ Names = list[str] | None
 
 
 class Table(Settings):
-    """A part of the matrix under a title; what is left out is not narrowed."""
+    """A part of the main table under a title; a key that is left out selects all rows or columns."""
 
     title: str = Field(min_length=1, max_length=300)
     teachers: Names = None
@@ -104,7 +109,7 @@ def _listed(value: Any) -> Any:
 
 
 class Exclusion(Settings):
-    """Runs to leave out: those that match all that is given, each a name or a list of names."""
+    """Runs to leave out: those that match all keys. Each key has a name or a list of names."""
 
     teacher: Annotated[Names, BeforeValidator(_listed)] = None
     student: Annotated[Names, BeforeValidator(_listed)] = None
@@ -113,7 +118,7 @@ class Exclusion(Settings):
 
 
 class Imported(Settings):
-    """Weights that somebody published: see docs/importing.md."""
+    """A source of published weights: see docs/importing.md."""
 
     source: str
     file: str | None = Field(None, description="where the file lies; the source's own name under models/ if left out")
@@ -123,7 +128,7 @@ class Imported(Settings):
 
 
 class TeacherEntry(Settings):
-    """What a teacher's entry may hold besides its architecture's arguments."""
+    """Keys of an entry under `teachers`; all others are arguments of its architecture."""
 
     roles: dict[Name, Name] | None = Field(
         None, description="no network of its own: the teachers that stand in each role of a method with several"
@@ -142,7 +147,7 @@ def _claimed(value: Any) -> Any:
 
 
 class ClaimEntry(Settings):
-    """What an experiment asks its numbers: see `config.claims`."""
+    """A statement that the results support or refute: see `config.claims`."""
 
     claim: str = Field(min_length=1, max_length=300, description="A > B on METRIC [at best|last] [by X]")
     teachers: Names = None
@@ -154,8 +159,11 @@ Grid = dict[str, Annotated[list[Any], Field(min_length=1)]]
 
 
 class Tuning(Settings):
-    """The tuning stage of the controlled protocol: before its students, every method has the same number of short runs,
-    and the values of the best on the validation split are the students'."""
+    """The tuning stage of the controlled protocol.
+
+    Before its students, every method has the same number of short runs. The students are trained with the values of the
+    run with the highest accuracy on the validation split.
+    """
 
     training: dict[str, Any] = Field({}, description="what differs from the budget in the short runs")
     grid: Grid = Field({}, description="values of the budget to compare, the same for every method")
@@ -166,6 +174,8 @@ class Tuning(Settings):
 
 
 class ExperimentFile(Settings):
+    """The top level of an experiment file."""
+
     name: Name
     protocol: Literal["controlled", "official"]
     dataset: DatasetSettings

@@ -20,11 +20,11 @@ from robust_distillation.training.teacher import Teacher, Teachers
 
 @dataclass(frozen=True)
 class TeacherSource:
-    """The teachers of one training, and where their outputs come from.
+    """The teachers of one training, and the sources of their outputs.
 
-    Args:
+    Attributes:
         teachers: the teachers by role.
-        served_from: for the record, where each kind of output comes from.
+        served_from: source of each kind of output (cache, network or checkpoint), for the provenance record.
     """
 
     teachers: Teachers
@@ -32,7 +32,7 @@ class TeacherSource:
 
 
 def key_of(experiment: Experiment, teacher: str, kind: str, data: Dataset) -> dict[str, Any]:
-    """Returns the key of a teacher's cache: what its values depend on.
+    """Returns the key of a teacher's cache: weights, images, views and kind of output, which determine its values.
 
     Args:
         experiment: the resolved experiment.
@@ -50,13 +50,13 @@ def open_teachers(
 
     Args:
         experiment: the resolved experiment.
-        names: a teacher's name, or that of an entry that gives several teachers a role each.
+        names: a teacher's name, or the name of an entry that gives several teachers a role each.
         method: the method, which declares its calls by role.
         data: the training images.
-        device: where the networks go.
+        device: the device of the networks.
 
     Raises:
-        UserError: a cache is damaged, or is that of another teacher, other data or other views.
+        UserError: a cache is damaged, or belongs to another teacher, other data or other views.
     """
     teachers = experiment.roles(names)
     served, by_role, features, copies = {}, {}, {}, {}

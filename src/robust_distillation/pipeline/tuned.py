@@ -1,4 +1,4 @@
-"""Finds what a student is trained with after the choice of the tuning stage."""
+"""The settings with which a student is trained after the choice of the tuning stage."""
 
 from __future__ import annotations
 

@@ -26,8 +26,16 @@ SMALL = 2000  # MB of a step that computes nothing on images
 
 @dataclass(frozen=True)
 class Cluster:
-    """What one has to know of it. tflops: sustained by one job, in 10^12 operations per second; group: attacks and
-    analyses to a Slurm job; jobs: in Slurm at once, at most."""
+    """Properties of a Slurm cluster.
+
+    Attributes:
+        partition: name of the partition; None for the cluster's default.
+        account: name of the account; None for the user's default.
+        gpus: True if each computing job asks for a GPU.
+        tflops: sustained speed of one job, in 10^12 operations per second.
+        group: number of attacks and analyses that share one Slurm job.
+        jobs: largest number of jobs in Slurm at a time.
+    """
 
     partition: str | None = None
     account: str | None = None
@@ -37,8 +45,8 @@ class Cluster:
     jobs: int = 50
 
 
-def largest(experiment: Experiment) -> dict[str, float]:
-    """FLOPs of the largest job of each step that computes."""
+def largest_flops(experiment: Experiment) -> dict[str, float]:
+    """Returns the FLOPs of the largest job of each step that computes."""
     found: dict[str, float] = {}
     for job in jobs_of(experiment).values():
         if job.work:
@@ -47,11 +55,14 @@ def largest(experiment: Experiment) -> dict[str, float]:
 
 
 def minutes(flops: float, tflops: float) -> int:
+    """Returns the time limit of a job of so many FLOPs at `tflops` 10^12 operations per second, in minutes."""
     return START + math.ceil(SLACK * flops / (tflops * 1e12) / 60)
 
 
 def megabytes(experiment: Experiment) -> int:
-    """Of a job that computes: torch, the data, and models with gradients, momenta and a saved state."""
+    """Returns the memory limit of a job that computes: torch, the data, and models with gradients, momenta and a saved
+    state.
+    """
     pixels = math.prod(experiment.info.shape)
     images = sum(experiment.size(split) for split in ("train", "validation", "test"))
     models = [teacher.architecture for teacher in experiment.teachers.values()] + list(experiment.students.values())
@@ -60,9 +71,9 @@ def megabytes(experiment: Experiment) -> int:
 
 
 def profile(experiment: Experiment, cluster: Cluster) -> dict[str, Any]:
-    """Snakemake's options, by name."""
+    """Returns Snakemake's options, by name."""
     memory, rules = megabytes(experiment), {}
-    for step, flops in largest(experiment).items():
+    for step, flops in largest_flops(experiment).items():
         asked = {"runtime": f"attempt * {minutes(flops, cluster.tflops)}", "mem_mb": f"attempt * {memory}"}
         rules[step.replace("-", "_")] = asked | ({"gpu": 1} if cluster.gpus else {})
     if cluster.gpus and "train_teacher" in rules:
@@ -81,8 +92,8 @@ def profile(experiment: Experiment, cluster: Cluster) -> dict[str, Any]:
     if cluster.group > 1:
         # One after the other in a Slurm job: side by side, their needs would add up to more than a node has.
         options |= {
-            "groups": [f"{kind.rule_name}=looks" for kind in STEPS if kind.grouped and kind.rule_name in rules],
-            "group-components": [f"looks={cluster.group}"],
+            "groups": [f"{kind.rule_name}=evaluations" for kind in STEPS if kind.grouped and kind.rule_name in rules],
+            "group-components": [f"evaluations={cluster.group}"],
             "cores": experiment.compute.threads,
             "resources": [f"mem_mb={RETRIES * memory}"],
             "set-resource-scopes": ["mem_mb=local"],
@@ -100,7 +111,16 @@ def _default_profile() -> dict[str, Any]:
 
 
 def write_profile(experiment: Experiment, cluster: Cluster, folder: Path) -> Path:
-    """Raises UserError where another file lies there."""
+    """Writes the profile for an experiment on a cluster and returns its path.
+
+    Args:
+        experiment: the resolved experiment.
+        cluster: properties of the cluster.
+        folder: the folder of the profile.
+
+    Raises:
+        UserError: the folder holds a profile that this command did not write.
+    """
     from io import StringIO
 
     from ruamel.yaml import YAML

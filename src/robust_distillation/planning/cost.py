@@ -1,8 +1,7 @@
-"""What the steps of an experiment have to compute, before any of them runs: which network is called how often, on how
-many images at once, and for what. From that follow floating-point operations, and time where the machine was measured.
+"""Cost of the steps of an experiment, before any of them runs: calls of each network by kind and number of images.
 
-The unit of operations is f, the forward FLOPs of one image. A gradient in the image costs as much again, one in the
-weights too.
+From them follow floating-point operations, and time on a machine that was measured. The unit of operations is f, the
+forward FLOPs of one image. A gradient in the image costs as much again, a gradient in the weights too.
 """
 
 from __future__ import annotations
@@ -42,8 +41,17 @@ _counted_calls: dict[str, Counter[tuple[str, str, str]]] = {}  # many runs have 
 
 @dataclass(frozen=True)
 class Work:
-    """`calls` of a network, each on `images` at once. network: its architecture, canonically; f: as above; use: as in
-    `precision`; devices: that do this at the same time, each on so many images."""
+    """Calls of one network of one kind.
+
+    Attributes:
+        network: the architecture as canonical JSON.
+        f: forward FLOPs of one image.
+        kind: a key of `FORWARDS`.
+        calls: number of calls.
+        images: number of images of a call.
+        use: use of the network, as in `models.precision`.
+        devices: number of devices that each make these calls at the same time.
+    """
 
     network: str
     f: int
@@ -55,10 +63,12 @@ class Work:
 
     @property
     def flops(self) -> float:
+        """Floating-point operations of all calls."""
         return self.devices * self.calls * self.images * FORWARDS[self.kind] * self.f
 
 
 def flops(work: Iterable[Work]) -> float:
+    """Sums the floating-point operations."""
     return sum(part.flops for part in work)
 
 
@@ -69,24 +79,24 @@ class _Network:
         self.name, self.f, self.work = canonical(architecture), forward(experiment, architecture), []
         self.use, self.devices = use, devices
 
-    def called(self, kind: str, calls: float, images: float) -> None:
+    def add_calls(self, kind: str, calls: float, images: float) -> None:
         if calls and images:
             share = images / self.devices
             self.work.append(Work(self.name, self.f, kind, calls, share, self.use, self.devices))
 
-    def attacked(self, calls: dict[str, int], times: float, images: float) -> None:
+    def add_attack(self, calls: dict[str, int], times: float, images: float) -> None:
         for kind, count in calls.items():
-            self.called(kind, count * times, images)
+            self.add_calls(kind, count * times, images)
 
 
 def training(
     experiment: Experiment, recipe: Recipe, architecture: dict[str, Any], teacher: str | None, devices: int = 1
 ) -> list[Work]:
-    """Returns the work of one training with its validations for `best`, each of which every device does on all images.
+    """Returns the work of one training and of its validations, each of which every device does on all images.
 
     Args:
         experiment: the resolved experiment.
-        recipe: method and budget.
+        recipe: method and training settings.
         architecture: the student's.
         teacher: the name under which the teachers stand in runs; None for a method without one.
         devices: number of devices that share each batch.
@@ -96,11 +106,11 @@ def training(
     networks = _networks(experiment, recipe, architecture, teacher, devices)
     for (group, name, kind), calls in _calls(experiment, recipe, architecture).items():
         if group != "cache":
-            networks[group, name].called(kind, calls * steps, batch)
+            networks[group, name].add_calls(kind, calls * steps, batch)
     by = settings.selection.by
     kind, each = ("apgd", settings.selection.steps) if by == "apgd" else ("attack", {"pgd10": 10, "pgd_trades": 20}[by])
     validation = _Network(experiment, architecture)
-    validation.attacked({kind: each, "ask": 2}, validation_epochs(settings), experiment.size("validation"))
+    validation.add_attack({kind: each, "ask": 2}, validation_epochs(settings), experiment.size("validation"))
     return [part for network in (*networks.values(), validation) for part in network.work]
 
 
@@ -145,14 +155,20 @@ def _count_calls(experiment: Experiment, recipe: Recipe, architecture: dict[str,
 
 
 def filling(experiment: Experiment, architecture: dict[str, Any]) -> list[Work]:
-    """Of one kind of answers to every view."""
+    """Returns the work of filling one cache of a teacher: its output on every view."""
     teacher, rows = _Network(experiment, architecture), experiment.size("train") * views_of(experiment)
-    teacher.called("ask", rows / FILLED_AT_ONCE, FILLED_AT_ONCE)
+    teacher.add_calls("ask", rows / FILLED_AT_ONCE, FILLED_AT_ONCE)
     return teacher.work
 
 
 def attacking(experiment: Experiment, architecture: dict[str, Any], checkpoints: int) -> list[Work]:
-    """Of all attacks on one model."""
+    """Returns the work of all attacks on one model.
+
+    Args:
+        experiment: the resolved experiment.
+        architecture: the model's.
+        checkpoints: number of checkpoints that are attacked.
+    """
     images = experiment.test_images
     block = min(images, experiment.evaluation.block_size)
     work: list[Work] = []
@@ -167,32 +183,49 @@ def attacking(experiment: Experiment, architecture: dict[str, Any], checkpoints:
 def attack(
     experiment: Experiment, architecture: dict[str, Any], name: str, times: float, images: float, use: str = "answer"
 ) -> list[Work]:
-    """Of an attack that runs so many times on so many images."""
+    """Returns the work of one attack.
+
+    Args:
+        experiment: the resolved experiment.
+        architecture: the attacked network's.
+        name: name of the attack.
+        times: number of runs of the attack.
+        images: number of images of a run.
+        use: use of the network, as in `models.precision`.
+    """
     network = _Network(experiment, architecture, use)
     share = SURVIVORS if name in QUERIED else 1
-    network.attacked(ATTACKS.get(name, OTHER_ATTACK), times, images * share)
+    network.add_attack(ATTACKS.get(name, OTHER_ATTACK), times, images * share)
     return network.work
 
 
 def structure(experiment: Experiment, architecture: dict[str, Any]) -> list[Work]:
+    """Returns the work of the structure analysis of one model."""
     network = _Network(experiment, architecture)
-    network.attacked(PGD, 1, experiment.structure_images)
+    network.add_attack(PGD, 1, experiment.structure_images)
     return network.work
 
 
 def robustness(experiment: Experiment, architecture: dict[str, Any]) -> list[Work]:
+    """Returns the work of one model's accuracy against eps."""
     network, asked = _Network(experiment, architecture), experiment.file.robustness
-    network.attacked(ROBUSTNESS, len(asked.eps), experiment.robustness_images)
-    network.attacked(PGD, 1, asked.gallery)
+    network.add_attack(ROBUSTNESS, len(asked.eps), experiment.robustness_images)
+    network.add_attack(PGD, 1, asked.gallery)
     return network.work
 
 
 def transfer(experiment: Experiment, architecture: dict[str, Any], target: str) -> list[Work]:
-    """Of one target; its linear head costs next to nothing."""
+    """Returns the work of the transfer to one target; the training of the linear head is neglected.
+
+    Args:
+        experiment: the resolved experiment.
+        architecture: the model's.
+        target: name of the transfer.
+    """
     network, asked = _Network(experiment, architecture), experiment.file.transfer[target]
     sizes = experiment.target_info(target).sizes
     images = asked.images or sizes["test"]
-    network.called("ask", 1, (sizes["train"] or 0) + (sizes["validation"] or 0))
+    network.add_calls("ask", 1, (sizes["train"] or 0) + (sizes["validation"] or 0))
     block = min(images, experiment.evaluation.block_size)
     return network.work + [
         part for name in asked.attacks for part in attack(experiment, architecture, name, images / block, block)
@@ -200,19 +233,28 @@ def transfer(experiment: Experiment, architecture: dict[str, Any], target: str) 
 
 
 def shared(work: list[Work], jobs: int) -> list[Work]:
-    """The share of one of `jobs` jobs."""
+    """Returns the work of one of `jobs` jobs that share it equally."""
     return [replace(part, calls=part.calls / jobs) for part in work]
 
 
 def views_of(experiment: Experiment) -> int:
+    """Returns the number of views of a training image."""
     return (2 * experiment.dataset.padding + 1) ** 2 * (2 if experiment.info.flips else 1)
 
 
 def forward(experiment: Experiment, architecture: dict[str, Any]) -> int:
+    """Returns the forward FLOPs of one image."""
     return _counted("forward_flops", canonical(architecture), experiment.info.shape, len(experiment.info.classes))
 
 
 def cache_width(experiment: Experiment, teacher: str, kind: str) -> int:
+    """Returns the width of a teacher's cached outputs.
+
+    Args:
+        experiment: the resolved experiment.
+        teacher: name of the teacher.
+        kind: `logits` or `features`.
+    """
     if kind == "logits":
         return len(experiment.info.classes)
     architecture = canonical(experiment.teachers[teacher].architecture)
@@ -220,11 +262,18 @@ def cache_width(experiment: Experiment, teacher: str, kind: str) -> int:
 
 
 def cache_bytes(experiment: Experiment, teacher: str, kind: str) -> int:
+    """Returns the size of a teacher's cache in bytes.
+
+    Args:
+        experiment: the resolved experiment.
+        teacher: name of the teacher.
+        kind: `logits` or `features`.
+    """
     return 4 * experiment.size("train") * views_of(experiment) * cache_width(experiment, teacher, kind)
 
 
 def weights(experiment: Experiment, architecture: dict[str, Any]) -> int:
-    """Bytes of a model's parameters."""
+    """Returns the size of a model's parameters in bytes."""
     return _counted("parameter_bytes", canonical(architecture), experiment.info.shape, len(experiment.info.classes))
 
 

@@ -1,4 +1,4 @@
-"""The jobs of an experiment: what each has to compute, keeps on disk and waits for, as the workflow's rules say."""
+"""The jobs of an experiment, as in the workflow: work, bytes on disk and order."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ Cost = tuple[list[Work], dict[str, int]]  # what a job computes, and the bytes t
 
 @dataclass(frozen=True)
 class Job:
-    """A step as the plan counts it.
+    """One job of the plan.
 
-    Args:
+    Attributes:
         name: the command that runs it.
-        step: the line of the plan that counts it.
-        needs: the names of jobs that come first.
-        work: what it computes.
-        bytes: what it stores, by what that is.
-        devices: how many it takes at once.
-        priority: of jobs that are ready, those of the highest are started first.
+        step: the row of the plan that counts it.
+        needs: names of the jobs that must be done before it starts.
+        work: calls of networks.
+        bytes: bytes that it stores, by kind of file.
+        devices: number of devices that it uses at once.
+        priority: of the jobs that are ready, those of the highest priority are started first.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Job:
 
     @property
     def flops(self) -> float:
+        """Floating-point operations of its work."""
         return cost.flops(self.work)
 
 
@@ -62,7 +63,7 @@ def jobs_of(experiment: Experiment) -> dict[str, Job]:
 
 
 def teacher_cost(step: Step) -> Cost:
-    """Returns what the training of a teacher computes, and the bytes of its checkpoints; of an import these alone."""
+    """Returns the cost of a teacher: its training and checkpoints, or the checkpoint of an imported one."""
     teacher, stored = step.teacher, cost.weights(step.experiment, step.teacher.architecture)
     if teacher.imported:
         return [], {"checkpoints": stored}
@@ -71,48 +72,48 @@ def teacher_cost(step: Step) -> Cost:
 
 
 def cache_cost(step: Step) -> Cost:
-    """Returns what one kind of a teacher's answers to every view costs."""
+    """Returns the cost of one cache of a teacher."""
     teacher, kind = step.values["teacher"], step.values["kind"]
     architecture = step.experiment.teachers[teacher].architecture
     return cost.filling(step.experiment, architecture), {"cache": cost.cache_bytes(step.experiment, teacher, kind)}
 
 
 def candidate_cost(step: Step) -> Cost:
-    """Returns what the short training of a candidate costs; it keeps no checkpoint."""
+    """Returns the cost of the short training of a candidate, which keeps no checkpoint."""
     return cost.training(step.experiment, step.recipe, step.architecture, step.values["teacher"]), {}
 
 
 def student_cost(step: Step) -> Cost:
-    """Returns what the training of a student costs."""
+    """Returns the cost of the training of a student."""
     stored = 2 * cost.weights(step.experiment, step.architecture)
     return candidate_cost(step)[0], {"checkpoints": stored}
 
 
 def attack_cost(step: Step) -> Cost:
-    """Returns what all attacks on one model cost, or the share of one job."""
+    """Returns the cost of all attacks on one model, or of one job's shard of them."""
     whole = cost.attacking(step.experiment, step.model.architecture, len(step.model.checkpoints))
     return cost.shared(whole, step.experiment.shards), {}
 
 
 def structure_cost(step: Step) -> Cost:
-    """Returns what the analysis of one model costs."""
+    """Returns the cost of the structure analysis of one model."""
     return cost.structure(step.experiment, step.model.architecture), {}
 
 
 def robustness_cost(step: Step) -> Cost:
-    """Returns what the curve of one model costs."""
+    """Returns the cost of one model's accuracy against eps."""
     return cost.robustness(step.experiment, step.model.architecture), {}
 
 
 def transfer_cost(step: Step) -> Cost:
-    """Returns what the transfer of one model costs, and the bytes of its checkpoint with another head."""
+    """Returns the cost of the transfer of one model, with the bytes of its checkpoint with another head."""
     architecture = step.model.architecture
     work = cost.transfer(step.experiment, architecture, step.values["target"])
     return work, {"checkpoints": cost.weights(step.experiment, architecture)}
 
 
 def by_step(jobs: dict[str, Job], value: Callable[[Job], float]) -> Counter[str]:
-    """The sum of a value over the jobs of each step, in the order in which steps begin."""
+    """Sums a value over the jobs of each step, in the order in which steps begin."""
     found: Counter[str] = Counter()
     for job in jobs.values():
         found[job.step] += value(job)
@@ -120,19 +121,23 @@ def by_step(jobs: dict[str, Job], value: Callable[[Job], float]) -> Counter[str]
 
 
 def written(jobs: dict[str, Job]) -> Counter[str]:
-    """Bytes by what they are."""
+    """Sums the stored bytes of all jobs by kind of file."""
     found: Counter[str] = Counter()
     for job in jobs.values():
         found.update(job.bytes)
     return found
 
 
-def finished(jobs: dict[str, Job], seconds: dict[str, float], devices: int) -> float:
-    """Seconds until all are done where so many devices take jobs: one that became free takes, of the jobs that wait for
-    no other and for no more devices, one of the highest priority, and of these the first. (Graham's list scheduling;
-    Snakemake does as much.)
+def makespan(jobs: dict[str, Job], seconds: dict[str, float], devices: int) -> float:
+    """Simulates the jobs on `devices` devices and returns the seconds until all are done.
 
-    seconds: by job. A job that takes more devices than there are takes all.
+    Whenever devices become free, they start the first job of the highest priority among those whose predecessors are
+    done and that need no more devices than are free (Graham's list scheduling, as in Snakemake).
+
+    Args:
+        jobs: the jobs by name.
+        seconds: duration of each job, by name.
+        devices: number of devices; a job that needs more takes all.
     """
     waits = {name: len(job.needs) for name, job in jobs.items()}
     follow: dict[str, list[str]] = {name: [] for name in jobs}

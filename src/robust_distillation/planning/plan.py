@@ -1,4 +1,4 @@
-"""What an experiment will do and cost, before it does it."""
+"""The text of the plan: jobs, cost, time and disk space of an experiment, before it runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from robust_distillation.methods import TEACHER
 from robust_distillation.pipeline.steps import STEPS
 from robust_distillation.pipeline.text import duration
 from robust_distillation.planning.cost import SURVIVORS, cache_bytes, cache_width, views_of
-from robust_distillation.planning.jobs import Job, by_step, finished, jobs_of, written
+from robust_distillation.planning.jobs import Job, by_step, jobs_of, makespan, written
 from robust_distillation.planning.speed import SECONDS, Speed, Unknown
 
 TFLOPS = 10.0  # half of what an A100 could do in fp32
@@ -21,7 +21,13 @@ DEVICES = (1, 2, 4, 8, 16, 32, 64)
 
 
 def describe(experiment: Experiment, tflops: float = TFLOPS, speed: Speed | None = None) -> str:
-    """tflops: sustained speed of one device, in 10^12 operations per second; speed: what is known of this machine."""
+    """Returns the text of the plan.
+
+    Args:
+        experiment: the resolved experiment.
+        tflops: sustained speed of one device, in 10^12 operations per second.
+        speed: the measured speed of this machine; None if it is not used.
+    """
     threat, evaluation = experiment.threat_model, experiment.evaluation
     views, jobs = views_of(experiment), jobs_of(experiment)
     flops, disk = by_step(jobs, lambda job: job.flops), written(jobs)
@@ -83,11 +89,11 @@ def _time(jobs: dict[str, Job], speed: Speed | None) -> list[str]:
     counted, spent = by_step(jobs, lambda _: 1), by_step(jobs, lambda job: seconds[job.name])
     rows = [(step, duration(spent[step] / counted[step]), duration(spent[step])) for step in TITLES if counted[step]]
     rows.append(("in all", "", duration(sum(seconds.values()))))
-    last = finished(jobs, seconds, len(jobs))
+    last = makespan(jobs, seconds, len(jobs))
     counts = [count for count in sorted({*DEVICES, speed.at_once}) if count <= len(jobs) or count == speed.at_once]
-    useful = [count for count in counts if count == speed.at_once or finished(jobs, seconds, count) > 1.02 * last]
+    useful = [count for count in counts if count == speed.at_once or makespan(jobs, seconds, count) > 1.02 * last]
     ends = [
-        (f"{count}{' (this machine)' if count == speed.at_once else ''}", duration(finished(jobs, seconds, count)))
+        (f"{count}{' (this machine)' if count == speed.at_once else ''}", duration(makespan(jobs, seconds, count)))
         for count in useful
     ]
     ends.append(("any number", duration(last)))

@@ -1,4 +1,4 @@
-"""How fast this machine is: seconds of a call of a network, measured once and kept for plans to come."""
+"""The speed of this machine: seconds of a call of each network, measured once and kept for later plans."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ Line = tuple[float, float]  # seconds of a call, and more for each image in it
 
 
 class Unknown(Exception):
-    """This machine was not measured on a network that is asked for."""
+    """Raised if this machine was not measured on a network of the plan."""
 
 
 class Speed:
-    """Of one machine, for one experiment. Read from a file of this user's; `calibrate` measures and writes it."""
+    """The speed of one machine for one experiment; `calibrate` measures it and writes it to a file of the user's."""
 
     def __init__(self, experiment: Experiment, file: Path | None = None):
         self.experiment, self.file = experiment, file or _file()
@@ -54,7 +54,11 @@ class Speed:
         return found if isinstance(found, dict) else {}
 
     def seconds(self, jobs: dict[str, Job]) -> dict[str, float]:
-        """Of each job, its start included. Raises Unknown."""
+        """Returns the duration of each job in seconds, its start included, by name.
+
+        Raises:
+            Unknown: a network of the jobs was not measured on this machine.
+        """
         known = self._kept().get(self.machine)
 
         def of(part: Work) -> float:
@@ -68,7 +72,7 @@ class Speed:
             raise Unknown from None
 
     def compiles(self, jobs: dict[str, Job]) -> bool:
-        """Whether trainings are compiled; what is measured is eager."""
+        """Returns True if a training of the jobs is compiled; measurements are made without compilation."""
         from robust_distillation.models.precision import compiles
 
         return any(
@@ -78,7 +82,7 @@ class Speed:
         )
 
     def calibrate(self, jobs: dict[str, Job], seconds: float = SECONDS) -> None:
-        """Measures what the jobs call for. Networks have random weights: only what the numbers are differs."""
+        """Measures all kinds of calls of the jobs, on networks with random weights, in about `seconds` seconds."""
         found: dict[str, Any] = {name: _start(program) for name, program in STARTS.items()}
         asked = {self._key(part): part for job in jobs.values() for part in job.work}
         from robust_distillation.device import select_device
@@ -87,16 +91,24 @@ class Speed:
         for key, part in sorted(asked.items()):
             architecture = json.loads(part.network)
             call = _call(part.kind, part.use, architecture, self.shape, self.classes, self.experiment, device)
-            found[key] = fitted(call, seconds / len(asked))
+            found[key] = fit_line(call, seconds / len(asked))
         kept = self._kept()
         known = kept.get(self.machine)
         kept[self.machine] = (known if isinstance(known, dict) else {}) | found
         write_text(self.file, json.dumps(kept, indent=1, sort_keys=True) + "\n")
 
 
-def fitted(call: Callable[[int, int], float], seconds: float) -> Line:
-    """The line through the fastest rounds on few and on many images, in about so many seconds; in more where three
-    rounds on few take longer. call: times so many rounds on so many images; what it does but once does not count."""
+def fit_line(call: Callable[[int, int], float], seconds: float) -> Line:
+    """Fits seconds of a call as a line in the number of images, from the fastest of several measurements.
+
+    Args:
+        call: called as call(images, times); returns the seconds of `times` calls on `images` images. The part that does
+            not depend on `times` is subtracted.
+        seconds: duration of the measurements, about; it is exceeded if three rounds on few images take longer.
+
+    Returns:
+        Seconds of a call without images, and seconds for each image.
+    """
     began = time.monotonic()
     call(FEW, 1)  # what is allocated and chosen once
     rounds = 1

@@ -51,15 +51,15 @@ def train(
     """Trains a teacher, a student or a candidate of the tuning stage, and writes its files.
 
     Args:
-        step: its declaration.
-        work: its saved state; None of a process that is not the first of its group.
+        step: the declaration of the training.
+        work: saves the state of the training; None in all processes of a group but the first.
         settings: the resolved settings.
-        recipe: the method and its training.
-        role: teacher, student or candidate.
-        teacher: the name of its own teacher, none if it has none.
+        recipe: the method and its training settings.
+        role: `teacher`, `student` or `candidate`.
+        teacher: the name under which the teachers of the method stand in runs; None for the training of a teacher.
 
     Returns:
-        What its record says besides.
+        Further entries of the provenance record.
     """
     experiment = step.experiment
     device, data = select_device(experiment.compute), split_of(experiment, "train")
