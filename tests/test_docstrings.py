@@ -19,7 +19,6 @@ NOT_YET = [
     "pipeline.metadata",
     "pipeline.record",
     "pipeline.reproduce",
-    "pipeline.steps",
     "pipeline.text",
     "pipeline.versioning",
 ]

@@ -35,7 +35,7 @@ class Model:
 
     @property
     def headline(self) -> tuple[str, Path]:
-        """Returns name and file of the checkpoint that headlines and analyses are about."""
+        """Name and file of the checkpoint that headlines and analyses are about."""
         return next(iter(self.checkpoints.items()))
 
 
@@ -56,7 +56,7 @@ def models(experiment: Experiment) -> tuple[Model, ...]:
 
 @cache
 def model_in(experiment: Experiment, folder: Path) -> Model:
-    """Returns the model whose folder this is."""
+    """Returns the model in a folder."""
     return next(model for model in models(experiment) if model.folder == folder)
 
 

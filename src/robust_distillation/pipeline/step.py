@@ -1,4 +1,4 @@
-"""Defines what a step is: one job of an experiment, with the files, settings and code that must belong to it."""
+"""Declarations of steps: one job of an experiment, with the files, settings and code that it depends on."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ class Argument(NamedTuple):
 
 
 class Step:
-    """One job of an experiment. A subclass declares a step; an instance is the job with these wildcards.
+    """One job of an experiment. A subclass declares a step; an instance is the job with the values of its wildcards.
 
-    Rules, commands, records, resume, audit, plan and cluster profile follow from the declaration. It reads no results.
+    Workflow rules, commands, records, resume, audit, plan and cluster profile follow from the declaration, which reads
+    no results.
     """
 
     name: ClassVar[str]  # of the command
@@ -55,14 +56,14 @@ class Step:
 
         Args:
             experiment: the resolved experiment.
-            layout: paths of its outputs; None for those of the experiment.
+            layout: paths of the job's outputs; None for those of the experiment.
             values: the value of each wildcard; in the pattern of a rule it is `{name}`.
         """
         self.experiment, self.values = experiment, values
         self.layout = layout or experiment.layout
 
     def __init_subclass__(cls) -> None:
-        """Fills in what follows from the name."""
+        """Fills in the rule's name, the title and the example of a subclass that leaves them out."""
         if "name" in vars(cls):
             cls.rule_name = vars(cls).get("rule_name", cls.name.replace("-", "_"))
             cls.title = vars(cls).get("title", cls.title or cls.name)
@@ -83,57 +84,57 @@ class Step:
         return ()
 
     def makes(self) -> Iterable[Path]:
-        """Yields the files that it makes, without its record."""
+        """Yields the files that the job makes, without its record."""
         raise NotImplementedError
 
     @cached_property
     def inputs(self) -> tuple[Path, ...]:
-        """Returns the files that the job reads."""
+        """The files that the job reads."""
         return tuple(self.reads())
 
     @cached_property
     def outputs(self) -> tuple[Path, ...]:
-        """Returns the files that it makes, without its record."""
+        """The files that the job makes, without its record."""
         return tuple(self.makes())
 
     @property
     def record(self) -> Path | None:
-        """Returns the file of its record; None if dvc.lock speaks for it."""
+        """The path of the job's record; None for the index, which dvc.lock vouches for."""
         return self.layout.record(self.outputs[0])
 
     @property
     def artefact(self) -> Path:
-        """Returns the file or folder that its saved state is named after."""
+        """The file or folder after which the job's saved state is named."""
         return self.outputs[0]
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Returns what its outputs depend on besides its inputs and its code, as JSON values."""
+        """The settings that the outputs depend on, besides inputs and code, as JSON values."""
         return {}
 
     @property
     def named(self) -> Iterable[str]:
-        """Yields the modules (dotted) that its settings name: of a dataset, an architecture, a method, an attack."""
+        """The modules (dotted names) of the dataset, architectures, methods and attacks that the settings name."""
         return ()
 
     @property
     def code(self) -> str:
-        """Returns the fingerprint of the code that it uses."""
+        """The fingerprint of the code that the job uses."""
         return _code(self.run.partition(":")[0], *self.named)
 
     @property
     def devices(self) -> int:
-        """Returns how many devices it takes at once."""
+        """The number of devices that the job uses at once."""
         return 1
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Returns the arguments of its command."""
+        """The arguments of the job's command."""
         return tuple(self.values[name] for name in self.wildcards if name not in self.options)
 
     @property
     def command(self) -> str:
-        """Returns the command line that makes its outputs: `robust-distillation COMMAND`."""
+        """The command line that makes the outputs, after `robust-distillation`."""
         options = [f"--{name} {self.values[name]}" for name in self.options if name in self.values]
         return " ".join([self.name, *self.words, *options])
 
@@ -144,22 +145,22 @@ class Step:
 
     @classmethod
     def check_option(cls, name: str, value: str) -> None:
-        """Raises UserError if an option's value cannot be meant."""
+        """Raises UserError for a value that the option does not allow."""
 
     def elsewhere(self, base: Path) -> Self:
-        """Returns the same step whose outputs lie under another folder than results."""
+        """Returns the same job with outputs under the folder `base` in place of results."""
         from robust_distillation.layout import Layout
 
         return type(self)(self.experiment, Layout(self.experiment.name, base), **self.values)
 
     @property
     def log(self) -> Path:
-        """Returns the file that the job's messages go to."""
+        """The file of the job's messages."""
         return self.layout.log(self.name, self.values.values())
 
     @classmethod
     def refusal(cls, experiment: Experiment, text: str) -> str | None:
-        """Returns a better message than that `text` is unknown, if there is one."""
+        """Returns a better message than that `text` is unknown; None if there is none."""
         return None
 
     def input_hashes(self) -> dict[Path, str]:

@@ -41,19 +41,22 @@ class PrepareData(Step):
     local = True
 
     def makes(self) -> Iterable[Path]:
+        """Yields the description of the dataset."""
         return (self.layout.data,)
 
     @property
     def files(self) -> DataFiles:
-        """Returns the dataset and where its files lie."""
+        """The dataset's name and the options of its files."""
         return self.experiment.dataset
 
     @property
     def settings(self) -> dict[str, Any]:
+        """The settings that determine the images."""
         return self.experiment.data_settings()
 
     @property
     def named(self) -> Iterable[str]:
+        """The module of the dataset."""
         return (_dataset(self.files.name),)
 
 
@@ -68,17 +71,21 @@ class PrepareTarget(PrepareData):
 
     @classmethod
     def jobs(cls, experiment: Experiment) -> Iterator[Self]:
+        """Yields one job for each transfer target."""
         return (cls(experiment, target=target) for target in experiment.file.transfer)
 
     def makes(self) -> Iterable[Path]:
+        """Yields the description of the target's dataset."""
         return (self.layout.target_data(self.values["target"]),)
 
     @property
     def files(self) -> DataFiles:
+        """The name of the target's dataset and the options of its files."""
         return self.experiment.file.transfer[self.values["target"]].dataset
 
     @property
     def settings(self) -> dict[str, Any]:
+        """The settings that determine the target's images."""
         return self.experiment.data_settings(self.values["target"])
 
 
@@ -86,7 +93,7 @@ class PrepareTarget(PrepareData):
 
 
 class _OfTeacher(Step):
-    """The step that makes a teacher."""
+    """A step that makes a teacher's weights."""
 
     wildcards: ClassVar = TEACHER
     arguments = (Argument("TEACHER", "teacher of experiment"),)
@@ -100,7 +107,7 @@ class _OfTeacher(Step):
 
     @classmethod
     def constraints(cls, experiment: Experiment) -> dict[str, str]:
-        """Returns the names of the teachers that are made so: two rules make the same record."""
+        """Returns the names of the teachers of this step only: training and import write the same record."""
         return {"teacher": "|".join(re.escape(step.values["teacher"]) for step in cls.jobs(experiment))}
 
     @property
@@ -129,26 +136,32 @@ class TrainTeacher(_OfTeacher):
 
     @classmethod
     def jobs(cls, experiment: Experiment) -> Iterator[Self]:
+        """Yields one job for each teacher that is trained."""
         return (cls(experiment, teacher=name) for name, one in experiment.teachers.items() if not one.imported)
 
     @classmethod
     def refusal(cls, experiment: Experiment, text: str) -> str | None:
+        """Returns the command for a teacher that is imported instead."""
         imported = text in experiment.teachers
         return f"teacher {text}: is imported, not trained: robust-distillation import-teacher {text}" * imported
 
     def makes(self) -> Iterable[Path]:
+        """Yields the checkpoints and the training curves."""
         return self.layout.training(self.folder)
 
     @property
     def artefact(self) -> Path:
+        """The folder of the training."""
         return self.folder
 
     @property
     def named(self) -> Iterable[str]:
+        """The modules of dataset, architecture and method."""
         return _training(self.experiment, self.teacher.architecture, self.teacher.recipe.method.kind)
 
     @property
     def devices(self) -> int:
+        """The number of devices that share the training."""
         return self.teacher.devices
 
 
@@ -162,18 +175,22 @@ class ImportTeacher(_OfTeacher):
 
     @classmethod
     def jobs(cls, experiment: Experiment) -> Iterator[Self]:
+        """Yields one job for each imported teacher."""
         return (cls(experiment, teacher=name) for name, one in experiment.teachers.items() if one.imported)
 
     @classmethod
     def refusal(cls, experiment: Experiment, text: str) -> str | None:
+        """Returns the command for a teacher that is trained instead."""
         trained = text in experiment.teachers
         return f"teacher {text}: is trained, not imported: robust-distillation train-teacher {text}" * trained
 
     def makes(self) -> Iterable[Path]:
+        """Yields the imported checkpoint."""
         return (self.layout.checkpoint(self.folder, "imported"),)
 
     @property
     def named(self) -> Iterable[str]:
+        """The modules of dataset and architecture."""
         return _dataset(self.experiment.dataset.name), _architecture(self.teacher.architecture)
 
 
@@ -191,24 +208,30 @@ class FillCache(Step):
 
     @classmethod
     def jobs(cls, experiment: Experiment) -> Iterator[Self]:
+        """Yields one job for each cache that some run reads."""
         return (cls(experiment, teacher=teacher, kind=kind) for teacher, kind in experiment.caches)
 
     def reads(self) -> Iterable[Path]:
+        """Yields the data and the teacher's weights."""
         return self.layout.data, self.experiment.teacher_weights(self.values["teacher"])
 
     def makes(self) -> Iterable[Path]:
+        """Yields the cached values and their description."""
         return self.layout.cache_files(self.values["teacher"], self.values["kind"])
 
     @property
     def record(self) -> Path:
+        """The record beside the cache."""
         return self.layout.cache_record(self.values["teacher"], self.values["kind"])
 
     @property
     def settings(self) -> dict[str, Any]:
+        """The settings of views, kind of output and inference."""
         return self.experiment.cache_settings(self.values["kind"])
 
     @property
     def named(self) -> Iterable[str]:
+        """The modules of dataset and architecture."""
         architecture = self.experiment.teachers[self.values["teacher"]].architecture
         return _dataset(self.experiment.dataset.name), _architecture(architecture)
 
@@ -217,7 +240,7 @@ class FillCache(Step):
 
 
 class _Training(Step):
-    """A training by a method: of a student, or of a candidate for its settings."""
+    """A training by a method: of a student, or of a candidate of the tuning stage."""
 
     computes = resumable = True
 
@@ -285,27 +308,33 @@ class Tune(_Training):
 
     @classmethod
     def jobs(cls, experiment: Experiment) -> Iterator[Self]:
+        """Yields one job for each candidate of each tuned method."""
         for teacher, student, method in experiment.tuned:
             for candidate in experiment.candidates[method]:
                 yield cls(experiment, teacher=teacher, student=student, method=method, candidate=candidate)
 
     @property
     def words(self) -> tuple[str, ...]:
+        """The arguments TEACHER/STUDENT/METHOD and the candidate's name."""
         return _model_name(self), self.values["candidate"]
 
     @property
     def folder(self) -> Path:
+        """The folder of the candidate's training."""
         return self.layout.candidate(*_model_values(self), self.values["candidate"])
 
     def makes(self) -> Iterable[Path]:
+        """Yields the training curves."""
         return (self.layout.curves(self.folder),)
 
     @property
     def recipe(self) -> Recipe:
+        """The method and training settings of the candidate's short run."""
         return self.experiment.tuning_recipe(self.values["student"], self.values["method"], self.values["candidate"])
 
     @property
     def settings(self) -> dict[str, Any]:
+        """The settings that the candidate's training depends on."""
         values = self.values
         return self.experiment.candidate_settings(values["student"], values["method"], values["candidate"])
 
@@ -327,22 +356,27 @@ class Choose(Step):
 
     @classmethod
     def jobs(cls, experiment: Experiment) -> Iterator[Self]:
+        """Yields one job for each tuned method, with its teacher and student."""
         for teacher, student, method in experiment.tuned:
             yield cls(experiment, teacher=teacher, student=student, method=method)
 
     @property
     def words(self) -> tuple[str, ...]:
+        """The argument TEACHER/STUDENT/METHOD."""
         return (_model_name(self),)
 
     def reads(self) -> Iterable[Path]:
+        """Yields the training curves of all candidates."""
         for candidate in self.experiment.candidates[self.values["method"]]:
             yield self.layout.curves(self.layout.candidate(*_model_values(self), candidate))
 
     def makes(self) -> Iterable[Path]:
+        """Yields the choice and the scores of all candidates."""
         return self.layout.choice(*_model_values(self)), self.layout.compared(*_model_values(self))
 
     @property
     def settings(self) -> dict[str, Any]:
+        """The candidates in the grid's order."""
         return self.experiment.choice_settings(self.values["method"])
 
 
@@ -359,6 +393,7 @@ class TrainStudent(_Training):
 
     @classmethod
     def jobs(cls, experiment: Experiment) -> Iterator[Self]:
+        """Yields one job for each run."""
         return (cls.of(experiment, run) for run in experiment.runs)
 
     @classmethod
@@ -368,43 +403,49 @@ class TrainStudent(_Training):
 
     @property
     def words(self) -> tuple[str, ...]:
+        """The argument TEACHER/STUDENT/METHOD/seed-N."""
         return (f"{_model_name(self)}/seed-{self.values['seed']}",)
 
     @property
     def log(self) -> Path:
+        """The log file, named after the run."""
         return self.layout.log(self.name, self.words)
 
     @property
     def training_run(self) -> Run:
+        """The run of the experiment."""
         from robust_distillation.config import Run
 
         return Run(*_model_values(self), int(self.values["seed"]))
 
     @property
     def folder(self) -> Path:
+        """The folder of the training."""
         return self.layout.student(*_model_values(self), self.values["seed"])
 
     @property
     def choice(self) -> Path | None:
-        """Returns the file with the settings that the tuning stage chose; None if there is no such stage."""
+        """The file with the settings that the tuning stage chose; None without that stage."""
         return self.layout.choice(*_model_values(self)) if self.experiment.file.tuning else None
 
     def reads(self) -> Iterable[Path]:
+        """Yields the inputs of the training, and the choice of the tuning stage."""
         yield from super().reads()
         if self.choice:
             yield self.choice
 
     def makes(self) -> Iterable[Path]:
+        """Yields the checkpoints and the training curves."""
         return self.layout.training(self.folder)
 
     @property
     def recipe(self) -> Recipe:
-        """Returns how it is trained, before the choice of the tuning stage."""
+        """The method and training settings before the choice of the tuning stage."""
         return self.experiment.recipes[self.values["method"], self.values["student"]]
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Returns those before the choice of the tuning stage; the record has those after it."""
+        """The settings before the choice of the tuning stage; the record has those after it."""
         return self.experiment.student_settings(self.training_run)
 
 
@@ -412,7 +453,7 @@ class TrainStudent(_Training):
 
 
 class OfModel(Step):
-    """A step about one trained network."""
+    """A step that evaluates one trained network."""
 
     wildcards: ClassVar = TRAINED
     arguments = (MODEL,)
@@ -420,31 +461,36 @@ class OfModel(Step):
 
     @classmethod
     def jobs(cls, experiment: Experiment) -> Iterator[Self]:
+        """Yields the step's jobs for all models."""
         return (one for model in models_of(experiment) for one in cls.of(experiment, model))
 
     @classmethod
     def of(cls, experiment: Experiment, model: Model) -> Iterator[Self]:
-        """Yields the step's jobs about one model."""
+        """Yields the step's jobs for one model."""
         yield cls(experiment, trained=model.folder.relative_to(experiment.layout.root).as_posix())
 
     @property
     def folder(self) -> Path:
-        """Returns the folder of the model."""
+        """The folder of the model."""
         return self.layout.root / self.values["trained"]
 
     @cached_property
     def model(self) -> Model:
+        """The trained network."""
         return model_in(self.experiment, self.experiment.layout.root / self.values["trained"])
 
     @property
     def words(self) -> tuple[str, ...]:
+        """The model's name."""
         return (self.model.name,)
 
     def reads(self) -> Iterable[Path]:
+        """Yields the data and the model's headline checkpoint."""
         return self.layout.data, self.model.headline[1]
 
     @property
     def named(self) -> Iterable[str]:
+        """The modules of dataset and architecture."""
         return _dataset(self.experiment.dataset.name), _architecture(self.model.architecture)
 
 
@@ -461,6 +507,7 @@ class Attack(OfModel):
 
     @classmethod
     def of(cls, experiment: Experiment, model: Model) -> Iterator[Self]:
+        """Yields one job, or one for each shard of the blocks."""
         [one] = super().of(experiment, model)
         if experiment.shards == 1:
             yield one
@@ -470,38 +517,45 @@ class Attack(OfModel):
 
     @classmethod
     def constraints(cls, experiment: Experiment) -> dict[str, str]:
+        """Returns the regular expressions of the wildcards, with that of the shard if there are several."""
         return cls.wildcards | ({"shard": SHARD.pattern} if experiment.shards > 1 else {})
 
     @classmethod
     def check_option(cls, name: str, value: str) -> None:
+        """Raises UserError for a shard that is not I-of-N."""
         found = SHARD.fullmatch(value)
         if not found or not 1 <= int(found[1]) <= int(found[2]):
             raise UserError(f"--shard {value!r}: give it as I-of-N with I from 1 to N, e.g. 2-of-3")
 
     @classmethod
     def pattern(cls, experiment: Experiment) -> Self:
+        """Returns the step with wildcards, with that of the shard if there are several."""
         one = super().pattern(experiment)
         if experiment.shards > 1:
             one.values["shard"] = "{shard}"
         return one
 
     def reads(self) -> Iterable[Path]:
+        """Yields the data, all evaluated checkpoints of the model, and the weights of the surrogate."""
         yield self.layout.data
         yield from self.model.checkpoints.values()
         if self.experiment.surrogate:
             yield self.experiment.teacher_weights(self.experiment.surrogate)
 
     def makes(self) -> Iterable[Path]:
+        """Yields the outcomes, or those of the shard."""
         if "shard" in self.values:
             return (self.layout.shard(self.folder, self.values["shard"]),)
         return (self.layout.outcomes(self.folder),)
 
     @property
     def settings(self) -> dict[str, Any]:
+        """The settings of the attacks, and the model's keys."""
         return self.experiment.attack_settings(list(self.model.checkpoints)) | {"model": self.model.keys}
 
     @property
     def named(self) -> Iterable[str]:
+        """The modules of attacks, dataset, architecture and the surrogate's architecture."""
         yield from _attacks(self.experiment.evaluation.attacks)
         yield from super().named
         if self.experiment.surrogate:
@@ -509,7 +563,7 @@ class Attack(OfModel):
 
 
 class MergeOutcomes(OfModel):
-    """Put the outcomes of a model's shards together."""
+    """Merge the outcomes of a model's shards."""
 
     name = "merge-outcomes"
     example = "merge-outcomes wide/small/rslad/seed-0"
@@ -521,21 +575,26 @@ class MergeOutcomes(OfModel):
 
     @classmethod
     def of(cls, experiment: Experiment, model: Model) -> Iterator[Self]:
+        """Yields one job if the attacks are split into shards."""
         if experiment.shards > 1:
             yield from super().of(experiment, model)
 
     def reads(self) -> Iterable[Path]:
+        """Yields the outcomes of all shards."""
         return (self.layout.shard(self.folder, shard) for shard in _shards(self.experiment))
 
     def makes(self) -> Iterable[Path]:
+        """Yields the outcomes of the model."""
         return (self.layout.outcomes(self.folder),)
 
     @property
     def settings(self) -> dict[str, Any]:
+        """The number of shards."""
         return {"shards": self.experiment.shards}
 
     @property
     def named(self) -> Iterable[str]:
+        """No module: nothing is computed on images."""
         return ()
 
 
@@ -550,14 +609,17 @@ class Structure(OfModel):
 
     @classmethod
     def of(cls, experiment: Experiment, model: Model) -> Iterator[Self]:
+        """Yields one job if the experiment has the structure analysis."""
         if experiment.file.structure:
             yield from super().of(experiment, model)
 
     def makes(self) -> Iterable[Path]:
+        """Yields the class structure."""
         return (self.layout.structure(self.folder),)
 
     @property
     def settings(self) -> dict[str, Any]:
+        """The settings of the analysis, and the model's keys."""
         return self.experiment.structure_settings() | {"model": self.model.keys}
 
 
@@ -572,14 +634,17 @@ class Robustness(OfModel):
 
     @classmethod
     def of(cls, experiment: Experiment, model: Model) -> Iterator[Self]:
+        """Yields one job if the experiment measures accuracy against eps."""
         if experiment.file.robustness:
             yield from super().of(experiment, model)
 
     def makes(self) -> Iterable[Path]:
+        """Yields the curve and the gallery of attacked images."""
         return self.layout.robustness(self.folder), self.layout.gallery(self.folder)
 
     @property
     def settings(self) -> dict[str, Any]:
+        """The settings of the curve, and the model's keys."""
         return self.experiment.robustness_settings() | {"model": self.model.keys}
 
 
@@ -596,26 +661,32 @@ class Transfer(OfModel):
 
     @classmethod
     def of(cls, experiment: Experiment, model: Model) -> Iterator[Self]:
+        """Yields one job for each transfer target."""
         [one] = super().of(experiment, model)
         return (cls(experiment, target=target, **one.values) for target in experiment.file.transfer)
 
     @property
     def words(self) -> tuple[str, ...]:
+        """The target and the model's name."""
         return self.values["target"], self.model.name
 
     def reads(self) -> Iterable[Path]:
+        """Yields the description of the target's data and the model's headline checkpoint."""
         return self.layout.target_data(self.values["target"]), self.model.headline[1]
 
     def makes(self) -> Iterable[Path]:
+        """Yields the outcomes on the target and the weights with the new head."""
         target = self.values["target"]
         return self.layout.transferred(target, self.folder), self.layout.transferred_weights(target, self.folder)
 
     @property
     def settings(self) -> dict[str, Any]:
+        """The settings of the transfer, and the model's keys."""
         return self.experiment.transfer_settings(self.values["target"]) | {"model": self.model.keys}
 
     @property
     def named(self) -> Iterable[str]:
+        """The modules of the target's dataset, the architecture and the attacks."""
         chosen = self.experiment.file.transfer[self.values["target"]]
         yield _dataset(chosen.dataset.name)
         yield _architecture(self.model.architecture)
@@ -642,9 +713,11 @@ class Tabulate(_Table):
     run = remake = "robust_distillation.reporting.stages.tabulate:run"
 
     def reads(self) -> Iterable[Path]:
+        """Yields the outcomes of all models."""
         return outcomes(self.experiment)
 
     def makes(self) -> Iterable[Path]:
+        """Yields the tables and the headline metrics of each teacher and method."""
         experiment, layout = self.experiment, self.layout
         for name in ("main", *experiment.file.tables):
             yield from layout.table(name)
@@ -659,17 +732,20 @@ class DrawFigures(_Table):
     run = "robust_distillation.reporting.stages.draw_figures:run"
 
     def reads(self) -> Iterable[Path]:
+        """Yields outcomes, training curves and accuracy against eps of all models."""
         yield from outcomes(self.experiment)
         yield from (self.layout.curves(student_folder(self.experiment, run)) for run in self.experiment.runs)
         yield from (step.outputs[0] for step in Robustness.jobs(self.experiment))
 
     def makes(self) -> Iterable[Path]:
+        """Yields the pictures of each comparison."""
         names = ["overview", "attacks", "differences", "training", "trade-off", "per-class"]
         names += ["robustness"] if self.experiment.file.robustness else []
         return self.layout.pictures(self.experiment.comparisons, *names)
 
     @property
     def record(self) -> Path:
+        """The record in the folder of the figures."""
         return self.layout.record(self.layout.figures / "figures.png")
 
 
@@ -680,11 +756,12 @@ class Compare(_Table):
     run = remake = "robust_distillation.reporting.stages.compare:run"
 
     def reads(self) -> Iterable[Path]:
+        """Yields the files that comparisons and claims depend on."""
         return (file for files in self.evidence.values() for file in files)
 
     @cached_property
     def evidence(self) -> dict[str, list[Path]]:
-        """Returns the files that comparisons and claims are made of, by analysis: "" for the experiment's images."""
+        """The files that comparisons and claims depend on, by analysis: "" for the experiment's test images."""
         from robust_distillation.config import claims_of
 
         layout, folders = self.experiment.layout, [model.folder for model in models_of(self.experiment)]
@@ -698,10 +775,12 @@ class Compare(_Table):
         return files
 
     def makes(self) -> Iterable[Path]:
+        """Yields the tables of comparisons and claims."""
         return *self.layout.table("comparisons"), *self.layout.table("claims")
 
     @property
     def settings(self) -> dict[str, Any]:
+        """The settings of tables and claims."""
         from robust_distillation.config import comparison_settings
 
         return comparison_settings(self.experiment)
@@ -717,13 +796,16 @@ class ReportStructure(_Table):
 
     @classmethod
     def jobs(cls, experiment: Experiment) -> Iterator[Self]:
+        """Yields one job if the experiment has the structure analysis."""
         if experiment.file.structure:
             yield cls(experiment)
 
     def reads(self) -> Iterable[Path]:
+        """Yields the class structure of all models."""
         return (self.experiment.layout.structure(model.folder) for model in models_of(self.experiment))
 
     def makes(self) -> Iterable[Path]:
+        """Yields the table and the pictures of each comparison."""
         pictures = self.layout.pictures(self.experiment.comparisons, "correlations", "feature-distances")
         return *self.layout.table("structure"), *pictures
 
@@ -740,18 +822,22 @@ class ReportTransfer(_Table):
 
     @classmethod
     def jobs(cls, experiment: Experiment) -> Iterator[Self]:
+        """Yields one job for each transfer target."""
         return (cls(experiment, target=target) for target in experiment.file.transfer)
 
     def reads(self) -> Iterable[Path]:
+        """Yields the outcomes of all models on the target."""
         layout, target = self.experiment.layout, self.values["target"]
         return (layout.transferred(target, model.folder) for model in models_of(self.experiment))
 
     def makes(self) -> Iterable[Path]:
+        """Yields the table and the pictures of each comparison."""
         name = f"transfer-{self.values['target']}"
         return *self.layout.table(name), *self.layout.pictures(self.experiment.comparisons, name)
 
     @property
     def settings(self) -> dict[str, Any]:
+        """The settings of tables, and the attacks on the target."""
         return self.experiment.matrix() | {"attacks": self.experiment.file.transfer[self.values["target"]].attacks}
 
 
@@ -764,17 +850,21 @@ class ReportTuning(_Table):
 
     @classmethod
     def jobs(cls, experiment: Experiment) -> Iterator[Self]:
+        """Yields one job if the experiment has a tuning stage."""
         if experiment.file.tuning:
             yield cls(experiment)
 
     def reads(self) -> Iterable[Path]:
+        """Yields the scores of all candidates."""
         return (self.experiment.layout.compared(*names) for names in self.experiment.tuned)
 
     def makes(self) -> Iterable[Path]:
+        """Yields the table."""
         return self.layout.table("tuning")
 
     @property
     def settings(self) -> dict[str, Any]:
+        """The settings that the table shows above its rows."""
         return self.experiment.tuning_settings()
 
 
@@ -789,6 +879,7 @@ class Track(_Table):
     local = True  # where MLflow's store is
 
     def reads(self) -> Iterable[Path]:
+        """Yields the data's description, outcomes, checkpoints and curves with their records, tables and figures."""
         experiment = self.experiment
         yield experiment.layout.data
         yield from outcomes(experiment)
@@ -798,10 +889,12 @@ class Track(_Table):
         yield from (file for step in tables(experiment) for file in step.outputs)
 
     def makes(self) -> Iterable[Path]:
+        """Yields the list of imported runs."""
         return (self.layout.tracked,)
 
     @property
     def settings(self) -> dict[str, Any]:
+        """No settings: everything follows from the inputs."""
         return {}
 
 
@@ -813,6 +906,7 @@ class Report(_Table):
     run = "robust_distillation.reporting.stages.report:run"
 
     def reads(self) -> Iterable[Path]:
+        """Yields the results that the report shows, and the records of all computed steps."""
         experiment = self.experiment
         yield experiment.layout.data
         yield from outcomes(experiment)
@@ -823,6 +917,7 @@ class Report(_Table):
         yield from (step.record for step in computed(experiment))
 
     def makes(self) -> Iterable[Path]:
+        """Yields the HTML file."""
         return (self.layout.report,)
 
 
@@ -834,16 +929,19 @@ class Index(_Table):
     record = None  # dvc.lock speaks for it
 
     def reads(self) -> Iterable[Path]:
+        """Yields the versioned outputs and the records of all other steps."""
         for step in steps(self.experiment):
             if not step.rebuildable:
                 yield from step.outputs
             yield step.record
 
     def makes(self) -> Iterable[Path]:
+        """Yields the index."""
         return (self.layout.index,)
 
     @property
     def settings(self) -> dict[str, Any]:
+        """No settings: everything follows from the inputs."""
         return {}
 
 
@@ -857,7 +955,7 @@ STEPS = (*COMPUTED, *TABULATED, Track, Report, Index)
 
 @cache
 def computed(experiment: Experiment) -> tuple[Step, ...]:
-    """Returns the jobs that make data, networks and what is measured on each network."""
+    """Returns the jobs that make data, networks and evaluations of each network."""
     return tuple(step for kind in COMPUTED for step in kind.jobs(experiment))
 
 
@@ -881,7 +979,7 @@ def evaluations(experiment: Experiment, model: Model) -> Iterator[Step]:
 
 
 def steps_of_model(experiment: Experiment, model: Model) -> Iterator[Step]:
-    """Yields the jobs about one model alone: its training or import, then its attacks and analyses."""
+    """Yields the jobs about one model only: its training or import, then its attacks and analyses."""
     if model.run:
         yield TrainStudent.of(experiment, model.run)
     else:
