@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner
 from conftest import REPOSITORY, TINY, planned, snakemake
 from ruamel.yaml import YAML
-from test_workflow import ENDS, replace, student
+from test_reruns import EDITS
+from test_workflow import replace
 
 from robust_distillation.cli import main
 from robust_distillation.config import Experiment, load
@@ -319,39 +320,13 @@ def test_names_on_the_command_line_are_looked_up(inside):
 # What runs again
 
 
-def test_new_value_runs_its_candidates_and_chooses_again(tree):
-    replace(tree / "tiny.yaml", "tuning: {", "tuning: {grid: {learning_rate: [0.1, 0.2, 0.4]}, ")
-    new = {job for name in TRAINED for job in (f"tune {name}/learning_rate=0.4", f"choose {name}")}
-    students = set().union(*(student(*name.split("/small/")) for name in TRAINED))
-    assert planned(tree) == new | students | ENDS | {"report_tuning"}
-
-
 def test_students_do_not_train_again_where_the_choice_stayed(tree):
-    replace(
-        tree / "src/robust_distillation/training/tuning.py",
-        "max((line for line in lines if SCORES[0] in line), key=rank)",
-        "max([line for line in lines if SCORES[0] in line], key=rank)",
-    )
-    students = set().union(*(student(*name.split("/small/")) for name in TRAINED))
-    assert planned(tree) == {f"choose {name}" for name in TRAINED} | {"report_tuning"} | students | ENDS
+    edits, _ = EDITS["choice"]
+    for name, old, new in edits:
+        replace(tree / name, old, new)
     result = snakemake(tree, "--cores", "1", "--until", "choose")
     assert result.returncode == 0, result.stdout + result.stderr
     assert planned(tree) == {"report_html", "index"}  # they tell of the new records
-
-
-def test_another_short_run_tunes_again_and_leaves_the_teacher_alone(tree):
-    replace(tree / "tiny.yaml", "tuning: {training: {epochs: 1", "tuning: {training: {epochs: 2")
-    jobs = planned(tree)
-    assert {job for job in jobs if job.startswith("tune ")} == {
-        f"tune {name}/learning_rate={rate}" for name in TRAINED for rate in RATES["learning_rate"]
-    }
-    assert not {"train_teacher wide", "fill_cache wide/logits"} & jobs
-
-
-def test_without_tuning_students_train_again_with_the_written_budget(tree):
-    replace(tree / "tiny.yaml", "tuning: {training: {epochs: 1, milestones: []}}", "tuning: ~")
-    students = set().union(*(student(*name.split("/small/")) for name in TRAINED))
-    assert planned(tree) == students | ENDS
 
 
 def test_candidates_are_named_as_they_stand_in_paths():

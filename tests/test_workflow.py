@@ -1,8 +1,7 @@
-"""What runs again, and what does not, asked of `snakemake -n` on a tiny experiment that was really run."""
+"""Real runs of Snakemake on a tiny experiment. test_reruns.py has what an edit runs again; Snakemake must agree."""
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import signal
@@ -13,13 +12,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import REPOSITORY, TINY, environment, fashion_mnist_files, fresh_tree, planned, snakemake
+from conftest import REPOSITORY, environment, fashion_mnist_files, fresh_tree, planned, snakemake
 from generated import cifar10_files, published_weights
 from ruamel.yaml import YAML
-
-TABLES = {"tabulate", "draw_figures", "compare", "track", "report_html", "index"}  # what follows from any new outcome
-RATES = (0.1, 0.2)  # the grid of params.yaml
-ENDS = TABLES | {"report_structure", "report_transfer parity"}  # and from any new student
+from test_reruns import ALL, EDITS
 
 
 def replace(file: Path, old: str, new: str) -> None:
@@ -28,154 +24,31 @@ def replace(file: Path, old: str, new: str) -> None:
     file.write_text(text.replace(old, new, 1))
 
 
-def student(teacher: str, method: str, seed: int = 0) -> set[str]:
-    run = f"students/{teacher}/small/{method}/seed-{seed}"
-    return {f"train_student {teacher}/small/{method}/{seed}"} | looks(run)
-
-
-def tuned(teacher: str, method: str) -> set[str]:
-    model = f"{teacher}/small/{method}"
-    return {f"tune {model}/learning_rate={rate}" for rate in RATES} | {f"choose {model}", "report_tuning"}
-
-
-def looks(trained: str) -> set[str]:
-    return {f"{step} {trained}" for step in ("attack", "structure", "robustness")} | {f"transfer parity/{trained}"}
-
-
 def test_finished_run_has_nothing_to_do(finished):
     assert planned(finished) == set()
 
 
-def test_new_file_times_run_nothing(tree):
+def test_new_file_times_and_comments_run_nothing(tree):
+    for file in [tree / "Snakefile", *(tree / "workflow").rglob("*.smk"), tree / "params.yaml", tree / "tiny.yaml"]:
+        file.write_text(file.read_text() + "\n# A new comment.\n")
     for file in tree.rglob("*"):
         if file.is_file() and ".snakemake" not in file.parts:
             file.touch()
     assert planned(tree) == set()
 
 
-def test_comments_docstrings_and_layout_run_nothing(tree):
-    edited = 0
-    for file in (tree / "src").rglob("*.py"):
-        text = file.read_text()
-        if docstring := ast.get_docstring(ast.parse(text), clean=False):
-            text = text.replace(docstring, docstring + " And more.", 1)
-        file.write_text(text.replace("\n\n\n", "\n# A new comment.\n\n\n\n") + "\n# The last word.\n")
-        edited += 1
-    for file in [tree / "Snakefile", *(tree / "workflow").rglob("*.smk"), tree / "params.yaml", tree / "tiny.yaml"]:
-        file.write_text(file.read_text() + "\n# A new comment.\n")
-    assert edited > 40
-    assert planned(tree) == set()
-
-
-def test_edit_of_one_method_runs_its_students_and_what_follows(tree):
-    replace(tree / "src/robust_distillation/methods/rslad.py", "1 - self.alpha", "2 - self.alpha")
-    assert planned(tree) == tuned("wide", "rslad") | student("wide", "rslad") | ENDS
-
-
-def test_edit_of_the_teachers_method_runs_all_that_learns_from_it(tree):
-    replace(tree / "src/robust_distillation/methods/trades.py", "divergence=True", "divergence=False")
-    caches = {"fill_cache wide/logits", "fill_cache wide/features"}
-    distilled = set().union(*(tuned("wide", method) | student("wide", method) for method in ("rslad", "gacd")))
-    assert planned(tree) == {"train_teacher wide"} | looks("teachers/wide") | caches | distilled | ENDS
-
-
-def test_edit_of_the_memory_bank_runs_gacd_alone(tree):
-    replace(tree / "src/robust_distillation/methods/contrast.py", "tiny = 1e-7", "tiny = 1e-6")
-    assert planned(tree) == tuned("wide", "gacd") | student("wide", "gacd") | ENDS
-
-
-def test_edit_of_an_attack_runs_attacks_and_no_training(tree):
-    replace(tree / "src/robust_distillation/attacks/fgsm.py", "steps=1", "steps=2")
-    jobs = planned(tree)
-    assert jobs >= TABLES
-    assert {job.split()[0] for job in jobs - TABLES} == {"attack"}
-    assert len(jobs - TABLES) == 4
-
-
-def test_edit_of_the_analyses_runs_them_alone(tree):
-    replace(tree / "src/robust_distillation/evaluation/structure.py", "DECIMALS = 6", "DECIMALS = 7")
-    jobs = planned(tree)
-    assert {job.split()[0] for job in jobs} == {
-        "structure",
-        "report_structure",
-        "compare",
-        "track",
-        "report_html",
-        "index",
-    }  # one claims it
-    assert len(jobs) == 4 + 5
-
-
-def test_edit_of_the_figures_runs_the_figures(tree):
-    replace(tree / "src/robust_distillation/reporting/figures/trade_off.py", "students, closer", "students, enlarged")
-    assert planned(tree) == {"draw_figures", "report_html", "track", "index"}
-
-
-@pytest.mark.parametrize(
-    ("file", "old", "new"),
-    [
-        ("tiny.yaml", "rslad > natural on pgd20", "rslad > natural on pgd20 by 2"),
-        ("tiny.yaml", "rslad-natural: ", "again: "),
-        ("src/robust_distillation/statistics/verdicts.py", "MOST_SEEDS = 1000", "MOST_SEEDS = 100"),
-    ],
-)
-def test_edit_of_a_claim_or_of_verdicts_judges_again_and_does_nothing_else(tree, file, old, new):
-    replace(tree / file, old, new)
-    assert planned(tree) == {"compare", "track", "report_html", "index"}
-
-
-def test_edit_of_the_interval_makes_every_table_again(tree):
-    replace(tree / "src/robust_distillation/statistics/intervals.py", "ALPHA = 0.05", "ALPHA = 0.1")
-    assert planned(tree) == ENDS | {"report_tuning"}
-
-
-def test_new_seed_runs_only_its_jobs(tree):
-    replace(tree / "tiny.yaml", "seeds: [0]", "seeds: [0, 1]")
-    new = student("none", "natural", 1) | student("wide", "rslad", 1) | student("wide", "gacd", 1)
-    assert planned(tree) == new | ENDS
-
-
-def test_new_method_runs_only_its_jobs(tree):
-    replace(tree / "tiny.yaml", "methods: {sat: ~, ", "methods: {")
-    assert planned(tree) == tuned("none", "sat") | student("none", "sat") | ENDS
-
-
-def test_the_documented_method_of_ones_own_is_one_file_and_one_line(tree):
-    code = (REPOSITORY / "docs/own-method.md").read_text().split("```python\n")[1].split("```")[0]
-    assert len(code.splitlines()) <= 40
-    (tree / "src/robust_distillation/methods/half.py").write_text(code)
-    replace(tree / "tiny.yaml", "methods: {", "methods: {half: {alpha: 0.7}, ")
-    assert planned(tree) == tuned("wide", "half") | student("wide", "half") | ENDS
-    result = snakemake(tree, "--cores", "1", "results/tiny/students/wide/small/half/seed-0/best.safetensors")
-    assert result.returncode == 0, result.stdout + result.stderr
-
-
-def test_new_settings_of_a_method_run_beside_the_old(tree):
-    replace(tree / "tiny.yaml", "methods: {", "methods: {rslad-half: {method: rslad, alpha: 0.5}, ")
-    assert planned(tree) == tuned("wide", "rslad-half") | student("wide", "rslad-half") | ENDS
-
-
-def test_changed_value_runs_what_uses_it(tree):
-    replace(tree / "tiny.yaml", "negatives: 16", "negatives: 17")
-    assert planned(tree) == tuned("wide", "gacd") | student("wide", "gacd") | ENDS
+@pytest.mark.parametrize("edit", ["method", "seed"])
+def test_snakemake_runs_what_the_steps_say(edit, tree):
+    edits, expected = EDITS[edit]
+    for name, old, new in edits:
+        replace(tree / name, old, new)
+    assert planned(tree) == expected
 
 
 def test_dry_run_from_nothing_lists_the_whole_matrix(tmp_path):
     tree = fresh_tree(tmp_path / "tree")
-    models = ("none", "natural"), ("wide", "rslad"), ("wide", "gacd")
-    runs = set().union(*(tuned(*names) | student(*names) for names in models))
-    teacher = {"prepare_data", "prepare_target parity", "train_teacher wide"} | looks("teachers/wide")
-    caches = {"fill_cache wide/logits", "fill_cache wide/features"}
-    assert planned(tree) == runs | teacher | caches | ENDS
+    assert planned(tree) == ALL
     assert not (tree / "results").exists()
-
-
-def test_sharded_attacks_are_planned_and_merged(tmp_path):
-    tree = fresh_tree(tmp_path / "tree")
-    (tree / "tiny.yaml").write_text(TINY.replace("block_size: 10", "block_size: 10, jobs: 3"))
-    jobs = planned(tree)
-    assert {f"attack teachers/wide/{i}-of-3" for i in (1, 2, 3)} | {"merge_outcomes teachers/wide"} <= jobs
-    assert sum(job.startswith("attack ") for job in jobs) == 12
 
 
 def test_same_bytes_again_on_one_core(finished, tmp_path):
@@ -273,15 +146,6 @@ claims: ~
         "logits on adversarial images": "live teacher",
     }
     assert "results/odd/teachers/wide/last.safetensors" in record["inputs"]
-
-
-def test_changed_limits_and_jobs_run_what_uses_them(tree):
-    replace(tree / "tiny.yaml", "validation: 40}", "validation: 40, test: 400}")
-    assert planned(tree) == set()
-    replace(tree / "tiny.yaml", "validation: 40", "validation: 41")
-    jobs = planned(tree)
-    assert "prepare_data" not in jobs
-    assert {"train_teacher wide"} | student("none", "natural") | student("wide", "rslad") <= jobs
 
 
 def test_killed_run_says_how_to_go_on(tree):
