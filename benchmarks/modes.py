@@ -25,7 +25,7 @@ from robust_distillation.config import Experiment, Run, load
 from robust_distillation.evaluation.attack import attack_run
 from robust_distillation.evaluation.blocks import blocks
 from robust_distillation.layout import Layout
-from robust_distillation.pipeline.experiment_data import scheme_of, split_of
+from robust_distillation.pipeline.experiment_data import load_split, view_scheme
 from robust_distillation.pipeline.teacher_source import open_teachers
 from robust_distillation.training.run import build_trainer, train_to_files
 
@@ -41,7 +41,7 @@ def made(path: str, experiment: Experiment, teacher: str) -> None:
 
 
 def trained(experiment: Experiment, run: Run, mode: str, folder: Path) -> None:
-    device, data = torch.device("cpu"), split_of(experiment, "train")
+    device, data = torch.device("cpu"), load_split(experiment, "train")
     recipe = experiment.recipes[run.method, run.student]
     settings = experiment.student_settings(run, recipe)
     method = recipe.method.settings
@@ -51,7 +51,7 @@ def trained(experiment: Experiment, run: Run, mode: str, folder: Path) -> None:
         precision=mode, compiled=MODES[mode],
     )  # fmt: skip
     train_to_files(
-        folder, settings, trainer, data, split_of(experiment, "validation"), scheme_of(experiment), device, {}
+        folder, settings, trainer, data, load_split(experiment, "validation"), view_scheme(experiment), device, {}
     )
 
 
@@ -61,7 +61,7 @@ def held(
     """Booleans [images] of the student's last checkpoint, judged in fp32: right as they are, and under AutoAttack."""
     todo = blocks(images, experiment.evaluation.block_size, experiment.evaluation.seed)
     found = attack_run(
-        {"last": folder / "last.safetensors"}, split_of(experiment, "test"), todo, [ATTACK], experiment.threat_model,
+        {"last": folder / "last.safetensors"}, load_split(experiment, "test"), todo, [ATTACK], experiment.threat_model,
         torch.device("cpu"), precision=precision, search=search,
     )  # fmt: skip
     return (found["label"] == found["prediction"]).to_numpy(), found[ATTACK].to_numpy()

@@ -26,7 +26,7 @@ from robust_distillation.cache.fill import BATCH as FILLED_AT_ONCE
 from robust_distillation.cache.fill import fill_cache
 from robust_distillation.models.checkpoint import build_model
 from robust_distillation.models.frozen import frozen
-from robust_distillation.models.precision import SEARCH, prepared
+from robust_distillation.models.precision import SEARCH, configure_precision
 
 CPU = torch.device("cpu")
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -50,7 +50,7 @@ def interleaved(
 
 def filling(repeats: int) -> float:
     """CPU time of filling a cache from a ResNet-18, over that of its bare forward passes on ready images."""
-    teacher = prepared(build_model({"name": "resnet"}, SHAPE, CLASSES).eval(), "fp32")
+    teacher = configure_precision(build_model({"name": "resnet"}, SHAPE, CLASSES).eval(), "fp32")
     data = images().first(FILLED_AT_ONCE // len(SCHEME))
     positions = torch.arange(len(data) * len(SCHEME))
     x = data.views(SCHEME, positions // len(SCHEME), positions % len(SCHEME))
@@ -131,8 +131,8 @@ def autoattack(
     plain = built()
     networks = {
         "plain": plain,
-        "ours": prepared(built(), "fp32"),
-        "search": prepared(built(), "fp32", SEARCH),
+        "ours": configure_precision(built(), "fp32"),
+        "search": configure_precision(built(), "fp32", SEARCH),
     }
     with torch.no_grad():
         labels = plain(x).argmax(1)  # so all are right, and in so small a ball most stay right

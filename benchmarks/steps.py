@@ -22,7 +22,7 @@ from robust_distillation.device import to_device
 from robust_distillation.methods import TEACHER
 from robust_distillation.methods.rslad import RSLAD
 from robust_distillation.models.checkpoint import build_model
-from robust_distillation.models.precision import TRAIN, prepared
+from robust_distillation.models.precision import TRAIN, configure_precision
 from robust_distillation.settings import ThreatModel, Training
 from robust_distillation.training.batches import Batch
 from robust_distillation.training.teacher import Teacher
@@ -61,7 +61,7 @@ def filled(folder: Path, rows: int = IMAGES, width: int = CLASSES) -> CachedValu
 class OurStep:
     def __init__(self, student: str, precision: str, data: Dataset, cache: CachedValues, compiled: bool):
         model = build_model(STUDENTS[student], SHAPE, CLASSES).to(data.images.device)
-        model = prepared(model, precision, TRAIN, compiled=compiled)
+        model = configure_precision(model, precision, TRAIN, compiled=compiled)
         method = RSLAD()
         settings = Training.model_validate(RSLAD.official(CLASSES, "resnet").training)
         self.trainer = Trainer(model, method, settings, THREAT, 0, teachers={TEACHER: Teacher(logits=cache)})
@@ -132,7 +132,7 @@ def measured(repeats: int) -> Measured:
             if precision != "exact":  # compiled once; what others allocate once makes no median
                 step(index)
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # until here, the compiler may have all cores
-        filling = prepared(build_model(TEACHERS["WRN-34-10"], SHAPE, CLASSES).eval(), "fp32")
+        filling = configure_precision(build_model(TEACHERS["WRN-34-10"], SHAPE, CLASSES).eval(), "fp32")
         asked: dict[str, list[float]] = {name: [] for name in (*teachers, "WRN-34-10, prepared")}
         rest: dict[str, list[float]] = {name: [] for name in published}
         own: dict[tuple[str, str], list[float]] = {name: [] for name in ours}

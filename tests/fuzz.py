@@ -42,7 +42,7 @@ from robust_distillation.evaluation.outcomes import read_outcomes, write_outcome
 from robust_distillation.files import sha256, write_json
 from robust_distillation.models.checkpoint import KEY, build_model, load_model, read_checkpoint, save_checkpoint
 from robust_distillation.planning.plan import describe
-from robust_distillation.resume import Work
+from robust_distillation.resume import ResumableJob
 
 SECONDS = 10
 HOSTILE = [
@@ -236,7 +236,7 @@ class Files:
     def state(self, chance: random.Random) -> Case:
         folder = Path("work")
         with tempfile.TemporaryDirectory() as place:
-            work = Work(Path(place), {"a": 1}, 1)
+            work = ResumableJob(Path(place), {"a": 1}, 1)
             work.save(b"what was done" * 20)
             file = folder / work.state_folder.name / "state"
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -255,7 +255,7 @@ class Files:
 
 
 def _loaded(folder: Path) -> str:
-    found = Work(folder, {"a": 1}, 1).load()
+    found = ResumableJob(folder, {"a": 1}, 1).load()
     if found is None:
         raise UserError("set aside")
     return str(found)

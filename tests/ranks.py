@@ -15,7 +15,7 @@ import torch
 from test_training import CPU, SCHEME, SETTINGS, trainer_of
 
 from robust_distillation.data.dataset import load
-from robust_distillation.resume import Work
+from robust_distillation.resume import ResumableJob
 from robust_distillation.training.batches import Batch, batches
 from robust_distillation.training.loop import train
 from robust_distillation.training.parallel import Group, init_group, synchronised
@@ -44,7 +44,7 @@ def resumed(group: Group, folder: Path) -> dict[str, list[dict[str, float]]]:
     """In float32, where the order of additions shows."""
     data = load("digits", "train").first(200)
 
-    def lines(work: Work | None = None, dies_in: int | None = None) -> list[dict[str, float]]:
+    def lines(work: ResumableJob | None = None, dies_in: int | None = None) -> list[dict[str, float]]:
         trainer = trainer_of("trades", data, group=group)
         real, calls = trainer.step, 0
 
@@ -61,7 +61,7 @@ def resumed(group: Group, folder: Path) -> dict[str, list[dict[str, float]]]:
     found = {"alone": lines()}
     for killed in range(2, 8):  # of 7 steps an epoch
         for dies_in in (killed, None):
-            first = Work(folder / str(killed), {}, 0) if group.rank == 0 else nullcontext()
+            first = ResumableJob(folder / str(killed), {}, 0) if group.rank == 0 else nullcontext()
             with suppress(KeyboardInterrupt), first as work:
                 found[f"killed in step {killed}"] = lines(work, dies_in)
     return found

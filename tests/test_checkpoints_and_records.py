@@ -9,7 +9,7 @@ import torch
 
 from robust_distillation import load_model, models
 from robust_distillation.errors import UserError
-from robust_distillation.files import read_json, replacing, sha256
+from robust_distillation.files import atomic_write, read_json, sha256
 from robust_distillation.models.checkpoint import build_model, read_checkpoint, save_checkpoint
 
 
@@ -79,7 +79,7 @@ def test_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "file.txt"
     path.write_text("old")
 
-    with pytest.raises(KeyboardInterrupt), replacing(path) as temporary:  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt), atomic_write(path) as temporary:  # noqa: PT012
         temporary.write_text("ne")
         raise KeyboardInterrupt
     assert path.read_text() == "old"

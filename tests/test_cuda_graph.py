@@ -23,7 +23,7 @@ from robust_distillation.cuda_graph import (
 )
 from robust_distillation.methods import TeacherCalls, misclassification
 from robust_distillation.models.output import Output
-from robust_distillation.models.precision import TRAIN, prepared
+from robust_distillation.models.precision import TRAIN, configure_precision
 from robust_distillation.training.batches import batches
 from robust_distillation.training.step import FrozenTeacher
 from robust_distillation.training.teacher import Teacher
@@ -172,7 +172,7 @@ def test_a_method_whose_objective_holds_a_tensor_is_refused_by_name(data):  # no
 
 def trainer_on(device, name, data, precision="exact", compiled=False, recorded=True):  # noqa: F811
     def prepare(model):
-        return prepared(model, precision, TRAIN, compiled=compiled, recorded=recorded)
+        return configure_precision(model, precision, TRAIN, compiled=compiled, recorded=recorded)
 
     trainer = trainer_of(name, data, device=device, prepare=prepare)
     if not recorded:

@@ -33,9 +33,9 @@ from robust_distillation import data, load_dataset
 from robust_distillation.data import DataOptions, fashion_mnist, published
 from robust_distillation.data.dataset import load
 from robust_distillation.data.decoding import decode
-from robust_distillation.data.published import Published, Source
-from robust_distillation.data.resizing import resized
-from robust_distillation.data.splits import part
+from robust_distillation.data.published import Download, PublishedFiles
+from robust_distillation.data.resizing import resize
+from robust_distillation.data.splits import split_slice
 from robust_distillation.data.views import ViewScheme
 from robust_distillation.errors import UserError
 from robust_distillation.layout import Layout
@@ -162,12 +162,12 @@ def test_facts_are_torchvisions(name):
     else:
         assert theirs.mirrors == [ours.FILES.url]
         assert {(source.name, source.md5) for source in ours.FILES.sources} == set(theirs.resources)
-        assert list(ours.FACTS.classes) == theirs.classes
+        assert list(ours.INFO.classes) == theirs.classes
     official = {"cifar10": (50000, 10000), "cifar100": (50000, 10000), "svhn": (73257, 26032), "stl10": (5000, 8000)}
-    sizes = ours.FACTS.sizes
+    sizes = ours.INFO.sizes
     assert (sizes["train"] + sizes["validation"], sizes["test"]) == official.get(name, (60000, 10000))
-    assert len(ours.FACTS.classes) == (100 if name == "cifar100" else 10)
-    assert ours.FACTS.flips == (name != "svhn")
+    assert len(ours.INFO.classes) == (100 if name == "cifar100" else 10)
+    assert ours.INFO.flips == (name != "svhn")
 
 
 def test_cifar100_names_are_sorted_as_in_its_meta_file():
@@ -179,24 +179,24 @@ def test_cifar100_names_are_sorted_as_in_its_meta_file():
 
 def test_the_end_of_the_training_images_is_the_validation_split():
     official = {"train": 45000, "validation": 5000, "test": 10000}
-    assert part("train", 50000, official) == slice(0, 45000)
-    assert part("validation", 50000, official) == slice(45000, 50000)
+    assert split_slice("train", 50000, official) == slice(0, 45000)
+    assert split_slice("validation", 50000, official) == slice(45000, 50000)
     with pytest.raises(ValueError, match="at least two are needed"):
-        part("train", 1, official)
+        split_slice("train", 1, official)
 
 
 @pytest.mark.parametrize(("found", "held"), [(49999, 4999), (200, 20), (19, 1), (2, 1)])
 def test_a_tenth_of_other_sizes_is_the_validation_split(found, held):
     official = {"train": 45000, "validation": 5000, "test": 10000}
-    assert part("train", found, official) == slice(0, found - held)
-    assert part("validation", found, official) == slice(found - held, found)
-    assert part("test", found, official) == slice(0, found)
+    assert split_slice("train", found, official) == slice(0, found - held)
+    assert split_slice("validation", found, official) == slice(found - held, found)
+    assert split_slice("test", found, official) == slice(0, found)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_sizes_are_the_official_ones_until_files_are_there(name, everything, tmp_path):
     absent = DataOptions(str(tmp_path / "absent"), verify=False)
-    facts = data.registry.module(name).FACTS
+    facts = data.registry.module(name).INFO
     assert data.info(name, absent) == data.info(name) == data.info(name, DataOptions(str(everything))) == facts
 
 
@@ -219,8 +219,8 @@ def test_planning_needs_neither_torch_nor_numpy(everything):
 @pytest.mark.parametrize(("height", "size"), [(96, 32), (28, 32), (32, 8), (8, 20)])
 def test_resizing_is_torchvisions(height, size):
     images = torch.randint(0, 256, (7, 3, height, height), dtype=torch.uint8)
-    assert torch.equal(resized(images, size), v2.functional.resize(images, [size, size], antialias=True))
-    assert resized(images, None) is images
+    assert torch.equal(resize(images, size), v2.functional.resize(images, [size, size], antialias=True))
+    assert resize(images, None) is images
 
 
 @pytest.mark.parametrize("name", ["stl10", "fashion_mnist", "svhn"])
@@ -457,7 +457,7 @@ def served(tmp_path):
     server.server_close()
 
 
-def pack(files: Published, unpacked: Path, packed: Path) -> None:
+def pack(files: PublishedFiles, unpacked: Path, packed: Path) -> None:
     """The sources of a dataset, out of its unpacked files; archives hold more than is needed, as the real ones do."""
     place = unpacked / files.below
     for source in files.sources:
@@ -487,7 +487,7 @@ def test_files_are_fetched_from_a_mirror(name, served, options, tmp_path, capfd)
     fetched = DataOptions(str(tmp_path / "fetched"), verify=False, mirror=address)
     for split in SPLITS:
         assert load(name, split, fetched).digest() == load(name, split, options).digest()
-    wanted = {files.place(fetched) / file for source in files.sources for file in source.files}
+    wanted = {files.folder(fetched) / file for source in files.sources for file in source.files}
     assert {path for path in listing(fetched.folder) if path.is_file()} == wanted  # no archive, nothing half done
     assert "100%" in capfd.readouterr().err  # torchvision's progress bar
     shutil.rmtree(folder)
@@ -498,22 +498,22 @@ def test_files_are_fetched_from_a_mirror(name, served, options, tmp_path, capfd)
 def test_sources_placed_by_hand_are_unpacked(name, options, tmp_path):
     files = data.registry.module(name).FILES
     there = DataOptions(str(tmp_path / "there"), download=False, verify=False)
-    files.place(there).mkdir(parents=True)
-    pack(files, Path(options.folder), files.place(there))
+    files.folder(there).mkdir(parents=True)
+    pack(files, Path(options.folder), files.folder(there))
     message = said(lambda: load(name, "test", DataOptions(there.folder, download=False)))
     assert any(f"{files.place(there) / source.name} is not the published file" in message for source in files.sources)
     data.registry.module(name).check(there)
     assert load(name, "test", there).digest() == load(name, "test", options).digest()
 
 
-def published_cifar(options: DataOptions, packed: Path) -> Published:
+def published_cifar(options: DataOptions, packed: Path) -> PublishedFiles:
     """CIFAR-10's files under the checksums of the generated ones."""
     files = data.registry.module("cifar10").FILES
     pack(files, Path(options.folder), packed)
     (source,) = files.sources
     known = {file: md5((Path(options.folder) / file).read_bytes()).hexdigest() for file in source.files}
     packed_md5 = md5((packed / source.name).read_bytes()).hexdigest()
-    return Published("cifar10", files.url, (Source(source.name, packed_md5, source.files),), md5=known)
+    return PublishedFiles("cifar10", files.url, (Download(source.name, packed_md5, source.files),), md5=known)
 
 
 def test_checksums_that_fit_and_then_do_not(served, options, tmp_path):
@@ -521,15 +521,15 @@ def test_checksums_that_fit_and_then_do_not(served, options, tmp_path):
     files = published_cifar(options, folder)
     there = DataOptions(str(tmp_path / "there"), mirror=address)
     files.fetch(there)
-    path = files.verified(PLAIN, there)
+    path = files.verified_path(PLAIN, there)
     assert path.read_bytes() == (Path(options.folder) / PLAIN).read_bytes()
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    message = said(lambda: files.verified(PLAIN, there))
+    message = said(lambda: files.verified_path(PLAIN, there))
     for needle in (f"{PLAIN} is not the published file", md5(content).hexdigest(), files.md5[PLAIN], "verify: false"):
         assert needle in message
-    assert files.verified(PLAIN, DataOptions(there.folder, verify=False)) == path
+    assert files.verified_path(PLAIN, DataOptions(there.folder, verify=False)) == path
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "fashion_mnist"])
@@ -567,7 +567,7 @@ def test_a_failed_download_says_what_to_do_by_hand(name, served, tmp_path):
 
 
 def test_a_server_that_falls_silent_does_not_hold_the_job(tmp_path, monkeypatch):
-    monkeypatch.setattr(published, "PATIENCE", 0.2)
+    monkeypatch.setattr(published, "TIMEOUT", 0.2)
     before = socket.getdefaulttimeout()
     with socket.create_server(("127.0.0.1", 0)) as silent:  # connects, and never answers
         there = DataOptions(str(tmp_path), mirror=f"http://127.0.0.1:{silent.getsockname()[1]}")
@@ -837,7 +837,7 @@ def experiment(options):
 
     path = Layout("small").data
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(experiment_data.description("cifar10", options)))
+    path.write_text(json.dumps(experiment_data.describe_dataset("cifar10", options)))
     return made
 
 
@@ -847,28 +847,28 @@ def test_data_json_holds_size_and_hash_of_every_split(experiment, options):
     assert {split: entry["images"] for split, entry in written["splits"].items()} == data.info("cifar10", options).sizes
     for split in SPLITS:
         assert written["splits"][split]["sha256"] == load("cifar10", split, options).digest()
-    assert experiment_data.scheme_of(experiment(False)) == ViewScheme(4, True)
+    assert experiment_data.view_scheme(experiment(False)) == ViewScheme(4, True)
 
 
 def test_selection_on_the_test_set_trains_on_all_training_images(experiment, options):
     controlled, official = experiment(False, train=50), experiment(True, train=195, validation=30)
     parts = {split: load("cifar10", split, options) for split in SPLITS}
-    assert torch.equal(experiment_data.split_of(controlled, "train").images, parts["train"].images[:50])
-    assert experiment_data.split_of(controlled, "validation").digest() == parts["validation"].digest()
-    train = experiment_data.split_of(official, "train")
+    assert torch.equal(experiment_data.load_split(controlled, "train").images, parts["train"].images[:50])
+    assert experiment_data.load_split(controlled, "validation").digest() == parts["validation"].digest()
+    train = experiment_data.load_split(official, "train")
     assert len(train) == 195  # beyond the 180 of the train split: the limit counts all of them
     whole = as_torchvision_reads("cifar10", options.folder, train=True)[0]
     assert torch.equal(train.images, torch.as_tensor(whole[:195].copy()))
-    assert torch.equal(experiment_data.split_of(official, "validation").images, parts["test"].images[:30])
-    assert experiment_data.split_of(official, "test").digest() == parts["test"].digest()
+    assert torch.equal(experiment_data.load_split(official, "validation").images, parts["test"].images[:30])
+    assert experiment_data.load_split(official, "test").digest() == parts["test"].digest()
 
 
 def test_images_that_changed_since_prepare_data_are_refused(experiment, tmp_path, monkeypatch):
     written = json.loads(Layout("small").data.read_text())
     written["splits"]["validation"]["sha256"] = "0" * 64
     Layout("small").data.write_text(json.dumps(written))
-    experiment_data.split_of(experiment(False), "train")
+    experiment_data.load_split(experiment(False), "train")
     for made, split in ((experiment(False), "validation"), (experiment(True), "train")):
         assert "the validation images changed" in said(
-            lambda made=made, split=split: experiment_data.split_of(made, split)
+            lambda made=made, split=split: experiment_data.load_split(made, split)
         )

@@ -23,10 +23,10 @@ from torch import nn
 from robust_distillation.cache.store import CachedValues
 from robust_distillation.cli import main
 from robust_distillation.device import split_on_oom
-from robust_distillation.errors import UserError, lack
+from robust_distillation.errors import UserError, system_fault
 from robust_distillation.evaluation.attack import predict
 from robust_distillation.evaluation.outcomes import read_outcomes
-from robust_distillation.files import half_written, read_json, sha256
+from robust_distillation.files import find_temporary_files, read_json, sha256
 from robust_distillation.models.checkpoint import read_checkpoint
 
 STUDENT = f"students/{RUN}"
@@ -80,7 +80,7 @@ def test_full_disk(full, size, names, arguments, tree):
     folder = tree / "results/tiny" / full
     with small(folder, size):
         refused(command(tree, *arguments), "the disk is full. Make room and start again", KEPT)
-        assert not list(half_written(folder))
+        assert not list(find_temporary_files(folder))
         grow(folder)
         again = command(tree, *arguments)
         assert again.returncode == 0, again.stderr
@@ -301,6 +301,6 @@ def test_training_that_needs_more_memory_than_there_is_says_what_to_do(tree):
 
 
 def test_other_faults_keep_their_traceback():
-    assert lack(OSError(2, "No such file", "x")) is None
-    assert lack(RuntimeError("shape")) is None
-    assert "is read-only" in lack(PermissionError(13, "Permission denied", "x"))
+    assert system_fault(OSError(2, "No such file", "x")) is None
+    assert system_fault(RuntimeError("shape")) is None
+    assert "is read-only" in system_fault(PermissionError(13, "Permission denied", "x"))

@@ -26,7 +26,7 @@ from robust_distillation.models.checkpoint import build_model, load_model, save_
 from robust_distillation.models.weights import layout
 from robust_distillation.pipeline.importing import import_robustbench, import_state, locate
 from robust_distillation.reference import checkpoints
-from robust_distillation.reference.checkpoints import NORMALISATIONS, SOURCES, Source
+from robust_distillation.reference.checkpoints import NORMALISATIONS, SOURCES, KnownCheckpoint
 
 SHAPE = (3, 32, 32)
 CLASSES = {"cifar10": 10, "cifar100": 100}
@@ -111,7 +111,7 @@ def test_parameter_counts_are_the_published_ones():
     assert parameters("trades_wrn_34_10") + parameters("trades_wrn_34_10", "block1.") == 48_262_586
 
 
-def row(name: str, source: Source) -> str:
+def row(name: str, source: KnownCheckpoint) -> str:
     architecture = ", ".join(f"{key} {value}" for key, value in source.architecture.items() if key != "name")
     where = f"[{source.file}]({source.url}), [page]({source.page})" if source.url else f"[page]({source.page})"
     return (
@@ -460,7 +460,7 @@ def published(monkeypatch):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/published.pt"
-        source = Source(RESNET, "cifar10", None, "published.pt", url, "https://example.org", None, "none")
+        source = KnownCheckpoint(RESNET, "cifar10", None, "published.pt", url, "https://example.org", None, "none")
         monkeypatch.setitem(SOURCES, "published", source)
         yield answer
         server.shutdown()

@@ -225,7 +225,7 @@ def test_what_runs_in_another_precision_is_measured_in_it(tmp_path):
 
 def test_a_call_is_of_a_network_prepared_for_its_use(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(precision, "prepared", lambda model, *given: seen.append(given) or model)
+    monkeypatch.setattr(precision, "configure_precision", lambda model, *given: seen.append(given) or model)
     experiment = with_changes(tmp_path, "compute: {precision: bf16}")
     found = Speed(experiment, tmp_path / "speed.json")
     found.calibrate(jobs_of(experiment), seconds=0.01)

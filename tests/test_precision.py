@@ -22,8 +22,17 @@ from robust_distillation.models.checkpoint import build_model, save_checkpoint, 
 from robust_distillation.models.frozen import frozen
 from robust_distillation.models.normalised import Normalised
 from robust_distillation.models.output import output
-from robust_distillation.models.precision import ANSWER, PAYS, SEARCH, TRAIN, compiles, folded, looking, prepared
-from robust_distillation.models.robustbench import Wrapped
+from robust_distillation.models.precision import (
+    COMPILE_MIN_FLOPS,
+    INFERENCE,
+    SEARCH,
+    TRAIN,
+    configure_precision,
+    evaluation_precision,
+    fold_batch_norm,
+    should_compile,
+)
+from robust_distillation.models.robustbench import RobustBenchModel
 from robust_distillation.reporting import claims, comparisons, tables
 from robust_distillation.reporting.table_spec import TableSpec
 from robust_distillation.settings import Compute
@@ -81,12 +90,12 @@ def used(model):
 
 
 @pytest.mark.parametrize("name", OWN)
-@pytest.mark.parametrize("use", [TRAIN, ANSWER, SEARCH])
+@pytest.mark.parametrize("use", [TRAIN, INFERENCE, SEARCH])
 @pytest.mark.parametrize("precision", FAST)
 def test_every_network_answers_nearly_the_same(precision, use, name, x):
     """So do its gradients in the image, in which nothing of it is left asking for one."""
     known, weights = used(built(name)), built(name).state_dict()
-    model = prepared(copy.deepcopy(known), precision, use)
+    model = configure_precision(copy.deepcopy(known), precision, use)
     low = use == SEARCH or (use == TRAIN and precision != "fp32")
     gradients = []
     for answering in (known, model):
@@ -105,7 +114,7 @@ def test_every_network_answers_nearly_the_same(precision, use, name, x):
 @pytest.mark.parametrize(("name", "left"), [("resnet", 0), ("mobilenet_v2", 0), ("preact_resnet", 9)])
 def test_batch_norm_is_folded_where_it_follows_a_convolution(name, left, x):
     model = used(built(name))
-    modules = list(folded(model).modules())
+    modules = list(fold_batch_norm(model).modules())
     assert sum(isinstance(module, torch.nn.BatchNorm2d) for module in modules) == left
     assert all(not parameter.requires_grad for module in modules for parameter in module.parameters())
     assert all(parameter.requires_grad for parameter in model.parameters())
@@ -119,7 +128,7 @@ def test_all_own_networks_are_folded_normalised_or_not(name, normalised, x):
     with Named() as plain:
         known(x)
     with Named() as fewer:
-        prepared(used(model), "fp32")(x)
+        configure_precision(used(model), "fp32")(x)
     assert fewer.counts["aten::native_batch_norm"] < plain.counts["aten::native_batch_norm"]
 
 
@@ -150,9 +159,9 @@ class Twice(torch.nn.Module):
         return self.classifier(self.features(x))
 
 
-def hooked() -> Wrapped:
+def hooked() -> RobustBenchModel:
     """Its features are what a hook sees, and torch.fx runs none."""
-    return Wrapped(
+    return RobustBenchModel(
         torch.nn.Sequential(
             torch.nn.Conv2d(3, 3, 3), torch.nn.BatchNorm2d(3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
             torch.nn.Linear(3, 10),
@@ -161,14 +170,14 @@ def hooked() -> Wrapped:
 
 
 @pytest.mark.parametrize("network", [Twice, lambda: Normalised(Twice(), [0.5] * 3, [0.2] * 3), hooked])
-@pytest.mark.parametrize("use", [TRAIN, ANSWER, SEARCH])
+@pytest.mark.parametrize("use", [TRAIN, INFERENCE, SEARCH])
 def test_networks_that_do_not_say_they_can_be_folded_are_not(network, use, x):
     model = used(network())
     known = model(x)
-    prepared(model, "bf16", use)
-    assert convolved_in(model, x) == (torch.float32 if use == ANSWER else torch.bfloat16)
+    configure_precision(model, "bf16", use)
+    assert convolved_in(model, x) == (torch.float32 if use == INFERENCE else torch.bfloat16)
     for found in (model(x), output(model, x).logits):
-        assert torch.allclose(found, known, atol=1e-6 if use == ANSWER else 0.05)
+        assert torch.allclose(found, known, atol=1e-6 if use == INFERENCE else 0.05)
 
 
 @pytest.mark.parametrize(
@@ -180,19 +189,19 @@ def test_networks_that_do_not_say_they_can_be_folded_are_not(network, use, x):
     ],
 )
 def test_passes_that_run_in_bfloat16_are_those_named(precision, trained, borrowed, x):
-    model = prepared(network(4, 1), precision, TRAIN)
+    model = configure_precision(network(4, 1), precision, TRAIN)
     x = x[:, :1, :8, :8]
     assert convolved_in(model, x) == trained
     with frozen(model):
         assert convolved_in(model, x) == borrowed
-        with looking():
+        with evaluation_precision():
             assert convolved_in(model, x) == torch.float32
         assert convolved_in(model, x) == borrowed
 
 
 @pytest.mark.parametrize("precision", FAST)
 def test_what_is_not_trained_answers_in_fp32(precision, x):
-    model = prepared(network(4, 1), precision)
+    model = configure_precision(network(4, 1), precision)
     with frozen(model):
         assert convolved_in(model, x[:, :1, :8, :8]) == torch.float32
 
@@ -224,7 +233,7 @@ def test_a_search_in_bfloat16_is_judged_in_fp32(data, tmp_path, monkeypatch):  #
 
 
 def test_a_best_is_chosen_in_fp32(data):  # noqa: F811
-    model = prepared(network(4, 1), "bf16", TRAIN)
+    model = configure_precision(network(4, 1), "bf16", TRAIN)
     trainer = Trainer(model, methods.get("sat")(), SETTINGS, THREAT, 0)
     with Convolved() as seen:
         validate(trainer, data.first(20), CPU)
@@ -249,7 +258,7 @@ def test_tables_say_where_the_search_was_in_bfloat16(tmp_path):
 
 def test_exact_changes_nothing():
     model = network(4, 1)
-    assert prepared(model, "exact", TRAIN) is model
+    assert configure_precision(model, "exact", TRAIN) is model
     assert "features" not in vars(model)
     assert all(parameter.is_contiguous() for parameter in model.parameters())
 
@@ -275,12 +284,12 @@ def steps(model, *batches):
 @pytest.mark.parametrize("name", OWN)
 def test_a_step_takes_two_whole_graphs(name, x, traced):
     """One for the image's gradient, one for the weights'."""
-    steps(prepared(built(name), "bf16", TRAIN, compiled=True), x[:2], x[2:])
+    steps(configure_precision(built(name), "bf16", TRAIN, compiled=True), x[:2], x[2:])
     assert traced() == 2
 
 
 def test_the_last_batch_of_an_epoch_has_graphs_of_its_own(x, traced):
-    steps(prepared(built("convnet"), "fp32", TRAIN, compiled=True), x, x[:3], x, x[:3])
+    steps(configure_precision(built("convnet"), "fp32", TRAIN, compiled=True), x, x[:3], x, x[:3])
     assert traced() == 4
 
 
@@ -334,7 +343,7 @@ def test_no_step_waits_for_the_device(name, data):  # noqa: F811
 
 def test_a_compiled_training_repeats_itself_and_goes_as_the_eager_one(data):  # noqa: F811
     def trained(**options):
-        model = prepared(network(4, 1), "fp32", TRAIN, **options)
+        model = configure_precision(network(4, 1), "fp32", TRAIN, **options)
         trainer = Trainer(model, methods.get("sat")(), SETTINGS, THREAT, 0)
         metrics = train(trainer, data.first(64), data.first(32), SCHEME, CPU).counts.metrics
         return weights_digest(model.state_dict()), metrics
@@ -347,7 +356,7 @@ def test_a_compiled_training_repeats_itself_and_goes_as_the_eager_one(data):  # 
 
 def test_looks_for_best_take_no_graphs(data, traced):  # noqa: F811
     """Images that fall drop out of them, at every look others."""
-    model = prepared(network(4, 1), "fp32", TRAIN, compiled=True)
+    model = configure_precision(network(4, 1), "fp32", TRAIN, compiled=True)
     trainer = Trainer(model, methods.get("sat")(), SETTINGS.model_copy(update={"epochs": 3}), THREAT, 0)
     train(trainer, data.first(2 * SETTINGS.batch_size), data.first(50), SCHEME, CPU)
     assert traced() == 2
@@ -355,7 +364,7 @@ def test_looks_for_best_take_no_graphs(data, traced):  # noqa: F811
 
 def test_long_trainings_pay_for_their_compiler():
     left_open, asked, never = Compute(precision="fp32"), Compute(precision="fp32", compile=True), Compute()
-    assert not compiles(left_open, PAYS["cpu"] / 2, "cpu")
-    assert compiles(left_open, 2 * PAYS["cpu"], "cpu")
-    assert compiles(asked, 1, "cpu")
-    assert not compiles(never, 1e30, "cpu")
+    assert not should_compile(left_open, COMPILE_MIN_FLOPS["cpu"] / 2, "cpu")
+    assert should_compile(left_open, 2 * COMPILE_MIN_FLOPS["cpu"], "cpu")
+    assert should_compile(asked, 1, "cpu")
+    assert not should_compile(never, 1e30, "cpu")

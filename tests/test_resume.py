@@ -24,9 +24,9 @@ from toy_methods import TOYS
 from robust_distillation import methods, optimizers
 from robust_distillation.cache.fill import fill_cache
 from robust_distillation.cache.store import CachedValues, cache_key, description_of
-from robust_distillation.files import half_written, read_json, sha256
+from robust_distillation.files import find_temporary_files, read_json, sha256
 from robust_distillation.models.checkpoint import weights_digest
-from robust_distillation.resume import STOPPED, Work, differing, forget_made
+from robust_distillation.resume import STOPPED, ResumableJob, differing_keys, remove_links
 from robust_distillation.settings import Training
 from robust_distillation.training.loop import train
 from robust_distillation.training.state import Progress, packed, restored
@@ -34,7 +34,7 @@ from robust_distillation.training.trainer import Trainer
 
 RUN = "wide/small/gacd/seed-0"  # asks the cache for logits and features, and has a state of its own
 OPTIONS = ["--experiment", "params.yaml", "--overlay", "tiny.yaml"]
-STEP, SAVE = "robust_distillation.training.trainer:Trainer.step", "robust_distillation.resume:Work.save"
+STEP, SAVE = "robust_distillation.training.trainer:Trainer.step", "robust_distillation.resume:ResumableJob.save"
 
 
 class Killed(BaseException):
@@ -46,9 +46,9 @@ def whole(trainer: Trainer, progress: Progress) -> bytes:
 
 
 @contextmanager
-def dying(folder: Path, configuration: dict, every: float = 1) -> Iterator[Work]:
+def dying(folder: Path, configuration: dict, every: float = 1) -> Iterator[ResumableJob]:
     """Work that does not come to its end."""
-    with suppress(Killed), Work(folder, configuration, every) as work:
+    with suppress(Killed), ResumableJob(folder, configuration, every) as work:
         yield work
         raise Killed
 
@@ -74,7 +74,7 @@ def test_every_method_goes_on_from_any_step_as_if_nothing_had_happened(name, ste
         patched.setattr(Trainer, "step", killed)
         train(trainer(), data, data.first(40), SCHEME, CPU, work)
     again = trainer()
-    with Work(tmp_path, {}, every=0) as work:
+    with ResumableJob(tmp_path, {}, every=0) as work:
         found = train(again, data, data.first(40), SCHEME, CPU, work)
         assert work.sessions == 2
     assert whole(again, found) == whole(alone, expected)  # weights, momenta, the method's state, best, all lines
@@ -110,7 +110,7 @@ def test_every_optimizer_goes_on_after_each_step_with_two_teachers_and_a_peer(na
     }
     settings = Training.model_validate(budget)
 
-    def trained(work: Work | None = None, steps: int = 6) -> bytes:
+    def trained(work: ResumableJob | None = None, steps: int = 6) -> bytes:
         trainer, real, calls = trainer_of("Everything", data, settings=settings), Trainer.step, 0
 
         def step(self, batch):
@@ -129,7 +129,7 @@ def test_every_optimizer_goes_on_after_each_step_with_two_teachers_and_a_peer(na
         folder = tmp_path / str(steps)
         with dying(folder, {}, every=0) as work:
             trained(work, steps)
-        with Work(folder, {}, every=0) as work:
+        with ResumableJob(folder, {}, every=0) as work:
             assert trained(work) == expected, f"killed after step {steps}"
             assert work.sessions == 2
 
@@ -160,20 +160,20 @@ def test_a_state_of_another_configuration_is_named_left_alone_and_there_for_who_
     other = {"step": "train-student", "settings": {"training": {"epochs": 4}, "seed": 0}, "code": "b"}
     with dying(tmp_path, first, 1) as work:
         work.save(b"of the first")
-    with caplog.at_level(logging.WARNING), Work(tmp_path, other, 1) as work:
+    with caplog.at_level(logging.WARNING), ResumableJob(tmp_path, other, 1) as work:
         assert work.load() is None
     assert "is of another configuration (code, settings.training.epochs), left there" in caplog.text
     with dying(tmp_path, first, 1) as work:
         assert work.load() == b"of the first"
-    assert differing({"a": {"b": 1}}, {"a": {"b": 2}, "c": 3}) == ["a.b", "c"]
+    assert differing_keys({"a": {"b": 1}}, {"a": {"b": 2}, "c": 3}) == ["a.b", "c"]
 
 
 def test_the_state_before_stays_until_the_new_one_is_whole(tmp_path):
     """Killed at every call that touches the disk: what is loaded next is the old state or the new one."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[4]); from killed import signalled; from pathlib import Path\n"
-        "from robust_distillation.resume import Work\n"
-        "work = Work(Path(sys.argv[1]), {}, 1).__enter__()\n"
+        "from robust_distillation.resume import ResumableJob\n"
+        "work = ResumableJob(Path(sys.argv[1]), {}, 1).__enter__()\n"
         "work.save(b'old') if work.load() is None else None\n"
         "signalled(sys.argv[2], int(sys.argv[3]), 9)\n"
         "work.save(b'new')\n"
@@ -191,12 +191,12 @@ def test_the_state_before_stays_until_the_new_one_is_whole(tmp_path):
 def test_two_processes_do_not_work_on_the_same(tmp_path, caplog):
     holder = subprocess.Popen(
         [sys.executable, "-c", "import sys, time; from pathlib import Path\n"
-         "from robust_distillation.resume import Work\n"
-         "with Work(Path(sys.argv[1]), {}, 1): print('in', flush=True); time.sleep(2)", tmp_path / "x"],
+         "from robust_distillation.resume import ResumableJob\n"
+         "with ResumableJob(Path(sys.argv[1]), {}, 1): print('in', flush=True); time.sleep(2)", tmp_path / "x"],
         stdout=subprocess.PIPE, env=environment(REPOSITORY),
     )  # fmt: skip
     assert holder.stdout.readline() == b"in\n"
-    with caplog.at_level(logging.WARNING), Work(tmp_path / "x", {}, 1) as work:
+    with caplog.at_level(logging.WARNING), ResumableJob(tmp_path / "x", {}, 1) as work:
         assert work.waited
         assert holder.wait(timeout=5) == 0
     assert f"process {holder.pid} on " in caplog.text
@@ -205,9 +205,9 @@ def test_two_processes_do_not_work_on_the_same(tmp_path, caplog):
 
 def test_a_second_ctrl_c_does_not_wait(tmp_path):
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), Work(tmp_path, {}, 300) as work:  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt), ResumableJob(tmp_path, {}, 300) as work:  # noqa: PT012
         os.kill(os.getpid(), signal.SIGINT)
-        assert work.due()
+        assert work.should_save()
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(1)
     assert signal.getsignal(signal.SIGINT) is before
@@ -218,7 +218,7 @@ def test_where_the_file_system_has_no_locks_the_work_goes_on(tmp_path, monkeypat
         raise OSError("no locks here")
 
     monkeypatch.setattr(fcntl, "flock", none)
-    with caplog.at_level(logging.WARNING), Work(tmp_path / "x", {}, 1) as work:
+    with caplog.at_level(logging.WARNING), ResumableJob(tmp_path / "x", {}, 1) as work:
         assert not work.waited
     assert "cannot be locked (no locks here)" in caplog.text
 
@@ -255,7 +255,7 @@ def test_a_cache_goes_on_after_the_last_batch_that_is_whole(batches, damage, dat
         filling[3] += 1  # of the first batch
         filling.flush()
     calls.clear()
-    with Work(tmp_path / "state", key, 0) as work:
+    with ResumableJob(tmp_path / "state", key, 0) as work:
         fill_cache(path, key, Slow(99), data, SCHEME, "logits", work=work)
     assert len(calls) == (3 if damage else 3 - batches)
     assert path.read_bytes() == alone.read_bytes()
@@ -381,18 +381,18 @@ def test_a_job_that_ended_after_its_snakemake_was_killed_is_not_done_twice(tree)
     assert waiting.returncode == 0
     assert (folder / "record.json").read_bytes() == made
     assert hashes(tree, list(expected)) == expected
-    forget_made(tree / "results/tiny/.state")
+    remove_links(tree / "results/tiny/.state")
     assert not (tree / "results/tiny/.state").exists()
 
 
 def test_what_was_being_written_is_left_where_a_start_finds_it(tmp_path):
     code = (
-        "import os, sys; from robust_distillation.files import replacing\n"
-        "with replacing(sys.argv[1]) as file: file.write_text('half'); os.kill(os.getpid(), 9)"
+        "import os, sys; from robust_distillation.files import atomic_write\n"
+        "with atomic_write(sys.argv[1]) as file: file.write_text('half'); os.kill(os.getpid(), 9)"
     )
     target = tmp_path / "deep/table.csv"
     subprocess.run([sys.executable, "-c", code, target], env=environment(REPOSITORY))
     assert not target.exists()
-    [left] = half_written(tmp_path)
+    [left] = find_temporary_files(tmp_path)
     assert left.read_text() == "half"
     assert os.listdir(target.parent) == [left.name]

@@ -247,12 +247,12 @@ def test_published_stands_beside_the_same_teacher_only(runs):
 def test_references_are_asked_in_their_order():
     key = ("wrn34_10_trades", "resnet18", "rslad", "last", "autoattack")
     first = ["rslad_cifar10_white_box", "rslad_cifar10_reruns"]
-    assert [e.value for e in published.known(first, *key)] == [51.32, 51.67, 51.03]
-    assert [e.value for e in published.known(first[::-1], *key)] == [51.67, 51.03, 51.32]
+    assert [e.value for e in published.find_published(first, *key)] == [51.32, 51.67, 51.03]
+    assert [e.value for e in published.find_published(first[::-1], *key)] == [51.67, 51.03, 51.32]
     stated_first = ("wrn94_16_bartoldson2024", "resnet18", "rslad", "best", "autoattack")
-    assert [e.value for e in published.known(["rslad_cifar10_saturation"], *stated_first)] == [47.11, 44.07]
-    assert published.known(["rslad_cifar100_white_box", "teachers"], *key) == []
-    assert published.known([], *key) == []
+    assert [e.value for e in published.find_published(["rslad_cifar10_saturation"], *stated_first)] == [47.11, 44.07]
+    assert published.find_published(["rslad_cifar100_white_box", "teachers"], *key) == []
+    assert published.find_published([], *key) == []
 
 
 def test_black_box_numbers_stand_beside_either_checkpoint():

@@ -6,8 +6,8 @@ import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-LONGEST = 80  # limit of the characters of a value in a message
-MOST = 12  # limit of the names listed in a message
+MAX_CHARACTERS = 80  # limit of the characters of a value in a message
+MAX_NAMES = 12  # limit of the names listed in a message
 
 
 class UserError(Exception):
@@ -15,7 +15,7 @@ class UserError(Exception):
 
 
 # Message for each kind of operating system error, by error number.
-LACKS = {
+SYSTEM_FAULTS = {
     (errno.ENOSPC, errno.EDQUOT): "the disk is full. Make room and start again",
     (errno.EROFS, errno.EACCES, errno.EPERM): "is read-only, or permission is missing. Allow it and start again",
     (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENOTCONN, errno.ENXIO): "its disk does not answer. Is it mounted?",
@@ -25,18 +25,18 @@ MEMORY = (
     "out of memory. Let fewer jobs run at once (snakemake --cores; on a cluster give the rule more mem_mb), or take a "
     "larger device. A smaller training.batch_size or evaluation.block_size helps too, but is another experiment"
 )
-KEPT = "What was done is kept, the next start goes on from there"
+RESUMES = "What was done is kept, the next start goes on from there"
 
 
-def lack(error: BaseException) -> str | None:
+def system_fault(error: BaseException) -> str | None:
     """Returns the message for a fault of the system (disk, permission or memory), or None for any other error."""
     if isinstance(error, OSError):
-        reason = next((text for numbers, text in LACKS.items() if error.errno in numbers), None)
-        return reason and f"{error.filename or 'a file'}: {reason}. {KEPT}"
-    return f"{MEMORY}. {KEPT}" if ran_out(error) else None
+        reason = next((text for numbers, text in SYSTEM_FAULTS.items() if error.errno in numbers), None)
+        return reason and f"{error.filename or 'a file'}: {reason}. {RESUMES}"
+    return f"{MEMORY}. {RESUMES}" if is_out_of_memory(error) else None
 
 
-def ran_out(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Returns whether an error means that memory ran out, on the CPU or on a GPU.
 
     torch's error is recognised by its name, so that torch need not be imported.
@@ -44,7 +44,7 @@ def ran_out(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or ALLOCATOR in str(error)
 
 
-def shown(value: object) -> str:
+def short_repr(value: object) -> str:
     """Formats any value for a message: on one line, printable, and at most LONGEST characters long."""
     if value is None:
         return "nothing"
@@ -52,10 +52,10 @@ def shown(value: object) -> str:
         return str(value).lower()
     if isinstance(value, dict | list):
         return "a mapping" if isinstance(value, dict) else "a list"
-    if isinstance(value, int) and abs(value) >= 10**LONGEST:
+    if isinstance(value, int) and abs(value) >= 10**MAX_CHARACTERS:
         return "a huge number"
     text = repr(value) if isinstance(value, str | int | float) else repr(str(value))
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+    return text if len(text) <= MAX_CHARACTERS else f"{text[: MAX_CHARACTERS - 3]}..."
 
 
 def unknown(what: str, given: object, allowed: Iterable[str]) -> str:
@@ -68,8 +68,8 @@ def unknown(what: str, given: object, allowed: Iterable[str]) -> str:
     """
     allowed = sorted(allowed)
     folded = {name.casefold().replace("_", "").replace("-", ""): name for name in allowed}
-    text = given[:LONGEST].casefold().replace("_", "").replace("-", "") if isinstance(given, str) else ""
+    text = given[:MAX_CHARACTERS].casefold().replace("_", "").replace("-", "") if isinstance(given, str) else ""
     near = get_close_matches(text, folded, n=1)
     hint = f" Did you mean {folded[near[0]]!r}?" if near else ""
-    more = f" and {len(allowed) - MOST} more" if len(allowed) > MOST else ""
-    return f"unknown {what} {shown(given)}.{hint} Allowed: {', '.join(allowed[:MOST])}{more}"
+    more = f" and {len(allowed) - MAX_NAMES} more" if len(allowed) > MAX_NAMES else ""
+    return f"unknown {what} {short_repr(given)}.{hint} Allowed: {', '.join(allowed[:MAX_NAMES])}{more}"

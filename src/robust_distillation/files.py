@@ -16,18 +16,19 @@ from robust_distillation.errors import UserError
 PARTIAL = ".partial-"  # part of the name of temporary files
 
 
-def half_written(folder: str | Path) -> Iterator[Path]:
+def find_temporary_files(folder: str | Path) -> Iterator[Path]:
     """Finds the temporary files below `folder` that killed processes left behind."""
     return Path(folder).rglob(f".*{PARTIAL}*")
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """Context manager: writes a file atomically.
 
     Yields the path of a temporary file in the same folder, which the caller writes. At the end the temporary file is
     flushed to disk and renamed to `path`. After an exception it is removed and `path` stays unchanged. After a power
-    failure `path` is the old file or the new one. A killed process leaves the temporary file, see `half_written`.
+    failure `path` is the old file or the new one. A killed process leaves the temporary file, see
+    `find_temporary_files`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +61,7 @@ def check_reachable(path: Path) -> None:
 
 def write_text(path: str | Path, text: str) -> None:
     """Writes a UTF-8 text file atomically, creating its folder if needed."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -69,7 +70,7 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, sort_keys=True, indent=2) + "\n")
 
 
-class Damaged(UserError, ValueError):
+class CorruptFileError(UserError, ValueError):
     """A file that this program wrote, and whose content is broken."""
 
     def __init__(self, path: str | Path, why: object):
@@ -78,22 +79,22 @@ class Damaged(UserError, ValueError):
 
 
 def read_json(path: str | Path) -> Any:
-    """Reads a JSON file. Raises Damaged if its content is not JSON."""
+    """Reads a JSON file. Raises CorruptFileError if its content is not JSON."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise Damaged(path, error) from error
+        raise CorruptFileError(path, error) from error
 
 
 def read_json_lines(path: str | Path) -> list[Any]:
-    """Reads a file with one JSON value in each line. Raises Damaged if a line is not JSON or the file is empty."""
+    """Reads a file with one JSON value in each line. Raises CorruptFileError if it is empty or a line is not JSON."""
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
         values = [json.loads(line) for line in lines]
     except ValueError as error:
-        raise Damaged(path, error) from error
+        raise CorruptFileError(path, error) from error
     if not values:
-        raise Damaged(path, "it is empty")
+        raise CorruptFileError(path, "it is empty")
     return values
 
 

@@ -25,17 +25,17 @@ class Registry:
     the entry point group is that of the package, and an entry point reads `my-method = my_package.my_module`.
     """
 
-    def __init__(self, what: str, package: str, besides: tuple[str, ...] = ()):
+    def __init__(self, kind: str, package: str, exclude: tuple[str, ...] = ()):
         """Creates a registry. Reads no file.
 
         Args:
-            what: kind of the entries in messages, for example "attack".
+            kind: kind of the entries in messages, for example "attack".
             package: dotted name of the package.
-            besides: names of modules of the package that are no entries.
+            exclude: names of modules of the package that are no entries.
         """
-        self.what = what
+        self.kind = kind
         self.package = package
-        self.besides = set(besides)
+        self.exclude = set(exclude)
 
     @cached_property
     def modules(self) -> dict[str, str]:
@@ -45,12 +45,12 @@ class Registry:
             UserError: if two modules register the same entry name.
         """
         folder = Path(find_spec(self.package).origin).parent
-        stems = {path.stem for path in folder.glob("*.py")} - self.besides - {"__init__"}
+        stems = {path.stem for path in folder.glob("*.py")} - self.exclude - {"__init__"}
         modules = {name: f"{self.package}.{name}" for name in stems}
         for entry in entry_points(group=self.package):
             if entry.name in modules:
                 raise UserError(
-                    f"{self.what} {entry.name!r} is registered twice: by {entry.value} and by {modules[entry.name]}"
+                    f"{self.kind} {entry.name!r} is registered twice: by {entry.value} and by {modules[entry.name]}"
                 )
             modules[entry.name] = entry.value
         return dict(sorted(modules.items()))
@@ -62,7 +62,7 @@ class Registry:
     def module_name(self, name: str) -> str:
         """Returns the dotted module name of the entry `name`. Raises UserError if there is no such entry."""
         if name not in self.modules:
-            raise UserError(unknown(self.what, name, self.modules))
+            raise UserError(unknown(self.kind, name, self.modules))
         return self.modules[name]
 
     def constant(self, name: str, constant: str, default: Any) -> Any:

@@ -31,7 +31,7 @@ from types import FrameType
 from typing import Any, Self, TextIO
 
 from robust_distillation.digests import canonical, digest
-from robust_distillation.files import read_json, replacing, sha256, write_json
+from robust_distillation.files import atomic_write, read_json, sha256, write_json
 
 log = logging.getLogger(__name__)
 STATES, MADE = ".state", "made"
@@ -39,7 +39,7 @@ STOPPERS = signal.SIGTERM, signal.SIGINT  # sent by a scheduler, sent by Ctrl-C
 STOPPED = 128 + signal.SIGTERM  # exit code of a stopped job, by the convention of shells
 
 
-class Work:
+class ResumableJob:
     """A job that can be stopped and resumed. Use it as a context manager.
 
     Entering locks the job's folder and waits while another process has the lock. It also catches SIGTERM and Ctrl-C, so
@@ -88,11 +88,11 @@ class Work:
                 shutil.rmtree(self.state_folder, ignore_errors=True)
         self._release()
 
-    def keep(self, files: dict[str, str]) -> None:
+    def link_outputs(self, files: dict[str, str]) -> None:
         """Links the job's finished outputs, so that `restore` can bring them back.
 
         If Snakemake is killed before a job ends, its next start removes the job's outputs and runs the job again. The
-        links stay until `forget_made` removes them. Without hard links on the file system, nothing is kept.
+        links stay until `remove_links` removes them. Without hard links on the file system, nothing is kept.
 
         files: path of each output to its sha256.
         """
@@ -124,7 +124,7 @@ class Work:
             return False
         for link, file, hash_ in files:
             if not file.is_file() or sha256(file) != hash_:
-                with replacing(file) as temporary:
+                with atomic_write(file) as temporary:
                     temporary.unlink()
                     os.link(link, temporary)
         log.info("made already by a process that nobody waited for")
@@ -153,7 +153,7 @@ class Work:
             return payload
         return None
 
-    def due(self) -> bool:
+    def should_save(self) -> bool:
         """Returns whether the job should save now: `every` seconds have passed, or a signal asked it to stop."""
         return self.stopping or time.monotonic() - self._saved >= self.every
 
@@ -174,7 +174,7 @@ class Work:
         if not (file := self.state_folder / "configuration.json").is_file():
             write_json(file, self.configuration)
         state = self.state_folder / "state"
-        with replacing(self.state_folder / "written") as temporary:
+        with atomic_write(self.state_folder / "written") as temporary:
             temporary.write_bytes(
                 canonical({**header, "sha256": _checksum(header, payload)}).encode() + b"\n" + payload
             )
@@ -186,10 +186,10 @@ class Work:
             log.info("stopped; the next start goes on from %s", state)
             raise SystemExit(STOPPED)
 
-    def at_any_time(self, snapshot: Callable[[], bytes]) -> None:
+    def set_snapshot(self, snapshot: Callable[[], bytes]) -> None:
         """Allows saving at any moment: SIGTERM and Ctrl-C then save `snapshot()` and end the process at once.
 
-        Without it, the job itself calls `due` and `save` at the points where it can be saved.
+        Without it, the job itself calls `should_save` and `save` at the points where it can be saved.
 
         snapshot: function that returns the payload to save.
         """
@@ -207,7 +207,7 @@ class Work:
         for other in sorted(self.folder.glob("*/configuration.json")):
             if other.parent != self.state_folder:
                 with suppress(OSError, ValueError):
-                    changed = differing(read_json(other), self.configuration)
+                    changed = differing_keys(read_json(other), self.configuration)
                     log.warning("%s: is of another configuration (%s), left there", other.parent, ", ".join(changed))
 
     def _locked(self) -> TextIO | None:
@@ -252,8 +252,8 @@ class Work:
         self._lock.close()
 
 
-def forget_made(states: Path) -> None:
-    """Removes the links that `Work.keep` made. Call it after all jobs have ended successfully.
+def remove_links(states: Path) -> None:
+    """Removes the links that `ResumableJob.link_outputs` made. Call it after all jobs have ended successfully.
 
     states: folder of the states of all jobs of an experiment.
     """
@@ -292,7 +292,7 @@ def _checksum(header: dict[str, Any], payload: bytes) -> str:
     return hasher.hexdigest()
 
 
-def differing(a: Any, b: Any, place: str = "") -> list[str]:
+def differing_keys(a: Any, b: Any, place: str = "") -> list[str]:
     """Compares two JSON values.
 
     Args:
@@ -307,6 +307,6 @@ def differing(a: Any, b: Any, place: str = "") -> list[str]:
         return [
             name
             for key in sorted(a.keys() | b.keys())
-            for name in differing(a.get(key), b.get(key), f"{place}.{key}".lstrip("."))
+            for name in differing_keys(a.get(key), b.get(key), f"{place}.{key}".lstrip("."))
         ]
     return [] if a == b else [place]

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from pydantic_core import PydanticCustomError
 
 from robust_distillation import optimizers
-from robust_distillation.errors import shown, unknown
+from robust_distillation.errors import short_repr, unknown
 
 SGD_MOMENTUM = 0.9
 MISTAKE = "mistake"  # type of a validation error whose message is shown as it is
@@ -115,7 +115,7 @@ class Optimizer(BaseModel):
             if key not in known:
                 raise mistake(unknown(f"option of {self.name}", key, known))
             if not optimizers.fits(value, known[key]):
-                raise mistake(f"option {key} of {self.name}: give a value like {known[key]}, found {shown(value)}")
+                raise mistake(f"option {key} of {self.name}: give a value like {known[key]}, found {short_repr(value)}")
         return self
 
 

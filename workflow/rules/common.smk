@@ -4,9 +4,9 @@ from snakemake.exceptions import WorkflowError
 
 from robust_distillation.config import load
 from robust_distillation.errors import UserError, unknown
-from robust_distillation.files import half_written
+from robust_distillation.files import find_temporary_files
 from robust_distillation.pipeline import metadata
-from robust_distillation.resume import forget_made
+from robust_distillation.resume import remove_links
 
 try:
     for key, value in config.items():
@@ -26,15 +26,15 @@ metadata.follow(layout)
 onstart:
     shell("robust-distillation check {experiment.arguments}")
     metadata.forget(layout)
-    for left in half_written(layout.root):  # by processes that were killed
+    for left in find_temporary_files(layout.root):  # by processes that were killed
         left.unlink(missing_ok=True)
 
 
 onsuccess:
     metadata.keep(layout)
-    forget_made(layout.states)
+    remove_links(layout.states)
 
 
 onerror:
     metadata.keep(layout)
-    forget_made(layout.states)
+    remove_links(layout.states)

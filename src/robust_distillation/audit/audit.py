@@ -16,7 +16,7 @@ from typing import Any
 
 from robust_distillation.audit import dvc_lock, verify_files
 from robust_distillation.config import Experiment
-from robust_distillation.errors import UserError, shown
+from robust_distillation.errors import UserError, short_repr
 from robust_distillation.files import md5, read_json, sha256
 from robust_distillation.pipeline.record import git
 from robust_distillation.pipeline.step import Step
@@ -148,7 +148,7 @@ class _Auditor:
                 continue
             if here is not None:
                 problem = "is not what its record says" if group == "outputs" else f"is not what {step.record} read"
-                self._find(step, file, f"{problem} (sha256 {here[:12]}, not {shown(written[str(file)])[1:13]})")
+                self._find(step, file, f"{problem} (sha256 {here[:12]}, not {short_repr(written[str(file)])[1:13]})")
             elif self._rebuildable(file):
                 self.result.notes.append(f"{file}: is not here, so it was not checked; its job fills it again")
             elif group == "outputs":
@@ -163,7 +163,7 @@ class _Auditor:
         elif not isinstance(git, dict) or not isinstance(git.get("commit"), str):
             self._find(step, step.record, "git: names no commit")
         elif not self._known(git["commit"]):
-            self._find(step, step.record, f"git: commit {shown(git['commit'])} is not in this repository")
+            self._find(step, step.record, f"git: commit {short_repr(git['commit'])} is not in this repository")
         elif git.get("dirty"):
             self.result.notes.append(f"made beside uncommitted changes, at commit {git['commit'][:12]}")
 
@@ -252,7 +252,7 @@ def _difference(here: Any, expected: Any, key: str = "") -> str:
         for name in sorted(here.keys() | expected.keys(), key=str):
             if here.get(name) != expected.get(name) or (name in here) != (name in expected):
                 return _difference(here.get(name), expected.get(name), f"{key}.{name}" if key else str(name))
-    return f"{key + ' is ' if key else 'is '}{shown(here)}, not {shown(expected)}"
+    return f"{key + ' is ' if key else 'is '}{short_repr(here)}, not {short_repr(expected)}"
 
 
 def _line(error: Exception) -> str:

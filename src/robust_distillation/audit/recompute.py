@@ -13,8 +13,8 @@ from robust_distillation.errors import UserError
 from robust_distillation.evaluation import blocks
 from robust_distillation.evaluation.attack import attack_run
 from robust_distillation.evaluation.outcomes import read_outcomes
-from robust_distillation.models.precision import loaded
-from robust_distillation.pipeline.experiment_data import split_of
+from robust_distillation.models.precision import load_for_inference
+from robust_distillation.pipeline.experiment_data import load_split
 from robust_distillation.reporting.cells import Cell, cells
 
 ELSEWHERE = 0.02  # share of the images whose verdict another processor or version may change by rounding
@@ -46,7 +46,7 @@ def recomputed(experiment: Experiment, count: int, seed: int) -> Iterator[Recomp
     """`count` cells of the main table, chosen by `seed`; all of them where there are fewer."""
     known = list(cells(experiment))
     chosen = random.Random(seed).sample(known, min(count, len(known)))
-    device, data = select_device(experiment.compute), split_of(experiment, "test")
+    device, data = select_device(experiment.compute), load_split(experiment, "test")
     layout, evaluation, precision = experiment.layout, experiment.evaluation, experiment.compute.precision
     todo = blocks.blocks(experiment.test_images, evaluation.block_size, evaluation.seed)
     for cell in chosen:
@@ -55,7 +55,7 @@ def recomputed(experiment: Experiment, count: int, seed: int) -> Iterator[Recomp
             attacks = [cell.metric]
             if cell.metric.startswith(ON_SURROGATE):
                 name = experiment.surrogate
-                surrogate = loaded(experiment.teacher_weights(name), precision, device)
+                surrogate = load_for_inference(experiment.teacher_weights(name), precision, device)
         for model in cell.models(experiment):
             files = {cell.checkpoint: model.checkpoints[cell.checkpoint]}
             again = attack_run(

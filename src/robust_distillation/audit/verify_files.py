@@ -43,13 +43,13 @@ def check(step: Step) -> Checked:
 def check_images(step: PrepareData, checked: Checked) -> None:
     """Compares the images here with those that data.json describes; none is fetched for it."""
     from robust_distillation import data
-    from robust_distillation.pipeline.experiment_data import description
+    from robust_distillation.pipeline.experiment_data import describe_dataset
 
     [written], files = step.outputs, step.files
     options = replace(files.options, download=False)
     try:
         data.registry.module(files.name).check(options)
-        found = description(files.name, options)
+        found = describe_dataset(files.name, options)
     except UserError as error:
         checked.notes.append(f"{written}: the images are not here, so they were not checked ({error})")
         return

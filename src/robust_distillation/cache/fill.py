@@ -17,7 +17,7 @@ from robust_distillation.data.dataset import Dataset
 from robust_distillation.data.views import ViewScheme
 from robust_distillation.models.frozen import frozen
 from robust_distillation.models.output import output
-from robust_distillation.resume import Work
+from robust_distillation.resume import ResumableJob
 
 BATCH = 512  # views per forward pass
 
@@ -61,7 +61,7 @@ def fill_cache(
     scheme: ViewScheme,
     kind: str,
     device: torch.device | str = "cpu",
-    work: Work | None = None,
+    work: ResumableJob | None = None,
 ) -> None:
     """Computes a teacher's logits or features on every view of every image and writes them to a cache file.
 
@@ -86,9 +86,9 @@ def fill_cache(
         work.scratch = writer.scratch
         if saved := work.load():
             writer.resume(saved)
-        work.at_any_time(writer.progress)
+        work.set_snapshot(writer.progress)
     for batch in teacher_values(teacher, data, scheme, kind, device, len(writer.hashes)):
         writer.add(batch)
-        if work and work.due():
+        if work and work.should_save():
             work.save(writer.progress())
     writer.finish()

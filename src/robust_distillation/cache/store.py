@@ -22,7 +22,7 @@ from torch import Tensor
 from robust_distillation.data.views import ViewScheme
 from robust_distillation.digests import canonical, digest
 from robust_distillation.errors import UserError
-from robust_distillation.files import check_reachable, read_json, replacing, sha256, write_json
+from robust_distillation.files import atomic_write, check_reachable, read_json, sha256, write_json
 from robust_distillation.layout import description_of
 
 log = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ class Writer:
         self.progress()
         description = {"key": self.key, "digest": digest(self.key), "shape": list(self.shape), "dtype": str(self.dtype)}
         write_json(description_of(self.path), description | {"sha256": sha256(self.scratch)})
-        with replacing(self.path) as temporary:
+        with atomic_write(self.path) as temporary:
             temporary.unlink()
             try:
                 os.link(self.scratch, temporary)

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from robust_distillation.cli import auditing, experiment, exporting, steps, versioning
-from robust_distillation.errors import UserError, lack
+from robust_distillation.errors import UserError, system_fault
 
 __all__ = ["main"]
 
@@ -29,7 +29,7 @@ class Group(click.Group):
             click.echo(f"Error: {error}", err=True)
             context.exit(2)
         except (OSError, MemoryError, RuntimeError) as error:
-            lacking = lack(error)
+            lacking = system_fault(error)
             if lacking is None:
                 raise
             click.echo(f"Error: {lacking}", err=True)

@@ -53,10 +53,10 @@ def model(run: str, target: str, checkpoint: str | None, path: str, overlay: str
 def crate(target: str, author: str | None, licence: str | None, path: str, overlay: str | None) -> None:
     """Write a finished experiment as a research object: a Workflow Run RO-Crate with files, hashes and provenance."""
     from robust_distillation.config import load
-    from robust_distillation.export.crate import content_of, write_crate
+    from robust_distillation.export.crate import collect_content, write_crate
 
     experiment = load(path, overlay)
-    content = content_of(experiment, [path, *([overlay] if overlay else [])])
+    content = collect_content(experiment, [path, *([overlay] if overlay else [])])
     click.echo(f"{target}: {len(content.files)} files, {content.bytes / 1e6:.1f} MB before they are packed")
     write_crate(experiment, content, Path(target), author or _git_user(), licence)
 

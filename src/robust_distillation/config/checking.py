@@ -10,7 +10,7 @@ from robust_distillation.columns import NO_TEACHER, ON_SURROGATE
 from robust_distillation.config.parsing import path_text
 from robust_distillation.config.schema import DataFiles, ExperimentFile
 from robust_distillation.data.info import DatasetInfo
-from robust_distillation.errors import UserError, shown, unknown
+from robust_distillation.errors import UserError, short_repr, unknown
 from robust_distillation.methods import TEACHER
 from robust_distillation.reference import published
 
@@ -74,7 +74,7 @@ def check_images(file: ExperimentFile, sizes: dict[str, int | None], problems: l
         if (limit := getattr(limits, split) or 0) > (size or limit):
             problems.append(f"dataset.limit.{split}: {limit} is more than the {size} images of the split")
     if missing := [split for split, size in sizes.items() if not (size or getattr(limits, split))]:
-        folder = shown(file.dataset.folder)
+        folder = short_repr(file.dataset.folder)
         problems.append(f"dataset.limit: give {', '.join(missing)} as long as the folder {folder} is not there")
     test = limits.test or sizes.get("test")
     for where, images in (
@@ -103,7 +103,7 @@ def check_evaluation(file: ExperimentFile, classes: int, problems: list[str]) ->
         problems.append(f"evaluation.surrogate: {unknown('teacher', evaluation.surrogate, file.teachers)}")
     twice = next((name for name in evaluation.checkpoints if evaluation.checkpoints.count(name) > 1), None)
     if twice is not None:
-        problems.append(f"evaluation.checkpoints: {shown(twice)} is named twice")
+        problems.append(f"evaluation.checkpoints: {short_repr(twice)} is named twice")
 
 
 def _check_attacks(
@@ -120,7 +120,7 @@ def _check_attacks(
             problems.append(f"{where}[{i}]: {name} needs at least {least} classes, the dataset has {classes}")
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        problems.append(f"{where}: {shown(twice)} is named twice")
+        problems.append(f"{where}: {short_repr(twice)} is named twice")
 
 
 def check_analyses(file: ExperimentFile, info: DatasetInfo | None, problems: list[str]) -> None:
@@ -143,7 +143,7 @@ def check_analyses(file: ExperimentFile, info: DatasetInfo | None, problems: lis
         if images and (transfer.images or 0) > images:
             problems.append(f"transfer.{name}.images: {transfer.images} is more than the {images} images of the split")
         elif target and not (images or transfer.images):
-            folder = shown(transfer.dataset.folder)
+            folder = short_repr(transfer.dataset.folder)
             problems.append(f"transfer.{name}.images: is needed as long as the folder {folder} is not there")
         classes = len(target.classes) if target else 10
         where = f"transfer.{name}.attacks"
@@ -156,7 +156,7 @@ def _check_distances(distances: list[float], norm: str, problems: list[str]) -> 
     elif norm == "linf" and distances[-1] > 1:
         problems.append(
             "robustness.eps: pixels lie in [0,1], so linf distances are at most 1 (8 grey levels are written 8/255), "
-            f"found {shown(distances[-1])}"
+            f"found {short_repr(distances[-1])}"
         )
 
 

@@ -15,7 +15,7 @@ from robust_distillation.columns import NO_TEACHER
 from robust_distillation.comparison import Comparison
 from robust_distillation.config.experiment import Experiment
 from robust_distillation.config.schema import ClaimEntry, ExperimentFile
-from robust_distillation.errors import UserError, shown, unknown
+from robust_distillation.errors import UserError, short_repr, unknown
 
 FORM = "A > B on METRIC, or A < B on METRIC, then `at best` or `at last`, then `by X`, where wanted"
 SENTENCE = re.compile(
@@ -90,10 +90,10 @@ def parse_statement(text: str) -> Statement:
     """
     match = SENTENCE.fullmatch(text)
     if not match:
-        raise UserError(f"is not of the form {FORM}, found {shown(text)}")
+        raise UserError(f"is not of the form {FORM}, found {short_repr(text)}")
     margin, metric = match["margin"] or "0", match["metric"]
     if not MARGIN.fullmatch(margin):
-        raise UserError(f"by: is not a number such as 1, 0.5 or -1: {shown(margin)}")
+        raise UserError(f"by: is not a number such as 1, 0.5 or -1: {short_repr(margin)}")
     analysis, dot, name = metric.rpartition(".")
     if not dot or not (analysis == STRUCTURE or analysis.startswith("transfer-")):
         analysis, name = "", metric

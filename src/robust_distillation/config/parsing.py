@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from robust_distillation.errors import shown, unknown
+from robust_distillation.errors import short_repr, unknown
 from robust_distillation.settings import MISTAKE
 
 REPLACED = {  # old keys of an experiment file, and what stands in their place
@@ -74,7 +74,9 @@ def path_text(parts: tuple) -> str:
     text = ""
     for part in parts:
         index = isinstance(part, int) and not isinstance(part, bool)
-        text += f"[{part}]" if index else f".{part if isinstance(part, str) and part.isprintable() else shown(part)}"
+        text += (
+            f"[{part}]" if index else f".{part if isinstance(part, str) and part.isprintable() else short_repr(part)}"
+        )
     return text.lstrip(".")[:200] or "the file"
 
 
@@ -93,19 +95,19 @@ def _wording(mistake: Any, model: type[BaseModel], path: tuple) -> str:
         return unknown("value", value, re.findall(r"'([^']*)'", context["expected"]))
     if kind == "string_pattern_mismatch":
         if path[-1] == "device":
-            return f"unknown device {shown(value)}. Allowed: auto, cpu, cuda, cuda:N"
+            return f"unknown device {short_repr(value)}. Allowed: auto, cpu, cuda, cuda:N"
         if path[-1] == "sha256":
-            return f"{shown(value)} is no sha256: 64 digits 0-9 and a-f"
+            return f"{short_repr(value)} is no sha256: 64 digits 0-9 and a-f"
         rule = "use letters, digits, '.', '_' and '-', first a letter or a digit, at most 64"
-        return f"{shown(value)} cannot be a name: {rule}"
+        return f"{short_repr(value)} cannot be a name: {rule}"
     if kind == "too_short":
         return "is empty: give at least one"
     if kind in ("model_type", "dict_type", "model_attributes_type"):
-        return f"input should be a mapping, found {shown(value)}"
+        return f"input should be a mapping, found {short_repr(value)}"
     message = mistake["msg"].removeprefix("Value error, ")
     if kind == "value_error" and isinstance(value, list):  # from a validator of our own, over the items of a list
         value = ", ".join(map(str, value))
-    return f"{message[0].lower()}{message[1:]}, found {shown(value)}"
+    return f"{message[0].lower()}{message[1:]}, found {short_repr(value)}"
 
 
 def _fields(model: Any, path: tuple) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 from robust_distillation.config.experiment import Experiment
 from robust_distillation.config.parsing import deep_merge
 from robust_distillation.config.resolving import resolve
-from robust_distillation.errors import UserError, shown
+from robust_distillation.errors import UserError, short_repr
 
 LARGEST_FILE = 200_000  # bytes: a hundred times the largest experiment file of this project
 MOST_PROBLEMS = 10  # in one message
@@ -78,10 +78,10 @@ def _read_yaml(path: str | Path) -> dict[str, Any]:
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         # ruamel raises these for tagged values, keys that are no names and numbers with too many digits.
         reason = str(error).partition("\n")[0]
-        reason = "a number beyond reason" if "digits" in reason else shown(reason)
+        reason = "a number beyond reason" if "digits" in reason else short_repr(reason)
         raise UserError(f"{path}: not valid YAML (a value in it cannot be read: {reason})") from error
     if value is None:
         raise UserError(f"{path}: is empty: an experiment file is a mapping of settings")
     if not isinstance(value, dict):
-        raise UserError(f"{path}: an experiment file is a mapping of settings, found {shown(value)}")
+        raise UserError(f"{path}: an experiment file is a mapping of settings, found {short_repr(value)}")
     return value

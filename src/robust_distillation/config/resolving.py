@@ -25,7 +25,7 @@ from robust_distillation.config.experiment import (
 from robust_distillation.config.parsing import deep_merge, parse, path_text
 from robust_distillation.config.schema import ExperimentFile, Imported, TeacherEntry
 from robust_distillation.config.tuning import tuning_candidates
-from robust_distillation.errors import UserError, shown, unknown
+from robust_distillation.errors import UserError, short_repr, unknown
 from robust_distillation.reference import checkpoints
 from robust_distillation.settings import Training
 
@@ -133,7 +133,9 @@ class _Resolver:
             )
             return None
         if not isinstance(own, dict):
-            self.problems.append(f"{path_text((*where, 'training'))}: input should be a mapping, found {shown(own)}")
+            self.problems.append(
+                f"{path_text((*where, 'training'))}: input should be a mapping, found {short_repr(own)}"
+            )
             return None
         parsed = parse(method, settings, where, self.problems)
         training = self._training(deep_merge(base, self.file.training), own, (*owner, "training"))
@@ -218,7 +220,7 @@ class _Resolver:
         if chosen.source not in checkpoints.names():
             problem, _, _ = unknown("source", chosen.source, checkpoints.names()).partition(" Allowed:")
             # The others are two dozen long names.
-            allowed = f"{checkpoints.OWN}, {checkpoints.ROBUSTBENCH}, and those in docs/importing.md"
+            allowed = f"{checkpoints.OWN_FILE}, {checkpoints.ROBUSTBENCH}, and those in docs/importing.md"
             self.problems.append(f"{path_text(where)}.imported.source: {problem} Allowed: {allowed}")
             return None
         if chosen.normalisation not in (None, "none", *checkpoints.NORMALISATIONS):
@@ -238,7 +240,7 @@ class _Resolver:
                     f"{path_text((*where, key))}: means nothing for a model of RobustBench's zoo; leave it out"
                 )
             given = {}
-        elif chosen.source == checkpoints.OWN:
+        elif chosen.source == checkpoints.OWN_FILE:
             if not chosen.file:
                 self.problems.append(f"{path_text(where)}.imported.file: is missing: where the weights lie")
         else:
@@ -286,14 +288,14 @@ class _Resolver:
             if argument is None:
                 problems.append(f"{here}: {unknown('key', key, [*known, 'architecture', *besides])}")
             elif type(value).__name__ != argument.type:
-                problems.append(f"{here}: input should be of type {argument.type}, found {shown(value)}")
+                problems.append(f"{here}: input should be of type {argument.type}, found {short_repr(value)}")
             elif argument.choices and value not in argument.choices:
                 allowed = ", ".join(map(str, argument.choices))
-                problems.append(f"{here}: input should be one of {allowed}, found {shown(value)}")
+                problems.append(f"{here}: input should be one of {allowed}, found {short_repr(value)}")
             elif argument.type in ("int", "float") and value <= 0:
-                problems.append(f"{here}: input should be greater than 0, found {shown(value)}")
+                problems.append(f"{here}: input should be greater than 0, found {short_repr(value)}")
             elif argument.type == "int" and value > models.LARGEST:
-                problems.append(f"{here}: input should be at most {models.LARGEST}, found {shown(value)}")
+                problems.append(f"{here}: input should be at most {models.LARGEST}, found {short_repr(value)}")
         return {"name": name, **{key: given.get(key, argument.default) for key, argument in known.items()}}
 
 
@@ -317,7 +319,7 @@ def _parsed_training(budget: dict, norm: str, images: int | None) -> tuple[Train
         if norm == "linf" and (getattr(attack, key) or 0) > 1:
             problems.append(
                 f"inner_attack.{key}: pixels lie in [0,1], so linf distances are at most 1 (8 grey levels are written "
-                f"8/255), found {shown(getattr(attack, key))}"
+                f"8/255), found {short_repr(getattr(attack, key))}"
             )
     if norm != "linf" and training.selection.by != "apgd":
         problems.append(f"selection.by: {training.selection.by} is not defined for the norm {norm}")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from robust_distillation.config.parsing import deep_merge, parse, path_text
 from robust_distillation.config.schema import ExperimentFile
-from robust_distillation.errors import shown, unknown
+from robust_distillation.errors import short_repr, unknown
 from robust_distillation.settings import Training
 
 if TYPE_CHECKING:
@@ -170,16 +170,16 @@ def _axes(
         for number, value in enumerate(values):
             wrong: list[str] = []
             if not isinstance(value, Value):
-                wrong.append(f"{key}: input should be a number, a word, true or false, found {shown(value)}")
+                wrong.append(f"{key}: input should be a number, a word, true or false, found {short_repr(value)}")
             elif key in method_keys:
                 parsed = parse(type(settings), settings.model_dump() | {key: value}, (), wrong)
             else:
                 parsed, wrong = parse_training(deep_merge(budget, {key: value}))
             if not wrong and not WORD.fullmatch(_text(value := getattr(parsed, key))):
-                wrong.append(f"{key}: {shown(value)} cannot stand in a path")
+                wrong.append(f"{key}: {short_repr(value)} cannot stand in a path")
             problems += [f"{here}[{number}]: {problem.partition(': ')[2]}" for problem in wrong]
             if not wrong and value in axes[key]:
-                problems.append(f"{here}: {shown(value)} is named twice")
+                problems.append(f"{here}: {short_repr(value)} is named twice")
             axes[key].append(value)
     return axes
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from robust_distillation.data import cifar_batches
 from robust_distillation.data.info import DataOptions, DatasetInfo
-from robust_distillation.data.published import Published, Source
-from robust_distillation.data.resizing import resized
+from robust_distillation.data.published import Download, PublishedFiles
+from robust_distillation.data.resizing import resize
 
-FACTS = DatasetInfo(
+INFO = DatasetInfo(
     shape=(3, 32, 32),
     classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     flips=True,
@@ -25,10 +25,10 @@ MD5 = {
     "cifar-10-batches-py/test_batch": "40351d587109b95175f43aff81a1287e",
 }
 *TRAIN, TEST = MD5
-FILES = Published(
+FILES = PublishedFiles(
     "cifar10",
     "https://www.cs.toronto.edu/~kriz/",
-    (Source("cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a", tuple(MD5)),),
+    (Download("cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a", tuple(MD5)),),
     md5=MD5,
 )
 check, fetch = FILES.check, FILES.fetch
@@ -40,7 +40,7 @@ def info(options: DataOptions) -> DatasetInfo:
     H and W of the shape are `options.size` if it is set. With `options.verify` False, the split sizes are those of your
     own files, if all of them exist.
     """
-    return FILES.described(FACTS, options, TRAIN, TEST, cifar_batches.count)
+    return FILES.adapted_info(INFO, options, TRAIN, TEST, cifar_batches.count)
 
 
 def read(split: str, options: DataOptions):
@@ -57,5 +57,5 @@ def read(split: str, options: DataOptions):
         UserError: if a file is missing, is broken, or has another checksum than the published one.
     """
     images, labels = cifar_batches.read(FILES, [TEST] if split == "test" else TRAIN, options, "labels")
-    rows = FILES.part(split, len(labels), FACTS, options)
-    return resized(images[rows], options.size), labels[rows]
+    rows = FILES.split_slice(split, len(labels), INFO, options)
+    return resize(images[rows], options.size), labels[rows]

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from robust_distillation.data import cifar_batches
 from robust_distillation.data.info import DataOptions, DatasetInfo
-from robust_distillation.data.published import Published, Source
-from robust_distillation.data.resizing import resized
+from robust_distillation.data.published import Download, PublishedFiles
+from robust_distillation.data.resizing import resize
 
 CLASSES = """
 apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
@@ -19,7 +19,7 @@ possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper
 sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle wardrobe whale
 willow_tree wolf woman worm
 """
-FACTS = DatasetInfo(
+INFO = DatasetInfo(
     shape=(3, 32, 32),
     classes=tuple(CLASSES.split()),
     flips=True,
@@ -30,10 +30,10 @@ MD5 = {
     "cifar-100-python/test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
 }
 TRAIN, TEST = MD5
-FILES = Published(
+FILES = PublishedFiles(
     "cifar100",
     "https://www.cs.toronto.edu/~kriz/",
-    (Source("cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85", tuple(MD5)),),
+    (Download("cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85", tuple(MD5)),),
     md5=MD5,
 )
 check, fetch = FILES.check, FILES.fetch
@@ -45,7 +45,7 @@ def info(options: DataOptions) -> DatasetInfo:
     H and W of the shape are `options.size` if it is set. With `options.verify` False, the split sizes are those of your
     own files, if all of them exist.
     """
-    return FILES.described(FACTS, options, [TRAIN], TEST, cifar_batches.count)
+    return FILES.adapted_info(INFO, options, [TRAIN], TEST, cifar_batches.count)
 
 
 def read(split: str, options: DataOptions):
@@ -62,5 +62,5 @@ def read(split: str, options: DataOptions):
         UserError: if a file is missing, is broken, or has another checksum than the published one.
     """
     images, labels = cifar_batches.read(FILES, [TEST if split == "test" else TRAIN], options, "fine_labels")
-    rows = FILES.part(split, len(labels), FACTS, options)
-    return resized(images[rows], options.size), labels[rows]
+    rows = FILES.split_slice(split, len(labels), INFO, options)
+    return resize(images[rows], options.size), labels[rows]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from robust_distillation.data.info import DataOptions
-from robust_distillation.data.published import Published
+from robust_distillation.data.published import PublishedFiles
 
 PIXELS = (3, 32, 32)
 WIDTH = 3 * 32 * 32
@@ -24,7 +24,7 @@ def count(path: Path) -> int:
     return _images(_content(path)).shape[0]
 
 
-def read(files: Published, names: Iterable[str], options: DataOptions, key: str):
+def read(files: PublishedFiles, names: Iterable[str], options: DataOptions, key: str):
     """Reads batch files and concatenates their images and labels.
 
     Args:
@@ -43,8 +43,8 @@ def read(files: Published, names: Iterable[str], options: DataOptions, key: str)
 
     parts = []
     for name in names:
-        path = files.verified(name, options)
-        with files.reading(path):
+        path = files.verified_path(name, options)
+        with files.reading_errors(path):
             parts.append(_batch(path, key))
     return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robust_distillation.errors import UserError
-from robust_distillation.files import replacing
+from robust_distillation.files import atomic_write
 
 if TYPE_CHECKING:
     import numpy as np
 
-KEPT = Path("data") / "decoded"
+CACHE = Path("data") / "decoded"
 VERSION = 2  # part of the cache key: raise it when decode() returns other pixels
 # Pillow opens more formats, but some of them start another program.
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -23,7 +23,7 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".
 log = logging.getLogger(__name__)
 
 
-def decoded(folder: Path, names: list[str], size: int) -> np.ndarray:
+def load_images(folder: Path, names: list[str], size: int) -> np.ndarray:
     """Decodes image files, or loads them from the cache if they were decoded before.
 
     The cache file is data/decoded/KEY.npz. KEY is a hash of `folder`, `size`, and the names, sizes and modification
@@ -42,7 +42,7 @@ def decoded(folder: Path, names: list[str], size: int) -> np.ndarray:
     """
     import numpy as np
 
-    cached = KEPT / f"{_key(folder, names, size)}.npz"
+    cached = CACHE / f"{_key(folder, names, size)}.npz"
     if cached.is_file():
         try:
             with np.load(cached, allow_pickle=False) as archive:
@@ -57,7 +57,7 @@ def decoded(folder: Path, names: list[str], size: int) -> np.ndarray:
     for i, name in enumerate(names):
         images[i] = decode(folder / name, size)
     try:
-        with replacing(cached) as temporary:
+        with atomic_write(cached) as temporary:
             np.savez(temporary, images=images)
     except OSError as error:
         log.warning("the decoded images cannot be kept (%s); every job will decode them again", error)

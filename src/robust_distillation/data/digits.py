@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import cache
 
 from robust_distillation.data.info import DataOptions, DatasetInfo
-from robust_distillation.data.resizing import resized
+from robust_distillation.data.resizing import resize
 
-FACTS = DatasetInfo(
+INFO = DatasetInfo(
     shape=(1, 8, 8),
     classes=tuple("0123456789"),
     flips=False,
@@ -19,7 +19,7 @@ SHUFFLE_SEED = 2021
 
 def info(options: DataOptions) -> DatasetInfo:
     """Returns image shape, classes and split sizes. H and W of the shape are `options.size`, or 8."""
-    return FACTS.resized(options.size)
+    return INFO.with_size(options.size)
 
 
 def check(options: DataOptions) -> None:
@@ -47,8 +47,8 @@ def read(split: str, options: DataOptions):
     table = _table()
     order = np.random.RandomState(SHUFFLE_SEED).permutation(len(table))
     start = {"train": 0, "validation": 1000, "test": 1297}[split]
-    rows = table[order[start : start + FACTS.sizes[split]]]
-    return resized(rows[:, :64].reshape(-1, 1, 8, 8), options.size), rows[:, 64].astype(np.int64)
+    rows = table[order[start : start + INFO.sizes[split]]]
+    return resize(rows[:, :64].reshape(-1, 1, 8, 8), options.size), rows[:, 64].astype(np.int64)
 
 
 @cache

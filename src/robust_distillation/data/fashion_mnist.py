@@ -12,11 +12,11 @@ from math import prod
 from pathlib import Path
 
 from robust_distillation.data.info import DataOptions, DatasetInfo
-from robust_distillation.data.published import Published, Source
-from robust_distillation.data.resizing import resized
-from robust_distillation.files import replacing
+from robust_distillation.data.published import Download, PublishedFiles
+from robust_distillation.data.resizing import resize
+from robust_distillation.files import atomic_write
 
-FACTS = DatasetInfo(
+INFO = DatasetInfo(
     shape=(1, 28, 28),
     classes=("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
     flips=True,
@@ -30,10 +30,10 @@ MD5_PACKED = {
     "t10k-labels-idx1-ubyte": "bb300cfdad3c16e7a12a480ee83cd310",
 }
 TRAIN, TRAIN_LABELS, TEST, TEST_LABELS = MD5_PACKED
-FILES = Published(
+FILES = PublishedFiles(
     "fashion_mnist",
     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-    tuple(Source(f"{name}.gz", md5, (name,)) for name, md5 in MD5_PACKED.items()),
+    tuple(Download(f"{name}.gz", md5, (name,)) for name, md5 in MD5_PACKED.items()),
     below="FashionMNIST/raw",
 )
 
@@ -58,7 +58,7 @@ def fetch(options: DataOptions) -> None:
     """
     if _from_debian(options):
         for path in FILES.missing(options):
-            with replacing(path) as temporary:
+            with atomic_write(path) as temporary:
                 temporary.write_bytes(gzip.decompress((DEBIAN / f"{path.name}.gz").read_bytes()))
     check(options)
     FILES.fetch(options)
@@ -70,7 +70,7 @@ def info(options: DataOptions) -> DatasetInfo:
     H and W of the shape are `options.size` if it is set. With `options.verify` False, the split sizes are those of your
     own files, if all of them exist.
     """
-    return FILES.described(FACTS, options, [TRAIN], TEST, _count)
+    return FILES.adapted_info(INFO, options, [TRAIN], TEST, _count)
 
 
 def read(split: str, options: DataOptions):
@@ -89,12 +89,12 @@ def read(split: str, options: DataOptions):
     import numpy as np
 
     names = (TEST, TEST_LABELS) if split == "test" else (TRAIN, TRAIN_LABELS)
-    images, labels = (_array(FILES.verified(name, options)) for name in names)
-    with FILES.reading(FILES.place(options)):
+    images, labels = (_array(FILES.verified_path(name, options)) for name in names)
+    with FILES.reading_errors(FILES.folder(options)):
         if images.shape[1:] != (28, 28) or labels.shape != images.shape[:1]:
             raise ValueError(f"images {images.shape} and labels {labels.shape} do not fit")
-    rows = FILES.part(split, len(labels), FACTS, options)
-    return resized(images[rows, None], options.size), labels[rows].astype(np.int64)
+    rows = FILES.split_slice(split, len(labels), INFO, options)
+    return resize(images[rows, None], options.size), labels[rows].astype(np.int64)
 
 
 def _from_debian(options: DataOptions) -> bool:
@@ -124,7 +124,7 @@ def _array(path: Path):
     """Reads an idx file of bytes as a uint8 array. Raises UserError for a broken file."""
     import numpy as np
 
-    with FILES.reading(path):
+    with FILES.reading_errors(path):
         shape = _header(path)
         return np.fromfile(path, dtype=np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
 

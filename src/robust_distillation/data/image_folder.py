@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from robust_distillation.data import splits
-from robust_distillation.data.decoding import SUFFIXES, decoded
+from robust_distillation.data.decoding import SUFFIXES, load_images
 from robust_distillation.data.info import SPLITS, DataOptions, DatasetInfo
-from robust_distillation.errors import MOST, UserError, shown
+from robust_distillation.errors import MAX_NAMES, UserError, short_repr
 
 SHUFFLE_SEED = 2021
 LAYOUT = "Put the images into {folder}/train/CLASS/ and {folder}/test/CLASS/"
@@ -86,10 +86,10 @@ def read(split: str, options: DataOptions):
     folder = "train" if split == "validation" and "validation" not in files else split
     names = [(f"{name}/{file}", label) for label, (name, paths) in enumerate(files[folder].items()) for file in paths]
     order = np.random.RandomState(SHUFFLE_SEED).permutation(len(names))
-    images = decoded(Path(options.folder) / folder, [names[i][0] for i in order], _size(options))
+    images = load_images(Path(options.folder) / folder, [names[i][0] for i in order], _size(options))
     labels = np.array([names[i][1] for i in order], dtype=np.int64)
     if folder == "train" and "validation" not in files:
-        rows = splits.part(split, len(names))
+        rows = splits.split_slice(split, len(names))
         return images[rows], labels[rows]
     return images, labels
 
@@ -176,8 +176,8 @@ def _check_same_classes(a: object, a_classes: Iterable[str], b: object, b_classe
     """Raises UserError if the classes of `a` and `b` differ. a, b: the names of the two places in the message."""
     differing = sorted(set(a_classes) ^ set(b_classes))
     if differing:
-        more = f" and {len(differing) - MOST} more" if len(differing) > MOST else ""
+        more = f" and {len(differing) - MAX_NAMES} more" if len(differing) > MAX_NAMES else ""
         raise UserError(
             f"dataset image_folder: {a} and {b} differ in these classes: "
-            f"{', '.join(map(shown, differing[:MOST]))}{more}"
+            f"{', '.join(map(short_repr, differing[:MAX_NAMES]))}{more}"
         )

@@ -49,6 +49,6 @@ class DatasetInfo:
     sizes: dict[str, int | None]
     max_value: int = 255
 
-    def resized(self, size: int | None) -> DatasetInfo:
+    def with_size(self, size: int | None) -> DatasetInfo:
         """Returns this info with images of `size` x `size` pixels, or unchanged if `size` is None."""
         return self if size is None else replace(self, shape=(self.shape[0], size, size))

@@ -21,13 +21,13 @@ from pathlib import Path
 from robust_distillation.data import splits
 from robust_distillation.data.info import DataOptions, DatasetInfo
 from robust_distillation.errors import UserError
-from robust_distillation.files import replacing
+from robust_distillation.files import atomic_write
 
-PATIENCE = 60  # seconds without a byte after which a download has failed
+TIMEOUT = 60  # seconds without a byte after which a download has failed
 
 
 @dataclass(frozen=True)
-class Source:
+class Download:
     """A file to download, and the dataset files that it contains.
 
     Attributes:
@@ -43,7 +43,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedFiles:
     """The published files of one dataset: what to download, and where the unpacked files lie.
 
     Attributes:
@@ -57,17 +57,17 @@ class Published:
 
     dataset: str
     url: str
-    sources: tuple[Source, ...]
+    sources: tuple[Download, ...]
     below: str = ""
     md5: dict[str, str] = field(default_factory=dict)
 
-    def place(self, options: DataOptions) -> Path:
+    def folder(self, options: DataOptions) -> Path:
         """Returns the folder that downloads and unpacked files lie in."""
         return Path(options.folder) / self.below
 
     def missing(self, options: DataOptions) -> list[Path]:
         """Returns the paths of the unpacked files that do not exist."""
-        paths = [self.place(options) / name for source in self.sources for name in source.files]
+        paths = [self.folder(options) / name for source in self.sources for name in source.files]
         return [path for path in paths if not path.is_file()]
 
     def check(self, options: DataOptions, otherwise: str = "") -> None:
@@ -83,7 +83,7 @@ class Published:
                 f"dataset.mirror: {options.mirror!r} is not the address of a web server (http:// or https://). To use "
                 "files in a local folder, set dataset.folder to that folder"
             )
-        absent = [source for source in self._incomplete(options) if not (self.place(options) / source.name).is_file()]
+        absent = [source for source in self._incomplete(options) if not (self.folder(options) / source.name).is_file()]
         if absent and not options.download:
             raise UserError(
                 f"dataset {self.dataset}: {self.missing(options)[0]} is missing. "
@@ -101,20 +101,20 @@ class Published:
         """
         self.check(options)
         for source in self._incomplete(options):
-            local = self.place(options) / source.name
+            local = self.folder(options) / source.name
             if local.is_file():
                 if options.verify:
                     self._compare(local, local, source.md5)
                 self._unpack(source, local, local, options)
                 continue
-            with self.reading(self.place(options)):
-                self.place(options).mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".fetching-", dir=self.place(options)) as folder:
+            with self.reading_errors(self.folder(options)):
+                self.folder(options).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".fetching-", dir=self.folder(options)) as folder:
                 fetched, url = Path(folder) / source.name, self._url(source, options)
                 self._download(source, url, Path(folder), options)
                 self._unpack(source, fetched, url, options)
 
-    def verified(self, name: str, options: DataOptions) -> Path:
+    def verified_path(self, name: str, options: DataOptions) -> Path:
         """Returns the path of the unpacked file `name`, after comparing its checksum.
 
         The checksum is compared only if `options.verify` is True and torchvision publishes one for the file.
@@ -122,12 +122,12 @@ class Published:
         Raises:
             UserError: if the checksum differs.
         """
-        path = self.place(options) / name
+        path = self.folder(options) / name
         if options.verify and name in self.md5:
             self._compare(path, path, self.md5[name])
         return path
 
-    def described(
+    def adapted_info(
         self, facts: DatasetInfo, options: DataOptions, train: list[str], test: str, images: Callable[[Path], int]
     ) -> DatasetInfo:
         """Adapts the published info of the dataset to the options and to your own files.
@@ -146,18 +146,18 @@ class Published:
         Raises:
             UserError: if a file is broken or holds too few images.
         """
-        facts = facts.resized(options.size)
-        paths = [self.place(options) / name for name in (*train, test)]
+        facts = facts.with_size(options.size)
+        paths = [self.folder(options) / name for name in (*train, test)]
         if options.verify or not all(path.is_file() for path in paths):
             return facts
         counts = []
         for path in paths:
-            with self.reading(path):
+            with self.reading_errors(path):
                 counts.append(_count_images(images, path, path.stat().st_size, path.stat().st_mtime_ns))
-        with self.reading(self.place(options)):
+        with self.reading_errors(self.folder(options)):
             return replace(facts, sizes=splits.sizes(sum(counts[:-1]), counts[-1], facts.sizes))
 
-    def part(self, split: str, count: int, facts: DatasetInfo, options: DataOptions) -> slice:
+    def split_slice(self, split: str, count: int, facts: DatasetInfo, options: DataOptions) -> slice:
         """Returns the positions of a split within the images of its files.
 
         Args:
@@ -172,11 +172,11 @@ class Published:
         Raises:
             UserError: if there are fewer than two training images.
         """
-        with self.reading(self.place(options)):
-            return splits.part(split, count, facts.sizes)
+        with self.reading_errors(self.folder(options)):
+            return splits.split_slice(split, count, facts.sizes)
 
     @contextmanager
-    def reading(self, path: Path) -> Iterator[None]:
+    def reading_errors(self, path: Path) -> Iterator[None]:
         """Context manager: turns any exception raised while a file is read into a UserError that names `path`."""
         try:
             yield
@@ -189,25 +189,25 @@ class Published:
                 "let it be fetched again"
             ) from error
 
-    def _incomplete(self, options: DataOptions) -> list[Source]:
+    def _incomplete(self, options: DataOptions) -> list[Download]:
         """Returns the sources that contain a missing file."""
         missing = set(self.missing(options))
-        return [source for source in self.sources if missing & {self.place(options) / name for name in source.files}]
+        return [source for source in self.sources if missing & {self.folder(options) / name for name in source.files}]
 
-    def _url(self, source: Source, options: DataOptions) -> str:
+    def _url(self, source: Download, options: DataOptions) -> str:
         return f"{(options.mirror or self.url).rstrip('/')}/{source.name}"
 
-    def _by_hand(self, sources: list[Source], options: DataOptions) -> str:
+    def _by_hand(self, sources: list[Download], options: DataOptions) -> str:
         """Returns the part of a message that tells how to place the files by hand."""
         names = ", ".join(source.name for source in sources)
         return f"By hand: put {names} from {self.url} into {self.place(options)}, to be unpacked from there"
 
-    def _download(self, source: Source, url: str, folder: Path, options: DataOptions) -> None:
+    def _download(self, source: Download, url: str, folder: Path, options: DataOptions) -> None:
         """Downloads a source from `url` to `folder`/source.name and compares its checksum. Raises UserError."""
         from torchvision.datasets.utils import download_url
 
         before = socket.getdefaulttimeout()
-        socket.setdefaulttimeout(PATIENCE)  # urllib has no timeout by default: a silent server would block the job
+        socket.setdefaulttimeout(TIMEOUT)  # urllib has no timeout by default: a silent server would block the job
         try:
             download_url(url, folder, source.name, md5=source.md5 if options.verify else None)
         except Exception as error:  # errors of network, server, disk or checksum have many types
@@ -230,14 +230,14 @@ class Published:
                 "Remove it and fetch it again, or set dataset.verify: false if it is your own"
             )
 
-    def _unpack(self, source: Source, path: Path, name: Path | str, options: DataOptions) -> None:
+    def _unpack(self, source: Download, path: Path, name: Path | str, options: DataOptions) -> None:
         """Extracts the missing files of a source, and no other files. Raises UserError for a broken file.
 
         path: the downloaded file. name: the file's name in messages.
         """
-        wanted = {file: self.place(options) / file for file in source.files}
+        wanted = {file: self.folder(options) / file for file in source.files}
         wanted = {file: target for file, target in wanted.items() if not target.is_file()}
-        with self.reading(name):
+        with self.reading_errors(name):
             if source.name.endswith(".tar.gz"):
                 with tarfile.open(path, "r|gz") as archive:
                     for member in archive:
@@ -258,7 +258,7 @@ class Published:
 
 def _write(stream, path: Path) -> None:
     """Copies a stream to a file, replacing the file at once."""
-    with replacing(path) as temporary, open(temporary, "wb") as target:
+    with atomic_write(path) as temporary, open(temporary, "wb") as target:
         shutil.copyfileobj(stream, target, 1 << 20)
 
 

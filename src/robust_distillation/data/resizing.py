@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 BATCH = 500  # images resized in one call
 
 
-def resized(images: np.ndarray | torch.Tensor, size: int | None) -> torch.Tensor:
+def resize(images: np.ndarray | torch.Tensor, size: int | None) -> torch.Tensor:
     """Resizes images to `size` x `size` pixels by antialiased bilinear interpolation.
 
     The pixels equal those of torchvision.transforms.v2.functional.resize with antialias. torchvision is not imported

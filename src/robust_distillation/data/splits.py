@@ -28,7 +28,7 @@ def validation_size(train: int, official: dict[str, int] | None = None) -> int:
     return max(1, train // 10)
 
 
-def part(split: str, count: int, official: dict[str, int] | None = None) -> slice:
+def split_slice(split: str, count: int, official: dict[str, int] | None = None) -> slice:
     """Returns the positions of a split within the images of its files.
 
     Args:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from robust_distillation.data.info import DataOptions, DatasetInfo
-from robust_distillation.data.published import Published, Source
-from robust_distillation.data.resizing import resized
+from robust_distillation.data.published import Download, PublishedFiles
+from robust_distillation.data.resizing import resize
 
-FACTS = DatasetInfo(
+INFO = DatasetInfo(
     shape=(3, 96, 96),
     classes=("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"),
     flips=True,
@@ -24,10 +24,10 @@ MD5 = {
     "stl10_binary/test_y.bin": "36f9794fa4beb8a2c72628de14fa638e",
 }
 TRAIN, TRAIN_LABELS, TEST, TEST_LABELS = MD5
-FILES = Published(
+FILES = PublishedFiles(
     "stl10",
     "http://ai.stanford.edu/~acoates/stl10/",
-    (Source("stl10_binary.tar.gz", "91f7769df0f17e558f3565bffb0c7dfb", tuple(MD5)),),
+    (Download("stl10_binary.tar.gz", "91f7769df0f17e558f3565bffb0c7dfb", tuple(MD5)),),
     md5=MD5,
 )
 BYTES = 3 * 96 * 96  # size of one image
@@ -40,7 +40,7 @@ def info(options: DataOptions) -> DatasetInfo:
     H and W of the shape are `options.size` if it is set. With `options.verify` False, the split sizes are those of your
     own files, if all of them exist.
     """
-    return FILES.described(FACTS, options, [TRAIN], TEST, _count)
+    return FILES.adapted_info(INFO, options, [TRAIN], TEST, _count)
 
 
 def read(split: str, options: DataOptions):
@@ -59,18 +59,18 @@ def read(split: str, options: DataOptions):
     import numpy as np
 
     names = (TEST, TEST_LABELS) if split == "test" else (TRAIN, TRAIN_LABELS)
-    path, labels_path = (FILES.verified(name, options) for name in names)
-    with FILES.reading(path):
+    path, labels_path = (FILES.verified_path(name, options) for name in names)
+    with FILES.reading_errors(path):
         count = _count(path)
-    rows = FILES.part(split, count, FACTS, options)
-    with FILES.reading(path):
+    rows = FILES.split_slice(split, count, INFO, options)
+    with FILES.reading_errors(path):
         whole = np.memmap(path, np.uint8, "r", shape=(count, 3, 96, 96))
         images = np.ascontiguousarray(whole[rows].swapaxes(2, 3))  # the file stores columns, not rows
-    with FILES.reading(labels_path):
+    with FILES.reading_errors(labels_path):
         labels = np.fromfile(labels_path, dtype=np.uint8).astype(np.int64) - 1
         if len(labels) != count:
             raise ValueError(f"it holds {len(labels)} labels of {count} images")
-    return resized(images, options.size), labels[rows]
+    return resize(images, options.size), labels[rows]
 
 
 def _count(path: Path) -> int:

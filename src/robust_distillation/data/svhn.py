@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from robust_distillation.data.info import DataOptions, DatasetInfo
-from robust_distillation.data.published import Published, Source
-from robust_distillation.data.resizing import resized
+from robust_distillation.data.published import Download, PublishedFiles
+from robust_distillation.data.resizing import resize
 
-FACTS = DatasetInfo(
+INFO = DatasetInfo(
     shape=(3, 32, 32),
     classes=tuple("0123456789"),
     flips=False,
@@ -23,10 +23,10 @@ MD5 = {
     "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
 }
 TRAIN, TEST = MD5
-FILES = Published(
+FILES = PublishedFiles(
     "svhn",
     "http://ufldl.stanford.edu/housenumbers/",
-    tuple(Source(name, md5, (name,)) for name, md5 in MD5.items()),
+    tuple(Download(name, md5, (name,)) for name, md5 in MD5.items()),
     md5=MD5,
 )
 check, fetch = FILES.check, FILES.fetch
@@ -38,7 +38,7 @@ def info(options: DataOptions) -> DatasetInfo:
     H and W of the shape are `options.size` if it is set. With `options.verify` False, the split sizes are those of your
     own files, if all of them exist.
     """
-    return FILES.described(FACTS, options, [TRAIN], TEST, _count)
+    return FILES.adapted_info(INFO, options, [TRAIN], TEST, _count)
 
 
 def read(split: str, options: DataOptions):
@@ -57,8 +57,8 @@ def read(split: str, options: DataOptions):
     import numpy as np
     from scipy.io import loadmat
 
-    path = FILES.verified(TEST if split == "test" else TRAIN, options)
-    with FILES.reading(path):
+    path = FILES.verified_path(TEST if split == "test" else TRAIN, options)
+    with FILES.reading_errors(path):
         content = loadmat(path, appendmat=False, variable_names=["X", "y"])
         if not {"X", "y"} <= set(content):
             raise ValueError("it holds no X and y")
@@ -67,10 +67,10 @@ def read(split: str, options: DataOptions):
             raise ValueError(f"its X is {images.dtype} {images.shape}, not uint8 (32, 32, 3, N)")
         if labels.dtype.kind not in "iu" or len(labels) != images.shape[3]:
             raise ValueError(f"it holds {images.shape[3]} images and {len(labels)} labels of {labels.dtype}")
-    rows = FILES.part(split, len(labels), FACTS, options)
+    rows = FILES.split_slice(split, len(labels), INFO, options)
     labels = labels[rows].astype(np.int64)
     labels[labels == 10] = 0
-    return resized(np.ascontiguousarray(images[..., rows].transpose(3, 2, 0, 1)), options.size), labels
+    return resize(np.ascontiguousarray(images[..., rows].transpose(3, 2, 0, 1)), options.size), labels
 
 
 def _count(path: Path) -> int:

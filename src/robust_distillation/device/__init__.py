@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from robust_distillation.device import gpus
-from robust_distillation.errors import UserError, ran_out
+from robust_distillation.errors import UserError, is_out_of_memory
 from robust_distillation.settings import Compute
 
 
@@ -27,7 +27,7 @@ def select_device(compute: Compute) -> torch.device:
         name = "cpu"
         if torch.cuda.is_available():
             ids = [str(torch.cuda.get_device_properties(i).uuid) for i in range(torch.cuda.device_count())]
-            name = f"cuda:{gpus.take(ids, compute.jobs_per_gpu)}"
+            name = f"cuda:{gpus.acquire(ids, compute.jobs_per_gpu)}"
     if name != "cpu" and not torch.cuda.is_available():
         raise UserError(f"compute.device: {name} is asked for, but torch sees no GPU here")
     if (number := torch.device(name).index) is not None:
@@ -51,7 +51,7 @@ def split_on_oom(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     try:
         return function(x)
     except (RuntimeError, MemoryError) as error:
-        if len(x) < 2 or not ran_out(error):
+        if len(x) < 2 or not is_out_of_memory(error):
             raise
     # Outside of the except clause, since the error keeps the tensors of the failed call alive.
     return torch.cat([split_on_oom(function, half) for half in x.tensor_split(2)])

@@ -17,7 +17,7 @@ WAIT = 1.0  # seconds between two attempts
 _locks: list[TextIO] = []  # lock files of this process; the operating system unlocks them when it ends
 
 
-def take(names: list[str], jobs_each: int = 1, folder: Path = FOLDER) -> int:
+def acquire(names: list[str], jobs_each: int = 1, folder: Path = FOLDER) -> int:
     """Reserves a GPU for this process, waiting until one is free. The reservation ends with the process.
 
     Args:

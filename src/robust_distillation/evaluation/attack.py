@@ -23,8 +23,8 @@ from robust_distillation.device import split_on_oom
 from robust_distillation.digests import canonical
 from robust_distillation.evaluation.blocks import Block
 from robust_distillation.models.checkpoint import read_checkpoint, weights_digest
-from robust_distillation.models.precision import EXACT, SEARCH, loaded
-from robust_distillation.resume import Work
+from robust_distillation.models.precision import EXACT, SEARCH, load_for_inference
+from robust_distillation.resume import ResumableJob
 from robust_distillation.settings import ThreatModel
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def attack_run(
     threat: ThreatModel,
     device: torch.device,
     surrogate: nn.Module | None = None,
-    work: Work | None = None,
+    work: ResumableJob | None = None,
     precision: str = EXACT,
     search: str = "fp32",
 ) -> pd.DataFrame:
@@ -73,16 +73,16 @@ def attack_run(
         return canonical(finished).encode()
 
     def save_if_due() -> None:
-        if work and work.due():
+        if work and work.should_save():
             work.save(content())
 
     if work:
-        work.at_any_time(content)
+        work.set_snapshot(content)
     for checkpoint, path in checkpoints.items():
         weights = weights_digest(read_checkpoint(path)[0])
         if weights not in by_weights:
-            model = loaded(path, precision, device)
-            search_model = loaded(path, precision, device, SEARCH) if search == "bf16" else model
+            model = load_for_inference(path, precision, device)
+            search_model = load_for_inference(path, precision, device, SEARCH) if search == "bf16" else model
             parts = []
             for block in todo:
                 results = finished.setdefault(f"{weights} {block.number}", {})

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from robust_distillation.columns import CHECKPOINT, NETWORK
 from robust_distillation.digests import canonical
 from robust_distillation.errors import UserError
-from robust_distillation.files import replacing
+from robust_distillation.files import atomic_write
 
 IMAGE = ["index", "label", "prediction", "block", "attack_seed"]  # columns that describe the image
 DIGEST = b"digest"  # key of the file's checksum in its metadata
@@ -32,7 +32,7 @@ def write_outcomes(path: str | Path, outcomes: pd.DataFrame) -> None:
     ordered = outcomes[NETWORK + IMAGE + attacks].sort_values([CHECKPOINT, "index"], ignore_index=True)
     table = pa.Table.from_pandas(ordered, preserve_index=False)
     table = table.replace_schema_metadata({**table.schema.metadata, DIGEST: _digest(table)})
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         pq.write_table(table, temporary)
 
 

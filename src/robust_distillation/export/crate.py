@@ -56,14 +56,14 @@ class Content:
     """The content of a crate. Paths are relative to the repository, as in the records.
 
     Attributes:
-        given: path of the experiment file and, if there is one, of the overlay (a second YAML file that replaces
-            values).
+        experiment_files: path of the experiment file and, if there is one, of the overlay (a second YAML file that
+            replaces values).
         code: paths of the source code and the workflow.
         results: paths of the results, records included.
         records: record by path, in the order in which the steps began.
     """
 
-    given: tuple[Path, ...]
+    experiment_files: tuple[Path, ...]
     code: tuple[Path, ...]
     results: tuple[Path, ...]
     records: dict[Path, dict[str, Any]]
@@ -71,7 +71,7 @@ class Content:
     @property
     def files(self) -> tuple[Path, ...]:
         """Paths of all files of the crate, each once."""
-        return tuple(dict.fromkeys((*self.code, *self.given, *self.results)))
+        return tuple(dict.fromkeys((*self.code, *self.experiment_files, *self.results)))
 
     @property
     def bytes(self) -> int:
@@ -89,11 +89,11 @@ class Content:
         return max(record["time"]["ended"] for record in self.records.values())
 
 
-def content_of(experiment: Experiment, given: Iterable[str]) -> Content:
+def collect_content(experiment: Experiment, experiment_files: Iterable[str]) -> Content:
     """Collects the files and records of a finished experiment. The cached arrays of the teachers and the logs are left
     out.
 
-    given: path of the experiment file and, if there is one, of the overlay.
+    experiment_files: path of the experiment file and, if there is one, of the overlay.
 
     Raises:
         UserError: if a record, the outcomes of a model, or tables/main.csv is missing, or if a record is damaged.
@@ -109,7 +109,9 @@ def content_of(experiment: Experiment, given: Iterable[str]) -> Content:
     results = tuple(path for path in _files(layout.root) if _is_result(path, experiment, layout))
     records = {path: read_json(path) for path in results if path.name.endswith("record.json")}
     ordered = dict(sorted(records.items(), key=lambda item: (item[1]["time"]["started"], str(item[0]))))
-    return Content(tuple(map(_relative, given)), tuple(path for top in CODE for path in _files(top)), results, ordered)
+    return Content(
+        tuple(map(_relative, experiment_files)), tuple(path for top in CODE for path in _files(top)), results, ordered
+    )
 
 
 def _expected(experiment: Experiment, layout: Layout) -> Iterator[Path]:
@@ -259,7 +261,7 @@ class _Description:
         workflow["name"] = "robust-distillation"
         workflow["version"] = __version__
         workflow["author"] = self.author
-        inputs = zip(("experiment", "overlay"), self.content.given, strict=False)
+        inputs = zip(("experiment", "overlay"), self.content.experiment_files, strict=False)
         workflow["input"] = _unlisted([self._parameter(name, path) for name, path in inputs])
         workflow["output"] = self._parameter("table", self.layout.tables / "main.csv")
         return workflow
@@ -279,7 +281,7 @@ class _Description:
         run = self.crate.add_action(
             self.workflow,
             "#run",
-            object=_unlisted([self.files[path] for path in self.content.given]),
+            object=_unlisted([self.files[path] for path in self.content.experiment_files]),
             result=[self.files[path] for path in self.content.results],
             properties={
                 "name": f"Run of experiment {self.experiment.name}",

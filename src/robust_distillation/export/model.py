@@ -20,7 +20,7 @@ from robust_distillation.export.onnx import Agreement, agreement, write_onnx
 from robust_distillation.files import read_json, sha256, write_json, write_text
 from robust_distillation.methods import TEACHER
 from robust_distillation.models.checkpoint import load_model, read_checkpoint
-from robust_distillation.pipeline.experiment_data import split_of
+from robust_distillation.pipeline.experiment_data import load_split
 from robust_distillation.pipeline.models import Model
 
 
@@ -60,7 +60,7 @@ def export_model(experiment: Experiment, name: str, trained: Model, checkpoint: 
     outcomes = read_outcomes([attacked])
     outcomes = outcomes[outcomes["checkpoint"].eq(checkpoint)]
     model, dataset = load_model(weights), metadata["dataset"]
-    images = split_of(experiment, "test").first(experiment.test_images).floats()
+    images = load_split(experiment, "test").first(experiment.test_images).floats()
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))

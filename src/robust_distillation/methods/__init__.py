@@ -35,7 +35,7 @@ __all__ = [
     "registry",
 ]
 
-registry = Registry("method", __name__, besides=("balance", "contract", "contrast"))
+registry = Registry("method", __name__, exclude=("balance", "contract", "contrast"))
 names = registry.names
 
 

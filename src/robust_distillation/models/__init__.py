@@ -25,7 +25,7 @@ __all__ = ["Argument", "arguments", "names", "registry"]
 LARGEST = 100_000  # limit of width, depth, image size and classes that a checkpoint from elsewhere may ask for
 
 registry = Registry(
-    "architecture", __name__, besides=("checkpoint", "flops", "frozen", "normalised", "output", "precision", "weights")
+    "architecture", __name__, exclude=("checkpoint", "flops", "frozen", "normalised", "output", "precision", "weights")
 )
 names = registry.names
 

@@ -18,8 +18,8 @@ from safetensors.torch import save
 from torch import nn
 
 from robust_distillation.digests import canonical, digest
-from robust_distillation.errors import UserError, shown
-from robust_distillation.files import replacing
+from robust_distillation.errors import UserError, short_repr
+from robust_distillation.files import atomic_write
 from robust_distillation.models import LARGEST, arguments, registry
 from robust_distillation.models.normalised import Normalised
 
@@ -38,7 +38,7 @@ def save_checkpoint(path: str | Path, state: dict[str, torch.Tensor], metadata: 
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     metadata = {**metadata, DIGEST: _digest(tensors, metadata)}
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(save(tensors, {KEY: canonical(metadata)}))
 
 
@@ -103,7 +103,7 @@ def build_model(architecture: dict[str, Any], shape: tuple[int, int, int], class
     for key, argument in arguments(name).items():
         if argument.choices and settings.get(key, argument.default) not in argument.choices:
             allowed = ", ".join(map(str, argument.choices))
-            raise UserError(f"architecture {name}: {key} should be one of {allowed}, found {shown(settings[key])}")
+            raise UserError(f"architecture {name}: {key} should be one of {allowed}, found {short_repr(settings[key])}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return registry.module(name).build(tuple(shape), classes, **settings)
@@ -117,7 +117,7 @@ def _check_fits(architecture: dict[str, Any], shape: list[int], classes: int, st
     """
     for key, value in [*architecture.items(), *(("shape", size) for size in shape), ("classes", classes)]:
         if isinstance(value, int) and not 0 <= value <= LARGEST:
-            raise ValueError(f"{key} should be between 0 and {LARGEST}, found {shown(value)}")
+            raise ValueError(f"{key} should be between 0 and {LARGEST}, found {short_repr(value)}")
     with torch.device("meta"):
         described = build_model(architecture, shape, classes).state_dict()
     expected = {name: tensor.shape for name, tensor in described.items()}

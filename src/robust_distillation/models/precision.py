@@ -20,20 +20,20 @@ from robust_distillation.models.checkpoint import load_model
 from robust_distillation.settings import Compute
 
 EXACT = "exact"
-TRAIN, ANSWER, SEARCH = "train", "answer", "search"  # uses of a network, see `prepared`
-LOW = {  # passes that run in bfloat16: with frozen weights, with trained weights, or both
+TRAIN, INFERENCE, SEARCH = "train", "inference", "search"  # uses of a network, see `configure_precision`
+BFLOAT16 = {  # passes that run in bfloat16: with frozen weights, with trained weights, or both
     (TRAIN, "bf16-inner"): ("frozen",),
     (TRAIN, "bf16"): ("frozen", "trained"),
 }
 # FLOPs of a training above which torch.compile saves more time than its compilation takes, a minute or two.
-PAYS = {"cpu": 1e14, "cuda": 3e15}
-GRAPHS = 64  # limit of the compiled graphs of a network: one for each kind of pass and each batch size
+COMPILE_MIN_FLOPS = {"cpu": 1e14, "cuda": 3e15}
+MAX_GRAPHS = 64  # limit of the compiled graphs of a network: one for each kind of pass and each batch size
 
 _evaluating: ContextVar[bool] = ContextVar("_evaluating", default=False)
 
 
-def prepared(
-    model: nn.Module, precision: str, use: str = ANSWER, *, compiled: bool = False, recorded: bool = True
+def configure_precision(
+    model: nn.Module, precision: str, use: str = INFERENCE, *, compiled: bool = False, recorded: bool = True
 ) -> nn.Module:
     """Changes how a model computes its features, in place.
 
@@ -46,10 +46,10 @@ def prepared(
         use: purpose of the network:
             TRAIN: training. bfloat16 is applied by autocast. Weights, batch norm statistics, logits and losses stay in
                 float32.
-            ANSWER: inference in float32. The network must not be trained any more: if it is `foldable`, its batch norm
-                is folded into the convolutions.
-            SEARCH: inference as for ANSWER, but in bfloat16, whatever `precision` is. It may only propose adversarial
-                images, which a float32 network then judges.
+            INFERENCE: inference in float32. The network must not be trained any more: if it is `foldable`, its batch
+                norm is folded into the convolutions.
+            SEARCH: inference as for INFERENCE, but in bfloat16, whatever `precision` is. It may only propose
+                adversarial images, which a float32 network then judges.
         compiled: whether torch.compile compiles the features.
         recorded: whether a compiled network on a GPU replays its training passes as CUDA graphs.
 
@@ -58,16 +58,16 @@ def prepared(
     """
     if precision == EXACT and use != SEARCH:
         return model
-    low = ("frozen", "trained") if use == SEARCH else LOW.get((use, precision), ())
+    low = ("frozen", "trained") if use == SEARCH else BFLOAT16.get((use, precision), ())
     on_gpu = next(model.parameters()).is_cuda
     layout = torch.channels_last if low or not on_gpu else torch.contiguous_format
     model.to(memory_format=layout)
     features: Callable[[Tensor], Tensor] = model.features
     if use != TRAIN and getattr(model, "foldable", False):
-        features = folded(model).to(memory_format=layout)
+        features = fold_batch_norm(model).to(memory_format=layout)
     passes = {"frozen": features, "trained": features}
     if compiled:
-        torch._dynamo.config.recompile_limit = GRAPHS
+        torch._dynamo.config.recompile_limit = MAX_GRAPHS
         replayed = {"mode": "reduce-overhead"} if recorded and on_gpu else {}
         passes = {  # a smaller last batch gets a graph of its own
             "frozen": torch.compile(features, dynamic=False),  # attacks capture them as CUDA graphs, see `cuda_graph`
@@ -96,7 +96,7 @@ class _Features(nn.Module):
         return self.model.features(x)
 
 
-def folded(model: nn.Module) -> nn.Module:
+def fold_batch_norm(model: nn.Module) -> nn.Module:
     """Folds batch norm layers into the convolutions before them. Sets the model to eval mode.
 
     model: trained network that is `foldable` (see `models`).
@@ -108,14 +108,14 @@ def folded(model: nn.Module) -> nn.Module:
     return fuse(_Features(model)).requires_grad_(False)
 
 
-def loaded(path: str | Path, precision: str, device: torch.device, use: str = ANSWER) -> nn.Module:
+def load_for_inference(path: str | Path, precision: str, device: torch.device, use: str = INFERENCE) -> nn.Module:
     """Loads the model of a checkpoint for inference and attacks.
 
     Args:
         path: the checkpoint.
-        precision: "exact", "fp32", "bf16-inner" or "bf16", see `prepared`.
+        precision: "exact", "fp32", "bf16-inner" or "bf16", see `configure_precision`.
         device: device to move the model to.
-        use: ANSWER for a model whose predictions count, SEARCH for one in bfloat16 that only proposes adversarial
+        use: INFERENCE for a model whose predictions count, SEARCH for one in bfloat16 that only proposes adversarial
             images.
 
     Returns:
@@ -124,11 +124,11 @@ def loaded(path: str | Path, precision: str, device: torch.device, use: str = AN
     Raises:
         UserError: if the checkpoint is missing or damaged.
     """
-    return prepared(load_model(path).to(device), precision, use)
+    return configure_precision(load_model(path).to(device), precision, use)
 
 
 @contextmanager
-def looking() -> Iterator[None]:
+def evaluation_precision() -> Iterator[None]:
     """Context manager: a network in training computes in float32 and eagerly, as in the final evaluation.
 
     Compiled networks run eagerly because a validation drops the images that an attack has fooled, and compiling a graph
@@ -142,15 +142,15 @@ def looking() -> Iterator[None]:
         _evaluating.reset(before)
 
 
-def compiles(compute: Compute, flops: float, device: str) -> bool:
+def should_compile(compute: Compute, flops: float, device: str) -> bool:
     """Decides whether a training is compiled with torch.compile.
 
     Args:
         compute: settings of the experiment. Its `compile` decides, unless it is None.
-        flops: floating-point operations of the whole training. If `compile` is None, a training is compiled from PAYS
-            operations on, except in `exact` mode.
+        flops: floating-point operations of the whole training. If `compile` is None, a training is compiled from
+            COMPILE_MIN_FLOPS operations on, except in `exact` mode.
         device: "cpu" or "cuda".
     """
     if compute.compile is not None:
         return compute.compile
-    return compute.precision != EXACT and flops >= PAYS[device]
+    return compute.precision != EXACT and flops >= COMPILE_MIN_FLOPS[device]

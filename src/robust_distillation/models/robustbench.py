@@ -27,7 +27,7 @@ DATASETS = {"cifar10": ((3, 32, 32), 10), "cifar100": ((3, 32, 32), 100)}
 THREATS = {"linf": "Linf", "l2": "L2", "corruptions": "corruptions"}  # name here: RobustBench's name
 
 
-class Wrapped(nn.Module):
+class RobustBenchModel(nn.Module):
     """A model of the zoo with `features` and `classifier`, which distillation needs.
 
     It maps images [N,3,32,32] in [0,1] to logits [N,K].
@@ -164,7 +164,7 @@ def build(
     *,
     model: str = "",
     threat: Literal["linf", "l2", "corruptions"] = "linf",
-) -> Wrapped:
+) -> RobustBenchModel:
     """Builds a network of RobustBench's zoo with freshly drawn weights.
 
     Args:
@@ -182,4 +182,4 @@ def build(
         raise UserError(
             f"architecture robustbench is for CIFAR-10 and CIFAR-100, found {classes} classes, images {tuple(shape)}"
         )
-    return Wrapped(entry(model, datasets[tuple(shape), classes], threat)["model"]())
+    return RobustBenchModel(entry(model, datasets[tuple(shape), classes], threat)["model"]())

@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from robust_distillation.errors import UserError, shown
+from robust_distillation.errors import UserError, short_repr
 from robust_distillation.models import arguments, names
 from robust_distillation.models.checkpoint import build_model
 
@@ -122,8 +122,8 @@ def _state(content: Any, path: Path) -> dict[str, Tensor]:
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise UserError(
-                f"{path} holds more than tensors: {shown(name)} is {_type_name(value)}. Save the state dict alone, or "
-                f"under one of the keys {', '.join(STATE_KEYS)}"
+                f"{path} holds more than tensors: {short_repr(name)} is {_type_name(value)}. Save the state dict "
+                f"alone, or under one of the keys {', '.join(STATE_KEYS)}"
             )
         if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
             raise UserError(f"{path}: {name} is not a plain tensor (quantised, sparse, or without values)")

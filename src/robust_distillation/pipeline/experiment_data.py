@@ -13,10 +13,10 @@ from robust_distillation.data.dataset import Dataset, load
 from robust_distillation.data.info import SPLITS, DataOptions
 from robust_distillation.data.views import ViewScheme
 from robust_distillation.errors import UserError
-from robust_distillation.files import Damaged, read_json
+from robust_distillation.files import CorruptFileError, read_json
 
 
-def description(name: str, options: DataOptions) -> dict[str, Any]:
+def describe_dataset(name: str, options: DataOptions) -> dict[str, Any]:
     """Describes a dataset by the size and hash of each whole split. Downloads missing files, if `options` allow it.
 
     Returns:
@@ -32,7 +32,7 @@ def description(name: str, options: DataOptions) -> dict[str, Any]:
     return {"name": name, "splits": splits}
 
 
-def checked(name: str, options: DataOptions, split: str, written: Path) -> Dataset:
+def load_checked(name: str, options: DataOptions, split: str, written: Path) -> Dataset:
     """Loads a whole split and compares it with the description that prepare-data wrote.
 
     Args:
@@ -49,13 +49,13 @@ def checked(name: str, options: DataOptions, split: str, written: Path) -> Datas
     try:
         expected = read_json(written)["splits"][split]["sha256"]
     except (LookupError, TypeError):
-        raise Damaged(written, "it does not describe the data") from None
+        raise CorruptFileError(written, "it does not describe the data") from None
     if whole.digest() != expected:
         raise UserError(f"{written}: the {split} images changed since it was written. Remove it and start again")
     return whole
 
 
-def split_of(experiment: Experiment, split: str) -> Dataset:
+def load_split(experiment: Experiment, split: str) -> Dataset:
     """Loads the images of a split that an experiment uses: the first `dataset.limit` ones of the split, or all.
 
     If the experiment selects the checkpoint on the test set, as the papers' codes do, "train" are the training and
@@ -77,9 +77,9 @@ def split_of(experiment: Experiment, split: str) -> Dataset:
 
 def _whole(experiment: Experiment, split: str) -> Dataset:
     """Loads a whole split of an experiment's dataset."""
-    return checked(experiment.dataset.name, experiment.data_options, split, experiment.layout.data)
+    return load_checked(experiment.dataset.name, experiment.data_options, split, experiment.layout.data)
 
 
-def scheme_of(experiment: Experiment) -> ViewScheme:
+def view_scheme(experiment: Experiment) -> ViewScheme:
     """Returns the views (crops and flips) that an experiment trains on."""
     return ViewScheme(experiment.dataset.padding, experiment.info.flips)

@@ -14,8 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robust_distillation.errors import UserError, unknown
-from robust_distillation.files import replacing, write_text
-from robust_distillation.reference.checkpoints import NORMALISATIONS, ROBUSTBENCH, SOURCES, UNUSED, Source, names
+from robust_distillation.files import atomic_write, write_text
+from robust_distillation.reference.checkpoints import (
+    NORMALISATIONS,
+    ROBUSTBENCH,
+    SOURCES,
+    UNUSED_PREFIXES,
+    KnownCheckpoint,
+    names,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,7 +104,7 @@ def import_state(
     authority = SETTING if sha256 else "the table of sources"
     allowed = [one for one in (normalisation, NORMALISATIONS.get(entry.normalisation) if entry else None) if one]
     state, actual, pinned = _read_verified(path, expected, authority, weights.read)
-    drop = entry.drop if entry else UNUSED.get(architecture["name"], ())
+    drop = entry.drop if entry else UNUSED_PREFIXES.get(architecture["name"], ())
     state = weights.convert(state, architecture, shape, classes, path, drop, allowed)
     if not pinned:
         _pin(path, actual)
@@ -151,7 +158,7 @@ def import_robustbench(
         if not download:
             raise UserError(_absent(path, f"RobustBench's {model}", _drive(entry)))
         try:
-            with replacing(path) as temporary, contextlib.redirect_stdout(sys.stderr):
+            with atomic_write(path) as temporary, contextlib.redirect_stdout(sys.stderr):
                 robustbench.package().utils.download_gdrive_new(entry["gdrive_id"], str(temporary))
                 if not temporary.stat().st_size:
                     raise OSError("the download is empty")
@@ -163,7 +170,7 @@ def import_robustbench(
     architecture = {"name": ROBUSTBENCH, "model": model, "threat": threat}
     with contextlib.redirect_stdout(sys.stderr):
         network = robustbench.load(model, dataset, threat, FOLDER / ROBUSTBENCH)
-    wrapped = robustbench.Wrapped(network)
+    wrapped = robustbench.RobustBenchModel(network)
     for name, tensor in wrapped.state_dict().items():
         weights.check_finite(name, tensor, path)
     wrapped.check(torch.rand((2, *shape), generator=torch.Generator().manual_seed(0)), classes, model)
@@ -185,18 +192,18 @@ def robustbench_file(model: str, dataset: str, threat: str) -> Path:
     return FOLDER / ROBUSTBENCH / dataset / THREATS[threat] / f"{model}.pt"
 
 
-def _entry(source: str) -> Source | None:
+def _entry(source: str) -> KnownCheckpoint | None:
     """Returns the entry of a source, or None for "file" and "robustbench". Raises UserError for an unknown source."""
     if source not in names():
         raise UserError(unknown("source", source, names()))
     return SOURCES.get(source)
 
 
-def _fetch(path: Path, source: str, entry: Source) -> None:
+def _fetch(path: Path, source: str, entry: KnownCheckpoint) -> None:
     """Downloads the file of a source to `path` atomically, with progress on stderr. Raises UserError if it fails."""
     request = urllib.request.Request(entry.url, headers={"User-Agent": "robust-distillation"})
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer, replacing(path) as temporary:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer, atomic_write(path) as temporary:
             total = int(answer.headers.get("Content-Length") or 0)
             done, printed = 0, 0
             with open(temporary, "wb") as stream:

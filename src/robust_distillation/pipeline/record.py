@@ -15,7 +15,7 @@ from typing import Any
 
 from robust_distillation.files import sha256, write_json
 from robust_distillation.pipeline.energy import Meter
-from robust_distillation.resume import Work
+from robust_distillation.resume import ResumableJob
 
 PACKAGES = (
     "robust-distillation",
@@ -51,7 +51,7 @@ class Recorder:
         path: str | Path,
         inputs: Mapping[Path, str],
         outputs: Iterable[Path],
-        work: Work | None = None,
+        work: ResumableJob | None = None,
         **more: Any,
     ) -> None:
         """inputs: file to sha256. work: its earlier sessions count, too; what energy they used is not known."""

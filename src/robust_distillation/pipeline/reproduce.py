@@ -10,7 +10,7 @@ from pathlib import Path
 
 from robust_distillation.config import Experiment
 from robust_distillation.errors import UserError
-from robust_distillation.files import replacing
+from robust_distillation.files import atomic_write
 from robust_distillation.layout import Layout
 
 
@@ -55,7 +55,7 @@ def _report(command: list[str], environment: dict[str, str], layout: Layout) -> 
         layout.workflow_report.stat().st_mtime >= file.stat().st_mtime for file in shown
     ):
         return
-    with replacing(layout.workflow_report) as temporary:
+    with atomic_write(layout.workflow_report) as temporary:
         made = subprocess.run([*command, "--report", str(temporary)], env=environment, capture_output=True, text=True)
         if made.returncode:
             raise RuntimeError(f"snakemake --report failed:\n{made.stderr}")

@@ -9,7 +9,7 @@ from robust_distillation.errors import UserError
 from robust_distillation.files import read_json, sha256
 from robust_distillation.pipeline.record import Recorder
 from robust_distillation.pipeline.step import UNCHANGED, Step, called
-from robust_distillation.resume import STOPPERS, Work
+from robust_distillation.resume import STOPPERS, ResumableJob
 
 
 def run_step(step: Step) -> None:
@@ -35,9 +35,9 @@ def run_step(step: Step) -> None:
             recorder.write(step.record, inputs, step.outputs, **(more or {}))
         return
     configuration = recorder.configuration(inputs)
-    with Work(step.layout.state(step.artefact), configuration, step.experiment.compute.save_every) as work:
+    with ResumableJob(step.layout.state(step.artefact), configuration, step.experiment.compute.save_every) as work:
         if work.restore():  # a process that Snakemake does not know of had made them
             return
         more = run(step, work)
         recorder.write(step.record, inputs, step.outputs, work, **(more or {}))
-        work.keep({**read_json(step.record)["outputs"], str(step.record): sha256(step.record)})
+        work.link_outputs({**read_json(step.record)["outputs"], str(step.record): sha256(step.record)})

@@ -13,8 +13,8 @@ from robust_distillation.data.dataset import Dataset
 from robust_distillation.files import sha256
 from robust_distillation.methods import TEACHER, Method
 from robust_distillation.models.checkpoint import load_model
-from robust_distillation.models.precision import loaded
-from robust_distillation.pipeline.experiment_data import scheme_of
+from robust_distillation.models.precision import load_for_inference
+from robust_distillation.pipeline.experiment_data import view_scheme
 from robust_distillation.training.teacher import Teacher, Teachers
 
 
@@ -40,7 +40,7 @@ def key_of(experiment: Experiment, teacher: str, kind: str, data: Dataset) -> di
         kind: `logits` or `features`.
         data: the training images.
     """
-    return cache_key(sha256(experiment.teacher_weights(teacher)), data.digest(), scheme_of(experiment), kind)
+    return cache_key(sha256(experiment.teacher_weights(teacher)), data.digest(), view_scheme(experiment), kind)
 
 
 def open_teachers(
@@ -69,7 +69,7 @@ def open_teachers(
             values[kind] = CachedValues(path, key_of(experiment, teacher, kind, data))
             served[f"{prefix}{kind} on clean views"] = "cache"
         if calls.live or calls.gradient:
-            network = loaded(weights, experiment.compute.precision, device)
+            network = load_for_inference(weights, experiment.compute.precision, device)
             served[f"{prefix}logits on adversarial images"] = "live teacher"
         if calls.trained:
             copies[role] = load_model(weights)

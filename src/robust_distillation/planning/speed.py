@@ -73,10 +73,10 @@ class Speed:
 
     def compiles(self, jobs: dict[str, Job]) -> bool:
         """Returns True if a training of the jobs is compiled; measurements are made without compilation."""
-        from robust_distillation.models.precision import compiles
+        from robust_distillation.models.precision import should_compile
 
         return any(
-            compiles(self.experiment.compute, job.flops, self.device)
+            should_compile(self.experiment.compute, job.flops, self.device)
             for job in jobs.values()
             if job.step in ("train-teacher", "train-student", "tune")
         )
@@ -148,9 +148,9 @@ def _call(
     from robust_distillation.cuda_graph import GraphReplay
     from robust_distillation.models.checkpoint import build_model
     from robust_distillation.models.frozen import frozen
-    from robust_distillation.models.precision import TRAIN, prepared
+    from robust_distillation.models.precision import TRAIN, configure_precision
 
-    model = prepared(build_model(architecture, shape, classes).to(device), experiment.compute.precision, use)
+    model = configure_precision(build_model(architecture, shape, classes).to(device), experiment.compute.precision, use)
     threat = experiment.threat_model.model_copy(update={"eps": 1e-4})  # in which nearly all images hold
     given = {"norm": NORM_NAMES[threat.norm], "eps": threat.eps, "n_restarts": 1, "seed": 0, "device": device}
     draws, replay = torch.Generator().manual_seed(0), GraphReplay() if use == TRAIN else None

@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-OWN = "file"  # source of your own file of weights; the experiment file has its path
+OWN_FILE = "file"  # source of your own file of weights; the experiment file has its path
 ROBUSTBENCH = "robustbench"  # source of the models of RobustBench's zoo, see pipeline.importing.import_robustbench
 
 
 @dataclass(frozen=True)
-class Source:
+class KnownCheckpoint:
     """A published checkpoint.
 
     Attributes:
@@ -56,7 +56,9 @@ STORAGE = "https://storage.googleapis.com/dm-adversarial-robustness"
 RSLAD = "https://github.com/zibojia/RSLAD"
 
 
-def _deepmind(file: str, depth: int, width: int, published: str, threat: str = "linf 8/255", more: str = "") -> Source:
+def _deepmind(
+    file: str, depth: int, width: int, published: str, threat: str = "linf 8/255", more: str = ""
+) -> KnownCheckpoint:
     """Returns the entry of a DeepMind checkpoint.
 
     Args:
@@ -68,7 +70,7 @@ def _deepmind(file: str, depth: int, width: int, published: str, threat: str = "
         more: a remark, or "".
     """
     dataset = file.partition("_")[0]
-    return Source(
+    return KnownCheckpoint(
         architecture={"name": "dm_wide_resnet", "depth": depth, "width": width},
         dataset=dataset,
         normalisation=dataset,
@@ -81,7 +83,7 @@ def _deepmind(file: str, depth: int, width: int, published: str, threat: str = "
     )
 
 
-def _rslad(model: str, architecture: dict[str, Any], dataset: str) -> Source:
+def _rslad(model: str, architecture: dict[str, Any], dataset: str) -> KnownCheckpoint:
     """Returns the entry of a student that RSLAD's authors announce.
 
     Architecture and key names are those in their training scripts.
@@ -91,7 +93,7 @@ def _rslad(model: str, architecture: dict[str, Any], dataset: str) -> Source:
         architecture: `{"name": NAME, **arguments}`.
         dataset: name of the dataset.
     """
-    return Source(
+    return KnownCheckpoint(
         architecture=architecture,
         dataset=dataset,
         normalisation=None,
@@ -106,13 +108,13 @@ def _rslad(model: str, architecture: dict[str, Any], dataset: str) -> Source:
 
 
 # Prefixes of keys to drop from your own files, by architecture: TRADES' class, and many after it, has an unused stage.
-UNUSED: dict[str, tuple[str, ...]] = {"wide_resnet": ("sub_block1.",)}
+UNUSED_PREFIXES: dict[str, tuple[str, ...]] = {"wide_resnet": ("sub_block1.",)}
 
 EXTRA = "trained with extra images that were withdrawn"
 DDPM = "trained with CutMix and 1M generated images"
 
-SOURCES: dict[str, Source] = {
-    "trades_wrn_34_10": Source(
+SOURCES: dict[str, KnownCheckpoint] = {
+    "trades_wrn_34_10": KnownCheckpoint(
         architecture={"name": "wide_resnet", "depth": 34, "width": 10},
         dataset="cifar10",
         normalisation=None,
@@ -121,7 +123,7 @@ SOURCES: dict[str, Source] = {
         page="https://drive.google.com/file/d/10sHvaXhTNZGz618QmD5gSOAjO3rMzV33/view",
         sha256=None,
         threat="linf 0.031",
-        drop=UNUSED["wide_resnet"],
+        drop=UNUSED_PREFIXES["wide_resnet"],
         note="published clean / AutoAttack at 0.031: 84.92 / 53.08. RSLAD's CIFAR-10 teacher. The page is linked from "
         "the README of yaodongyu/TRADES and needs a browser. A third party, not the authors, records the sha256 "
         "2ede52bd042bbdf40a0c27e8008034afd9cbb0b256b9077a255e555d25f957f4",
@@ -171,7 +173,7 @@ SOURCES: dict[str, Source] = {
     "rslad_resnet18_cifar100": _rslad("resnet18", {"name": "resnet", "depth": 18, "width": 64}, "cifar100"),
     "rslad_mobilenet_v2_cifar10": _rslad("mobilenet_v2", {"name": "mobilenet_v2", "width": 32}, "cifar10"),
     "rslad_mobilenet_v2_cifar100": _rslad("mobilenet_v2", {"name": "mobilenet_v2", "width": 32}, "cifar100"),
-    "ard_mobilenet_v2_cifar10": Source(
+    "ard_mobilenet_v2_cifar10": KnownCheckpoint(
         architecture={"name": "mobilenet_v2", "width": 32},
         dataset="cifar10",
         normalisation=None,
@@ -184,7 +186,7 @@ SOURCES: dict[str, Source] = {
         "goldblum/AdversariallyRobustDistillation; its script saves the state dict under `net`, as epoch=N.t7: "
         "rename it. The published file itself was not seen",
     ),
-    "pyautoattack_resnet18": Source(
+    "pyautoattack_resnet18": KnownCheckpoint(
         architecture={"name": "resnet", "depth": 18, "width": 64},
         dataset="cifar10",
         normalisation=None,
@@ -202,4 +204,4 @@ SOURCES: dict[str, Source] = {
 
 def names() -> tuple[str, ...]:
     """Returns the names that an experiment file may give as `source` of an imported teacher."""
-    return (*SOURCES, OWN, ROBUSTBENCH)
+    return (*SOURCES, OWN_FILE, ROBUSTBENCH)

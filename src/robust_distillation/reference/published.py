@@ -66,7 +66,9 @@ def entries() -> tuple[Entry, ...]:
         return tuple(Entry(**{**row, "value": float(row["value"])}) for row in csv.DictReader(stream))
 
 
-def known(among: Sequence[str], teacher: str, student: str, method: str, checkpoint: str, metric: str) -> list[Entry]:
+def find_published(
+    among: Sequence[str], teacher: str, student: str, method: str, checkpoint: str, metric: str
+) -> list[Entry]:
     """Finds the published numbers to compare a measured one with.
 
     Args:

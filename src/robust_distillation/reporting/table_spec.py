@@ -74,7 +74,7 @@ class TableSpec:
     def known(self, row: Any) -> list[published.Entry]:
         """Returns the published numbers for a row of main.csv, the one to compare with first."""
         names = [self.published_as.get(name, name) for name in (row.teacher, row.student, row.method)]
-        return published.known(self.published, *names, row.checkpoint, row.metric)
+        return published.find_published(self.published, *names, row.checkpoint, row.metric)
 
     def at_headline(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Returns the students' rows at the headline's checkpoint and the teachers' at the one they teach from."""

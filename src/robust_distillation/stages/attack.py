@@ -8,15 +8,15 @@ from robust_distillation.device import select_device
 from robust_distillation.evaluation import blocks
 from robust_distillation.evaluation.attack import attack_run
 from robust_distillation.evaluation.outcomes import write_outcomes
-from robust_distillation.models.precision import loaded
-from robust_distillation.pipeline.experiment_data import split_of
+from robust_distillation.models.precision import load_for_inference
+from robust_distillation.pipeline.experiment_data import load_split
 
 if TYPE_CHECKING:
     from robust_distillation.pipeline.steps import Attack
-    from robust_distillation.resume import Work
+    from robust_distillation.resume import ResumableJob
 
 
-def run(step: Attack, work: Work) -> None:
+def run(step: Attack, work: ResumableJob) -> None:
     """Writes the outcomes of all blocks of the test split, or of one shard of them."""
     experiment, model = step.experiment, step.model
     evaluation = experiment.evaluation
@@ -26,9 +26,9 @@ def run(step: Attack, work: Work) -> None:
     device, surrogate = select_device(experiment.compute), None
     if experiment.surrogate:
         weights = experiment.teacher_weights(experiment.surrogate)
-        surrogate = loaded(weights, experiment.compute.precision, device)
+        surrogate = load_for_inference(weights, experiment.compute.precision, device)
     outcomes = attack_run(
-        model.checkpoints, split_of(experiment, "test"), todo, evaluation.attacks, experiment.threat_model, device,
+        model.checkpoints, load_split(experiment, "test"), todo, evaluation.attacks, experiment.threat_model, device,
         surrogate, work, experiment.compute.precision, evaluation.search,
     )  # fmt: skip
     write_outcomes(step.outputs[0], outcomes.assign(**model.keys))

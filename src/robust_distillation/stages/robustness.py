@@ -8,9 +8,9 @@ import numpy as np
 
 from robust_distillation.device import select_device
 from robust_distillation.evaluation.robustness import GALLERY_ATTACK, gallery, robustness_curve
-from robust_distillation.files import replacing, write_json
-from robust_distillation.models.precision import loaded
-from robust_distillation.pipeline.experiment_data import split_of
+from robust_distillation.files import atomic_write, write_json
+from robust_distillation.models.precision import load_for_inference
+from robust_distillation.pipeline.experiment_data import load_split
 
 if TYPE_CHECKING:
     from robust_distillation.pipeline.steps import Robustness
@@ -20,13 +20,13 @@ def run(step: Robustness) -> None:
     """Writes the curve of the model's headline checkpoint as JSON and the images as .npz."""
     experiment, settings, threat = step.experiment, step.settings, step.experiment.threat_model
     (checkpoint, weights), device = step.model.headline, select_device(experiment.compute)
-    data = split_of(experiment, "test").first(settings["images"])
+    data = load_split(experiment, "test").first(settings["images"])
     x, labels = data.floats().to(device), data.labels.to(device)
-    network = loaded(weights, experiment.compute.precision, device)
+    network = load_for_inference(weights, experiment.compute.precision, device)
     curve = robustness_curve(network, x, labels, threat.norm, settings["eps"], settings["seed"])
     shown = gallery(network, x[: settings["gallery"]], labels[: settings["gallery"]], threat, settings["seed"])
     output, images = step.outputs
-    with replacing(images) as temporary:
+    with atomic_write(images) as temporary:
         np.savez_compressed(temporary, **shown)
     about = {"attack": GALLERY_ATTACK, "eps": threat.eps, "images": len(shown["x"])}
     write_json(output, {**step.model.keys, "checkpoint": checkpoint, **curve, "gallery": about})

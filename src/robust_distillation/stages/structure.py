@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from robust_distillation.device import select_device
 from robust_distillation.evaluation.structure import structure_of
 from robust_distillation.files import write_json
-from robust_distillation.models.precision import loaded
-from robust_distillation.pipeline.experiment_data import split_of
+from robust_distillation.models.precision import load_for_inference
+from robust_distillation.pipeline.experiment_data import load_split
 
 if TYPE_CHECKING:
     from robust_distillation.pipeline.steps import Structure
@@ -18,8 +18,8 @@ def run(step: Structure) -> None:
     """Writes the class structure of the model's headline checkpoint."""
     experiment, settings = step.experiment, step.settings
     (checkpoint, weights), device = step.model.headline, select_device(experiment.compute)
-    data = split_of(experiment, "test").first(settings["images"])
+    data = load_split(experiment, "test").first(settings["images"])
     x, labels = data.floats().to(device), data.labels.to(device)
-    network = loaded(weights, experiment.compute.precision, device)
+    network = load_for_inference(weights, experiment.compute.precision, device)
     measured = structure_of(network, x, labels, experiment.threat_model, settings["seed"])
     write_json(step.outputs[0], {**step.model.keys, "checkpoint": checkpoint, **measured})

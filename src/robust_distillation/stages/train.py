@@ -6,8 +6,8 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from robust_distillation.device import select_device
-from robust_distillation.models.precision import EXACT, compiles
-from robust_distillation.pipeline.experiment_data import scheme_of, split_of
+from robust_distillation.models.precision import EXACT, should_compile
+from robust_distillation.pipeline.experiment_data import load_split, view_scheme
 from robust_distillation.pipeline.teacher_source import open_teachers
 from robust_distillation.pipeline.tuned import tuned
 from robust_distillation.planning.cost import flops
@@ -19,29 +19,29 @@ from robust_distillation.training.teacher import Teachers
 if TYPE_CHECKING:
     from robust_distillation.config import Recipe
     from robust_distillation.pipeline.steps import TrainStudent, TrainTeacher, Tune
-    from robust_distillation.resume import Work
+    from robust_distillation.resume import ResumableJob
 
 
-def train_teacher(step: TrainTeacher, work: Work | None) -> dict[str, Any]:
+def train_teacher(step: TrainTeacher, work: ResumableJob | None) -> dict[str, Any]:
     """Writes best and last checkpoint and the curves; with several devices, in a process for each."""
     return train(step, work, step.settings, step.teacher.recipe, role="teacher")
 
 
-def train_student(step: TrainStudent, work: Work | None) -> dict[str, Any]:
+def train_student(step: TrainStudent, work: ResumableJob | None) -> dict[str, Any]:
     """Writes best and last checkpoint and the curves; trains with the settings that the tuning stage chose."""
     settings, recipe = tuned(step)
     more = train(step, work, settings, recipe, role="student", teacher=step.values["teacher"])
     return {"settings": settings, **more}
 
 
-def train_candidate(step: Tune, work: Work | None) -> dict[str, Any]:
+def train_candidate(step: Tune, work: ResumableJob | None) -> dict[str, Any]:
     """Writes the curves of a short training."""
     return train(step, work, step.settings, step.recipe, role="candidate", teacher=step.values["teacher"])
 
 
 def train(
     step: TrainTeacher | TrainStudent | Tune,
-    work: Work | None,
+    work: ResumableJob | None,
     settings: dict[str, Any],
     recipe: Recipe,
     *,
@@ -62,19 +62,19 @@ def train(
         Further entries of the provenance record.
     """
     experiment = step.experiment
-    device, data = select_device(experiment.compute), split_of(experiment, "train")
+    device, data = select_device(experiment.compute), load_split(experiment, "train")
     method, teachers, served = recipe.method.settings, Teachers(), {}
     if recipe.method.has_teacher:
         source = open_teachers(experiment, teacher, method, data, device)
         teachers, served = source.teachers, source.served_from
     group, precision = parallel.init_group(device), experiment.compute.precision
-    compiled = precision != EXACT and compiles(  # to count the FLOPs takes a second
+    compiled = precision != EXACT and should_compile(  # to count the FLOPs takes a second
         experiment.compute, flops(work_of(experiment, recipe, settings["architecture"], teacher)), device.type
     )
     trainer = build_trainer(
         settings, recipe.training, method, experiment.threat_model, data, device, teachers, group, precision, compiled
     )
-    images = data, split_of(experiment, "validation"), scheme_of(experiment), device
+    images = data, load_split(experiment, "validation"), view_scheme(experiment), device
     if group.rank:  # the first process saves, writes and speaks for all
         logging.getLogger().setLevel(logging.WARNING)
         train_to_files(step.folder, settings, trainer, *images, {})

@@ -12,17 +12,17 @@ from robust_distillation.evaluation.attack import attack_run
 from robust_distillation.evaluation.outcomes import write_outcomes
 from robust_distillation.evaluation.transfer import train_head
 from robust_distillation.models.checkpoint import read_checkpoint, save_checkpoint
-from robust_distillation.models.precision import loaded
-from robust_distillation.pipeline.experiment_data import checked
+from robust_distillation.models.precision import load_for_inference
+from robust_distillation.pipeline.experiment_data import load_checked
 
 if TYPE_CHECKING:
     from robust_distillation.pipeline.steps import Transfer
-    from robust_distillation.resume import Work
+    from robust_distillation.resume import ResumableJob
 
 log = logging.getLogger("robust-distillation")
 
 
-def run(step: Transfer, work: Work) -> dict[str, Any]:
+def run(step: Transfer, work: ResumableJob) -> dict[str, Any]:
     """Writes the outcomes and the weights; returns the head's metrics for the record."""
     experiment, settings, keys = step.experiment, step.settings, step.model.keys
     (written, weights), (output, head) = step.inputs, step.outputs
@@ -31,8 +31,8 @@ def run(step: Transfer, work: Work) -> dict[str, Any]:
         step.model.headline[0],
         select_device(experiment.compute),
     )
-    split = {name: checked(files.dataset.name, files.dataset.options, name, written) for name in SPLITS}
-    backbone, metadata = loaded(weights, experiment.compute.precision, device), read_checkpoint(weights)[1]
+    split = {name: load_checked(files.dataset.name, files.dataset.options, name, written) for name in SPLITS}
+    backbone, metadata = load_for_inference(weights, experiment.compute.precision, device), read_checkpoint(weights)[1]
     state, metrics = train_head(backbone, split["train"], split["validation"], files, keys["seed"], device)
     log.info("head for %s: %s", step.values["target"], metrics[-1])
     info = split["test"].info

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from robust_distillation.data.dataset import Dataset
 from robust_distillation.data.views import ViewScheme
-from robust_distillation.models.precision import looking
+from robust_distillation.models.precision import evaluation_precision
 from robust_distillation.randomness import derived_seed
-from robust_distillation.resume import STOPPED, Work
+from robust_distillation.resume import STOPPED, ResumableJob
 from robust_distillation.training.batches import batches
 from robust_distillation.training.divergence import Losses, check_finite
 from robust_distillation.training.schedule import is_validation_epoch
@@ -30,7 +30,7 @@ def train(
     validation: Dataset,
     scheme: ViewScheme,
     device: torch.device,
-    work: Work | None = None,
+    work: ResumableJob | None = None,
 ) -> Progress:
     """Trains for all epochs and chooses `best`. The student is left as it is after the last epoch.
 
@@ -61,7 +61,7 @@ def train(
 
     def save_if_due(due: bool = False) -> None:
         stopping = bool(work) and work.stopping  # asked once: a signal may come at any moment
-        due, stopping = group.broadcast_object((due or stopping or (bool(work) and work.due()), stopping))
+        due, stopping = group.broadcast_object((due or stopping or (bool(work) and work.should_save()), stopping))
         if due:
             save()
         if stopping:  # the first process has ended in `save`
@@ -107,7 +107,7 @@ def validate(
     Returns:
         Accuracy in [0,1] on clean images, and under attack.
     """
-    with looking():
+    with evaluation_precision():
         clean, robust_correct = evaluate_for_selection(
             trainer.student,
             validation,

@@ -17,9 +17,9 @@ from robust_distillation.files import write_text
 from robust_distillation.layout import Layout
 from robust_distillation.methods import Method
 from robust_distillation.models.checkpoint import build_model, save_checkpoint
-from robust_distillation.models.precision import EXACT, TRAIN, prepared
+from robust_distillation.models.precision import EXACT, TRAIN, configure_precision
 from robust_distillation.randomness import derived_seed
-from robust_distillation.resume import Work
+from robust_distillation.resume import ResumableJob
 from robust_distillation.settings import ThreatModel, Training
 from robust_distillation.training.divergence import Diverged
 from robust_distillation.training.loop import train
@@ -64,7 +64,7 @@ def build_trainer(
         network.to(device)
         if group.size > 1 and settings["devices"]["batch_norm"] == SYNCHRONISED:
             synchronised(network)
-        prepared(network, precision, TRAIN, compiled=compiled, recorded=group.size == 1)
+        configure_precision(network, precision, TRAIN, compiled=compiled, recorded=group.size == 1)
     return Trainer(student, method, training, threat, seed, own.to(device), teachers.by_role, group)
 
 
@@ -77,7 +77,7 @@ def train_to_files(
     scheme: ViewScheme,
     device: torch.device,
     description: dict[str, Any],
-    work: Work | None = None,
+    work: ResumableJob | None = None,
 ) -> list[Path]:
     """Trains and writes best.safetensors, last.safetensors and metrics.jsonl; only the first process of a group writes.
 
@@ -121,7 +121,7 @@ def tune_to_file(
     validation: Dataset,
     scheme: ViewScheme,
     device: torch.device,
-    work: Work | None = None,
+    work: ResumableJob | None = None,
 ) -> list[Path]:
     """Trains one candidate of the tuning stage and writes metrics.jsonl.
 

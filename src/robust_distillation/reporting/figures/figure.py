@@ -13,7 +13,7 @@ import pandas as pd
 import vl_convert
 from markupsafe import Markup
 
-from robust_distillation.files import replacing
+from robust_distillation.files import atomic_write
 from robust_distillation.layout import DRAWN
 from robust_distillation.reporting.figures.legend import Key
 from robust_distillation.reporting.figures.style import FILE_FONT, PAGE, PAGE_FONT, RULE, THEMED, config
@@ -93,7 +93,7 @@ def save(figure: Figure, stem: Path) -> None:
         "pdf": _pdf(svg),
     }
     for suffix in DRAWN:
-        with replacing(stem.with_name(f"{stem.name}.{suffix}")) as temporary:
+        with atomic_write(stem.with_name(f"{stem.name}.{suffix}")) as temporary:
             temporary.write_bytes(contents[suffix])
 
 
