@@ -239,7 +239,7 @@ HARMLESS = {
     "a comment in a method": _append("src/robust_distillation/methods/rslad.py", "\n# A comment.\n"),
     "a comment in an attack": _append("src/robust_distillation/attacks/fgsm.py", "\n# A comment.\n"),
     "a comment in the experiment file": _append("params.yaml", "\n# A comment.\n"),
-    "a comment in a rule": _append("workflow/rules/students.smk", "\n# A comment.\n"),
+    "a comment in a rule": _append("workflow/rules/steps.smk", "\n# A comment.\n"),
     "no cache": lambda tree: shutil.rmtree(tree / "results/tiny/cache"),
     "no logs": lambda tree: shutil.rmtree(tree / "results/tiny/logs"),
     "no .snakemake": lambda tree: shutil.rmtree(tree / ".snakemake"),

@@ -80,7 +80,7 @@ def test_crate_opens_and_every_file_is_what_it_says(written):
     assert all(sha256(written / path) == entity["sha256"] for path, entity in listed.items())
     for name in ("students/wide/small/gacd/seed-0/best.safetensors", "tables/main.csv", "data.record.json"):
         assert f"results/tiny/{name}" in listed
-    assert {"params.yaml", "tiny.yaml", "workflow/rules/students.smk"} < set(listed)
+    assert {"params.yaml", "tiny.yaml", "workflow/rules/steps.smk"} < set(listed)
     assert not [path for path in listed if "/logs/" in path or path.endswith((".npy", ".pyc"))]
 
 
