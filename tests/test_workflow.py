@@ -108,7 +108,7 @@ def test_bad_params_stop_before_any_job(tree):
 @pytest.mark.tiny
 def test_odd_shapes_of_an_experiment_run_to_their_end(tmp_path):
     """Two teachers (one taught from `last`, which is not evaluated for students), two students, a method under another
-    name, an exclusion that leaves a pair empty, one checkpoint, L2, three jobs per attack."""
+    name, an exclusion that leaves a pair empty, one checkpoint, L2, three jobs per attack, a method with both teachers."""
     tree = fresh_tree(tmp_path / "tree")
     (tree / "odd.yaml").write_text("""
 name: odd
@@ -120,9 +120,10 @@ tuning: ~
 teachers:
   wide: {width: 4, checkpoint: last, training: {epochs: 1, milestones: []}}
   other.x: {architecture: wide_resnet, depth: 10, width: 1, trained_by: {method: sat}, training: {milestones: []}}
+  both: {roles: {robust: wide, natural: other.x}}
 students: {small: {width: 2}, s2: {architecture: convnet, width: 2, stages: 1}}
-methods: {natural: ~, sat: ~, trades: ~, mart: ~, ard: ~, iad: ~, gacd: ~, rslad: ~, teacher: {method: iad}}
-exclude: [{teacher: other.x, student: s2}]
+methods: {natural: ~, sat: ~, trades: ~, mart: ~, ard: ~, iad: ~, gacd: ~, rslad: ~, teacher: {method: iad}, two: {method: mtard}}
+exclude: [{teacher: [other.x, both], student: s2}]
 evaluation: {images: 10, attacks: [fgsm], checkpoints: [best], block_size: 4, jobs: 3}
 structure: {images: 10}
 robustness: ~
@@ -133,7 +134,7 @@ claims: ~
     assert result.returncode == 0, result.stdout + result.stderr
     results = tree / "results/odd"
     pairs = {(path.parent.name, path.name) for path in results.glob("figures/*/*")}
-    assert pairs == {("wide", "small"), ("wide", "s2"), ("other.x", "small")}
+    assert pairs == {("wide", "small"), ("wide", "s2"), ("other.x", "small"), ("both", "small")}
     assert (results / "tables/structure.csv").is_file()
     shown = (results / "tables/main.md").read_text()
     assert shown.count("| teacher (trades, last)") == 2
@@ -146,6 +147,13 @@ claims: ~
         "logits on adversarial images": "live teacher",
     }
     assert "results/odd/teachers/wide/last.safetensors" in record["inputs"]
+    record = json.loads((results / "students/both/small/two/seed-3/record.json").read_text())
+    assert record["teacher_served_from"] == {
+        "robust: logits on adversarial images": "live teacher",
+        "natural: logits on clean views": "cache",
+    }
+    taught_by = {"teachers/wide/last.safetensors", "teachers/other.x/best.safetensors", "cache/other.x/logits.npy"}
+    assert {f"results/odd/{file}" for file in taught_by} < set(record["inputs"])
 
 
 def test_killed_run_says_how_to_go_on(tree):
