@@ -108,7 +108,7 @@ def test_bad_params_stop_before_any_job(tree):
 @pytest.mark.tiny
 def test_odd_shapes_of_an_experiment_run_to_their_end(tmp_path):
     """Two teachers (one taught from `last`, which is not evaluated for students), two students, a method under another
-    name, an exclusion that leaves a pair empty, one checkpoint, L2, three jobs per attack, a method with both teachers."""
+    name, one with both teachers, an exclusion that leaves a pair empty, one checkpoint, L2, three jobs per attack."""
     tree = fresh_tree(tmp_path / "tree")
     (tree / "odd.yaml").write_text("""
 name: odd
@@ -122,7 +122,9 @@ teachers:
   other.x: {architecture: wide_resnet, depth: 10, width: 1, trained_by: {method: sat}, training: {milestones: []}}
   both: {roles: {robust: wide, natural: other.x}}
 students: {small: {width: 2}, s2: {architecture: convnet, width: 2, stages: 1}}
-methods: {natural: ~, sat: ~, trades: ~, mart: ~, ard: ~, iad: ~, gacd: ~, rslad: ~, teacher: {method: iad}, two: {method: mtard}}
+methods:
+  {natural: ~, sat: ~, trades: ~, mart: ~, ard: ~, iad: ~, gacd: ~, rslad: ~, teacher: {method: iad},
+   two: {method: mtard}}
 exclude: [{teacher: [other.x, both], student: s2}]
 evaluation: {images: 10, attacks: [fgsm], checkpoints: [best], block_size: 4, jobs: 3}
 structure: {images: 10}
