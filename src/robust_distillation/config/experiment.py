@@ -472,7 +472,7 @@ class Experiment:
 
 
 def _images(files: DataFiles) -> dict[str, Any]:
-    """What decides which images these are. Where files lie and come from does not, but of files of one's own."""
+    """Returns the settings that determine the images; the folder only if no checksum is known."""
     own = files.name == "image_folder" or not files.verify
     return {"name": files.name, "size": files.size} | ({"folder": files.folder} if own else {})
 

@@ -91,10 +91,18 @@ def resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None
 
 
 class _Resolver:
-    """What all entries share while they are looked up."""
+    """Resolves the entries of one experiment file, and collects their mistakes."""
 
     def __init__(self, file: ExperimentFile, classes: int, channels: int, images: int | None, problems: list[str]):
-        """images: of the training split, None where not known."""
+        """Keeps what all entries share.
+
+        Args:
+            file: the parsed experiment file.
+            classes: number of classes.
+            channels: number of channels of an image.
+            images: number of training images; None if it is not known.
+            problems: list to which one message per mistake is added.
+        """
         self.file, self.classes, self.channels, self.images, self.problems = file, classes, channels, images, problems
         self.said = False  # what is wrong with the experiment's own budget
         if file.protocol == "controlled" and not file.training:
@@ -103,8 +111,18 @@ class _Resolver:
     def recipe(
         self, entry: dict, default: str, architecture: dict, where: tuple, own: dict | None = None
     ) -> Recipe | None:
-        """A method and how it trains: the released code's settings under the official protocol, then the experiment's,
-        then `own`, by default those in the entry."""
+        """Resolves a method and its training settings; None after a mistake.
+
+        The settings are those of the released code under the official protocol, changed by the experiment's, changed by
+        `own`.
+
+        Args:
+            entry: the method's settings, with `method` and `training` where given.
+            default: name of the method if the entry has no `method`.
+            architecture: the architecture that is trained.
+            where: keys that lead to the entry in the experiment file.
+            own: training settings of this entry only; None: the entry's `training`.
+        """
         owner = where if own is None else where[:-1]
         if own is None:
             own = entry.get("training", {})
@@ -142,8 +160,7 @@ class _Resolver:
         return None if parsed is None or training is None else Recipe(NamedMethod(kind, parsed), training)
 
     def _training(self, budget: dict, own: dict, where: tuple) -> Training | None:
-        """The budget with `own` put in its place. What is wrong with the budget itself is named once, as the
-        experiment's."""
+        """Merges `own` into the training settings `budget`; a mistake in `budget` is named only once."""
         if not budget:
             return None  # that it is missing was said
         training, problems = _parsed_training(deep_merge(budget, own), self.file.threat_model.norm, self.images)
@@ -181,6 +198,7 @@ class _Resolver:
         return found
 
     def teacher(self, name: str, entry: dict) -> Teacher | None:
+        """Resolves an entry under `teachers`; None after a mistake."""
         where, before = ("teachers", name), len(self.problems)
         keys = list(TeacherEntry.model_fields)
         own = parse(TeacherEntry, {key: value for key, value in entry.items() if key in keys}, where, self.problems)
@@ -256,7 +274,7 @@ class _Resolver:
         return None if len(self.problems) > before else Teacher(architecture, None, chosen, 0, IMPORTED)
 
     def _check_source(self, chosen: Imported, where: tuple) -> None:
-        """Whether the weights are for these images: their classes stand in another order in every other dataset."""
+        """Checks that the weights are for the experiment's dataset: the order of the classes differs between datasets."""
         ours, source = self.file.dataset.name, checkpoints.SOURCES.get(chosen.source)
         named = f"{path_text(where)}.imported"
         if source and ours not in (source.dataset, IMAGE_FOLDER):
@@ -271,7 +289,9 @@ class _Resolver:
             self.problems.append(f"{named}.normalisation: {chosen.normalisation} is for colour images")
 
     def architecture(self, given: dict, default: str, where: tuple, besides: tuple | list = ()) -> dict[str, Any]:
-        """`{"name": ..., **all arguments}`; each must have the type that `build` declares, and numbers be positive."""
+        """Returns `{"name": ..., **all arguments}` of an architecture; checks the type of each, and that numbers are
+        positive.
+        """
         problems = self.problems
         named = (*where, "architecture") if "architecture" in given else where
         name = given.get("architecture", default)
@@ -300,7 +320,7 @@ class _Resolver:
 
 
 def _parsed_training(budget: dict, norm: str, images: int | None) -> tuple[Training | None, list[str]]:
-    """The budget, and what is wrong with it, without the path to it."""
+    """Returns the training settings, or None, and the messages of all mistakes without the path to the settings."""
     problems: list[str] = []
     training = parse(Training, budget, (), problems)
     if training is None:

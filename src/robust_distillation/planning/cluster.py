@@ -102,8 +102,7 @@ def profile(experiment: Experiment, cluster: Cluster) -> dict[str, Any]:
 
 
 def _default_profile() -> dict[str, Any]:
-    """What decides on reruns and on failures, which is the same everywhere: profiles/default is not read beside
-    another."""
+    """Returns the options of profiles/default without `cores`: Snakemake does not read it beside another one."""
     from ruamel.yaml import YAML
 
     options = YAML(typ="safe").load(DEFAULT)

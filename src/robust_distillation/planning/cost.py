@@ -17,26 +17,26 @@ from robust_distillation.config import Experiment, Recipe
 from robust_distillation.digests import canonical
 from robust_distillation.training.schedule import validation_epochs
 
-# What a network is called for, and the f of each image in a call: `ask` and a `query` of Square go forward; a step of
-# PGD (`attack`) and of APGD back to the image too; FAB's forward twice; `train` to the weights as well.
+# Cost of a call per image, in f, by kind. `ask` and a `query` of Square: forward. A step of PGD (`attack`) and of
+# APGD: forward, and backward to the image. A step of FAB: one more forward. `train`: backward to the weights too.
 FORWARDS = {"ask": 1, "query": 1, "attack": 2, "apgd": 2, "fab": 3, "train": 3}
 PGD = {"attack": 20, "ask": 1}
-# Calls for an image that survives. AutoAttack: 100 steps of APGD-CE, 9 x 100 of APGD-T, 9 x 100 of FAB-T, 5,000 queries
-# of Square; 9,700 f, as was measured.
+# Calls for an image that no attack fools. AutoAttack: 100 steps of APGD-CE, 9 x 100 of APGD-T, 9 x 100 of FAB-T, 5,000
+# queries of Square; 9,700 f, which agrees with a measurement.
 ATTACKS = {
     "fgsm": {"attack": 1, "ask": 1},
     **dict.fromkeys(("pgd20", "pgd_sat", "pgd_trades", "cw"), PGD),
     "square": {"query": 5000},
     "autoattack": {"apgd": 1000, "fab": 900, "query": 5000},
 }
-OTHER_ATTACK = {"attack": 50}  # of one that somebody added
-QUERIED = ("square", "autoattack")  # stop at images that fell
-SURVIVORS = 0.5  # share of the images that these attacks work through to the end: an assumption
-ROBUSTNESS = {"apgd": 50, "ask": 2}  # for each eps of the curve; images that fell earlier are counted too
-FILLED_AT_ONCE = 512  # images that a cache is filled with at a time
+OTHER_ATTACK = {"attack": 50}  # assumed for an attack of another package
+QUERIED = ("square", "autoattack")  # an image is left out once it is misclassified
+SURVIVORS = 0.5  # assumed share of the images that QUERIED attacks do not fool
+ROBUSTNESS = {"apgd": 50, "ask": 2}  # for each eps of the curve, as if no image was fooled at a smaller eps
+FILLED_AT_ONCE = 512  # images of one call when a cache is filled
 
 
-_counted_calls: dict[str, Counter[tuple[str, str, str]]] = {}  # many runs have the same
+_counted_calls: dict[str, Counter[tuple[str, str, str]]] = {}  # by settings: many runs share them
 
 
 @dataclass(frozen=True)
@@ -73,18 +73,20 @@ def flops(work: Iterable[Work]) -> float:
 
 
 class _Network:
-    """Writes down what one architecture is called for."""
+    """Collects the calls of one architecture."""
 
     def __init__(self, experiment: Experiment, architecture: dict[str, Any], use: str = "answer", devices: int = 1):
         self.name, self.f, self.work = canonical(architecture), forward(experiment, architecture), []
         self.use, self.devices = use, devices
 
     def add_calls(self, kind: str, calls: float, images: float) -> None:
+        """Adds calls of one kind on `images` images each, which the devices share."""
         if calls and images:
             share = images / self.devices
             self.work.append(Work(self.name, self.f, kind, calls, share, self.use, self.devices))
 
     def add_attack(self, calls: dict[str, int], times: float, images: float) -> None:
+        """Adds `times` runs of an attack whose calls by kind are `calls`, on `images` images."""
         for kind, count in calls.items():
             self.add_calls(kind, count * times, images)
 
@@ -117,7 +119,7 @@ def training(
 def _networks(
     experiment: Experiment, recipe: Recipe, architecture: dict[str, Any], teacher: str | None, devices: int
 ) -> dict[tuple[str, str], _Network]:
-    """The networks that a training calls, by group and name as in `training.counting`."""
+    """Returns the networks that a training calls, by group and name as in `training.counting`."""
     method, roles = recipe.method.settings, experiment.roles(teacher) if teacher else {}
     found = {("student", "student"): _Network(experiment, architecture, "train", devices)}
     for name, own in method.networks(architecture).items():
@@ -131,7 +133,7 @@ def _networks(
 
 
 def _calls(experiment: Experiment, recipe: Recipe, architecture: dict[str, Any]) -> Counter[tuple[str, str, str]]:
-    """Calls per batch of all epochs, added up: one step of each of the method's phases is run."""
+    """Counts the calls per batch, summed over all epochs, by running one step of each of the method's phases."""
     threat = experiment.threat_model.model_dump()
     key = canonical(
         [recipe.method.resolved(), recipe.training.model_dump(), threat, experiment.info.shape, architecture]

@@ -15,7 +15,7 @@ from robust_distillation.pipeline.steps import Index, steps
 from robust_distillation.planning import cost
 from robust_distillation.planning.cost import Work
 
-Cost = tuple[list[Work], dict[str, int]]  # what a job computes, and the bytes that it stores, by what they are
+Cost = tuple[list[Work], dict[str, int]]  # calls of networks, and stored bytes by kind of file
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def jobs_of(experiment: Experiment) -> dict[str, Job]:
     return found
 
 
-# The cost of a job of each step that computes, as its declaration names it.
+# The cost of one job of each step that computes; the declaration of the step names the function.
 
 
 def teacher_cost(step: Step) -> Cost:

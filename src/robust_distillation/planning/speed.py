@@ -20,15 +20,15 @@ from robust_distillation.pipeline.record import processor
 from robust_distillation.planning.cost import Work
 from robust_distillation.planning.jobs import Job
 
-SECONDS = 20.0  # that a calibration takes, about
-FEW = 8  # images of a call that is timed; of another one as many more, up to 128, as there is time for
+SECONDS = 20.0  # duration of a calibration, about
+FEW = 8  # images of the smaller of two timed calls; the larger has up to 128, as time allows
 IMPORTS = "import robust_distillation.training.run, robust_distillation.evaluation.attack, pandas"
-OPTIMIZES = "; import torch; torch.optim.SGD([torch.zeros(1)], 1.0)"  # for which torch imports its compiler
+OPTIMIZES = "; import torch; torch.optim.SGD([torch.zeros(1)], 1.0)"  # torch then imports its compiler
 TRAINS = ("train-teacher", "train-student", "tune", "transfer")
 START, TRAINING = "start", "start of a training"
 STARTS = {START: IMPORTS, TRAINING: IMPORTS + OPTIMIZES}
 
-Line = tuple[float, float]  # seconds of a call, and more for each image in it
+Line = tuple[float, float]  # seconds of a call without images, and seconds for each image
 
 
 class Unknown(Exception):
@@ -68,7 +68,7 @@ class Speed:
         try:
             starts = {name: float(known[TRAINING if job.step in TRAINS else START]) for name, job in jobs.items()}
             return {name: starts[name] + float(sum(map(of, job.work))) for name, job in jobs.items()}
-        except (KeyError, TypeError, ValueError):  # never measured, or a file that somebody else wrote
+        except (KeyError, TypeError, ValueError):  # never measured, or another program's file
             raise Unknown from None
 
     def compiles(self, jobs: dict[str, Job]) -> bool:
@@ -110,10 +110,10 @@ def fit_line(call: Callable[[int, int], float], seconds: float) -> Line:
         Seconds of a call without images, and seconds for each image.
     """
     began = time.monotonic()
-    call(FEW, 1)  # what is allocated and chosen once
+    call(FEW, 1)  # warm-up: memory and algorithms
     rounds = 1
     while (spent := call(FEW, 2 * rounds)) < seconds / 64 and time.monotonic() - began < seconds / 4:
-        rounds *= 2  # in vain where an attack finds nothing left to do
+        rounds *= 2  # without effect if an attack has no image left
     many = 2 ** int(math.log2(max(FEW, min(16 * FEW, FEW * seconds / (4 * spent)))))
     sizes = sorted({FEW, many})
     fastest = {(images, times): math.inf for images in sizes for times in (1, 2)}
@@ -136,7 +136,10 @@ def _call(
     experiment: Experiment,
     device,
 ) -> Callable[[int, int], float]:
-    """Of a network with random weights; seconds of so many calls on so many images."""
+    """Returns a function of (images, times) that measures the seconds of `times` calls on `images` images.
+
+    The network has random weights.
+    """
     import torch
     from pyautoattack.autopgd_base import APGDAttack
     from pyautoattack.fab_pt import FABAttack_PT
@@ -151,7 +154,7 @@ def _call(
     from robust_distillation.models.precision import TRAIN, configure_precision
 
     model = configure_precision(build_model(architecture, shape, classes).to(device), experiment.compute.precision, use)
-    threat = experiment.threat_model.model_copy(update={"eps": 1e-4})  # in which nearly all images hold
+    threat = experiment.threat_model.model_copy(update={"eps": 1e-4})  # so small that nearly all images stay robust
     given = {"norm": NORM_NAMES[threat.norm], "eps": threat.eps, "n_restarts": 1, "seed": 0, "device": device}
     draws, replay = torch.Generator().manual_seed(0), GraphReplay() if use == TRAIN else None
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9)
@@ -206,18 +209,18 @@ def _call(
 
 
 def _start(program: str) -> float:
-    """Seconds of a job's interpreter and its imports."""
+    """Measures the seconds of the start of a job: interpreter and imports."""
 
     def once() -> float:
         began = time.perf_counter()
         subprocess.run([sys.executable, "-c", program], check=True)
         return time.perf_counter() - began
 
-    return min(once(), once())  # the first one may have had to read the files from the disk
+    return min(once(), once())  # the first may read the files from the disk
 
 
 def _machine(experiment: Experiment) -> tuple[str, str, int]:
-    """The type of the device, what a measurement holds for, and how many jobs run here at once."""
+    """Returns the type of the device, the key of its measurements, and the number of jobs at once."""
     import torch
 
     compute = experiment.compute
@@ -230,7 +233,7 @@ def _machine(experiment: Experiment) -> tuple[str, str, int]:
 
 
 def _cores() -> int:
-    """That this process may use, as Snakemake's `cores: all` counts them."""
+    """Counts the cores that this process may use, as Snakemake's `cores: all` does."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
