@@ -176,7 +176,7 @@ def check_names(
         problems.append(f"seeds: {twice} is named twice")
     if NO_TEACHER in file.teachers:
         problems.append(f"teachers.{NO_TEACHER}: this name is kept for methods that need no teacher; choose another")
-    if teacher_groups is not None:  # else what is wrong with them was said
+    if teacher_groups is not None:  # None: their mistakes are reported already
         _check_roles(file, recipes, teacher_groups, problems)
     groups = {
         "teacher": [*file.teachers, NO_TEACHER],

@@ -104,7 +104,7 @@ class _Resolver:
             problems: list to which one message per mistake is added.
         """
         self.file, self.classes, self.channels, self.images, self.problems = file, classes, channels, images, problems
-        self.said = False  # what is wrong with the experiment's own budget
+        self.budget_reported = False  # True once mistakes in the experiment's `training` are among the problems
         if file.protocol == "controlled" and not file.training:
             problems.append("training: is missing")
 
@@ -162,14 +162,14 @@ class _Resolver:
     def _training(self, budget: dict, own: dict, where: tuple) -> Training | None:
         """Merges `own` into the training settings `budget`; a mistake in `budget` is named only once."""
         if not budget:
-            return None  # that it is missing was said
+            return None  # reported as missing by __init__
         training, problems = _parsed_training(deep_merge(budget, own), self.file.threat_model.norm, self.images)
         if problems:
             _, shared = _parsed_training(budget, self.file.threat_model.norm, self.images)
             self.problems += [f"{path_text(where)}.{problem}" for problem in problems if problem not in shared]
-            if not self.said and (repeated := [problem for problem in problems if problem in shared]):
+            if not self.budget_reported and (repeated := [problem for problem in problems if problem in shared]):
                 self.problems += [f"training.{problem}" for problem in repeated]
-                self.said = True
+                self.budget_reported = True
         return None if problems else training
 
     def groups(self) -> dict[str, dict[str, str]]:
@@ -274,7 +274,7 @@ class _Resolver:
         return None if len(self.problems) > before else Teacher(architecture, None, chosen, 0, IMPORTED)
 
     def _check_source(self, chosen: Imported, where: tuple) -> None:
-        """Checks that the weights are for the experiment's dataset: the order of the classes differs between datasets."""
+        """Checks that the weights are for the experiment's dataset: each dataset orders its classes in its own way."""
         ours, source = self.file.dataset.name, checkpoints.SOURCES.get(chosen.source)
         named = f"{path_text(where)}.imported"
         if source and ours not in (source.dataset, IMAGE_FOLDER):

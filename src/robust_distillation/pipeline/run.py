@@ -22,7 +22,7 @@ def run_step(step: Step) -> None:
 
         if not parallel.started():
             parallel.start(step.devices)
-        if int(os.environ["RANK"]):  # the first process of a group saves, writes and speaks for all
+        if int(os.environ["RANK"]):  # the first process of a group saves, writes and logs for all
             for number in STOPPERS:
                 signal.signal(number, signal.SIG_IGN)
             called(step.run)(step, None)

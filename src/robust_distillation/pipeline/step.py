@@ -32,24 +32,24 @@ class Step:
     no results.
     """
 
-    name: ClassVar[str]  # of the command
-    rule_name: ClassVar[str]  # of the workflow's rule; `name` with _ for - if left out
-    run: ClassVar[str]  # `module:function` that is called with the step and, if it is resumable, its ResumableJob
-    example: ClassVar[str] = ""  # of the command; its name if left out
-    title: ClassVar[str] = ""  # the line of the plan that counts its jobs; the name if left out
-    wildcards: ClassVar[dict[str, str]] = {}  # name to the regular expression that its values match
+    name: ClassVar[str]  # name of the command
+    rule_name: ClassVar[str]  # name of the workflow's rule; default: `name` with _ for -
+    run: ClassVar[str]  # `module:function`, called with the step and, if it is resumable, its saved state
+    example: ClassVar[str] = ""  # example of the command; default: its name
+    title: ClassVar[str] = ""  # row of the plan that counts its jobs; default: the name
+    wildcards: ClassVar[dict[str, str]] = {}  # name -> regular expression of its values
     arguments: ClassVar[tuple[Argument, ...]] = ()
     options: ClassVar[dict[str, str]] = {}  # wildcards that the command takes as options, with their help
     not_asked: ClassVar[str] = ""  # the message if the experiment has no such job
-    cost: ClassVar[str] = ""  # `module:function` that counts what a job computes and stores
-    check: ClassVar[str] = ""  # `module:function` that compares what is in its files with what must be there
+    cost: ClassVar[str] = ""  # `module:function` that returns the work and the stored bytes of a job
+    check: ClassVar[str] = ""  # `module:function` that checks the content of its outputs, for the audit
     remake: ClassVar[str] = ""  # `module:function` that makes its tables again, for the audit
-    priority: ClassVar[int] = 0  # of jobs that are ready, those of the highest are started first
-    local: ClassVar[bool] = False  # on a cluster runs where Snakemake does, where the network is
-    computes: ClassVar[bool] = False  # on images, with the experiment's threads and device
-    grouped: ClassVar[bool] = False  # many and often short: several share a job of a cluster
-    resumable: ClassVar[bool] = False  # saves its state, and goes on from there when it was killed
-    rebuildable: ClassVar[bool] = False  # its outputs are not versioned; they may be absent and are made again
+    priority: ClassVar[int] = 0  # of the jobs that are ready, those of the highest priority are started first
+    local: ClassVar[bool] = False  # on a cluster it runs beside Snakemake, where there is a network connection
+    computes: ClassVar[bool] = False  # True: computes on images, with the experiment's threads and device
+    grouped: ClassVar[bool] = False  # True: several of its jobs share one job of a cluster
+    resumable: ClassVar[bool] = False  # True: saves its state and continues from it after a kill
+    rebuildable: ClassVar[bool] = False  # True: its outputs are not versioned, may be absent and are made again
 
     def __init__(self, experiment: Experiment, layout: Layout | None = None, **values: str):
         """Names a job.

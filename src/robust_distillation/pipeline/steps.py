@@ -926,7 +926,7 @@ class Index(_Table):
 
     name = "index"
     run = "robust_distillation.stages.index:run"
-    record = None  # dvc.lock speaks for it
+    record = None  # dvc.lock holds its hash
 
     def reads(self) -> Iterable[Path]:
         """Yields the versioned outputs and the records of all other steps."""

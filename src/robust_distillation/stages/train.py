@@ -75,7 +75,7 @@ def train(
         settings, recipe.training, method, experiment.threat_model, data, device, teachers, group, precision, compiled
     )
     images = data, load_split(experiment, "validation"), view_scheme(experiment), device
-    if group.rank:  # the first process saves, writes and speaks for all
+    if group.rank:  # the first process saves, writes and logs for all
         logging.getLogger().setLevel(logging.WARNING)
         train_to_files(step.folder, settings, trainer, *images, {})
         return {}
