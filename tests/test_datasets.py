@@ -828,7 +828,7 @@ def experiment(options):
     def made(selects_on_test: bool, **limit: int) -> SimpleNamespace:
         limits = SimpleNamespace(**{split: limit.get(split) for split in SPLITS})
         return SimpleNamespace(
-            name="small",
+            layout=Layout("small"),
             dataset=SimpleNamespace(name="cifar10", limit=limits, padding=4),
             data_options=options,
             info=data.info("cifar10", options),
