@@ -13,7 +13,7 @@ from tampering import Tampering, everything, undone
 from versioned import checkout, cloned, commit, run
 
 from robust_distillation import config
-from robust_distillation.audit.audit import audit, described
+from robust_distillation.audit.audit import audit, format_audit
 from robust_distillation.cli import main
 from robust_distillation.reporting.cells import cell_named, cells
 
@@ -37,8 +37,8 @@ def here(anchored, monkeypatch) -> Path:
 
 def clean(tree: Path) -> None:
     result = audit(config.load("params.yaml"))
-    assert not result.findings, described(result, config.load("params.yaml"))
-    assert result.anchored
+    assert not result.findings, format_audit(result, config.load("params.yaml"))
+    assert result.commit
 
 
 def caught(tampering: Tampering, folder: Path) -> str | None:
@@ -67,7 +67,7 @@ def test_audit_of_a_clean_run_finds_nothing_and_tells_what_it_did(here):
     result = CliRunner().invoke(main, ["audit"])
     assert result.exit_code == 0, result.output
     assert "tiny: everything fits" in result.output
-    assert "held against the dvc.lock of commit" in result.output
+    assert "checked against the dvc.lock of commit" in result.output
 
 
 def test_tampering_is_caught_and_named(here, tmp_path):
@@ -119,8 +119,8 @@ def test_without_a_committed_lock_the_audit_says_so(finished, tmp_path, monkeypa
     monkeypatch.chdir(tree)
     result = audit(config.load("params.yaml"))
     assert not result.findings
-    assert result.anchored is None
-    assert any(note.startswith("unanchored") for note in result.notes)
+    assert result.commit is None
+    assert any(note.startswith("not checked against git") for note in result.notes)
 
 
 def test_a_clone_without_the_cache_is_clean_and_says_what_it_did_not_check(anchored, tmp_path, monkeypatch):
@@ -131,14 +131,14 @@ def test_a_clone_without_the_cache_is_clean_and_says_what_it_did_not_check(ancho
     run(clone, "dvc", "pull")
     monkeypatch.chdir(clone)
     result = audit(config.load("params.yaml"))
-    assert not result.findings, described(result, config.load("params.yaml"))
+    assert not result.findings, format_audit(result, config.load("params.yaml"))
     assert any("cache/wide/logits.npy: is not here" in note for note in result.notes)
 
 
 def test_recomputed_cells_are_the_same_again(here):
     result = CliRunner().invoke(main, ["audit", "--recompute", "4", "--seed", "3"])
     assert result.exit_code == 0, result.output
-    assert result.output.count("verdicts are the same again") == 4
+    assert result.output.count("outcomes are the same again") == 4
 
 
 def test_recomputing_finds_a_forgery_that_no_hash_shows(here, tmp_path):
@@ -199,7 +199,7 @@ def test_twenty_clean_trees_raise_no_alarm(anchored, tmp_path, monkeypatch):
         change(tree)
         output = audited(tree)
         assert "everything fits" in output, f"{what}: {output}"
-        assert "held against" in output, f"{what}: {output}"
+        assert "checked against the dvc.lock" in output, f"{what}: {output}"
     print(f"\n{len(HARMLESS)} clean trees: no alarm")
     assert len(HARMLESS) >= 20
 

@@ -1,8 +1,12 @@
-"""From every table cell back to the data: is each file what its record says, each record what the experiment and the
-code say, each table what its outcomes give, and all of it what was committed?
+"""Audits the results of an experiment, from every table cell back to the data.
 
-Nothing is believed that can be computed: every file is hashed, every table made again. The committed dvc.lock is the
-root of trust; without it the chain is checked against itself, and the audit says that it is unanchored.
+The audit checks that each file has the hash in its record, that each record has the settings of the experiment and the
+fingerprint of the code, that each table follows from its outcomes, and that all of it is what was committed. A record
+is the JSON file beside an artefact with its inputs, hashes, code fingerprint and settings.
+
+Nothing is believed that can be computed: every file is hashed and every table is made again. The root of trust is the
+dvc.lock of the last git commit. Without it, files are checked against their records only, and the audit reports that
+nothing was checked against git.
 """
 
 from __future__ import annotations
@@ -22,10 +26,19 @@ from robust_distillation.pipeline.record import git
 from robust_distillation.pipeline.step import Step
 from robust_distillation.pipeline.steps import steps
 
+NOT_IN_GIT = "not checked against git"
+
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that does not fit: a file, or a cell of a table; the step it belongs to; what is made from it."""
+    """A file or table cell that is not what it should be.
+
+    Attributes:
+        place: path of the file; for a table cell also the cell's name.
+        problem: what is wrong with it.
+        step: command of the step that makes it, for example `attack wide/small/rslad/seed-0`.
+        dependents: files that are made from it, directly or through others.
+    """
 
     place: str
     problem: str
@@ -35,27 +48,38 @@ class Finding:
 
 @dataclass
 class Audit:
-    """What was found, in the order of the chain."""
+    """Result of an audit.
+
+    Attributes:
+        findings: everything that is not what it should be, in the order in which the steps run.
+        notes: what could not be checked, and why.
+        commit: the git commit whose dvc.lock the files were checked against. None if they were not.
+        files: number of files that were hashed.
+        records: number of records that were read.
+        cells: number of table cells that were computed again.
+    """
 
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    anchored: str | None = None  # the commit whose dvc.lock everything was held against
+    commit: str | None = None
     files: int = 0
     records: int = 0
     cells: int = 0
 
 
 def audit(experiment: Experiment) -> Audit:
-    """Checks all that lies under results/EXPERIMENT. Reads only."""
+    """Audits the files of an experiment under results/EXPERIMENT. It writes nothing there."""
     return _Auditor(experiment).run()
 
 
 class _Auditor:
+    """Collects the findings of one audit."""
+
     def __init__(self, experiment: Experiment):
         self.experiment, self.layout = experiment, experiment.layout
         self.chain = list(steps(experiment))
         self.result = Audit()
-        self.named: set[str] = set()  # files of which a finding speaks: what follows from it is not said again
+        self.reported: set[str] = set()  # files with a finding; other problems of the same file are not reported
         self.hashes: dict[Path, str | None] = {}
         self.commits: dict[str, bool] = {}
 
@@ -64,37 +88,38 @@ class _Auditor:
             self._contents(step)
             self._record(step)
         self._index()
-        self._anchor()
+        self._committed()
         places = {str(file): rank for rank, step in enumerate(self.chain) for file in (*step.outputs, step.record)}
         order = {step.command: rank for rank, step in enumerate(self.chain)}
         self.result.findings.sort(key=lambda f: places.get(f.place, order.get(f.step, len(order))))
         self.result.notes = list(dict.fromkeys(self.result.notes))
-        self.result.files = sum(known is not None for known in self.hashes.values())
+        self.result.files = sum(digest is not None for digest in self.hashes.values())
         return self.result
 
     def _hash(self, path: Path) -> str | None:
-        """sha256, None where there is no such file."""
+        """Returns the sha256 of a file. None if there is no such file."""
         if path not in self.hashes:
             self.hashes[path] = sha256(path) if path.is_file() else None
         return self.hashes[path]
 
     def _find(self, step: Step | None, path: Path | str, problem: str, cell: str = "") -> None:
-        self.named.add(str(path))
+        """Adds a finding. step: the step that makes the file; None for the index."""
+        self.reported.add(str(path))
         command = step.command if step else "index"
         dependents = self._dependents(step) if step else ()
         self.result.findings.append(Finding(f"{path}{cell}", problem, command, dependents))
 
     def _dependents(self, step: Step) -> tuple[str, ...]:
-        """The files made from what `step` makes, and from those."""
-        reached, found = set(step.outputs), []
+        """Lists the files that are made from the outputs of `step`, directly or through others."""
+        reached, dependents = set(step.outputs), []
         for later in self.chain[self.chain.index(step) + 1 :]:
             if reached & set(later.inputs):
                 reached |= set(later.outputs)
-                found += map(str, later.outputs)
-        return tuple(found)
+                dependents += map(str, later.outputs)
+        return tuple(dependents)
 
     def _contents(self, step: Step) -> None:
-        """What is in the files: data, tables, and whose model or outcomes they are."""
+        """Checks the content of a step's files: data, tables, and to which model checkpoints and outcomes belong."""
         try:
             checked = verify_files.check(step)
             self.result.cells += checked.cells
@@ -102,10 +127,11 @@ class _Auditor:
             for path, cell, problem in checked.problems:
                 self._find(step, path, problem, cell)
         except (OSError, UserError, ValueError, KeyError, TypeError) as error:
-            # A file that cannot be read is named by its hash, below; here it only cannot be looked into.
-            self.result.notes.append(f"{step.command}: its files could not be looked into ({_line(error)})")
+            # A damaged file becomes a finding by its hash, below.
+            self.result.notes.append(f"{step.command}: the content of its files could not be read ({_line(error)})")
 
     def _record(self, step: Step) -> None:
+        """Checks a record against the experiment, the code, the files and git."""
         record = self._read(step, step.record)
         if record is None:
             return
@@ -123,28 +149,30 @@ class _Auditor:
         self._commit(step, record.get("git"))
 
     def _read(self, step: Step | None, path: Path) -> dict[str, Any] | None:
+        """Reads a JSON object. None, and a finding, if that fails."""
         try:
-            found = read_json(path)
+            content = read_json(path)
         except OSError:
             self._find(step, path, "is missing")
         except ValueError:
             self._find(step, path, "is no JSON")
         else:
-            if isinstance(found, dict):
-                return found
+            if isinstance(content, dict):
+                return content
             self._find(step, path, "is no record")
         return None
 
     def _hashes_of(self, step: Step, record: dict[str, Any], group: str, files: tuple[Path, ...]) -> None:
+        """Checks the hashes in a record. group: `inputs` or `outputs`; files: those of the step."""
         written = record.get(group)
         if not isinstance(written, dict) or set(written) != set(map(str, files)):
-            named = set(written) if isinstance(written, dict) else set()
-            odd = sorted(named ^ set(map(str, files)))
+            names = set(written) if isinstance(written, dict) else set()
+            odd = sorted(names ^ set(map(str, files)))
             self._find(step, step.record, f"{group}: names other files than the step's: {', '.join(odd[:3])}")
             return
         for file in files:
             here = self._hash(file)
-            if here == written[str(file)] or str(file) in self.named:
+            if here == written[str(file)] or str(file) in self.reported:
                 continue
             if here is not None:
                 problem = "is not what its record says" if group == "outputs" else f"is not what {step.record} read"
@@ -158,8 +186,9 @@ class _Auditor:
         return any(step.rebuildable and file in step.outputs for step in self.chain)
 
     def _commit(self, step: Step, git: Any) -> None:
+        """Checks the commit in a record."""
         if git is None:
-            self.result.notes.append("made outside a git repository: the code's fingerprint alone says what it was")
+            self.result.notes.append("made outside a git repository: only the code's fingerprint was checked")
         elif not isinstance(git, dict) or not isinstance(git.get("commit"), str):
             self._find(step, step.record, "git: names no commit")
         elif not self._known(git["commit"]):
@@ -168,7 +197,7 @@ class _Auditor:
             self.result.notes.append(f"made beside uncommitted changes, at commit {git['commit'][:12]}")
 
     def _known(self, commit: str) -> bool:
-        """Whether the commit exists here; outside a repository nothing can be said against it."""
+        """Returns true if the commit exists in this repository. Outside a repository every commit passes."""
         if commit not in self.commits:
             exists = commit.isalnum() and git("cat-file", "-e", f"{commit}^{{commit}}") is not None
             self.commits[commit] = exists or not self._in_repository
@@ -179,6 +208,7 @@ class _Auditor:
         return git("rev-parse", "HEAD") is not None
 
     def _index(self) -> None:
+        """Checks the index of all files and records."""
         path = self.layout.index
         index = self._read(None, path)
         if index is None:
@@ -186,58 +216,61 @@ class _Auditor:
         if index.get("experiment") != self.experiment.name:
             self._find(None, path, f"experiment: {_difference(index.get('experiment'), self.experiment.name)}")
         records, artefacts = index.get("records"), index.get("artefacts")
-        expected = {str(step.record): step for step in self.chain}
-        made = {str(file): step for step in self.chain for file in step.outputs}
-        for group, found, known in (("records", records, expected), ("artefacts", artefacts, made)):
-            if not isinstance(found, dict) or set(found) != set(known):
-                odd = sorted(set(found if isinstance(found, dict) else ()) ^ set(known))
+        expected_records = {str(step.record): step for step in self.chain}
+        outputs = {str(file): step for step in self.chain for file in step.outputs}
+        for group, entries, expected in (("records", records, expected_records), ("artefacts", artefacts, outputs)):
+            if not isinstance(entries, dict) or set(entries) != set(expected):
+                odd = sorted(set(entries if isinstance(entries, dict) else ()) ^ set(expected))
                 self._find(None, path, f"{group}: names other files than the experiment's: {', '.join(odd[:3])}")
                 return
-        for name, step in expected.items():
-            if name not in self.named and self._hash(step.record) != records[name]:
+        for name, step in expected_records.items():
+            if name not in self.reported and self._hash(step.record) != records[name]:
                 self._find(step, name, f"is not the record that {path} names: it was changed after that was written")
-        for name, step in made.items():
+        for name, step in outputs.items():
             self._indexed(path, name, step, artefacts[name])
         tracked = self._read(None, self.layout.tracked)
         if tracked is not None and index.get("mlflow") != tracked:
             self._find(None, path, f"mlflow: {_difference(index.get('mlflow'), tracked)}")
 
     def _indexed(self, index: Path, name: str, step: Step, entry: Any) -> None:
+        """Checks the entry of one file in the index."""
         file = Path(name)
         here = self._hash(file)
-        if name in self.named or here is None:
+        if name in self.reported or here is None:
             return
-        true = {"sha256": here, "record": str(step.record)} | ({} if step.rebuildable else {"md5": md5(file)})
-        if entry != true:
-            self._find(step, name, f"does not fit its entry in {index}: {_difference(entry, true)}")
+        expected = {"sha256": here, "record": str(step.record)} | ({} if step.rebuildable else {"md5": md5(file)})
+        if entry != expected:
+            self._find(step, name, f"does not match its entry in {index}: {_difference(entry, expected)}")
 
-    def _anchor(self) -> None:
-        found = dvc_lock.anchor(self.layout)
-        if found is None:
+    def _committed(self) -> None:
+        """Checks the files against the committed dvc.lock."""
+        lock = dvc_lock.committed_lock(self.layout)
+        if lock is None:
             self.result.notes.append(
-                f"unanchored: no commit holds a {dvc_lock.LOCK} with this experiment, so that whoever rewrote "
-                "everything would not be seen. dvc repro, then git commit"
+                f"{NOT_IN_GIT}: no commit holds a {dvc_lock.LOCK} with this experiment, so a forgery that "
+                "rewrites every file and record would not be noticed. Run dvc repro, then git commit"
             )
             return
-        self.result.anchored = found.commit
+        self.result.commit = lock.commit
         owners = {str(file): step for step in self.chain for file in (*step.outputs, step.record)}
-        for place, problem in dvc_lock.deviations(found):
-            if place not in self.named:
+        for place, problem in dvc_lock.deviations(lock):
+            if place not in self.reported:
                 self._find(owners.get(place), place, problem)
-        for place, problem in _values(found.params):
+        for place, problem in _values(lock.params):
             self._find(None, place, problem)
-        apart = [file for file in owners if not any(_within(file, out) for out in found.outs)]
-        apart = [file for file in apart if not self._rebuildable(Path(file))]
-        if apart:
-            self.result.notes.append(f"not in {dvc_lock.LOCK}: {len(apart)} files, the first is {apart[0]}")
+        missing = [file for file in owners if not any(_within(file, out) for out in lock.outs)]
+        missing = [file for file in missing if not self._rebuildable(Path(file))]
+        if missing:
+            self.result.notes.append(f"not in {dvc_lock.LOCK}: {len(missing)} files, the first is {missing[0]}")
 
 
 def _within(file: str, out: str) -> bool:
+    """Returns true if `file` is the DVC out `out` or lies in it."""
     return file == out or file.startswith(f"{out}/")
 
 
 def _values(params: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """The experiment's files whose values are not those that were committed."""
+    """Yields each experiment file whose values differ from the committed ones, and the problem."""
     from ruamel.yaml import YAML
 
     for path, committed in params.items():
@@ -247,7 +280,7 @@ def _values(params: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _difference(here: Any, expected: Any, key: str = "") -> str:
-    """The first place where two JSON values differ: what is here, and what should be."""
+    """Describes the first place where two JSON values differ: the present value and the expected one."""
     if isinstance(here, dict) and isinstance(expected, dict):
         for name in sorted(here.keys() | expected.keys(), key=str):
             if here.get(name) != expected.get(name) or (name in here) != (name in expected):
@@ -259,22 +292,28 @@ def _line(error: Exception) -> str:
     return (str(error) or type(error).__name__).partition("\n")[0]
 
 
-def listed(names: tuple[str, ...], most: int = 6) -> str:
+def _first_of(names: tuple[str, ...], most: int = 6) -> str:
+    """Joins the first names with commas, and counts the rest."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
-def described(result: Audit, experiment: Experiment) -> str:
-    """The audit as people read it: the first thing that does not fit, with what depends on it, then the others."""
+def format_audit(result: Audit, experiment: Experiment) -> str:
+    """Formats an audit as text: the findings, the first with the files that depend on it, the notes and a summary.
+
+    Args:
+        result: the audit.
+        experiment: the experiment that was audited.
+    """
     lines = []
     for rank, finding in enumerate(result.findings):
         lines.append(f"{'DOES NOT FIT' if rank == 0 else 'nor does'}: {finding.place}")
         lines.append(f"  {finding.problem}")
         lines.append(f"  step: {finding.step}")
         if rank == 0 and finding.dependents:
-            lines.append(f"  depends on it: {listed(finding.dependents)}")
+            lines.append(f"  depends on it: {_first_of(finding.dependents)}")
     lines += [f"note: {note}" for note in result.notes]
     counted = f"{result.files} files hashed, {result.records} records, {result.cells} table cells made again"
-    held = f"held against the {dvc_lock.LOCK} of commit {result.anchored[:12]}" if result.anchored else "unanchored"
+    trust = f"checked against the {dvc_lock.LOCK} of commit {result.commit[:12]}" if result.commit else NOT_IN_GIT
     verdict = f"{len(result.findings)} do not fit" if result.findings else "everything fits"
-    return "\n".join([*lines, f"{experiment.name}: {verdict} ({counted}; {held})"])
+    return "\n".join([*lines, f"{experiment.name}: {verdict} ({counted}; {trust})"])

@@ -1,6 +1,6 @@
-"""The root of trust: the dvc.lock of the last git commit, and the files here held against it.
+"""Checks files against the dvc.lock of the last git commit, the root of trust of an audit.
 
-DVC's own status asks a database of file times, which a careful forger satisfies; here every file is hashed again.
+`dvc status` trusts a database of file times, which a careful forger can satisfy. Here every file is hashed again.
 """
 
 from __future__ import annotations
@@ -23,16 +23,25 @@ CACHE = Path(".dvc/cache/files/md5")
 
 
 @dataclass(frozen=True)
-class Anchor:
-    """An experiment's entry in the committed dvc.lock: out to md5, and the experiment file's values then."""
+class CommittedLock:
+    """An experiment's stage in the committed dvc.lock.
+
+    Attributes:
+        commit: hash of the git commit.
+        outs: path of an out, a file or folder of results, to its md5. A folder's ends in `.dir`, see `folder_md5`.
+        params: path of an experiment file to the values that it had.
+    """
 
     commit: str
     outs: dict[str, str]
     params: dict[str, Any]
 
 
-def anchor(layout: Layout) -> Anchor | None:
-    """None where no commit holds a dvc.lock with this experiment."""
+def committed_lock(layout: Layout) -> CommittedLock | None:
+    """Reads an experiment's stage from the dvc.lock of the last git commit.
+
+    None if there is no commit, no dvc.lock in it, or no stage with the files of `layout`.
+    """
     from ruamel.yaml import YAML
 
     text = git("show", f"HEAD:./{LOCK}")
@@ -40,14 +49,18 @@ def anchor(layout: Layout) -> Anchor | None:
     for stage in stages.values():
         outs = {out["path"]: out["md5"] for out in stage.get("outs", []) if "md5" in out}
         if str(layout.data) in outs:
-            return Anchor(git("rev-parse", "HEAD").strip(), outs, stage.get("params", {}))
+            return CommittedLock(git("rev-parse", "HEAD").strip(), outs, stage.get("params", {}))
     return None
 
 
-def deviations(found: Anchor) -> Iterator[tuple[str, str]]:
-    """(file or folder, what is wrong with it) for each out that is not what was committed; files are named where the
-    folder's list is known, and a folder otherwise."""
-    for out, expected in found.outs.items():
+def deviations(lock: CommittedLock) -> Iterator[tuple[str, str]]:
+    """Yields what differs from the committed state.
+
+    Yields:
+        Path and problem of each file that is missing, unknown or changed. If the committed list of a folder's files is
+        not available, the folder instead of its files.
+    """
+    for out, expected in lock.outs.items():
         path = Path(out)
         if not path.exists():
             yield out, "is missing; dvc pull brings it"
@@ -59,7 +72,7 @@ def deviations(found: Anchor) -> Iterator[tuple[str, str]]:
 
 
 def _in_folder(folder: Path, expected: str) -> Iterator[tuple[str, str]]:
-    here = listing(folder)
+    here = md5_of_files(folder)
     if folder_md5(here) == expected:
         return
     committed = _listed_by_dvc(expected) or _listed_by_git(folder)
@@ -77,31 +90,35 @@ def _in_folder(folder: Path, expected: str) -> Iterator[tuple[str, str]]:
 
 
 def _listed_by_dvc(expected: str) -> dict[str, str]:
-    """As `listing`, from DVC's cache; empty where it is not there."""
-    known = CACHE / expected[:2] / expected[2:]
-    if not known.is_file():
+    """Returns the result of `md5_of_files` from DVC's cache. Empty if it is not there."""
+    cached = CACHE / expected[:2] / expected[2:]
+    if not cached.is_file():
         return {}
     with suppress(ValueError, TypeError, KeyError):
-        return {entry["relpath"]: entry["md5"] for entry in json.loads(known.read_text(encoding="utf-8"))}
+        return {entry["relpath"]: entry["md5"] for entry in json.loads(cached.read_text(encoding="utf-8"))}
     return {}
 
 
 def _listed_by_git(folder: Path) -> dict[str, str]:
-    """As `listing`, of the last commit: for tables and metrics, which git keeps."""
+    """Computes the result of `md5_of_files` for the last commit, which holds tables and metrics."""
     names = git("ls-tree", "-r", "--name-only", "-z", "HEAD", "--", str(folder)) or ""
-    found = {}
+    files = {}
     for name in filter(None, names.split("\0")):
-        shown = subprocess.run(["git", "show", f"HEAD:./{name}"], capture_output=True)
-        found[Path(name).relative_to(folder).as_posix()] = hashlib.md5(shown.stdout).hexdigest()
-    return found
+        content = subprocess.run(["git", "show", f"HEAD:./{name}"], capture_output=True).stdout
+        files[Path(name).relative_to(folder).as_posix()] = hashlib.md5(content).hexdigest()
+    return files
 
 
-def listing(folder: Path) -> dict[str, str]:
-    """File, relative to the folder, to md5."""
+def md5_of_files(folder: Path) -> dict[str, str]:
+    """Hashes all files of a folder and its subfolders. Returns relative path to md5."""
     return {file.relative_to(folder).as_posix(): md5(file) for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
 def folder_md5(files: dict[str, str]) -> str:
-    """As DVC names a folder: the md5 of the JSON list of its files."""
-    entries = [{"md5": known, "relpath": name} for name, known in sorted(files.items())]
+    """Computes DVC's hash of a folder: the md5 of the JSON list of its files, and `.dir`.
+
+    Args:
+        files: relative path to md5.
+    """
+    entries = [{"md5": digest, "relpath": name} for name, digest in sorted(files.items())]
     return hashlib.md5(json.dumps(entries, sort_keys=True).encode()).hexdigest() + ".dir"

@@ -1,4 +1,4 @@
-"""The whole story of one number, on a page: what it is, what it was made of, by what, when and where."""
+"""Traces one number of the main table back to its data: files, steps, settings, machines and times."""
 
 from __future__ import annotations
 
@@ -27,8 +27,20 @@ from robust_distillation.statistics.accuracies import accuracies
 Section = tuple[str, list[str]]  # a title and its lines
 
 
-def story(experiment: Experiment, cell: Cell) -> list[Section]:
-    """Raises UserError where the table is not there."""
+def trace_cell(experiment: Experiment, cell: Cell) -> list[Section]:
+    """Collects where a number of the main table comes from.
+
+    Args:
+        experiment: the experiment.
+        cell: the number.
+
+    Returns:
+        Sections of text, each a title and its lines: the number, the result of each seed with its files, the settings
+        of the training, the earlier steps, and the commands that check the number.
+
+    Raises:
+        UserError: if the main table does not exist.
+    """
     layout = experiment.layout
     table = layout.tables / "main.csv"
     if not table.is_file():
@@ -37,20 +49,21 @@ def story(experiment: Experiment, cell: Cell) -> list[Section]:
     row = rows[(rows[list(Cell._fields)] == list(cell)).all(axis=1)].iloc[0]
     makers = {file: step for step in steps(experiment) for file in step.outputs}
     sections = [("The number", list(_number(experiment, cell, row)))]
-    own = {}
+    last_steps = {}
     for model in cell.models(experiment):
         outcomes, weights = layout.outcomes(model.folder), model.checkpoints[cell.checkpoint]
         values = accuracies(read_outcomes([outcomes]))
         [value] = values.loc[values[CHECKPOINT].eq(cell.checkpoint) & values[METRIC].eq(cell.metric), "value"]
-        own |= {outcomes: makers[outcomes], weights: makers[weights]}
+        last_steps |= {outcomes: makers[outcomes], weights: makers[weights]}
         lines = [*_made(makers[outcomes], outcomes), *_made(makers[weights], weights), *_taken(model.folder, weights)]
         sections.append((f"Seed {model.keys['seed']}: {value:.2f} %", lines))
     trained = makers[weights]
     if trained.record.is_file():
-        said = [*_settings(trained), f"versions: {versions(read_json(trained.record))}"]
-        sections.append(("How it was trained", said))
-    for step in _upstream(makers, list(own)):
-        if step.record not in {known.record for known in own.values()}:
+        lines = [*_settings(trained), f"versions: {versions(read_json(trained.record))}"]
+        sections.append(("How it was trained", lines))
+    records = {step.record for step in last_steps.values()}
+    for step in _upstream(makers, list(last_steps)):
+        if step.record not in records:
             sections.append((_title(step), [*_made(step), *_settings(step)]))
     sections.append(("To check it", _checks(experiment, cell)))
     return sections
@@ -75,7 +88,7 @@ def _number(experiment: Experiment, cell: Cell, row: Any) -> Iterator[str]:
 
 
 def _made(step: Step, file: Path | None = None) -> Iterator[str]:
-    """How a step's files came to be, by its record."""
+    """Yields what a step's record says of its files: hashes, command, time, machine, commit and inputs."""
     if not step.record.is_file():
         yield f"{step.command}: its record {step.record} is missing"
         return
@@ -89,7 +102,7 @@ def _made(step: Step, file: Path | None = None) -> Iterator[str]:
 
 
 def _settings(step: Step) -> Iterator[str]:
-    """What a training was told to do."""
+    """Yields the settings of a training."""
     if not step.record.is_file():
         return
     record = read_json(step.record)
@@ -103,32 +116,32 @@ def _flat(values: dict[str, Any]) -> str:
 
 
 def _taken(folder: Path, weights: Path) -> list[str]:
-    """What the training saw when this checkpoint was taken."""
+    """Describes at which epoch a checkpoint was taken, and its accuracy in the validation of that epoch."""
     epoch = metadata(weights).get("epoch")
     if epoch is None:  # imported
         return []
     lines = {line["epoch"]: line for line in read_json_lines(Layout.curves(folder))}
-    seen = lines.get(epoch, {})
-    if "selection_robust" not in seen:
+    line = lines.get(epoch, {})
+    if "selection_robust" not in line:
         return [f"taken after epoch {epoch}"]
-    looked = f"clean {100 * seen['selection_clean']:.2f} %, under attack {100 * seen['selection_robust']:.2f} %"
-    return [f"taken after epoch {epoch}; on the images that choose `best`: {looked}"]
+    accuracy = f"clean {100 * line['selection_clean']:.2f} %, under attack {100 * line['selection_robust']:.2f} %"
+    return [f"taken after epoch {epoch}; on the images that select `best`: {accuracy}"]
 
 
 def _upstream(makers: dict[Path, Step], files: list[Path]) -> list[Step]:
-    """The steps behind `files`, nearest first, each once."""
-    found: dict[Path, Step] = {}
+    """Lists the steps that made `files` and their inputs, nearest first, each once."""
+    upstream: dict[Path, Step] = {}
     while files:
         reached = [makers[file] for file in files if file in makers]
-        reached = [step for step in {step.record: step for step in reached}.values() if step.record not in found]
-        found |= {step.record: step for step in reached}
+        reached = [step for step in {step.record: step for step in reached}.values() if step.record not in upstream]
+        upstream |= {step.record: step for step in reached}
         files = [file for step in reached for file in step.inputs]
-    return list(found.values())
+    return list(upstream.values())
 
 
 def _title(step: Step) -> str:
     titles = {
-        "train-teacher": "The teacher", "import-teacher": "The teacher", "fill-cache": "The cache it answered from",
+        "train-teacher": "The teacher", "import-teacher": "The teacher", "fill-cache": "The cache of the teacher",
         "prepare-data": "The data", "choose": "How its settings were chosen",
     }  # fmt: skip
     return titles.get(step.name, step.name)
@@ -143,5 +156,6 @@ def _checks(experiment: Experiment, cell: Cell) -> list[str]:
     return lines
 
 
-def page(sections: list[Section]) -> str:
+def format_sections(sections: list[Section]) -> str:
+    """Joins sections to one text, each line indented below its title."""
     return "\n\n".join("\n".join([title, *(f"  {line}" for line in lines)]) for title, lines in sections)

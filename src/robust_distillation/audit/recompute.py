@@ -1,4 +1,4 @@
-"""Attacks again what a table says, from the checkpoint, and compares image by image."""
+"""Attacks checkpoints again for some cells of the main table, and compares the outcomes image by image."""
 
 from __future__ import annotations
 
@@ -17,40 +17,60 @@ from robust_distillation.models.precision import load_for_inference
 from robust_distillation.pipeline.experiment_data import load_split
 from robust_distillation.reporting.cells import Cell, cells
 
-ELSEWHERE = 0.02  # share of the images whose verdict another processor or version may change by rounding
+TOLERANCE = 0.02  # fraction of the outcomes that rounding may change on another processor or with other versions
 
 
 @dataclass(frozen=True)
 class Recomputed:
-    """A cell, how many verdicts were made again, and how many came out otherwise."""
+    """Comparison of one table cell with its outcomes computed again.
+
+    Attributes:
+        cell: the cell of the main table.
+        outcomes: number of outcomes that were computed again: images times seeds.
+        different: number of these that differ from the stored ones.
+    """
 
     cell: Cell
-    verdicts: int
+    outcomes: int
     different: int
 
     @property
     def fits(self) -> bool:
-        return self.different <= ELSEWHERE * self.verdicts
+        """True if at most 2 % of the outcomes differ."""
+        return self.different <= TOLERANCE * self.outcomes
 
-    def described(self) -> str:
+    def text(self) -> str:
+        """Formats the comparison as one line."""
         if not self.different:
-            return f"{self.cell}: all {self.verdicts} verdicts are the same again"
+            return f"{self.cell}: all {self.outcomes} outcomes are the same again"
         verdict = "DOES NOT FIT: " if not self.fits else ""
         return (
-            f"{verdict}{self.cell}: {self.different} of {self.verdicts} verdicts came out otherwise; on the record's "
-            f"machine and versions none should, elsewhere up to {ELSEWHERE:.0%} may"
+            f"{verdict}{self.cell}: {self.different} of {self.outcomes} outcomes differ; on the record's machine and "
+            f"versions none should, elsewhere up to {TOLERANCE:.0%} may"
         )
 
 
-def recomputed(experiment: Experiment, count: int, seed: int) -> Iterator[Recomputed]:
-    """`count` cells of the main table, chosen by `seed`; all of them where there are fewer."""
-    known = list(cells(experiment))
-    chosen = random.Random(seed).sample(known, min(count, len(known)))
+def recompute_cells(experiment: Experiment, count: int, seed: int) -> Iterator[Recomputed]:
+    """Computes random cells of the main table again, from the checkpoints.
+
+    Args:
+        experiment: the experiment.
+        count: number of cells. All cells, if the table has fewer.
+        seed: seed of the random choice of the cells.
+
+    Yields:
+        One comparison per cell, as soon as it is computed.
+
+    Raises:
+        UserError: if stored outcomes do not cover the experiment's test images.
+    """
+    every = list(cells(experiment))
+    sampled = random.Random(seed).sample(every, min(count, len(every)))
     device, data = select_device(experiment.compute), load_split(experiment, "test")
     layout, evaluation, precision = experiment.layout, experiment.evaluation, experiment.compute.precision
     todo = blocks.blocks(experiment.test_images, evaluation.block_size, evaluation.seed)
-    for cell in chosen:
-        attacks, surrogate, verdicts, different = [], None, 0, 0
+    for cell in sampled:
+        attacks, surrogate, outcomes, different = [], None, 0, 0
         if cell.metric != "clean":
             attacks = [cell.metric]
             if cell.metric.startswith(ON_SURROGATE):
@@ -70,6 +90,6 @@ def recomputed(experiment: Experiment, count: int, seed: int) -> Iterator[Recomp
                     f"{layout.outcomes(model.folder)}: does not hold the {len(again)} images of the experiment"
                 )
             column = "prediction" if cell.metric == "clean" else cell.metric
-            verdicts += len(merged)
+            outcomes += len(merged)
             different += int((merged[column] != merged[f"{column}_again"]).sum())
-        yield Recomputed(cell, verdicts, different)
+        yield Recomputed(cell, outcomes, different)

@@ -1,5 +1,8 @@
-"""What is in a step's files, held against what it must be: images against their description, checkpoints and outcomes
-against the run they lie under, tables against those that the same outcomes give again."""
+"""Checks the content of a step's files.
+
+Images are checked against their description, checkpoints and outcomes against the run in whose folder they lie, and
+tables against the same tables made again from the outcomes.
+"""
 
 from __future__ import annotations
 
@@ -19,18 +22,31 @@ from robust_distillation.pipeline.step import Step, called
 if TYPE_CHECKING:
     from robust_distillation.pipeline.steps import Choose, OfModel, PrepareData
 
-KEYS = ("claim", "target", "teacher", "student", "method", "other", "candidate", "checkpoint", "metric")  # of a cell
+# Columns that name a cell of a table.
+KEYS = ("claim", "target", "teacher", "student", "method", "other", "candidate", "checkpoint", "metric")
 
 
 @dataclass
 class Checked:
-    problems: list[tuple[Path, str, str]] = field(default_factory=list)  # file, cell, what is wrong
+    """Result of checking the files of a step.
+
+    Attributes:
+        problems: for each mistake the file, the table cell (`, cell NAME`, or "" for the whole file) and what is wrong.
+        notes: what could not be checked, and why.
+        cells: number of table cells that were computed again.
+    """
+
+    problems: list[tuple[Path, str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    cells: int = 0  # compared
+    cells: int = 0
 
 
 def check(step: Step) -> Checked:
-    """Compares what is in a step's files with what must be there. Raises what reading a broken file raises."""
+    """Checks the content of a step's files, if all of them exist.
+
+    Raises:
+        OSError, UserError, ValueError, KeyError, TypeError: if a file is damaged and cannot be read.
+    """
     checked = Checked()
     if all(file.is_file() for file in step.outputs):
         if step.check:
@@ -41,7 +57,12 @@ def check(step: Step) -> Checked:
 
 
 def check_images(step: PrepareData, checked: Checked) -> None:
-    """Compares the images here with those that data.json describes; none is fetched for it."""
+    """Compares the images on this machine with those that data.json describes. No image is downloaded.
+
+    Args:
+        step: the step that wrote data.json.
+        checked: result to which problems and notes are added.
+    """
     from robust_distillation import data
     from robust_distillation.pipeline.experiment_data import describe_dataset
 
@@ -49,37 +70,44 @@ def check_images(step: PrepareData, checked: Checked) -> None:
     options = replace(files.options, download=False)
     try:
         data.registry.module(files.name).check(options)
-        found = describe_dataset(files.name, options)
+        present = describe_dataset(files.name, options)
     except UserError as error:
-        checked.notes.append(f"{written}: the images are not here, so they were not checked ({error})")
+        checked.notes.append(f"{written}: the images are not on this machine, so they were not checked ({error})")
         return
-    known = read_json(written)
-    for split, here in found["splits"].items():
-        if known.get("splits", {}).get(split) != here:
-            checked.problems.append((written, "", f"does not describe the {split} images that are here"))
-    if set(known) != set(found) or known["name"] != found["name"] or set(known["splits"]) != set(found["splits"]):
+    described = read_json(written)
+    for split, facts in present["splits"].items():
+        if described.get("splits", {}).get(split) != facts:
+            checked.problems.append((written, "", f"does not describe the {split} images on this machine"))
+    same_keys = set(described) == set(present) and set(described["splits"]) == set(present["splits"])
+    if not same_keys or described["name"] != present["name"]:
         checked.problems.append((written, "", f"does not describe {files.name}"))
 
 
 def check_weights(step: Step, checked: Checked) -> None:
-    """Compares a checkpoint's description of its training with the settings that it was to be trained with."""
+    """Compares the metadata of checkpoints with the settings of the step that trained them.
+
+    Args:
+        step: the step that made the checkpoints.
+        checked: result to which problems are added.
+    """
     settings = json.loads(json.dumps(settings_of(step)))
     for file in step.outputs:
         if file.suffix != ".safetensors":
             continue
-        about = metadata(file)
+        written = metadata(file)
         for key, value in settings.items():
             if key == "imported":
                 continue
-            if isinstance(value, dict) and isinstance(about.get(key), dict):
-                fits = about[key] | value == about[key]
+            if isinstance(value, dict) and isinstance(written.get(key), dict):
+                matches = written[key] | value == written[key]
             else:
-                fits = about.get(key) == value
-            if not fits:
-                checked.problems.append((file, "", f"says of itself another {key} than the experiment"))
+                matches = written.get(key) == value
+            if not matches:
+                checked.problems.append((file, "", f"its metadata has another {key} than the experiment"))
 
 
 def metadata(file: Path) -> dict[str, Any]:
+    """Reads the metadata of a checkpoint: architecture, settings, epoch. Empty if there is none."""
     from safetensors import safe_open
 
     from robust_distillation.models.checkpoint import KEY
@@ -89,7 +117,12 @@ def metadata(file: Path) -> dict[str, Any]:
 
 
 def check_outcomes(step: OfModel, checked: Checked) -> None:
-    """Compares the rows with this model's: checkpoint by checkpoint, each image once."""
+    """Checks that outcomes are those of one model, with each image once per checkpoint.
+
+    Args:
+        step: the step that made the outcomes, with the model that it attacked.
+        checked: result to which problems are added.
+    """
     from robust_distillation.evaluation.outcomes import read_outcomes
 
     [file], model = step.outputs, step.model
@@ -102,70 +135,76 @@ def check_outcomes(step: OfModel, checked: Checked) -> None:
 
 
 def _compare_tables(step: Step, checked: Checked) -> None:
-    """Makes a step's tables again, elsewhere, and compares."""
+    """Makes the tables of a step again in a temporary folder, and compares them with the present ones."""
     with tempfile.TemporaryDirectory() as folder:
         again = step.elsewhere(Path(folder))
         called(step.remake)(again)
-        for file, true in zip(step.outputs, again.outputs, strict=True):
+        for file, made in zip(step.outputs, again.outputs, strict=True):
             if file.suffix[1:] in DRAWN:
                 continue
             if file.suffix == ".csv":
-                checked.cells += _cells(true)
-            if file.read_bytes() == true.read_bytes():
+                checked.cells += _cells(made)
+            if file.read_bytes() == made.read_bytes():
                 continue
-            cells = list(_differences(file, true)) if file.suffix == ".csv" else []
+            cells = list(_differences(file, made)) if file.suffix == ".csv" else []
             for cell, problem in cells or [("", "is not what its outcomes give")]:
                 checked.problems.append((file, cell, problem))
 
 
 def _cells(file: Path) -> int:
+    """Counts the numbers of a CSV table."""
     import pandas as pd
 
     table = pd.read_csv(file)
     return sum(table[column].notna().sum() for column in table.columns if column not in KEYS)
 
 
-def _differences(file: Path, true: Path) -> Iterator[tuple[str, str]]:
-    """(cell, what is wrong) for each cell of a CSV that is another in the true one."""
+def _differences(file: Path, made: Path) -> Iterator[tuple[str, str]]:
+    """Yields name and problem of each cell of a CSV table that differs from the table `made` again."""
     import pandas as pd
 
-    here, made = (pd.read_csv(path, dtype=str, keep_default_na=False) for path in (file, true))
-    if list(here.columns) != list(made.columns) or len(here) != len(made):
+    present, expected = (pd.read_csv(path, dtype=str, keep_default_na=False) for path in (file, made))
+    if list(present.columns) != list(expected.columns) or len(present) != len(expected):
         return
-    keys = [key for key in KEYS if key in made.columns]
-    for row in range(len(made)):
-        name = "/".join(made.loc[row, keys])
-        for column in made.columns:
-            if here.loc[row, column] != made.loc[row, column]:
-                problem = f"{column} is {here.loc[row, column]!r}; the outcomes give {made.loc[row, column]!r}"
+    keys = [key for key in KEYS if key in expected.columns]
+    for row in range(len(expected)):
+        name = "/".join(expected.loc[row, keys])
+        for column in expected.columns:
+            if present.loc[row, column] != expected.loc[row, column]:
+                problem = f"{column} is {present.loc[row, column]!r}; the outcomes give {expected.loc[row, column]!r}"
                 yield f", cell {name}", problem
 
 
 def check_choice(step: Choose, checked: Checked) -> None:
-    """Compares the choice with what the short runs say."""
+    """Compares the candidate that tuning selected with the results of its short runs.
+
+    Args:
+        step: the step that selected it.
+        checked: result to which problems are added.
+    """
     from robust_distillation.pipeline.tuned import choice
     from robust_distillation.training import tuning
 
-    chosen, compared = step.outputs
+    choice_file, scores_file = step.outputs
     names = step.values["teacher"], step.values["student"], step.values["method"]
     candidates = step.experiment.candidates[names[-1]]
     runs = {name: read_json_lines(file) for name, file in zip(candidates, step.inputs, strict=True)}
     best, scores = tuning.choose(runs)
-    if read_json(chosen) != choice(*names, candidates[best]):
-        checked.problems.append((chosen, "", f"is not what the short runs say: {best} is the best of them"))
-    written = read_json(compared)
-    known = [{"name": name, **candidates[name].resolved(), **scores[name]} for name in candidates]
-    if written["candidates"] != known or written["chosen"] != best:
-        checked.problems.append((compared, "", "is not what the short runs say"))
+    if read_json(choice_file) != choice(*names, candidates[best]):
+        checked.problems.append((choice_file, "", f"does not follow from the short runs: {best} is the best of them"))
+    written = read_json(scores_file)
+    expected = [{"name": name, **candidates[name].resolved(), **scores[name]} for name in candidates]
+    if written["candidates"] != expected or written["chosen"] != best:
+        checked.problems.append((scores_file, "", "does not follow from the short runs"))
 
 
 def settings_of(step: Step) -> dict[str, Any]:
-    """Returns the settings that a step's record must name: a student's are those after the tuning stage's choice."""
+    """Returns the settings that a step's record must have. A student's include the values that tuning selected."""
     from robust_distillation.pipeline.steps import TrainStudent
 
     if isinstance(step, TrainStudent) and step.choice:
         from robust_distillation.pipeline.tuned import tuned
 
-        with suppress(UserError):  # no choice, or a broken one: then those before it
+        with suppress(UserError):  # the file of the choice is missing or damaged: the settings without it
             return tuned(step)[0]
     return step.settings

@@ -23,20 +23,20 @@ def audit(recompute: int, seed: int | None, path: str, overlay: str | None) -> N
     import secrets
 
     from robust_distillation.audit.audit import audit as audit_of
-    from robust_distillation.audit.audit import described
+    from robust_distillation.audit.audit import format_audit
     from robust_distillation.config import load
 
     experiment = load(path, overlay)
     result = audit_of(experiment)
-    click.echo(described(result, experiment))
+    click.echo(format_audit(result, experiment))
     failed = bool(result.findings)
     if recompute:
-        from robust_distillation.audit.recompute import recomputed
+        from robust_distillation.audit.recompute import recompute_cells
 
         seed = secrets.randbelow(2**31) if seed is None else seed
         click.echo(f"recomputing {recompute} cells chosen with --seed {seed}")
-        for cell in recomputed(experiment, recompute, seed):
-            click.echo(cell.described())
+        for cell in recompute_cells(experiment, recompute, seed):
+            click.echo(cell.text())
             failed |= not cell.fits
     sys.exit(1 if failed else 0)
 
@@ -47,12 +47,12 @@ def audit(recompute: int, seed: int | None, path: str, overlay: str | None) -> N
 @example("explain wide/small/rslad/best/autoattack")
 def explain(cell: str, path: str, overlay: str | None) -> None:
     """Tell one number's whole story. CELL is TEACHER/STUDENT/METHOD/CHECKPOINT/METRIC of the main table."""
-    from robust_distillation.audit.lineage import page, story
+    from robust_distillation.audit.lineage import format_sections, trace_cell
     from robust_distillation.config import load
     from robust_distillation.reporting.cells import cell_named
 
     experiment = load(path, overlay)
-    click.echo(page(story(experiment, cell_named(experiment, cell))))
+    click.echo(format_sections(trace_cell(experiment, cell_named(experiment, cell))))
 
 
 COMMANDS = (audit, explain)

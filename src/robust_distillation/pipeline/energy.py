@@ -1,7 +1,7 @@
-"""Energy that the machine used while a job ran, where it can be read.
+"""Measures the energy that CPU and GPU use while a job runs, if the machine has counters that can be read.
 
-CPU packages by RAPL (Linux powercap; most kernels let only root read it), NVIDIA GPUs by NVML. Both count for the whole
-device: what other jobs used meanwhile is in it.
+CPU packages are read by RAPL (Linux powercap; most kernels let only root read it), NVIDIA GPUs by NVML. Both count for
+the whole device, so the energy of other jobs that run at the same time is included.
 """
 
 from __future__ import annotations
@@ -11,26 +11,36 @@ from pathlib import Path
 from typing import Any
 
 POWERCAP = Path("/sys/class/powercap")
-ZONES = "intel-rapl:*"  # AMD's, too
-MICRO, MILLI = 1e-6, 1e-3  # joules that one count of RAPL and of NVML stands for
+ZONES = "intel-rapl:*"  # AMD's too
+MICRO, MILLI = 1e-6, 1e-3  # joules per count of RAPL and of NVML
 
 
 class Meter:
-    """Starts counting; `read` says what was used since then."""
+    """Measures energy from its creation on."""
 
     def __init__(self, powercap: Path = POWERCAP):
-        # Other zones are parts of a package (its cores, its memory) or hold it (psys, the platform).
+        """Reads the counters for the first time.
+
+        Args:
+            powercap: folder of Linux's powercap interface.
+        """
+        # Other zones are parts of a package (its cores, its memory) or contain it (psys, the platform).
         packages = [zone for zone in sorted(powercap.glob(ZONES)) if _text(zone / "name").startswith("package")]
         self.packages = {zone: count for zone in packages if (count := _number(zone / "energy_uj")) is not None}
         self.gpus = _gpu_counters()
 
     def read(self) -> dict[str, Any] | None:
-        """`joules` used, and `source`: which counters they are from. None where none can be read."""
-        spent = {"RAPL": self._packages(), "NVML": self._gpus()}
-        known = {source: joules for source, joules in spent.items() if joules is not None}
-        return {"joules": round(sum(known.values()), 3), "source": " + ".join(known)} if known else None
+        """Returns the energy used since the creation.
+
+        Returns:
+            `joules`, and `source`: `RAPL`, `NVML` or `RAPL + NVML`. None if no counter can be read.
+        """
+        readings = {"RAPL": self._packages(), "NVML": self._gpus()}
+        spent = {source: joules for source, joules in readings.items() if joules is not None}
+        return {"joules": round(sum(spent.values()), 3), "source": " + ".join(spent)} if spent else None
 
     def _packages(self) -> float | None:
+        """Returns the joules that the CPU packages used. None if a counter cannot be read."""
         if not self.packages:
             return None
         total = 0
@@ -38,7 +48,7 @@ class Meter:
             now = _number(zone / "energy_uj")
             if now is None:
                 return None
-            if now < before:  # it went through its largest value and began again; once, as far as can be told
+            if now < before:  # the counter overflowed; once, as far as can be known
                 largest = _number(zone / "max_energy_range_uj")
                 if largest is None:
                     return None
@@ -47,7 +57,7 @@ class Meter:
         return total * MICRO
 
     def _gpus(self) -> float | None:
-        """Only of the GPU that this job used, which is known once it has."""
+        """Returns the joules of the GPU that this process used. None if it used none."""
         used = _gpu_used()
         now = _gpu_counters() if used else {}
         return (now[used] - self.gpus[used]) * MILLI if used in now and used in self.gpus else None
@@ -66,16 +76,16 @@ def _number(file: Path) -> int | None:
 
 
 def _gpu_used() -> str | None:
-    """The UUID of the GPU on which this process has made tensors."""
-    torch = sys.modules.get("torch")  # a step that computed nothing with it used none
+    """Returns the UUID of the GPU on which this process has made tensors. None if there is none."""
+    torch = sys.modules.get("torch")  # a process that has not imported torch used no GPU
     if torch is None or not torch.cuda.is_initialized():
         return None
     return f"GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}"
 
 
 def _gpu_counters() -> dict[str, int]:
-    """UUID to millijoules since the driver was loaded, of each GPU that counts them."""
-    if not Path("/proc/driver/nvidia").exists():  # importing NVML's package would cost each job some milliseconds
+    """Reads each GPU's counter. Returns UUID to millijoules since the driver was loaded; empty without NVIDIA GPUs."""
+    if not Path("/proc/driver/nvidia").exists():  # importing pynvml would cost each job some milliseconds
         return {}
     import pynvml
 

@@ -1,5 +1,8 @@
-"""The index of an experiment, written last: every artefact and every record with their hashes. dvc.lock holds the
-index's own hash, so that what is in it cannot be changed unseen once that is committed."""
+"""Makes the index of an experiment: the hashes of all its artefacts and records.
+
+The index is written last. dvc.lock holds its hash, so no artefact or record can change unnoticed once dvc.lock is
+committed. A record is the JSON file beside an artefact with its inputs, hashes, code fingerprint and settings.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,32 @@ from robust_distillation.pipeline.step import Step
 
 
 def index(chain: Iterable[Step], layout: Layout) -> dict[str, Any]:
-    """artefacts: file to its sha256, its md5 (as DVC names it) and its record; records: file to sha256; mlflow: run
-    name to the content that was imported. Of the cache, which is not versioned, the hashes are those in its record."""
+    """Hashes all artefacts and records of an experiment.
+
+    Args:
+        chain: the steps of the experiment.
+        layout: paths of the experiment's files.
+
+    Returns:
+        A dict that can be written as JSON:
+
+        - `experiment`: its name.
+        - `artefacts`: path to `sha256`, `md5` (DVC's name of the content) and `record` (path). A file of the cache is
+          not versioned: it has no md5, and its sha256 is the one in its record.
+        - `records`: path to sha256.
+        - `mlflow`: name of each run in MLflow to the hash of its content.
+
+    Raises:
+        FileNotFoundError: if a file does not exist.
+    """
     artefacts: dict[str, dict[str, str]] = {}
     records: dict[str, str] = {}
     for step in chain:
         records[str(step.record)] = sha256(step.record)
-        made = read_json(step.record)["outputs"] if step.rebuildable else {}
+        recorded = read_json(step.record)["outputs"] if step.rebuildable else {}
         for file in step.outputs:
-            known = {"sha256": made[str(file)]} if step.rebuildable else {"sha256": sha256(file), "md5": md5(file)}
-            artefacts[str(file)] = {**known, "record": str(step.record)}
+            hashes = {"sha256": recorded[str(file)]} if step.rebuildable else {"sha256": sha256(file), "md5": md5(file)}
+            artefacts[str(file)] = {**hashes, "record": str(step.record)}
     return {
         "experiment": layout.experiment,
         "artefacts": artefacts,

@@ -1,17 +1,17 @@
-"""What Snakemake knows of an experiment's files, kept beside them so that DVC can version both together.
+"""Copies Snakemake's metadata of an experiment's files to a folder beside them, so that DVC versions both together.
 
-Snakemake keeps a record per output of all experiments in `.snakemake/metadata`: rule, params, code, the checksums of
-its inputs, times. The name of a record is the base64 of the output's path, cut into folders that begin with @ where it
-is long; all paths in it are relative to the checkout. A file without its record, or with the record of another version
-of it, is made again. So the records of an experiment lie in `results/EXPERIMENT/.metadata` too:
+Snakemake has one metadata record per output of all experiments, in `.snakemake/metadata`: rule, params, code, checksums
+of inputs, times. The name of a record is the base64 of the output's path, cut into folders that begin with @ if it is
+long. All paths in it are relative to the checkout. Snakemake makes a file again if its record is missing or belongs to
+another version of the file. So `results/EXPERIMENT/.metadata` has a copy of the experiment's records:
 
-- while that folder is there, it speaks of the files beside it, and Snakemake's own records follow it: after a clone, a
-  pull, a checkout of another version;
-- a run takes it away when it starts and writes it when it ends, well or not. What was killed leaves none, and DVC has
-  nothing that it could version; the next start writes it.
+- While that folder exists, it describes the files beside it, and `follow` copies it to `.snakemake/metadata`: after a
+  clone, a pull, or a checkout of another version.
+- A run removes the folder when it starts (`forget`) and writes it when it ends, with or without success (`keep`). A run
+  that was killed leaves no folder, so DVC cannot version its files; the next start writes it.
 
-The teacher's cache is not versioned, but its records are: they say of which teacher it was, and Snakemake asks that
-even where the cache itself is missing.
+The teacher's cache is not versioned, but its records are: Snakemake needs them to know of which teacher it was made,
+even if the cache is missing.
 """
 
 from __future__ import annotations
@@ -30,42 +30,49 @@ RECORDS = SNAKEMAKE / "metadata"
 
 
 def follow(layout: Layout) -> None:
-    """Makes Snakemake's records of the experiment those that lie beside its files; without any, writes them."""
-    kept = layout.metadata
-    if not kept.is_dir():
+    """Replaces Snakemake's records of an experiment by those beside its files.
+
+    If there is no folder of records beside the files, and no run is active, writes it.
+    """
+    versioned = layout.metadata
+    if not versioned.is_dir():
         if not _running() and any(_of(layout)):
             keep(layout)
         return
-    (SNAKEMAKE / "incomplete").mkdir(parents=True, exist_ok=True)  # without it Snakemake takes the records for old ones
-    names = {file.relative_to(kept) for file in kept.rglob("*") if file.is_file()}
+    (SNAKEMAKE / "incomplete").mkdir(parents=True, exist_ok=True)  # without it Snakemake thinks the records outdated
+    names = {file.relative_to(versioned) for file in versioned.rglob("*") if file.is_file()}
     for name in names:
-        _copy(kept / name, RECORDS / name)
+        _copy(versioned / name, RECORDS / name)
     for name, _ in list(_of(layout)):
         if name not in names:
             (RECORDS / name).unlink()
 
 
 def forget(layout: Layout) -> None:
-    """At the start of a run: from here on the files are no longer those that the folder speaks of."""
+    """Removes the folder of records beside the files, since a run that starts will change the files."""
     shutil.rmtree(layout.metadata, ignore_errors=True)
 
 
 def keep(layout: Layout) -> None:
-    """Writes the folder: the records of all files that are there and whole, and of the cache. Complete or absent."""
+    """Writes the folder of Snakemake's records beside an experiment's files.
+
+    It has the record of each output that exists and is complete, and those of the teacher's cache. The folder appears
+    complete or not at all.
+    """
     layout.root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=layout.root, prefix=".metadata.") as folder:
         written = Path(folder) / "written"
         written.mkdir()
         for name, output in _of(layout):
-            there = output.exists() or output.is_relative_to(layout.caches)
-            if there and not (SNAKEMAKE / "incomplete" / name).exists():
+            wanted = output.exists() or output.is_relative_to(layout.caches)
+            if wanted and not (SNAKEMAKE / "incomplete" / name).exists():
                 _copy(RECORDS / name, written / name)
         forget(layout)
         written.rename(layout.metadata)
 
 
 def _of(layout: Layout) -> Iterator[tuple[Path, Path]]:
-    """The experiment's records, as paths below `.snakemake/metadata`, and the outputs that they speak of."""
+    """Yields each of Snakemake's records of an experiment, as path below `.snakemake/metadata`, and its output."""
     for file in RECORDS.rglob("*"):
         if file.is_file():
             name = file.relative_to(RECORDS)
@@ -75,18 +82,18 @@ def _of(layout: Layout) -> Iterator[tuple[Path, Path]]:
 
 
 def _running() -> bool:
-    """Whether a run works in this folder, or was killed here and its lock not lifted."""
+    """Returns true if a run is active in this folder, or was killed and left its lock."""
     return any((SNAKEMAKE / "locks").glob("*"))
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copies bytes, in one step, where they differ. Never a link: Snakemake writes its records in place."""
-    text = source.read_bytes()
-    if target.is_file() and target.read_bytes() == text:
+    """Copies a file atomically, if it differs. It is no link, since Snakemake writes its records in place."""
+    content = source.read_bytes()
+    if target.is_file() and target.read_bytes() == content:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Names may be as long as a file system takes them: a temporary one cannot be longer.
+    # A record's name may be as long as the file system allows, so the temporary name is not derived from it.
     with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as temporary:
-        temporary.write(text)
-    os.chmod(temporary.name, 0o660)  # as Snakemake's own
+        temporary.write(content)
+    os.chmod(temporary.name, 0o660)  # the mode of Snakemake's records
     os.replace(temporary.name, target)

@@ -1,4 +1,4 @@
-"""The DVC stage of an experiment: Snakemake decides what has to run, DVC versions what came out."""
+"""Writes the DVC stage of an experiment: Snakemake decides which jobs run, DVC versions their results."""
 
 from __future__ import annotations
 
@@ -22,17 +22,22 @@ FILE = Path("dvc.yaml")
 
 
 def stage_name(experiment: Experiment) -> str:
-    """DVC takes no dot in it."""
+    """Returns the name of an experiment's DVC stage: its own name with _ for dots, which DVC does not allow."""
     return experiment.name.replace(".", "_")
 
 
 def stage(experiment: Experiment, files: list[str]) -> dict[str, Any]:
-    """files: the experiment file and, if any, its overlay, relative to the checkout."""
-    chosen = [f"{key}={file}" for key, file in zip(("experiment", "overlay"), files, strict=False)]
+    """Makes the DVC stage of an experiment, as a mapping for dvc.yaml.
+
+    Args:
+        experiment: the experiment.
+        files: path of the experiment file and, if there is one, of the overlay, relative to the checkout.
+    """
+    config = [f"{key}={file}" for key, file in zip(("experiment", "overlay"), files, strict=False)]
     layout = experiment.layout
     return {
-        # src first: a run in a folder of its own (dvc exp run --temp) uses the code that lies there.
-        "cmd": f"PYTHONPATH=src:$PYTHONPATH snakemake --config {shlex.join(chosen)}",
+        # src first: a run in a temporary folder (dvc exp run --temp) then uses the code of that folder.
+        "cmd": f"PYTHONPATH=src:$PYTHONPATH snakemake --config {shlex.join(config)}",
         "deps": ["Snakefile", "workflow", "src"],
         "params": [{file: None} for file in files],
         "outs": [_out(path) for path in _artefacts(experiment, layout)] + [_out(layout.tables, cache=False)],
@@ -41,21 +46,36 @@ def stage(experiment: Experiment, files: list[str]) -> dict[str, Any]:
 
 
 def _artefacts(experiment: Experiment, layout: Layout) -> list[Path]:
-    """All that it makes but tables and metrics, which git keeps, the cache, which can be filled again, and logs."""
-    made = [file.relative_to(layout.root).parts[0] for file in (*Index(experiment).inputs, layout.index)]
-    kept = (layout.tables.name, layout.metrics.name)
-    return [layout.root / name for name in dict.fromkeys([*made, layout.metadata.name]) if name not in kept]
+    """Lists the folders and files that DVC versions.
+
+    These are all results except tables and metrics (they are in git), the cache (it can be filled again) and logs.
+    """
+    results = [file.relative_to(layout.root).parts[0] for file in (*Index(experiment).inputs, layout.index)]
+    in_git = (layout.tables.name, layout.metrics.name)
+    return [layout.root / name for name in dict.fromkeys([*results, layout.metadata.name]) if name not in in_git]
 
 
 def _out(path: Path, **flags: bool) -> dict[str, Any]:
-    """All outs persist, or DVC would delete them first and Snakemake would make everything again."""
-    written = CommentedMap({**flags, "persist": True})
-    written.fa.set_flow_style()
-    return {str(path): written}
+    """Makes the entry of an out. It persists: DVC would else delete it first, and Snakemake would make all again."""
+    entry = CommentedMap({**flags, "persist": True})
+    entry.fa.set_flow_style()
+    return {str(path): entry}
 
 
 def write_stage(experiment: Experiment, path: str, overlay: str | None) -> str:
-    """Adds or updates the experiment's stage in dvc.yaml, and returns its name. Raises UserError."""
+    """Adds an experiment's stage to dvc.yaml, or updates it.
+
+    Args:
+        experiment: the experiment.
+        path: the experiment file.
+        overlay: a second YAML file whose values replace those of `path`. None: no overlay.
+
+    Returns:
+        The name of the stage.
+
+    Raises:
+        UserError: if a file lies outside the checkout, dvc.yaml cannot be read, or another experiment has the stage.
+    """
     files = [_inside(file) for file in (path, overlay) if file]
     name, yaml = stage_name(experiment), _yaml()
     before = FILE.read_text(encoding="utf-8") if FILE.is_file() else ""
@@ -69,7 +89,7 @@ def write_stage(experiment: Experiment, path: str, overlay: str | None) -> str:
     except (YAMLError, AttributeError, TypeError, KeyError) as error:
         raise UserError(f"{FILE}: is not a file of DVC stages that this command can add to") from error
     wanted = stage(experiment, files)
-    if command and _chosen(command) != _chosen(wanted["cmd"]):
+    if command and _experiment_files(command) != _experiment_files(wanted["cmd"]):
         raise UserError(
             f"{FILE}: stage {name} is another experiment's: {command}\n"
             f"Give this experiment another `name:`, or remove that stage first: dvc remove {name}"
@@ -88,19 +108,23 @@ def write_stage(experiment: Experiment, path: str, overlay: str | None) -> str:
 def _yaml() -> YAML:
     yaml = YAML()
     yaml.indent(mapping=2, sequence=4, offset=2)
-    yaml.width = 10_000  # a line of its own for each value
+    yaml.width = 10_000  # no line breaks within a value
     yaml.representer.add_representer(type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", ""))
     return yaml
 
 
 def _inside(file: str) -> str:
-    """The path relative to the checkout: dvc.yaml must hold in every clone."""
+    """Makes a path relative to the checkout, so that dvc.yaml is valid in every clone.
+
+    Raises:
+        UserError: if it lies outside.
+    """
     try:
         return str(Path(file).resolve().relative_to(Path.cwd()))
     except ValueError:
         raise UserError(f"{file}: lies outside {Path.cwd().name}/: an experiment is versioned with its file") from None
 
 
-def _chosen(command: str) -> list[str]:
-    """The files that a stage's command runs."""
+def _experiment_files(command: str) -> list[str]:
+    """Returns the experiment file and the overlay in a stage's command, as `experiment=FILE` and `overlay=FILE`."""
     return re.findall(r"\b(?:experiment|overlay)=\S+", command)

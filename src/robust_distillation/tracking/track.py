@@ -16,7 +16,13 @@ log = logging.getLogger("robust-distillation")
 
 
 def run(step: Track) -> dict[str, Any] | None:
-    """Imports the runs and writes the hash of each; what was imported before, maybe elsewhere, stays as it is."""
+    """Imports the runs of an experiment into MLflow and writes the hash of each run's content to the step's output.
+
+    Runs that the store already has are not imported again.
+
+    Returns:
+        None. UNCHANGED if the output was up to date and was not written.
+    """
     contents, output = import_runs(step.experiment, step.layout), step.outputs[0]
     log.info("%d runs of experiment %s are in MLflow", len(contents), step.experiment.name)
     if output.is_file() and step.record.is_file() and read_json(output) == contents:
