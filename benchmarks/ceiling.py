@@ -30,12 +30,12 @@ def flops_inside(model: nn.Module, shape: tuple[int, int, int]) -> int:
     """Of one image's forward pass, without the products with padding, which need not be computed and are not."""
     counts: list[int] = []
 
-    def count(module: nn.Module, given: tuple, answer: torch.Tensor) -> None:
+    def count(module: nn.Module, inputs: tuple, answer: torch.Tensor) -> None:
         if isinstance(module, nn.Linear):
             counts.append(2 * module.weight.numel())
             return
         seen = conv2d(  # at each place of the image, how many of its pixels lie under the kernel
-            torch.ones(1, 1, *given[0].shape[2:]), torch.ones(1, 1, *module.kernel_size),
+            torch.ones(1, 1, *inputs[0].shape[2:]), torch.ones(1, 1, *module.kernel_size),
             stride=module.stride, padding=module.padding,
         )  # fmt: skip
         counts.append(2 * round(seen.sum().item()) * module.weight.shape[0] * module.weight.shape[1])

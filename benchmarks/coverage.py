@@ -31,7 +31,7 @@ RESAMPLES = 500
 METHODS = ("components", "t over seeds", "bootstrap over seeds", "hierarchical bootstrap")
 
 
-def drawn(
+def draw_outcomes(
     random: np.random.Generator, count: int, seeds: int, images: int, seed_sd: float, paired: bool
 ) -> tuple[np.ndarray, float]:
     """Outcomes [count, seeds, images], 0/1 or differences of two, and their true mean."""
@@ -74,7 +74,7 @@ def covered(
     random = np.random.default_rng(0)
     hits: dict[str, list[np.ndarray]] = {}
     for start in range(0, replications, BATCH):
-        outcomes, truth = drawn(random, min(BATCH, replications - start), seeds, images, seed_sd, paired)
+        outcomes, truth = draw_outcomes(random, min(BATCH, replications - start), seeds, images, seed_sd, paired)
         found = mean_squares(outcomes)
         halves = {"components": half_width(found, alpha), "t over seeds": t_over_seeds(found, alpha)}
         for name, half in halves.items():

@@ -55,10 +55,18 @@ def trained(experiment: Experiment, run: Run, mode: str, folder: Path) -> None:
     )
 
 
-def held(
+def attack_outcomes(
     experiment: Experiment, folder: Path, images: int, precision: str = "exact", search: str = "fp32"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Booleans [images] of the student's last checkpoint, judged in fp32: right as they are, and under AutoAttack."""
+    """Attacks the student's last checkpoint and returns two boolean arrays [images]: correct, and robust to AutoAttack.
+
+    Args:
+        experiment: the experiment.
+        folder: folder of the student's checkpoints.
+        images: number of test images.
+        precision: of the network that classifies; see `Compute.precision`.
+        search: precision of the network that is attacked, `fp32` or `bf16`.
+    """
     todo = blocks(images, experiment.evaluation.block_size, experiment.evaluation.seed)
     found = attack_run(
         {"last": folder / "last.safetensors"}, load_split(experiment, "test"), todo, [ATTACK], experiment.threat_model,
@@ -99,10 +107,10 @@ def main() -> None:
         for mode in MODES:
             with tempfile.TemporaryDirectory() as folder:
                 trained(experiment, Run(teacher, student, METHOD, seed), mode, Path(folder))
-                right, holds = held(experiment, Path(folder), images)
+                right, holds = attack_outcomes(experiment, Path(folder), images)
                 line = {"seed": seed, "mode": mode, "clean": right.mean(), "robust": holds.mean()}
                 for name, asked in searches.items() if mode == "exact" else ():
-                    _, seen = held(experiment, Path(folder), images, **asked)
+                    _, seen = attack_outcomes(experiment, Path(folder), images, **asked)
                     missed[name].append(int((seen & ~holds).sum()))
                     found[name].append(int((holds & ~seen).sum()))
                     line |= {f"missed in {name}": missed[name][-1], f"found in {name}": found[name][-1]}

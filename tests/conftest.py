@@ -109,7 +109,7 @@ def chromium() -> Iterator[Browser]:
     """The system's Chromium without a window, which asks nothing of the network by itself."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if not CHROMIUM.is_file():
-        pytest.skip(f"pages are looked at in a real browser, and {CHROMIUM} is missing: apt-get install chromium")
+        pytest.skip(f"pages are opened in a real browser, and {CHROMIUM} is missing: apt-get install chromium")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
         yield browser

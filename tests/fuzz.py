@@ -3,7 +3,7 @@
     python tests/fuzz.py [--params 5000] [--files 2000] [--seed 0]
 
 Params files are changed as trees and as texts. Checkpoints, caches, outcomes and states are changed as bytes, in their
-headers, and in what they say, with their checksums made again. Looked for: another exception, ten seconds without an
+headers, and in what they say, with their checksums made again. Searched: another exception, ten seconds without an
 answer, a file that was written, values other than the original's that are accepted from a file whose checksum was not
 made again.
 """

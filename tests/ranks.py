@@ -68,12 +68,12 @@ def resumed(group: Group, folder: Path) -> dict[str, list[dict[str, float]]]:
 
 
 if __name__ == "__main__":
-    file, what, *given = sys.argv[1:]
+    file, what, *options = sys.argv[1:]
     torch.set_num_threads(1)
     group = init_group(CPU)
     Path(file).touch()  # its folder is not empty, so work that ends leaves it
     if what == "steps":
-        batch_norm, *names = given
+        batch_norm, *names = options
         found = {name: first_steps(name, group, batch_norm) for name in names}
     else:
         found = resumed(group, Path(file).parent / "states")

@@ -145,9 +145,9 @@ def stop(pid: Path) -> None:
     if not pid.is_file():
         return
     number = int(pid.read_text())
-    for sent in (signal.SIGTERM, signal.SIGKILL):
+    for signal_number in (signal.SIGTERM, signal.SIGKILL):
         try:
-            os.kill(number, sent)
+            os.kill(number, signal_number)
             for _ in range(100):
                 os.kill(number, 0)
                 time.sleep(0.1)

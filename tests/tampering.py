@@ -212,8 +212,8 @@ def _edit(file: Path, path: tuple[str, ...], value: Any) -> None:
 
 
 def _numeric(column: pd.Series) -> bool:
-    given = column[column != ""]
-    return len(given) > 0 and pd.to_numeric(given, errors="coerce").notna().all()
+    filled = column[column != ""]
+    return len(filled) > 0 and pd.to_numeric(filled, errors="coerce").notna().all()
 
 
 def _cell(
@@ -244,8 +244,8 @@ def _forge(experiment: Experiment, chain: list[Step], layout: Layout, file: Path
     """Changes `file`, keeps it readable, and makes again whatever would give it away."""
     if file.suffix == ".parquet":
         rows = pd.read_parquet(file)
-        held = rows.columns[-1]
-        rows[held] = ~rows[held]
+        attack = rows.columns[-1]
+        rows[attack] = ~rows[attack]
         write_outcomes(file, rows)
     elif file.suffix == ".safetensors":
         state, metadata = read_checkpoint(file)

@@ -64,15 +64,15 @@ def known_images(model: TwoOfTen, threat: ThreatModel):
 @pytest.mark.parametrize(("name", "threat"), KNOWN)
 def test_outcome_is_the_known_one(name, threat):
     model = TwoOfTen().eval()
-    x, labels, must_hold = known_images(model, threat)
+    x, labels, expected_robust = known_images(model, threat)
     if (
         name == "square"
     ):  # random search falls short of the reach: it must break the first image and none that must hold
         sure = torch.tensor([0, 3, 4, 5, 6, 7])
-        x, labels, must_hold = x[sure], labels[sure], must_hold[sure]
+        x, labels, expected_robust = x[sure], labels[sure], expected_robust[sure]
     adversarial = MODULES[name].attack(model, x, labels, threat, seed=3)
-    held = (model(x).argmax(1) == labels) & (model(adversarial).argmax(1) == labels)
-    assert held.tolist() == must_hold.tolist()
+    robust_correct = (model(x).argmax(1) == labels) & (model(adversarial).argmax(1) == labels)
+    assert robust_correct.tolist() == expected_robust.tolist()
     distance = (adversarial - x).flatten(1)
     distance = distance.abs().amax(1) if threat.norm == "linf" else distance.norm(dim=1)
     assert distance.max() <= threat.eps + 1e-5
@@ -168,7 +168,7 @@ def test_cw_goes_on_where_the_image_is_lost_already():
 def test_square_asks_at_most_its_queries_and_leaves_alone_what_holds(threat, monkeypatch):
     """One query for the start, one for each proposal; besides, one for what is right before and one after."""
     model = TwoOfTen().eval()
-    x, labels, must_hold = known_images(model, threat)
+    x, labels, expected_robust = known_images(model, threat)
     recording = Recording(model)
     monkeypatch.setattr(MODULES["square"], "QUERIES", 300)
     found = MODULES["square"].attack(recording, x, labels, threat, seed=3)
@@ -178,9 +178,9 @@ def test_square_asks_at_most_its_queries_and_leaves_alone_what_holds(threat, mon
     assert inside.max() <= threat.eps + 1e-5
     right = model(x).argmax(1) == labels
     assert sum(len(seen) for seen in recording.seen[1:-1]) <= right.sum() * 301
-    held = right & (model(found).argmax(1) == labels)
-    assert held[must_hold].all()
-    assert torch.equal(found[held | ~right], x[held | ~right])
+    robust_correct = right & (model(found).argmax(1) == labels)
+    assert robust_correct[expected_robust].all()
+    assert torch.equal(found[robust_correct | ~right], x[robust_correct | ~right])
 
 
 def test_square_is_the_one_of_standard_autoattack():
@@ -199,10 +199,10 @@ def test_square_is_the_one_of_standard_autoattack():
 @BOTH
 def test_selection_attack_finds_the_known_outcome(threat):
     model = TwoOfTen().eval()
-    x, labels, must_hold = known_images(model, threat)
-    clean, held = correct_under_apgd(model, x, labels, threat, steps=20, seed=0)
+    x, labels, expected_robust = known_images(model, threat)
+    clean, robust_correct = correct_under_apgd(model, x, labels, threat, steps=20, seed=0)
     assert clean.tolist() == [True] * 6 + [False] * 2
-    assert held.tolist() == must_hold.tolist()
+    assert robust_correct.tolist() == expected_robust.tolist()
 
 
 @BOTH

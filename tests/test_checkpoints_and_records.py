@@ -15,8 +15,8 @@ from robust_distillation.models.checkpoint import build_model, read_checkpoint, 
 
 def small(name: str) -> dict:
     """The smallest model of an architecture."""
-    given = {key: min(argument.choices or (2,)) for key, argument in models.arguments(name).items()}
-    return {"name": name, **given}
+    settings = {key: min(argument.choices or (2,)) for key, argument in models.arguments(name).items()}
+    return {"name": name, **settings}
 
 
 @pytest.mark.parametrize("name", [name for name in models.names() if name != "robustbench"])  # an optional package

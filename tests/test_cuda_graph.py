@@ -123,16 +123,16 @@ def holding(tensor):
     def inner(x):
         return x * tensor
 
-    item, held = (1, {"labels": tensor}), Object()
+    item, holder = (1, {"labels": tensor}), Object()
     return {
         "closure": ("tensor", lambda x: x * tensor),
         "default": ("a default of default", default),
         "tuple and dict": ("item[1]['labels']", lambda x: item),
         "function in a closure": ("tensor", lambda x: inner(x)),
         "partial": ("function[0]", partial(lambda target, x: x, tensor)),
-        "method's object": ("method.__self__.inside.deep['key'][0]", held.method),
+        "method's object": ("method.__self__.inside.deep['key'][0]", holder.method),
         "global": ("GLOBAL", by_name),
-        "object": ("held.inside.deep['key'][0]", lambda x: held),
+        "object": ("holder.inside.deep['key'][0]", lambda x: holder),
     }
 
 

@@ -185,11 +185,11 @@ def test_the_end_of_the_training_images_is_the_validation_split():
         split_slice("train", 1, official)
 
 
-@pytest.mark.parametrize(("found", "held"), [(49999, 4999), (200, 20), (19, 1), (2, 1)])
-def test_a_tenth_of_other_sizes_is_the_validation_split(found, held):
+@pytest.mark.parametrize(("found", "validation"), [(49999, 4999), (200, 20), (19, 1), (2, 1)])
+def test_a_tenth_of_other_sizes_is_the_validation_split(found, validation):
     official = {"train": 45000, "validation": 5000, "test": 10000}
-    assert split_slice("train", found, official) == slice(0, found - held)
-    assert split_slice("validation", found, official) == slice(found - held, found)
+    assert split_slice("train", found, official) == slice(0, found - validation)
+    assert split_slice("validation", found, official) == slice(found - validation, found)
     assert split_slice("test", found, official) == slice(0, found)
 
 

@@ -95,14 +95,14 @@ def test_every_file_of_the_project_that_is_named_is_there(page):
 
 
 def test_pictures_are_those_that_make_docs_draws():
-    drawn = runpy.run_path(str(REPOSITORY / "docs/pictures.py"))["PICTURES"]
+    pictures = runpy.run_path(str(REPOSITORY / "docs/pictures.py"))["PICTURES"]
     kept = {path.stem: path.read_text(encoding="utf-8") for path in (REPOSITORY / "docs/pictures").glob("*.svg")}
-    assert kept == {name: draw() for name, draw in drawn.items()}, "run make docs"
+    assert kept == {name: draw() for name, draw in pictures.items()}, "run make docs"
 
 
 def test_pictures_name_code_that_exists():
-    drawn = runpy.run_path(str(REPOSITORY / "docs/pictures.py"))
-    nodes = [node for flow in (drawn["BATCH"], drawn["NUMBER"]) for node in flow.nodes.values()]
+    module = runpy.run_path(str(REPOSITORY / "docs/pictures.py"))
+    nodes = [node for flow in (module["BATCH"], module["NUMBER"]) for node in flow.nodes.values()]
     places = [
         node.where for node in nodes if node.where not in ("dvc.lock", "provenance.json") and "/" not in node.where
     ]

@@ -126,8 +126,8 @@ def test_exp_run_runs_only_what_it_touches_and_leaves_the_store_whole(origin, tm
         "report_html",
         "index",
     ]
-    looks = ["attack", "structure", "robustness", "transfer"]
-    assert sorted(jobs) == sorted([*tuning, "train_student", *looks, *ends, "all"])
+    evaluations = ["attack", "structure", "robustness", "transfer"]
+    assert sorted(jobs) == sorted([*tuning, "train_student", *evaluations, *ends, "all"])
     assert set(re.findall(r"trained=(\S+)", log)) == {"students/wide/small/rslad/seed-0"}
     shown = run(tree, "dvc", "exp", "show", "--csv")
     header, rows = shown.splitlines()[0], shown.splitlines()[1:]

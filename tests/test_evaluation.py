@@ -79,11 +79,11 @@ def test_third_party_finds_the_stored_outcomes(checkpoint, tmp_path):
         for own, chosen in ((True, seed), (False, seed + 1)):
             attack = AutoAttack(model, norm="Linf", eps=0.1, seed=chosen)
             adversarial, _ = attack.run_standard_evaluation(x, y, batch_size=len(x))
-            held = ((model(x).argmax(1) == y) & (model(adversarial).argmax(1) == y)).numpy()
+            robust_correct = ((model(x).argmax(1) == y) & (model(adversarial).argmax(1) == y)).numpy()
             if own:
-                assert held.tolist() == block["autoattack"].tolist()
+                assert robust_correct.tolist() == block["autoattack"].tolist()
             else:
-                differing += int((held != block["autoattack"]).sum())
+                differing += int((robust_correct != block["autoattack"]).sum())
     assert 0.1 < stored["autoattack"].mean() < 0.9
     assert differing <= 0.02 * len(stored)
 
@@ -118,11 +118,11 @@ def test_outcomes_do_not_depend_on_the_number_of_jobs(tmp_path, monkeypatch, che
     assert outcomes["block"].nunique() == 3
 
 
-def frame(held: dict[tuple, list[bool]]) -> pd.DataFrame:
+def frame(correct: dict[tuple, list[bool]]) -> pd.DataFrame:
     """Outcomes of (teacher, student, method, seed, checkpoint) to whether each image held; every prediction right."""
     names = ["teacher", "student", "method", "seed", "checkpoint"]
     parts = []
-    for keys, values in held.items():
+    for keys, values in correct.items():
         n = len(values)
         columns = {"index": range(n), "label": 0, "prediction": 0, "block": 0, "attack_seed": 7, "pgd20": values}
         parts.append(pd.DataFrame(columns).assign(**dict(zip(names, keys, strict=True))))
@@ -146,7 +146,7 @@ def test_shards_that_miss_or_repeat_images_are_refused(tmp_path):
 def test_summary_against_hand_computed_numbers():
     """Accuracies 50, 75 and 100 %: mean 75, sd 25; mean squares of seeds, images and rest 1/4, 11/36, 5/36."""
     values = ([True, True, False, False], [True, True, True, False], [True] * 4)
-    outcomes = frame({("t", "s", "m", seed, "best"): held for seed, held in enumerate(values)})
+    outcomes = frame({("t", "s", "m", seed, "best"): correct for seed, correct in enumerate(values)})
     rows = summary(outcomes.sample(frac=1, random_state=0)).set_index("metric")
     row = rows.loc["pgd20"]
     assert (row["n_seeds"], row["n_images"], row["mean"], row["sd"]) == (3, 4, 75, 25)
@@ -176,13 +176,13 @@ SPEC = TableSpec(
 
 def example_outcomes() -> pd.DataFrame:
     runs = {("big", TEACHER_ROW, "trades", 0, "best"): [True, True, True, False]}
-    for teacher, method, held in (
+    for teacher, method, correct in (
         ("none", "sat", [True, False, False, False]),
         ("big", "rslad", [True, True, False, False]),
     ):
         for seed in (0, 1):
             for name in ("best", "last"):
-                runs[teacher, "small", method, seed, name] = held
+                runs[teacher, "small", method, seed, name] = correct
     return frame(runs)
 
 

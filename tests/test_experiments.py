@@ -71,8 +71,8 @@ def excluded(rules: list[dict], run: dict) -> bool:
 
 def runs_of(raw: dict) -> list[dict]:
     found = []
-    for method, given in raw["methods"].items():
-        settings = given or {}
+    for method, entry in raw["methods"].items():
+        settings = entry or {}
         alone = needs_no_teacher(settings.get("method", method), settings)
         for teacher in ["none"] if alone else raw["teachers"]:
             for student in raw["students"]:
@@ -87,7 +87,7 @@ def rules_of(raw: dict) -> dict[str, int]:
     """How many jobs each rule must have."""
     runs, targets = runs_of(raw), len(raw.get("transfer", {}))
     models, structure = len(runs) + len(raw["teachers"]), int("structure" in raw)
-    kinds = {name: (given or {}).get("method", name) for name, given in raw["methods"].items()}
+    kinds = {name: (entry or {}).get("method", name) for name, entry in raw["methods"].items()}
     caches = {
         (run["teacher"], kind) for run in runs if run["teacher"] != "none" for kind in CACHES[kinds[run["method"]]]
     }
@@ -188,7 +188,7 @@ def by_step(rules: dict[str, int]) -> dict[str, int]:
     return {step: count for step, count in counted.items() if count}
 
 
-def drawn(tree: Path, *config: str) -> Counter[tuple[str, str]]:
+def waits_drawn(tree: Path, *config: str) -> Counter[tuple[str, str]]:
     """How often a job of one step waits for one of another in the graph that Snakemake draws, but for the tables."""
     command = [sys.executable, "-m", "snakemake", "--dag", "dot", "--config", *config]
     result = subprocess.run(command, cwd=tree, env=environment(tree), capture_output=True, text=True, timeout=300)
@@ -232,7 +232,7 @@ def test_dry_run_of_shared_attacks_shows_every_job(without_data, monkeypatch):
     monkeypatch.chdir(without_data)
     found = planned.jobs_of(load("params.yaml", "sharded.yaml"))
     assert planned.by_step(found, lambda _: 1) == by_step(expected)
-    assert waits(found) == drawn(without_data, "experiment=params.yaml", "overlay=sharded.yaml")
+    assert waits(found) == waits_drawn(without_data, "experiment=params.yaml", "overlay=sharded.yaml")
 
 
 # The official protocol

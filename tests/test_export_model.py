@@ -106,8 +106,8 @@ def test_an_exported_student_needs_nothing_of_this_package(finished, tmp_path, m
     right = model(images).argmax(1) == labels
     assert metrics["clean accuracy"] == pytest.approx(100 * right.float().mean().item(), abs=0.01)
     stored = pd.read_parquet(finished / f"results/tiny/outcomes/students/{RUN}.parquet")
-    held = stored[stored["checkpoint"].eq("best")]["pgd20"].mean()
-    assert metrics["accuracy under pgd20, linf eps 0.15"] == pytest.approx(100 * held, abs=0.01)
+    robust_accuracy = stored[stored["checkpoint"].eq("best")]["pgd20"].mean()
+    assert metrics["accuracy under pgd20, linf eps 0.15"] == pytest.approx(100 * robust_accuracy, abs=0.01)
     assert front["datasets"] == ["digits"]
     record = checkpoint.with_name("record.json")
     for known in (sha256(checkpoint), sha256(record), "Zi et al.", "validation split", "It was not attacked with Auto"):

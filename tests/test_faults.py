@@ -97,7 +97,7 @@ def test_read_only_results(tree):
 
 
 def test_cache_on_a_mount_that_vanished(tree, tmp_path):
-    """The folder leads to a disk that is not there: said; and nothing of it is needed where all students are done."""
+    """The folder leads to a disk that is not there: reported. Nothing of it is needed once all students are done."""
     cache = tree / "results/tiny/cache"
     elsewhere = shutil.move(cache, tmp_path / "disk")
     cache.symlink_to(elsewhere)

@@ -238,9 +238,9 @@ def test_features_and_transfer_show_means_deviations_and_seeds():
 
 def test_figures_under_attack_name_the_threat_and_the_search():
     for search, text in (("bf16", "linf eps 0.1, attacks searched in bfloat16"), ("fp32", "linf eps 0.1;")):
-        drawn = figures(replace(SPEC, search=search))
-        assert text in drawn["trade-off"].caption
-        assert text in drawn["per-class"].caption
+        by_name = figures(replace(SPEC, search=search))
+        assert text in by_name["trade-off"].caption
+        assert text in by_name["per-class"].caption
 
 
 def test_colours_of_a_heat_map():
@@ -264,10 +264,10 @@ def test_nothing_is_cut_off_and_all_names_are_there(spec, tmp_path):
 
 
 def test_files_have_the_same_bytes_again(tmp_path):
-    drawn = figures(MANY)
+    by_name = figures(MANY)
     for name in ("trade-off", "correlations"):  # many opacities, many rasters
         for folder in ("one", "two", "three"):
-            save(drawn[name], tmp_path / folder / name)
+            save(by_name[name], tmp_path / folder / name)
         for suffix in DRAWN:
             files = {(tmp_path / folder / f"{name}.{suffix}").read_bytes() for folder in ("one", "two", "three")}
             assert len(files) == 1, (name, suffix)

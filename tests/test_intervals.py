@@ -31,10 +31,10 @@ def example(seeds: int = 4, images: int = 50, effect: float = 0.3) -> np.ndarray
 def outcomes_of(runs: dict[tuple, np.ndarray]) -> pd.DataFrame:
     names = ["teacher", "student", "method", "seed", "checkpoint"]
     parts = [
-        pd.DataFrame({"index": range(len(held)), "pgd20": held})
+        pd.DataFrame({"index": range(len(correct)), "pgd20": correct})
         .assign(label=0, prediction=0, block=0, attack_seed=0)
         .assign(**dict(zip(names, keys, strict=True)))
-        for keys, held in runs.items()
+        for keys, correct in runs.items()
     ]  # fmt: skip
     return pd.concat(parts, ignore_index=True)
 
@@ -118,17 +118,19 @@ def compared(runs: dict[tuple, np.ndarray], methods: list[str]) -> pd.DataFrame:
 
 
 def test_comparisons_are_paired_by_seed_and_image_and_corrected():
-    held = {method: example(4) ^ (np.random.default_rng(k).random((4, 50)) < 0.1 * k) for k, method in enumerate("abc")}
+    correct = {
+        method: example(4) ^ (np.random.default_rng(k).random((4, 50)) < 0.1 * k) for k, method in enumerate("abc")
+    }
     runs = {
-        (("none" if method == "a" else "big"), "small", method, seed, "best"): held[method][place]
+        (("none" if method == "a" else "big"), "small", method, seed, "best"): correct[method][place]
         for method, seeds in (("a", (0, 1, 2, 3)), ("b", (3, 0, 2)), ("c", (1, 7, 2, 3)))
         for place, seed in enumerate(seeds)
     }
-    runs["other", "small", "b", 0, "best"] = held["b"][0]
+    runs["other", "small", "b", 0, "best"] = correct["b"][0]
     table = compared(runs, ["a", "b", "c"])
     assert len(table) == 2 * 3
     row = table.set_index(["metric", "method", "other"]).loc["pgd20", "c", "b"]
-    x = held["c"][[2, 3]].astype(int) - held["b"][[2, 0]]  # seeds 2 and 3
+    x = correct["c"][[2, 3]].astype(int) - correct["b"][[2, 0]]  # seeds 2 and 3
     found = mean_squares(x)
     assert (row["n_seeds"], row["n_images"], row["comparisons"]) == (2, 50, 3)
     assert row["difference"] == pytest.approx(100 * x.mean())

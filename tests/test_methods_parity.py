@@ -451,7 +451,7 @@ def contrast_step(kinds, seed, index, state):
     )
 
 
-def drawn(state, labels, seed):
+def sample_negatives(state, labels, seed):
     """The negatives [B,K] of a step."""
     draws = torch.Generator().manual_seed(seed)
     return state.negatives_of(labels, torch.rand(len(labels), state.negatives, generator=draws, dtype=torch.float64))
@@ -479,7 +479,7 @@ def test_contrast_over_three_batches(name, other, kl_scale):
     for seed, index in enumerate([[3, 17, 30, 8], [8, 0, 39], [5, 17, 8, 21, 2]]):
         z, y, student, step = contrast_step(method.teachers()[TEACHER].cached, seed, index, state)
         before = snapshot(state)
-        others = drawn(state, step.labels, seed).numpy()
+        others = sample_negatives(state, step.labels, seed).numpy()
 
         def formula(z=z, y=y, before=before, index=index, others=others, fixed=fixed):
             values, *found = contrast(z, before, index, others, fixed, settings.get("temperature", 0.07))
@@ -534,7 +534,7 @@ def test_clean_baselines_ask_for_no_adversarial_image():
 @pytest.mark.parametrize("label", [0, 2, 3])
 def test_negatives_are_uniform_over_the_images_of_other_classes(label):
     state = contrast_state("gacd", SMALL | {"negatives": 5000})
-    negatives = drawn(state, torch.tensor([label, label]), label)
+    negatives = sample_negatives(state, torch.tensor([label, label]), label)
     assert negatives.shape == (2, 5000)
     assert not torch.equal(negatives[0], negatives[1])
     counts = np.bincount(negatives.numpy().ravel(), minlength=SAMPLES)

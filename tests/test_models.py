@@ -339,7 +339,7 @@ def test_shortcut_of_preact_resnet_makes_a_difference():
     """No state dict shows it: the same tensors are two networks."""
     state = filled(preact_keys(width=4))
     x = torch.rand(2, *CIFAR, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    raw, activated = (preact_resnet(state, x, train=False, shortcut=given) for given in ("raw", "activated"))
+    raw, activated = (preact_resnet(state, x, train=False, shortcut=shortcut) for shortcut in ("raw", "activated"))
     assert (raw - activated).abs().max() > 0.01
 
 
@@ -379,8 +379,8 @@ def test_every_architecture_takes_images_of_any_size(name, shape):
 
 
 def smallest(name: str) -> dict:
-    given = {key: min(argument.choices or (2,)) for key, argument in models.arguments(name).items()}
-    return {"name": name, **given}
+    settings = {key: min(argument.choices or (2,)) for key, argument in models.arguments(name).items()}
+    return {"name": name, **settings}
 
 
 @pytest.mark.parametrize(

@@ -283,8 +283,8 @@ class Pair:
         student.train()
         self.found, pgd = [], training_step.pgd
 
-        def observed(*given, **options):
-            self.found.append(pgd(*given, **options))
+        def observed(*args, **options):
+            self.found.append(pgd(*args, **options))
             return self.found[-1]
 
         monkeypatch.setattr(training_step, "pgd", observed)

@@ -68,7 +68,7 @@ def flops_of(experiment: Experiment) -> dict[str, float]:
 
 
 def per_image(experiment: Experiment, method: str, f: float = RESNET_F) -> float:
-    """FLOPs of one image in one training step, without the looks for `best`; f: of the student's forward pass."""
+    """FLOPs of one image in one training step, without the validations for `best`; f: of the student's forward pass."""
     recipe = experiment.recipes[method, "resnet18"]
     whole = cost.flops(cost.training(experiment, recipe, experiment.students["resnet18"], "wide"))
     steps = {"apgd": 10, "pgd10": 10, "pgd_trades": 20}[recipe.training.selection.by]
@@ -120,7 +120,7 @@ def test_looks_for_best_are_paid_on_the_images_it_is_chosen_on(tmp_path):
 def test_looks_in_20_epochs(every, after, expected):
     training = load(REPOSITORY / "params.yaml").training_of("rslad")
     training = training.model_copy(update={"selection": Selection(every=every, every_epoch_after=after)})
-    assert validation_epochs(training) == expected  # the last epoch is always looked at
+    assert validation_epochs(training) == expected  # the last epoch is always validated
 
 
 class Cached(Teacher):
@@ -176,8 +176,8 @@ def test_a_real_step_costs_what_is_planned(method, tmp_path):
 
 
 def test_attacks_cost_their_passes(tmp_path):
-    """20 steps of 2 f and a last look. AutoAttack where it goes to its end: APGD-CE 100 steps, APGD-T and FAB-T 100 for
-    each of 9 classes, FAB's at 3 f, Square 5,000 queries; on half of the images."""
+    """20 steps of 2 f and a last forward pass. AutoAttack to its end: APGD-CE 100 steps, APGD-T and FAB-T 100 for each
+    of 9 classes, FAB's at 3 f, Square 5,000 queries; on half of the images."""
     autoattack = 2 * 100 + 9 * 2 * 100 + 9 * 3 * 100 + 5000
     assert sum(count * cost.FORWARDS[kind] for kind, count in cost.ATTACKS["autoattack"].items()) == autoattack
     evaluation = {"attacks": ["fgsm", "pgd20", "pgd_sat", "cw", "square", "autoattack"], "images": 700}
@@ -225,15 +225,15 @@ def test_default_experiment_costs_what_is_counted_by_hand():
     s = cost.forward(experiment, experiment.students["small"])
     t = cost.forward(experiment, experiment.teachers["wide"].architecture)
     a_pass = {"natural": 3, "sat": 23, "trades": 27, "mart": 26, "ard": 26, "iad": 26, "rslad": 26, "gacd": 23}
-    look = 297 * 22
-    looks = 10 * look  # every second of 20 epochs, 10 steps of APGD
+    validation = 297 * 22
+    validations = 10 * validation  # every second of 20 epochs, 10 steps of APGD
     attacks = 300 * (3 + 41 + 9700 / 2)
     transfer = 1297 + 300 * (41 + 5000 / 2)
     expected = {
         "train-teacher": (30 * 1000 * 27 + 15 * 297 * 22) * t,
         "fill-cache": 2 * 1000 * 9 * t,
-        "tune": 2 * ((7 * 1000 * sum(a_pass.values()) + 8 * look) * s + 7 * 1000 * t),  # looked at once, at its end
-        "train-student": 3 * ((20 * 1000 * sum(a_pass.values()) + 8 * looks) * s + 20 * 1000 * t),
+        "tune": 2 * ((7 * 1000 * sum(a_pass.values()) + 8 * validation) * s + 7 * 1000 * t),  # validated once
+        "train-student": 3 * ((20 * 1000 * sum(a_pass.values()) + 8 * validations) * s + 20 * 1000 * t),
         "attack": 24 * 2 * attacks * s + attacks * t,
         "structure": 500 * 41 * (24 * s + t),
         "robustness": (300 * 6 * 102 + 6 * 41) * (24 * s + t),

@@ -212,8 +212,8 @@ def uses(experiment: Experiment) -> dict[str, set[tuple[str, str]]]:
 
 
 def test_what_runs_in_another_precision_is_measured_in_it(tmp_path):
-    """Of a training all but its looks for best and its teacher; attacks where their search is in bfloat16, on the
-    networks that are looked at; no analysis."""
+    """Of a training all but its validations for best and its teacher; attacks where their search is in bfloat16, on the
+    networks that are evaluated; no analysis."""
     exact, low = uses(with_changes(tmp_path, "{}")), uses(with_changes(tmp_path, "evaluation: {search: bf16}"))
     assert exact["train-student"] == {
         ("train", "train"), ("train", "attack"), ("train", "ask"), ("answer", "apgd"), ("answer", "ask"),
@@ -225,7 +225,7 @@ def test_what_runs_in_another_precision_is_measured_in_it(tmp_path):
 
 def test_a_call_is_of_a_network_prepared_for_its_use(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(precision, "configure_precision", lambda model, *given: seen.append(given) or model)
+    monkeypatch.setattr(precision, "configure_precision", lambda model, *options: seen.append(options) or model)
     experiment = with_changes(tmp_path, "compute: {precision: bf16}")
     found = Speed(experiment, tmp_path / "speed.json")
     found.calibrate(jobs_of(experiment), seconds=0.01)

@@ -215,10 +215,10 @@ def test_a_search_in_bfloat16_is_judged_in_fp32(data, tmp_path, monkeypatch):  #
     attacked, asked = [], []
     real, judged = fgsm.attack, attack.predict
 
-    def spied(model, x, *given):
+    def spied(model, x, *args):
         with frozen(model):
             attacked.append(convolved_in(model, x))
-        return real(model, x, *given)
+        return real(model, x, *args)
 
     monkeypatch.setattr(fgsm, "attack", spied)
     monkeypatch.setattr(attack, "predict", lambda model, x: asked.append(convolved_in(model, x)) or judged(model, x))
@@ -355,7 +355,7 @@ def test_a_compiled_training_repeats_itself_and_goes_as_the_eager_one(data):  # 
 
 
 def test_looks_for_best_take_no_graphs(data, traced):  # noqa: F811
-    """Images that fall drop out of them, at every look others."""
+    """Images that fall drop out of them, at every validation others."""
     model = configure_precision(network(4, 1), "fp32", TRAIN, compiled=True)
     trainer = Trainer(model, methods.get("sat")(), SETTINGS.model_copy(update={"epochs": 3}), THREAT, 0)
     train(trainer, data.first(2 * SETTINGS.batch_size), data.first(50), SCHEME, CPU)

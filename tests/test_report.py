@@ -59,9 +59,9 @@ def test_links_lead_somewhere_and_pictures_have_words(here):
     assert all(link.startswith("#") and link[1:] in ids for link in links)
     assert all(attributes.get("alt") for tag, attributes in found if tag == "img")
     assert any(tag == "img" for tag, _ in found)
-    drawn = sum(attributes.get("role") == "img" and bool(attributes.get("aria-label")) for _, attributes in found)
+    images = sum(attributes.get("role") == "img" and bool(attributes.get("aria-label")) for _, attributes in found)
     hidden = sum(tag == "svg" and attributes.get("aria-hidden") == "true" for tag, attributes in found)
-    assert drawn + hidden == sum(tag == "svg" for tag, _ in found)
+    assert images + hidden == sum(tag == "svg" for tag, _ in found)
 
 
 def test_nothing_is_fetched(here):
@@ -118,10 +118,10 @@ def test_the_graph_follows_from_the_records():
     assert arrows == {("data", "teach"), ("data", "train"), ("teach", "train")}
     assert dag.reduced(arrows) == {("data", "teach"), ("teach", "train")}
     assert dag.layers(["train", "data", "teach"], arrows) == {"data": 0, "teach": 1, "train": 2}
-    drawn = dag.draw(records, dag.reduced(arrows))
-    assert [node.step for node in drawn.nodes] == ["data", "teach", "train"]
-    assert [node.y for node in drawn.nodes] == sorted({node.y for node in drawn.nodes})
-    assert len(drawn.paths) == 2
+    graph = dag.draw(records, dag.reduced(arrows))
+    assert [node.step for node in graph.nodes] == ["data", "teach", "train"]
+    assert [node.y for node in graph.nodes] == sorted({node.y for node in graph.nodes})
+    assert len(graph.paths) == 2
 
 
 def test_an_unfinished_run_has_none(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ ROWS = "#results table tbody tr"
 
 @pytest.fixture
 def opened(chromium, finished):
-    """A function: options of the browser's context -> the page, and what its console and its requests said."""
+    """A function: options of the browser's context -> the page, and what its console and its requests reported."""
     contexts = []
 
     def open_page(**options):

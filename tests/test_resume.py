@@ -366,8 +366,8 @@ def test_a_job_that_ended_after_its_snakemake_was_killed_is_not_done_twice(tree)
     for file in folder.iterdir():
         file.unlink()
     lock = tree / f"results/tiny/.state/students/{RUN}/lock"
-    with lock.open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with lock.open("w") as locked:
+        fcntl.flock(locked, fcntl.LOCK_EX)
         waiting = subprocess.Popen(
             [sys.executable, "-m", "robust_distillation.cli", "train-student", RUN, *OPTIONS],
             cwd=tree, env=environment(tree), stderr=subprocess.PIPE, text=True,

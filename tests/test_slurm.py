@@ -107,7 +107,7 @@ def student(tree: Path) -> str:
     return sha256(tree / STUDENT / "last.safetensors")
 
 
-def held(cluster: Slurm, tree: Path) -> str:
+def suspended_job(cluster: Slurm, tree: Path) -> str:
     """The Slurm job that trains, standing still once its state was saved: no processor is so fast that it ends before
     it is disturbed. Slurm lets a job go on before it asks it to end, as for one that was suspended."""
     cluster.wait_for(lambda: list(tree.glob(f"results/tiny/.state/students/{RUN}/*/state")), (tree / "log").read_text)
@@ -136,7 +136,7 @@ def test_the_default_experiment_in_miniature_equals_the_local_run(cluster, tmp_p
 
 def test_a_job_that_gives_way_to_a_more_urgent_one_goes_on_after_it(cluster, training, undisturbed):
     process = started(training, f"{STUDENT}/last.safetensors")
-    held(cluster, training)
+    suspended_job(cluster, training)
     urgent = ["sbatch", "--partition=urgent", "--nodes=2", "--exclusive", "--time=1", "--output=/dev/null",
               "--wrap=sleep 3"]  # fmt: skip
     subprocess.run(urgent, check=True, capture_output=True)
@@ -147,7 +147,7 @@ def test_a_job_that_gives_way_to_a_more_urgent_one_goes_on_after_it(cluster, tra
 
 def test_a_cancelled_job_is_tried_again_and_goes_on(cluster, training, undisturbed):
     process = started(training, f"{STUDENT}/last.safetensors")
-    subprocess.run(["scancel", held(cluster, training)], check=True)
+    subprocess.run(["scancel", suspended_job(cluster, training)], check=True)
     ended(training, process)
     assert sessions(training) == 2
     assert student(training) == undisturbed
@@ -155,7 +155,7 @@ def test_a_cancelled_job_is_tried_again_and_goes_on(cluster, training, undisturb
 
 def test_a_node_that_is_lost_for_good(cluster, training, undisturbed):
     process = started(training, f"{STUDENT}/last.safetensors")
-    job = held(cluster, training)
+    job = suspended_job(cluster, training)
     node = cluster.running()[job]
     pid = int((cluster.folder / f"slurmd-{node}.pid").read_text())
     # The machine is gone: its daemon and all that ran on it.
@@ -178,7 +178,7 @@ def test_time_that_is_up_is_no_loss(cluster, training, undisturbed):
     """A limit of one minute, which is as short as Slurm's are."""
     before = len(cluster.ended())
     process = started(training, f"{STUDENT}/last.safetensors")
-    job = held(cluster, training)
+    job = suspended_job(cluster, training)
     subprocess.run(["scontrol", "update", f"jobid={job}", "TimeLimit=1"], check=True)
     ended(training, process)
     assert "TIMEOUT" in cluster.ended()[before:]
@@ -190,7 +190,7 @@ def test_time_that_is_up_is_no_loss(cluster, training, undisturbed):
 def test_kill_9_of_snakemake_and_nothing_is_done_twice(cluster, training, undisturbed):
     """Its job goes on. The next start waits for it."""
     process = started(training, f"{STUDENT}/last.safetensors")
-    held(cluster, training)
+    suspended_job(cluster, training)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     time.sleep(1)

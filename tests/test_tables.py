@@ -108,9 +108,9 @@ def outcomes(runs: dict[tuple, dict[str, int]]) -> pd.DataFrame:
     for keys, right in runs.items():
         index = np.arange(IMAGES)
         columns = {"index": index, "label": 0, "prediction": index >= right["clean"], "block": 0, "attack_seed": 0}
-        held = {metric: index < count for metric, count in right.items() if metric != "clean"}
+        robust_correct = {metric: index < count for metric, count in right.items() if metric != "clean"}
         names = dict(zip(["teacher", "student", "method", "seed", "checkpoint"], keys, strict=True))
-        parts.append(pd.DataFrame({**columns, **held}).astype({"prediction": int}).assign(**names))
+        parts.append(pd.DataFrame({**columns, **robust_correct}).astype({"prediction": int}).assign(**names))
     return pd.concat(parts, ignore_index=True)
 
 

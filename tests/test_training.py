@@ -262,7 +262,7 @@ def test_diverging_training_names_the_step_and_its_images(data):
 
 
 def test_weights_that_the_last_update_of_an_epoch_made_infinite_are_not_looked_at(data):
-    """Whether the look ends or a save comes first is a matter of time; what is said and recorded is none."""
+    """Whether the validation ends or a save comes first is a matter of time; what is printed and recorded is none."""
     trainer = trainer_of("sat", data)
     real, last = trainer.step, -(-len(data) // SETTINGS.batch_size) - 1
 

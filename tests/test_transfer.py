@@ -243,10 +243,10 @@ def example() -> pd.DataFrame:
         for checkpoint in ("best", "last"):
             runs["none", "small", "sat", seed, checkpoint] = 1
             runs["big", "small", "rslad", seed, checkpoint] = 1 + seed
-    for keys, held in runs.items():
+    for keys, n_correct in runs.items():
         columns = {
             "index": range(4), "label": 0, "prediction": [0, 0, 0, 1], "block": 0, "attack_seed": 7,
-            "pgd20": [number < held for number in range(4)],
+            "pgd20": [number < n_correct for number in range(4)],
         }  # fmt: skip
         names = ["teacher", "student", "method", "seed", "checkpoint"]
         parts.append(pd.DataFrame(columns).assign(**dict(zip(names, keys, strict=True))))

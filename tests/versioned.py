@@ -13,8 +13,10 @@ from robust_distillation.config.parsing import deep_merge
 
 
 def attempt(tree: Path, *command: str, **variables: str) -> subprocess.CompletedProcess:
-    given = environment(tree) | PEOPLE | {"DVC_NO_ANALYTICS": "1", "GIT_CONFIG_GLOBAL": "/dev/null"} | variables
-    return subprocess.run(command, cwd=tree, env=given, capture_output=True, text=True, timeout=900)
+    process_environment = (
+        environment(tree) | PEOPLE | {"DVC_NO_ANALYTICS": "1", "GIT_CONFIG_GLOBAL": "/dev/null"} | variables
+    )
+    return subprocess.run(command, cwd=tree, env=process_environment, capture_output=True, text=True, timeout=900)
 
 
 def run(tree: Path, *command: str, **variables: str) -> str:

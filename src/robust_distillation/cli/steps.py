@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 def command_of(kind: type[Step]) -> click.Command:
     """Returns the command of a step."""
 
-    def callback(path: str, overlay: str | None, **given: str | None) -> None:
+    def callback(path: str, overlay: str | None, **arguments: str | None) -> None:
         from robust_distillation.config import load
         from robust_distillation.pipeline.run import run_step
 
-        words = [given.pop(argument.metavar.lower()) for argument in kind.arguments]
-        options = {name: value for name, value in given.items() if value is not None}
+        words = [arguments.pop(argument.metavar.lower()) for argument in kind.arguments]
+        options = {name: value for name, value in arguments.items() if value is not None}
         run_step(job_named(kind, load(path, overlay), words, options))
 
     callback.__doc__ = kind.__doc__

@@ -225,7 +225,7 @@ class _Resolver:
         recipe = self.recipe(own.trained_by, "", architecture, (*where, "trained_by"), own.training)
         if recipe and recipe.method.has_teacher:
             kind = recipe.method.kind
-            self.problems.append(f"{path_text(where)}.trained_by.method: {kind!r} needs a teacher itself")
+            self.problems.append(f"{path_text(where)}.trained_by.method: {kind!r} needs a teacher of its own")
         if len(self.problems) > before or recipe is None:
             return None
         return Teacher(architecture, recipe, None, own.seed, own.checkpoint, own.devices, own.batch_norm)

@@ -296,7 +296,7 @@ def _without_counters(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int
 def guess_architecture(
     shapes: dict[str, tuple[int, ...]], architecture: dict[str, Any], shape: tuple[int, int, int], classes: int
 ) -> tuple[dict[str, Any], int] | None:
-    """Searches the registered architectures for one whose tensors have the given names and shapes.
+    """Searches the registered architectures for one whose tensors have these names and shapes.
 
     Depth and similar arguments are found from the names, then width and number of classes from the shapes.
 

@@ -41,7 +41,7 @@ def draw_all(
     apart = comparisons(Outcomes.of(outcomes), spec.comparisons, spec.methods, [spec.first], [spec.strongest])
     for comparison in spec.comparisons:
         means = by_class(outcomes, spec, classes, comparison)
-        drawn = {
+        by_name = {
             "overview": overview(table, values, spec, comparison),
             "attacks": attacks(table, spec, comparison),
             "differences": differences(comparison.own(apart), spec, comparison),
@@ -50,6 +50,6 @@ def draw_all(
             "per-class": per_class(means, spec, classes, comparison),
         }
         if len(eps_curves):
-            drawn["robustness"] = robustness(eps_curves, spec, comparison, threat)
-        for name, figure in drawn.items():
+            by_name["robustness"] = robustness(eps_curves, spec, comparison, threat)
+        for name, figure in by_name.items():
             save(figure, folder / comparison.teacher / comparison.student / name)

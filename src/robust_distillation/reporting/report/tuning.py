@@ -18,7 +18,7 @@ def section(report: ReportData) -> Section | None:
     table = report.tables["tuning"]
     lead = (
         "The same number of short runs for every method, compared on the validation split: accuracy in percent at "
-        "the best look of each run. Chosen is the highest under attack, of equals the highest clean one; the "
+        "the best validation of each run. Chosen is the highest under attack, of equals the highest clean one; the "
         "students are trained with it. The test images play no part."
     )
     groups = [
