@@ -25,17 +25,19 @@ class Registry:
     the entry point group is that of the package, and an entry point reads `my-method = my_package.my_module`.
     """
 
-    def __init__(self, kind: str, package: str, exclude: tuple[str, ...] = ()):
+    def __init__(self, kind: str, package: str, exclude: tuple[str, ...] = (), functions: tuple[str, ...] = ()):
         """Creates a registry. Reads no file.
 
         Args:
             kind: kind of the entries in messages, for example "attack".
             package: dotted name of the package.
             exclude: names of modules of the package that are no entries.
+            functions: names of the functions that every entry must define.
         """
         self.kind = kind
         self.package = package
         self.exclude = set(exclude)
+        self.functions = functions
 
     @cached_property
     def modules(self) -> dict[str, str]:
@@ -77,16 +79,35 @@ class Registry:
             The value of the constant.
 
         Raises:
-            UserError: if there is no entry `name`.
-            ValueError: if the value is not a literal.
+            UserError: if there is no entry `name`, or if the value is not a literal.
         """
-        source = Path(find_spec(self.module_name(name)).origin).read_text(encoding="utf-8")
-        for node in ast.parse(source).body:
+        file = self.file(name)
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
             targets = getattr(node, "targets", None) or [getattr(node, "target", None)]  # without and with annotation
             if isinstance(node, ast.Assign | ast.AnnAssign) and [getattr(t, "id", None) for t in targets] == [constant]:
-                return ast.literal_eval(node.value)
+                try:
+                    return ast.literal_eval(node.value)
+                except ValueError as error:
+                    raise UserError(
+                        f"{self.kind} {name!r}: {file}, line {node.lineno}: the value of {constant} must be a literal, "
+                        f"for example {default!r}: it is read without importing the module"
+                    ) from error
         return default
 
+    def file(self, name: str) -> Path:
+        """Returns the source file of the entry `name`. Raises UserError if there is no such entry."""
+        return Path(find_spec(self.module_name(name)).origin)
+
     def module(self, name: str) -> ModuleType:
-        """Imports the module of the entry `name`. Raises UserError if there is no such entry."""
-        return importlib.import_module(self.module_name(name))
+        """Imports the module of the entry `name`.
+
+        Raises:
+            UserError: if there is no such entry, or if its module lacks a function that every entry must define.
+        """
+        module = importlib.import_module(self.module_name(name))
+        if lacking := [function for function in self.functions if not callable(getattr(module, function, None))]:
+            raise UserError(
+                f"{self.kind} {name!r}: {module.__file__} does not define {', '.join(lacking)}. Add what is missing: "
+                f"the docstring of {self.package} describes it"
+            )
+        return module

@@ -13,5 +13,5 @@ from robust_distillation.registry import Registry
 
 __all__ = ["names", "registry"]
 
-registry = Registry("attack", __name__, exclude=("core", "apgd"))
+registry = Registry("attack", __name__, exclude=("core", "apgd"), functions=("attack",))
 names = registry.names

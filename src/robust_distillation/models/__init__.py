@@ -14,19 +14,17 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
+from robust_distillation.errors import UserError
 from robust_distillation.registry import Registry
 
 __all__ = ["Argument", "arguments", "names", "registry"]
 
 LARGEST = 100_000  # limit of width, depth, image size and classes that a checkpoint from elsewhere may ask for
 
-registry = Registry(
-    "architecture", __name__, exclude=("checkpoint", "flops", "frozen", "normalised", "output", "precision", "weights")
-)
+SHARED = ("checkpoint", "flops", "frozen", "normalised", "output", "precision", "weights")
+registry = Registry("architecture", __name__, exclude=SHARED, functions=("build",))
 names = registry.names
 
 
@@ -54,13 +52,24 @@ def arguments(name: str) -> dict[str, Argument]:
         The arguments by name, in the order of the signature.
 
     Raises:
-        UserError: if there is no architecture `name`.
+        UserError: if there is no architecture `name`, or if its file defines no `build` with the signature that this
+            package's docstring describes.
     """
-    source = Path(find_spec(registry.module_name(name)).origin).read_text(encoding="utf-8")
-    [build] = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name == "build"]
+    file = registry.file(name)
+    body = ast.parse(file.read_text(encoding="utf-8")).body
+    build = next((node for node in body if isinstance(node, ast.FunctionDef) and node.name == "build"), None)
+    if build is None or len(build.args.args) != 2:
+        wrong = "has no function build" if build is None else f"(line {build.lineno}) gives build other arguments"
+        raise UserError(f"architecture {name!r}: {file} {wrong}. Define build(shape, classes, *, ...)")
     by_name = {}
     for argument, default in zip(build.args.kwonlyargs, build.args.kw_defaults, strict=True):
-        kind, value = argument.annotation, ast.literal_eval(default)
+        try:
+            kind, value = argument.annotation, ast.literal_eval(default)
+        except ValueError as error:
+            raise UserError(
+                f"architecture {name!r}: {file}, line {argument.lineno}: the argument {argument.arg} of build has no "
+                "literal default value. Give it one, for example 16"
+            ) from error
         choices = ast.literal_eval(kind.slice) if isinstance(kind, ast.Subscript) else ()
         by_name[argument.arg] = Argument(type(value).__name__, choices, value)
     return by_name

@@ -96,7 +96,8 @@ def build_model(architecture: dict[str, Any], shape: tuple[int, int, int], class
         The model on the CPU in train mode. It maps images [N,C,H,W] to logits [N,K].
 
     Raises:
-        UserError: if the architecture is unknown or does not allow the value of an argument.
+        UserError: if the architecture is unknown, does not allow the value of an argument, or builds a network
+            without `features` or `classifier` (see `models`).
     """
     name = architecture["name"]
     settings = {key: value for key, value in architecture.items() if key != "name"}
@@ -106,7 +107,15 @@ def build_model(architecture: dict[str, Any], shape: tuple[int, int, int], class
             raise UserError(f"architecture {name}: {key} should be one of {allowed}, found {short_repr(settings[key])}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return registry.module(name).build(tuple(shape), classes, **settings)
+        model = registry.module(name).build(tuple(shape), classes, **settings)
+    # A property of the class is not evaluated: that of RobustBench's models searches the network.
+    if not hasattr(type(model), "classifier") and not isinstance(getattr(model, "classifier", None), nn.Linear):
+        lacking = "classifier, the torch.nn.Linear from features to logits"
+    elif not callable(getattr(model, "features", None)):
+        lacking = "features(x), the input [N,D] of its classifier"
+    else:
+        return model
+    raise UserError(f"architecture {name}: {registry.file(name)}: the network that build returns lacks {lacking}")
 
 
 def _check_fits(architecture: dict[str, Any], shape: list[int], classes: int, state: dict[str, torch.Tensor]) -> None:
