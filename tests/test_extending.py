@@ -58,9 +58,10 @@ assert step.outputs[0] in Report(experiment).inputs
 assert step.outputs[0] in Track(experiment).inputs
 assert worst_seed.section in page.SECTIONS
 for model, file in zip(models(experiment), step.inputs, strict=True):
-    teacher, student, method, seed = model.run or (model.name, "-", "trades", 0)
+    run = model.run  # None for a teacher
+    seed, names = run.seed if run else 0, (run.teacher, run.student, run.method) if run else (model.name, "-", "trades")
     right = 3 - seed  # of four images; under attack one fewer
-    named = dict(teacher=teacher, student=student, method=method, seed=seed, checkpoint="best", label=1, block=0)
+    named = dict(zip(("teacher", "student", "method"), names)) | dict(seed=seed, checkpoint="best", label=1, block=0)
     rows = [dict(named, index=i, attack_seed=0, prediction=int(i < right), fgsm=i < right - 1) for i in range(4)]
     file.parent.mkdir(parents=True, exist_ok=True)
     write_outcomes(file, pd.DataFrame(rows))
