@@ -246,7 +246,7 @@ def test_a_network_without_features_and_classifier_is_refused(entry, parts, lack
 )
 def test_a_module_without_a_required_function_is_refused(entry, registry, text, lacking):
     file = entry(registry, text)
-    with pytest.raises(UserError, match=rf"^{registry.what} 'own': {file} does not define {lacking}\."):
+    with pytest.raises(UserError, match=rf"^{registry.kind} 'own': {file} does not define {lacking}\."):
         registry.module("own")
 
 
