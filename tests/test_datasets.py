@@ -501,7 +501,7 @@ def test_sources_placed_by_hand_are_unpacked(name, options, tmp_path):
     files.folder(there).mkdir(parents=True)
     pack(files, Path(options.folder), files.folder(there))
     message = said(lambda: load(name, "test", DataOptions(there.folder, download=False)))
-    assert any(f"{files.place(there) / source.name} is not the published file" in message for source in files.sources)
+    assert any(f"{files.folder(there) / source.name} is not the published file" in message for source in files.sources)
     data.registry.module(name).check(there)
     assert load(name, "test", there).digest() == load(name, "test", options).digest()
 
@@ -562,7 +562,7 @@ def test_a_failed_download_says_what_to_do_by_hand(name, served, tmp_path):
         first = files.sources[0].name
         for needle in (f"{mirror.rstrip('/')}/{first} could not be downloaded", reason, "dataset.mirror"):
             assert needle in message
-        assert f"put {first} from {files.url} into {files.place(there)}" in message
+        assert f"put {first} from {files.url} into {files.folder(there)}" in message
     assert not [path for path in listing(tmp_path / "there") if path.is_file()]
 
 

@@ -58,18 +58,18 @@ def short_repr(value: object) -> str:
     return text if len(text) <= MAX_CHARACTERS else f"{text[: MAX_CHARACTERS - 3]}..."
 
 
-def unknown(what: str, given: object, allowed: Iterable[str]) -> str:
+def unknown(kind: str, value: object, allowed: Iterable[str]) -> str:
     """Returns the message for an unknown name, with the nearest allowed spelling.
 
     Args:
-        what: kind of the name, for example "method".
-        given: the unknown name, a value of any type.
+        kind: kind of the name, for example "method".
+        value: the unknown name, a value of any type.
         allowed: the allowed names.
     """
     allowed = sorted(allowed)
-    folded = {name.casefold().replace("_", "").replace("-", ""): name for name in allowed}
-    text = given[:MAX_CHARACTERS].casefold().replace("_", "").replace("-", "") if isinstance(given, str) else ""
-    near = get_close_matches(text, folded, n=1)
-    hint = f" Did you mean {folded[near[0]]!r}?" if near else ""
+    by_spelling = {name.casefold().replace("_", "").replace("-", ""): name for name in allowed}
+    text = value[:MAX_CHARACTERS].casefold().replace("_", "").replace("-", "") if isinstance(value, str) else ""
+    near = get_close_matches(text, by_spelling, n=1)
+    hint = f" Did you mean {by_spelling[near[0]]!r}?" if near else ""
     more = f" and {len(allowed) - MAX_NAMES} more" if len(allowed) > MAX_NAMES else ""
-    return f"unknown {what} {short_repr(given)}.{hint} Allowed: {', '.join(allowed[:MAX_NAMES])}{more}"
+    return f"unknown {kind} {short_repr(value)}.{hint} Allowed: {', '.join(allowed[:MAX_NAMES])}{more}"

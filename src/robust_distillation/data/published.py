@@ -200,7 +200,7 @@ class PublishedFiles:
     def _by_hand(self, sources: list[Download], options: DataOptions) -> str:
         """Returns the part of a message that tells how to place the files by hand."""
         names = ", ".join(source.name for source in sources)
-        return f"By hand: put {names} from {self.url} into {self.place(options)}, to be unpacked from there"
+        return f"By hand: put {names} from {self.url} into {self.folder(options)}, to be unpacked from there"
 
     def _download(self, source: Download, url: str, folder: Path, options: DataOptions) -> None:
         """Downloads a source from `url` to `folder`/source.name and compares its checksum. Raises UserError."""
