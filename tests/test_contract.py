@@ -30,7 +30,7 @@ from robust_distillation.training import step as training_step
 from robust_distillation.training.batches import batches
 from robust_distillation.training.counting import calls_in_step
 from robust_distillation.training.loop import train
-from robust_distillation.training.step import Step
+from robust_distillation.training.step import BatchStep
 from robust_distillation.training.trainer import Trainer, build_own
 
 ALL = [*methods.names(), *TOYS]
@@ -70,7 +70,7 @@ def test_the_loss_of_a_batch_is_the_same_again_and_moves_nothing_twice(name, dat
     trainer.begin_epoch(2)
     trainer.step(one_batch(data, 2))  # so that no state is as at the start
     attacks.clear()
-    before, step = buffers_of(trainer), Step(trainer, one_batch(data, 2))
+    before, step = buffers_of(trainer), BatchStep(trainer, one_batch(data, 2))
     loss, means = step.evaluate(repeatable=True)
     after, images = buffers_of(trainer), len(attacks)
     for _ in range(2):
@@ -88,7 +88,7 @@ def test_the_loss_of_a_batch_is_the_same_again_and_moves_nothing_twice(name, dat
 def test_under_perturbed_weights_the_loss_is_another_and_state_stays(name, data):  # noqa: F811
     trainer = trainer_of(name, data)
     trainer.begin_epoch(1)
-    step = Step(trainer, one_batch(data))
+    step = BatchStep(trainer, one_batch(data))
     loss, _ = step.evaluate(repeatable=True)
     after = buffers_of(trainer)
     with torch.no_grad():
@@ -100,7 +100,7 @@ def test_under_perturbed_weights_the_loss_is_another_and_state_stays(name, data)
 
 
 def test_a_second_evaluation_must_be_announced(data):  # noqa: F811
-    step = Step(trainer_of("sat", data), one_batch(data))
+    step = BatchStep(trainer_of("sat", data), one_batch(data))
     step.evaluate()
     with pytest.raises(RuntimeError, match="repeatable"):
         step.evaluate()
@@ -203,7 +203,7 @@ def test_a_call_that_was_not_declared_is_refused(declared, does, message, data):
 
 def test_of_a_cached_output_only_what_is_declared_is_given(data):  # noqa: F811
     trainer = trainer_of("crd", data)
-    output = Step(trainer, one_batch(data)).cached()
+    output = BatchStep(trainer, one_batch(data)).cached()
     assert output.logits is None
     assert output.features.shape == (32, 16)
 

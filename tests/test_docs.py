@@ -30,6 +30,7 @@ TO_WRITE = {
     "src/robust_distillation/data/bloodmnist.py",
     "src/robust_distillation/models/mlp.py",
     "src/robust_distillation/reporting/report/worst_seed.py",
+    "src/robust_distillation/reporting/report/worst_class.py",
 }  # by the reader
 
 
@@ -77,9 +78,12 @@ def commands(page: Path) -> list[list[str]]:
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_every_command_and_option_exists(page):
+    declared = set(re.findall(r'^    name = "([\w-]+)"', page.read_text(), flags=re.M))  # by a step of an example
     for words in commands(page):
         command: click.Command = main
         for word in words:
+            if word in declared:
+                break
             if isinstance(command, click.Group):
                 assert word in command.commands, f"{page.name}: robust-distillation {' '.join(words)}"
                 command = command.commands[word]

@@ -29,7 +29,7 @@ from robust_distillation.training.divergence import Diverged
 from robust_distillation.training.loop import train
 from robust_distillation.training.parallel import Group
 from robust_distillation.training.schedule import learning_rate
-from robust_distillation.training.step import Step
+from robust_distillation.training.step import BatchStep
 from robust_distillation.training.teacher import Teacher
 from robust_distillation.training.trainer import Trainer, build_own
 
@@ -104,7 +104,7 @@ def test_inner_maximisation_raises_its_objective_in_the_ball(name, data):
         trainer.step(batch)
     asked, x = [], batch.x
 
-    class Observed(Step):
+    class Observed(BatchStep):
         def attack(self, objective, *args):
             asked.append((objective, args))
             return super().attack(objective, *args)

@@ -14,7 +14,7 @@ from robust_distillation.methods import Method, Sizes
 from robust_distillation.randomness import generator
 from robust_distillation.settings import ThreatModel, Training
 from robust_distillation.training.batches import Batch
-from robust_distillation.training.step import Calls, Step
+from robust_distillation.training.step import BatchStep, Calls
 from robust_distillation.training.teacher import Teacher
 from robust_distillation.training.trainer import Trainer
 
@@ -71,6 +71,7 @@ def calls_in_step(
         trainer = Trainer(Tiny(channels, classes), method, training, threat, 0, own, teachers)
         trainer.begin_epoch(epoch)
         x = torch.rand(IMAGES, *info.shape, generator=generator(0, "images"))
-    step = Step(trainer, Batch(x, data.labels, torch.arange(IMAGES), torch.zeros(IMAGES, dtype=torch.int64), epoch, 0))
+    ids, views = torch.arange(IMAGES), torch.zeros(IMAGES, dtype=torch.int64)
+    step = BatchStep(trainer, Batch(x, data.labels, ids, views, epoch, 0))
     step.evaluate()
     return step.calls

@@ -95,7 +95,7 @@ def kind_of(x: Tensor) -> str:
     return "attack" if x.requires_grad and torch.is_grad_enabled() else "ask"
 
 
-class Step:
+class BatchStep:
     """One batch in training, as a method receives it: implements `methods.TrainingStep`.
 
     The loss can be evaluated several times on the same batch: `evaluate` replays images and random draws, and leaves

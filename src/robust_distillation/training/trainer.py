@@ -23,7 +23,7 @@ from robust_distillation.training.batches import Batch
 from robust_distillation.training.parallel import Group
 from robust_distillation.training.reduction import reduce
 from robust_distillation.training.schedule import learning_rate
-from robust_distillation.training.step import Calls, Step, TrainedNetwork
+from robust_distillation.training.step import BatchStep, Calls, TrainedNetwork
 from robust_distillation.training.teacher import Teacher
 
 STUDENT = "student"  # names its optimiser
@@ -107,7 +107,7 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
         total = len(batch.ids)
         self._share_statistics()
-        loss, means = self.wrapped(Step(self, batch).evaluate)
+        loss, means = self.wrapped(BatchStep(self, batch).evaluate)
         (loss * self.group.weight(total)).backward()
         for optimizer in self.optimizers.values():
             optimizer.step()
@@ -135,7 +135,7 @@ class Trainer:
             for name, module in self.own.items()
         }
 
-    def reduced(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+    def reduced(self, step: BatchStep) -> tuple[Tensor, dict[str, Tensor]]:
         """Evaluates the method's loss and reduces its terms, which are checked the first time."""
         terms = tuple(self.method.loss(step))
         if not self._checked:
