@@ -30,7 +30,6 @@ TO_WRITE = {
     "src/robust_distillation/data/bloodmnist.py",
     "src/robust_distillation/models/mlp.py",
     "src/robust_distillation/reporting/report/worst_seed.py",
-    "src/robust_distillation/reporting/report/worst_class.py",
 }  # by the reader
 
 
