@@ -99,13 +99,14 @@ class Slurm:
             (DEFAULT / name).unlink(missing_ok=True)
 
     def states(self) -> set[str]:
-        shown = subprocess.run(["sinfo", "-h", "-N", "-o", "%T"], capture_output=True, text=True)
-        return set(shown.stdout.split())
+        result = subprocess.run(["sinfo", "-h", "-N", "-o", "%T"], capture_output=True, text=True)
+        return set(result.stdout.split())
 
     def running(self) -> dict[str, str]:
         """Job to node."""
-        shown = subprocess.run(["squeue", "-h", "-t", "R", "-p", "main", "-o", "%i %N"], capture_output=True, text=True)
-        return dict(line.split() for line in shown.stdout.splitlines())
+        command = ["squeue", "-h", "-t", "R", "-p", "main", "-o", "%i %N"]
+        result = subprocess.run(command, capture_output=True, text=True)
+        return dict(line.split() for line in result.stdout.splitlines())
 
     def ended(self) -> list[str]:
         """How each job that is over ended."""

@@ -268,8 +268,8 @@ def test_bad_command_line_exits_with_2(name, folder):
 def test_path_of_the_experiment_survives_the_shell(name, folder):
     """The rules put `arguments` into their commands."""
     (folder / name).write_text(VALID, encoding="utf-8")
-    shown = subprocess.run(["bash", "-c", f"printf '%s\\n' {load(name).arguments}"], capture_output=True, text=True)
-    assert shown.stdout == f"--experiment\n{name}\n", shown.stderr
+    result = subprocess.run(["bash", "-c", f"printf '%s\\n' {load(name).arguments}"], capture_output=True, text=True)
+    assert result.stdout == f"--experiment\n{name}\n", result.stderr
 
 
 # Any mistake whatever

@@ -62,8 +62,8 @@ def test_every_file_is_versioned_but_cache_and_logs(origin):
             inside = any(file == out or out in file.parents for out in outs)
             assert inside != (file.relative_to(origin / "results/tiny").parts[0] in NOT_VERSIONED), file
     assert "didn't change, skipping" in run(origin, "dvc", "repro")
-    shown = json.loads(run(origin, "dvc", "metrics", "show", "--json"))
-    numbers = {path: file["data"] for source in shown.values() for path, file in source["data"].items()}
+    output = json.loads(run(origin, "dvc", "metrics", "show", "--json"))
+    numbers = {path: file["data"] for source in output.values() for path, file in source["data"].items()}
     assert set(numbers) == {str(path.relative_to(origin)) for path in (origin / "results/tiny/metrics").rglob("*.json")}
     gacd = "results/tiny/metrics/students/wide/small/gacd.json"
     assert numbers[gacd] == read_json(origin / gacd)
@@ -129,8 +129,8 @@ def test_exp_run_runs_only_what_it_touches_and_leaves_the_store_whole(origin, tm
     evaluations = ["attack", "structure", "robustness", "transfer"]
     assert sorted(jobs) == sorted([*tuning, "train_student", *evaluations, *ends, "all"])
     assert set(re.findall(r"trained=(\S+)", log)) == {"students/wide/small/rslad/seed-0"}
-    shown = run(tree, "dvc", "exp", "show", "--csv")
-    header, rows = shown.splitlines()[0], shown.splitlines()[1:]
+    output = run(tree, "dvc", "exp", "show", "--csv")
+    header, rows = output.splitlines()[0], output.splitlines()[1:]
     assert "results/tiny/metrics/students/wide/small/rslad.json:pgd20" in header
     assert any("half" in row and "0.5" in row for row in rows)
     assert_store_is_whole(tree)

@@ -202,12 +202,12 @@ def test_tidy_table_has_one_row_per_number():
 
 def test_tables_for_people_join_runs_without_a_teacher():
     table = tables.tidy(example_outcomes(), SPEC)
-    shown = tables.markdown(table, SPEC)
+    text = tables.markdown(table, SPEC)
     assert (
-        "exp: accuracy in percent on 4 test images, linf eps 0.1, controlled protocol; mean ± sd over 2 seeds" in shown
+        "exp: accuracy in percent on 4 test images, linf eps 0.1, controlled protocol; mean ± sd over 2 seeds" in text
     )
     lines = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in shown.splitlines() if line.startswith("| ")
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")
     ]
     assert lines[0] == ["method", "Clean (best)", "PGD-20 (best)", "Clean (last)", "PGD-20 (last)"]
     assert lines[1] == ["teacher (trades, best)", "100.00", "75.00", "", ""]

@@ -502,8 +502,8 @@ def test_protocol_and_selection_stand_in_every_caption(file, protocol, selection
         {"student": student, "method": "rslad", "checkpoint": c, "mean": 26.0, "sd": 0.5} for c in ("best", "last")
     ]
     table = pd.DataFrame([common | row for row in rows]).reindex(columns=tables.COLUMNS)
-    shown = {"main": (table, spec, "")} | tables.named_tables(table, spec)
-    for name, view in shown.items():
+    by_name = {"main": (table, spec, "")} | tables.named_tables(table, spec)
+    for name, view in by_name.items():
         for text in (tables.markdown(*view), tables.latex(*view).replace("\\", "")):
             assert protocol in text, name
             if len(view[0]):

@@ -473,9 +473,9 @@ def test_a_missing_file_is_fetched_once_with_progress(published, capsys):
     state, digest = import_state("published", None, None, RESNET, SHAPE, 10)
     assert same(state, weights())
     assert Path("models/published.pt").read_bytes() == stream.getvalue()
-    shown = capsys.readouterr()
-    assert "models/published.pt: " in shown.err
-    assert not shown.out
+    printed = capsys.readouterr()
+    assert "models/published.pt: " in printed.err
+    assert not printed.out
     published["status"] = 500
     assert import_state("published", None, None, RESNET, SHAPE, 10)[1] == digest
 

@@ -206,7 +206,7 @@ def test_a_killed_import_is_completed_by_the_next(finished, empty, tmp_path, mon
         process.join()
         return process.exitcode, count.value
 
-    def shown(name: str) -> dict:
+    def run_state(name: str) -> dict:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/{name}/mlflow.db")
         return state(store.client())
 
@@ -221,7 +221,7 @@ def test_a_killed_import_is_completed_by_the_next(finished, empty, tmp_path, mon
         fresh(str(moment))
         assert imported(str(moment), killed_before=moment)[0] == -signal.SIGKILL
         assert imported(str(moment))[0] == 0
-        assert shown(str(moment)) == shown("undisturbed"), moment
+        assert run_state(str(moment)) == run_state("undisturbed"), moment
 
 
 WATCH = """

@@ -433,15 +433,15 @@ def test_normalisation_of_a_checkpoint_is_applied_inside(tmp_path):
     normal = (x - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
 
     save_checkpoint(path, plain.state_dict(), {**about, "normalisation": {"mean": MEAN, "std": STD}})
-    loaded = load_model(path)
-    assert not loaded.training
+    model = load_model(path)
+    assert not model.training
     with torch.no_grad():
-        assert torch.equal(loaded(x), plain(normal))
-        assert torch.equal(loaded.features(x), plain.features(normal))
-        assert torch.equal(loaded.classifier(loaded.features(x)), loaded(x))
-    assert set(loaded.model.state_dict()) == set(plain.state_dict())
-    assert not [key for key in loaded.state_dict() if key.rpartition(".")[2] in ("mean", "std")]
-    assert loaded.double()(x.double()).dtype == torch.float64
+        assert torch.equal(model(x), plain(normal))
+        assert torch.equal(model.features(x), plain.features(normal))
+        assert torch.equal(model.classifier(model.features(x)), model(x))
+    assert set(model.model.state_dict()) == set(plain.state_dict())
+    assert not [key for key in model.state_dict() if key.rpartition(".")[2] in ("mean", "std")]
+    assert model.double()(x.double()).dtype == torch.float64
 
     save_checkpoint(path, plain.state_dict(), {**about, "normalisation": None})
     with torch.no_grad():

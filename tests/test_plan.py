@@ -72,8 +72,8 @@ def per_image(experiment: Experiment, method: str, f: float = RESNET_F) -> float
     recipe = experiment.recipes[method, "resnet18"]
     whole = cost.flops(cost.training(experiment, recipe, experiment.students["resnet18"], "wide"))
     steps = {"apgd": 10, "pgd10": 10, "pgd_trades": 20}[recipe.training.selection.by]
-    looking = validation_epochs(recipe.training) * 10_000 * (2 * steps + 2) * f
-    return (whole - looking) / recipe.training.epochs / 50_000
+    validation_flops = validation_epochs(recipe.training) * 10_000 * (2 * steps + 2) * f
+    return (whole - validation_flops) / recipe.training.epochs / 50_000
 
 
 # Training

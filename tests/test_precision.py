@@ -64,8 +64,8 @@ class Convolved(TorchDispatchMode):
         super().__init__()
         self.types = set()
 
-    def __torch_dispatch__(self, called, types, given=(), named=None):
-        answer = called(*given, **(named or {}))
+    def __torch_dispatch__(self, called, types, args=(), kwargs=None):
+        answer = called(*args, **(kwargs or {}))
         if called._schema.name == "aten::convolution":
             self.types.add(answer.dtype)
         return answer
@@ -139,9 +139,9 @@ class Named(TorchDispatchMode):
         super().__init__()
         self.counts = Counter()
 
-    def __torch_dispatch__(self, called, types, given=(), named=None):
+    def __torch_dispatch__(self, called, types, args=(), kwargs=None):
         self.counts[called._schema.name] += 1
-        return called(*given, **(named or {}))
+        return called(*args, **(kwargs or {}))
 
 
 class Twice(torch.nn.Module):
@@ -307,9 +307,9 @@ class Syncs(TorchDispatchMode):
         super().__init__()
         self.found = []
 
-    def __torch_dispatch__(self, called, types, given=(), named=None):
-        name, answer = called._schema.name, called(*given, **(named or {}))
-        masks = [index for index in given[1] or () if index is not None] if name in INDEXED else []
+    def __torch_dispatch__(self, called, types, args=(), kwargs=None):
+        name, answer = called._schema.name, called(*args, **(kwargs or {}))
+        masks = [index for index in args[1] or () if index is not None] if name in INDEXED else []
         if name in WAITS or any(mask.dtype == torch.bool for mask in masks):
             self.found.append(name)
         return answer

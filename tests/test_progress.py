@@ -41,9 +41,9 @@ def test_lines_name_the_job_and_errors_pass_through():
     jobs = {"attack": 1, "train_student": 1, "total": 3, "all": 1}
     assert line(event=LogEvent.RUN_INFO, stats=jobs) == "2 jobs: 1 attack, 1 train_student"
     assert line(event=LogEvent.JOB_INFO, jobid=4, rule_name="attack", wildcards={"trained": "teachers/wide"}) is None
-    shown = line(event=LogEvent.JOB_FINISHED, job_id=4)
-    assert shown.startswith("[1/2  50%] attack teachers/wide ")
-    assert shown.endswith("5 s gone, about 0 s left")
+    text = line(event=LogEvent.JOB_FINISHED, job_id=4)
+    assert text.startswith("[1/2  50%] attack teachers/wide ")
+    assert text.endswith("5 s gone, about 0 s left")
     assert line("Select jobs to execute...") is None
     assert line("Nothing to be done (all files are there).") == "Nothing to be done (all files are there)."
     assert line("The disk is full", logging.ERROR) == "The disk is full"

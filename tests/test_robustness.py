@@ -56,10 +56,10 @@ def test_what_fell_stays_fallen_and_no_batch_is_lost():
 
 def test_gallery_shows_images_within_the_threat_model():
     x, labels = greys(0.45, 0.2), torch.tensor([0, 0])
-    shown = gallery(Threshold(), x, labels, THREAT, 0)
-    assert (shown["prediction"].tolist(), shown["adversarial_prediction"].tolist()) == ([0, 0], [1, 0])
-    assert np.abs(shown["adversarial"] - shown["x"]).max() <= THREAT.eps + 1e-6
-    assert {name: array.dtype for name, array in shown.items()} == {
+    examples = gallery(Threshold(), x, labels, THREAT, 0)
+    assert (examples["prediction"].tolist(), examples["adversarial_prediction"].tolist()) == ([0, 0], [1, 0])
+    assert np.abs(examples["adversarial"] - examples["x"]).max() <= THREAT.eps + 1e-6
+    assert {name: array.dtype for name, array in examples.items()} == {
         "x": np.float32,
         "adversarial": np.float32,
         "labels": np.int64,
@@ -79,11 +79,11 @@ def test_a_run_leaves_curve_gallery_and_record(finished):
     images, labels = load_dataset("digits", "test")
     right = (model(images[:24]).argmax(1) == labels[:24]).sum().item()
     assert found["accuracy"][0] == 100 * right / 24
-    with np.load(file.with_suffix(".npz"), allow_pickle=False) as shown:
-        assert torch.equal(torch.from_numpy(shown["x"]), images[:2])
-        assert shown["labels"].tolist() == labels[:2].tolist()
-        attacked = model(torch.from_numpy(shown["adversarial"])).argmax(1)
-        assert shown["adversarial_prediction"].tolist() == attacked.tolist()
+    with np.load(file.with_suffix(".npz"), allow_pickle=False) as examples:
+        assert torch.equal(torch.from_numpy(examples["x"]), images[:2])
+        assert examples["labels"].tolist() == labels[:2].tolist()
+        attacked = model(torch.from_numpy(examples["adversarial"])).argmax(1)
+        assert examples["adversarial_prediction"].tolist() == attacked.tolist()
     record = read_json(file.with_name("seed-0.record.json"))
     outputs = {finished / path: digest for path, digest in record["outputs"].items()}
     assert set(outputs) == {file, file.with_suffix(".npz")}

@@ -223,12 +223,12 @@ def test_a_model_without_features_leaves_its_cells_empty():
 
 def test_structure_tables_for_people(tmp_path):
     structure.write_tables(example(), SPEC, tmp_path)
-    shown = (tmp_path / "structure.md").read_text()
-    assert "exp: structural knowledge and robust features on 40 test images" in shown
-    assert "mean ± sd over 2 seeds" in shown
-    assert "smaller is closer to the teacher" in shown
-    assert "smaller is more robust" in shown
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in shown.splitlines() if line[:2] == "| "]
+    text = (tmp_path / "structure.md").read_text()
+    assert "exp: structural knowledge and robust features on 40 test images" in text
+    assert "mean ± sd over 2 seeds" in text
+    assert "smaller is closer to the teacher" in text
+    assert "smaller is more robust" in text
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:2] == "| "]
     assert len(lines) == 2 * 4
     assert lines[0][:3] == ["method", "Correlation distance (best)", "Correlation distance on x' (best)"]
     assert lines[1][:5] == ["teacher (trades, best)", "", "", "0.250", "0.025"]

@@ -185,12 +185,12 @@ def test_csv_holds_published_difference_and_mark(table, runs):
 
 def test_every_published_number_stands_beneath_ours(table, runs):
     """All 144 of the paper's table, each with its mark and with what the two numbers shown differ by."""
-    shown = grids(tables.markdown(table, SPEC))
-    assert list(shown) == [
+    printed = grids(tables.markdown(table, SPEC))
+    assert list(printed) == [
         f"Student {student}, teacher big: {name}" for student in ("resnet18", "mobile") for name in ("best", "last")
     ]
     seen = 0
-    for heading, lines in shown.items():
+    for heading, lines in printed.items():
         student, checkpoint = re.match(r"Student (\w+), teacher big: (\w+)", heading).groups()
         assert lines[0] == ["method", "Clean", "FGSM", "PGD_SAT", "PGD_TRADES", "CW", "AutoAttack"]
         assert lines[1] == ["teacher (trades, best)", "85.10", "60.00", "59.00", "58.00", "57.00", "53.10"]
@@ -212,8 +212,8 @@ def test_every_published_number_stands_beneath_ours(table, runs):
 
 
 def test_others_runs_of_the_same_stand_beneath_by_paper(table):
-    shown = grids(tables.markdown(table, SPEC))
-    best, last = (shown[f"Student resnet18, teacher big: {name}"] for name in ("best", "last"))
+    printed = grids(tables.markdown(table, SPEC))
+    best, last = (printed[f"Student resnet18, teacher big: {name}"] for name in ("best", "last"))
     beneath = {line[0]: line[1:] for line in best[best.index(next(x for x in best if x[0] == "rslad")) + 1 :]}
     assert list(beneath)[:4] == ["↳ published", "↳ SZU-098 (2023)", "↳ AdaAD (Huang 2023)", "↳ PeerAiD (Jung 2024)"]
     assert beneath["↳ AdaAD (Huang 2023)"][-1].startswith("48.45 S, ")
@@ -226,14 +226,14 @@ def test_others_runs_of_the_same_stand_beneath_by_paper(table):
 
 
 @pytest.mark.parametrize(
-    ("mean", "shown"), [(51.46, "51.49 P, -0.03"), (51.486, "51.49 P, +0.00"), (51.8, "51.49 P, +0.31")]
+    ("mean", "printed"), [(51.46, "51.49 P, -0.03"), (51.486, "51.49 P, +0.00"), (51.8, "51.49 P, +0.31")]
 )
-def test_difference_is_that_of_the_numbers_shown(mean, shown):
+def test_difference_is_that_of_the_numbers_shown(mean, printed):
     """A mean of 51.486 % shows as 51.49, so that beside 51.49 nothing is between them."""
     runs = {("big", "resnet18", "rslad", 0, "best"): {"clean": IMAGES, "autoattack": 514}}
     table = tables.tidy(outcomes(runs), replace(SPEC, metrics=["clean", "autoattack"]))
     changed = table.assign(mean=mean)
-    assert grids(tables.markdown(changed, SPEC))["Student resnet18, teacher big: best"][2][2] == shown
+    assert grids(tables.markdown(changed, SPEC))["Student resnet18, teacher big: best"][2][2] == printed
 
 
 def test_published_stands_beside_the_same_teacher_only(runs):
@@ -293,9 +293,9 @@ def test_named_table_shows_its_part(table):
     ]  # fmt: skip
     text = tables.markdown(*view)
     assert text.startswith("## Against AutoAttack\n\npaper: accuracy in percent on 1000 test images")
-    shown = grids(text)
-    assert list(shown) == ["Student resnet18, teacher big: last"]
-    lines = shown["Student resnet18, teacher big: last"]
+    printed = grids(text)
+    assert list(printed) == ["Student resnet18, teacher big: last"]
+    lines = printed["Student resnet18, teacher big: last"]
     assert lines[0] == ["method", "Clean", "AutoAttack"]
     assert [line[0] for line in lines[1:]] == [
         "teacher (trades, best)", "↳ published", "trades", "↳ published",
@@ -341,9 +341,10 @@ def test_students_without_distilled_runs_stand_alone_once(runs):
         "other_alone": [("none", "resnet18"), ("none", "mobile")],
     }
     assert set(found["alone"].table["teacher"]) == {"none"}
-    shown = grids(tables.markdown(*found["alone"]))
-    assert list(shown) == ["Student resnet18, teacher none: best", "Student resnet18, teacher none: last"]
-    assert [line[0] for line in next(iter(shown.values()))] == ["method", "sat", "↳ published", "trades", "↳ published"]
+    printed = grids(tables.markdown(*found["alone"]))
+    assert list(printed) == ["Student resnet18, teacher none: best", "Student resnet18, teacher none: last"]
+    lines = next(iter(printed.values()))
+    assert [line[0] for line in lines] == ["method", "sat", "↳ published", "trades", "↳ published"]
     for view in found.values():
         check_latex(tables.latex(*view))
 
@@ -366,9 +367,9 @@ def test_without_references_tables_stay_as_they_are(runs):
     table = tables.tidy(outcomes(runs), plain)
     assert table[["published", "difference", "mark"]].isna().all(axis=None)
     text = tables.markdown(table, plain)
-    shown = grids(text)
-    assert list(shown) == ["Student resnet18, teacher big", "Student mobile, teacher big"]
-    lines = shown["Student resnet18, teacher big"]
+    printed = grids(text)
+    assert list(printed) == ["Student resnet18, teacher big", "Student mobile, teacher big"]
+    lines = printed["Student resnet18, teacher big"]
     assert lines[0][:2] == ["method", "Clean (best)"]
     assert [line[0] for line in lines[1:]] == ["teacher (trades, best)", *SPEC.methods]
     assert all(len(line) == 1 + 2 * len(METRICS) for line in lines)

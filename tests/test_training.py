@@ -110,14 +110,14 @@ def test_inner_maximisation_raises_its_objective_in_the_ball(name, data):
             return super().attack(objective, *args)
 
     Observed(trainer, batch).evaluate()
-    [(given, args)] = asked
+    [(inner_objective, args)] = asked
 
     def objective(logits, images):
-        return given(images, logits, *args)
+        return inner_objective(images, logits, *args)
 
     def attacked(steps):
         noise = starting_noise(x, THREAT, "uniform", generator(0, "attack"))
-        return pgd(trainer.student, x, given, THREAT, steps=steps, step_size=0.04, noise=noise, objective_args=args)
+        return pgd(trainer.student, x, objective, THREAT, steps=steps, step_size=0.04, noise=noise, objective_args=args)
 
     begun, found = attacked(0), attacked(10)
     assert (found - x).abs().max() <= THREAT.eps + 1e-6

@@ -177,9 +177,9 @@ def test_head_of_every_architecture_can_be_saved_and_loaded(architecture, normal
     train, validation = (enlarged(digits(3, split, 40)) for split in ("train", "validation"))
     state, metrics = train_head(model, train, validation, settings(epochs=3), 0, CPU)
     save_checkpoint(tmp_path / "three", state, about("012"))
-    loaded = load_model(tmp_path / "three")
-    assert torch.equal(loaded.features(train.floats()), model.features(train.floats()))
-    right = predict(loaded, validation.floats()) == validation.labels
+    restored = load_model(tmp_path / "three")
+    assert torch.equal(restored.features(train.floats()), model.features(train.floats()))
+    right = predict(restored, validation.floats()) == validation.labels
     assert right.float().mean().item() == metrics[-1]["validation_clean"]
 
 
@@ -271,10 +271,10 @@ def test_tidy_transfer_has_the_expected_numbers():
 
 def test_transfer_tables_for_people(tmp_path):
     transfer.write_tables(example(), SPEC, "stl10", tmp_path)
-    shown = (tmp_path / "transfer-stl10.md").read_text()
-    assert "exp: transfer to stl10, a linear head on the frozen backbone" in shown
-    assert "4 test images of the target, linf eps 0.1, controlled protocol; mean ± sd over 2 seeds" in shown
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in shown.splitlines() if line[:2] == "| "]
+    text = (tmp_path / "transfer-stl10.md").read_text()
+    assert "exp: transfer to stl10, a linear head on the frozen backbone" in text
+    assert "4 test images of the target, linf eps 0.1, controlled protocol; mean ± sd over 2 seeds" in text
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:2] == "| "]
     assert lines[0] == ["method", "Clean (best)", "PGD-20 (best)", "Clean (last)", "PGD-20 (last)"]
     assert lines[1] == ["teacher (trades, best)", "75.00", "75.00", "", ""]
     assert lines[2][:3] == ["sat", "75.00 ± 0.00", "25.00 ± 0.00"]

@@ -232,9 +232,9 @@ def test_choice_and_table_say_what_the_short_runs_measured(finished):
         assert len(record["inputs"]) == 2
         for file, known in (record["inputs"] | record["outputs"]).items():
             assert sha256(finished / file) == known
-    shown = (finished / LAYOUT.tables / "tuning.md").read_text()
-    assert "on 40 validation images, linf eps 0.15, in one run of 1 epochs" in shown
-    assert shown.count("| chosen") == 1 + 3
+    text = (finished / LAYOUT.tables / "tuning.md").read_text()
+    assert "on 40 validation images, linf eps 0.15, in one run of 1 epochs" in text
+    assert text.count("| chosen") == 1 + 3
     assert len(read_json(finished / LAYOUT.record(LAYOUT.tables / "tuning.csv"))["outputs"]) == 3
 
 

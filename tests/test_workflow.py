@@ -138,10 +138,10 @@ claims: ~
     pairs = {(path.parent.name, path.name) for path in results.glob("figures/*/*")}
     assert pairs == {("wide", "small"), ("wide", "s2"), ("other.x", "small"), ("both", "small")}
     assert (results / "tables/structure.csv").is_file()
-    shown = (results / "tables/main.md").read_text()
-    assert shown.count("| teacher (trades, last)") == 2
-    assert shown.count("| teacher (sat, best)") == 1
-    assert shown.count("\n| teacher  ") == 3
+    text = (results / "tables/main.md").read_text()
+    assert text.count("| teacher (trades, last)") == 2
+    assert text.count("| teacher (sat, best)") == 1
+    assert text.count("\n| teacher  ") == 3
     assert json.loads((results / "metrics/teachers/wide.json").read_text()).keys() == {"clean", "fgsm"}
     record = json.loads((results / "students/wide/small/teacher/seed-3/record.json").read_text())
     assert record["teacher_served_from"] == {
@@ -226,8 +226,8 @@ def test_official_protocol_with_imported_and_surrogate_teachers_runs_to_its_tabl
     assert claims["source"].str.startswith("RSLAD (Zi 2021), Table 3: https://").all()
     own = main[main["student"].eq("-") & main["teacher"].eq("accurate")]
     assert set(own["method"]) == {"pyautoattack_resnet18"}
-    shown = (results / "tables/white-box.md").read_text()
-    assert "test set" in shown or "test split" in shown
-    assert "54.24 P" in shown
+    text = (results / "tables/white-box.md").read_text()
+    assert "test set" in text or "test split" in text
+    assert "54.24 P" in text
     record = json.loads((results / "teachers/accurate/record.json").read_text())
     assert record["published"]["sha256"].startswith("399f52da")

@@ -56,9 +56,9 @@ def arguments(name: str) -> dict[str, Any]:
         for member in node.body
         if isinstance(member, ast.FunctionDef) and member.name == "__init__"
     )
-    given = init.args
-    pairs = [*zip(given.args[len(given.args) - len(given.defaults) :], given.defaults, strict=True)]
-    pairs += [*zip(given.kwonlyargs, given.kw_defaults, strict=True)]
+    arguments = init.args
+    pairs = [*zip(arguments.args[len(arguments.args) - len(arguments.defaults) :], arguments.defaults, strict=True)]
+    pairs += [*zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
     return {argument.arg: ast.literal_eval(default) for argument, default in pairs}
 
 

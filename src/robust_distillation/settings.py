@@ -188,7 +188,7 @@ class Compute(Settings):
 
     @field_validator("compile")
     @classmethod
-    def _not_exact(cls, compile: bool | None, given: ValidationInfo) -> bool | None:
-        if compile and given.data.get("precision") == "exact":
+    def _not_exact(cls, compile: bool | None, info: ValidationInfo) -> bool | None:
+        if compile and info.data.get("precision") == "exact":
             raise ValueError("precision: exact is eager; choose another")
         return compile

@@ -174,10 +174,10 @@ class _Resolver:
 
     def groups(self) -> dict[str, dict[str, str]]:
         """Returns the entries that give teachers roles: name -> role -> name of a teacher."""
-        given = {name: entry for name, entry in self.file.teachers.items() if entry and "roles" in entry}
-        alone = [name for name in self.file.teachers if name not in given]
+        groups = {name: entry for name, entry in self.file.teachers.items() if entry and "roles" in entry}
+        alone = [name for name in self.file.teachers if name not in groups]
         found = {}
-        for name, entry in given.items():
+        for name, entry in groups.items():
             where = ("teachers", name)
             own = parse(TeacherEntry, {"roles": entry["roles"]}, where, self.problems)
             for key in entry:
@@ -202,7 +202,7 @@ class _Resolver:
         where, before = ("teachers", name), len(self.problems)
         keys = list(TeacherEntry.model_fields)
         own = parse(TeacherEntry, {key: value for key, value in entry.items() if key in keys}, where, self.problems)
-        given = {key: value for key, value in entry.items() if key not in keys}
+        arguments = {key: value for key, value in entry.items() if key not in keys}
         if own is None:
             return None
         if own.trained_by is None and own.imported is None:
@@ -212,13 +212,13 @@ class _Resolver:
             self.problems.append(f"{path_text(where)}: is either trained_by or imported, not both")
             return None
         if own.imported:
-            return self._imported(name, own.imported, entry, given)
+            return self._imported(name, own.imported, entry, arguments)
         if own.devices > 1 and (device := self.file.compute.device).startswith("cuda"):
             self.problems.append(
                 f"{path_text(where)}.devices: {own.devices} are to train it, but compute.device {device} is one GPU; "
                 "let each take its own: auto"
             )
-        architecture = self.architecture(given, name, where, besides=keys)
+        architecture = self.architecture(arguments, name, where, besides=keys)
         if "method" not in own.trained_by:
             self.problems.append(f"{path_text(where)}.trained_by.method: is missing")
             return None
@@ -230,7 +230,7 @@ class _Resolver:
             return None
         return Teacher(architecture, recipe, None, own.seed, own.checkpoint, own.devices, own.batch_norm)
 
-    def _imported(self, name: str, chosen: Imported, entry: dict, given: dict) -> Teacher | None:
+    def _imported(self, name: str, chosen: Imported, entry: dict, arguments: dict) -> Teacher | None:
         where, before = ("teachers", name), len(self.problems)
         for key in ("training", "checkpoint", "seed", "devices", "batch_norm"):
             if key in entry:
@@ -253,24 +253,24 @@ class _Resolver:
                 )
             base = {"architecture": "robustbench", "model": chosen.model or "", "threat": self.file.threat_model.norm}
             useless = [key for key in ("file", "normalisation") if getattr(chosen, key)]
-            for key in given:
+            for key in arguments:
                 self.problems.append(
                     f"{path_text((*where, key))}: means nothing for a model of RobustBench's zoo; leave it out"
                 )
-            given = {}
+            arguments = {}
         elif chosen.source == checkpoints.OWN_FILE:
             if not chosen.file:
                 self.problems.append(f"{path_text(where)}.imported.file: is missing: where the weights lie")
         else:
             found = checkpoints.SOURCES[chosen.source].architecture
             base = {**{key: value for key, value in found.items() if key != "name"}, "architecture": found["name"]}
-            if "architecture" in given:
+            if "architecture" in arguments:
                 self.problems.append(f"{path_text(where)}.architecture: is the source's, {found['name']}; leave it out")
                 return None
         self._check_source(chosen, where)
         for key in useless:
             self.problems.append(f"{path_text(where)}.imported.{key}: means nothing for {chosen.source}; leave it out")
-        architecture = self.architecture({**base, **given}, name, where, besides=list(TeacherEntry.model_fields))
+        architecture = self.architecture({**base, **arguments}, name, where, besides=list(TeacherEntry.model_fields))
         return None if len(self.problems) > before else Teacher(architecture, None, chosen, 0, IMPORTED)
 
     def _check_source(self, chosen: Imported, where: tuple) -> None:
@@ -288,14 +288,14 @@ class _Resolver:
         if chosen.normalisation in checkpoints.NORMALISATIONS and self.channels != 3:
             self.problems.append(f"{named}.normalisation: {chosen.normalisation} is for colour images")
 
-    def architecture(self, given: dict, default: str, where: tuple, besides: tuple | list = ()) -> dict[str, Any]:
+    def architecture(self, arguments: dict, default: str, where: tuple, besides: tuple | list = ()) -> dict[str, Any]:
         """Returns `{"name": ..., **all arguments}` of an architecture; checks the type of each, and that numbers are
         positive.
         """
         problems = self.problems
-        named = (*where, "architecture") if "architecture" in given else where
-        name = given.get("architecture", default)
-        given = {key: value for key, value in given.items() if key != "architecture"}
+        named = (*where, "architecture") if "architecture" in arguments else where
+        name = arguments.get("architecture", default)
+        arguments = {key: value for key, value in arguments.items() if key != "architecture"}
         try:
             if not isinstance(name, str):
                 raise UserError(unknown("architecture", name, models.names()))
@@ -303,7 +303,7 @@ class _Resolver:
         except UserError as error:
             problems.append(f"{path_text(named)}: {error}")
             return {}
-        for key, value in given.items():
+        for key, value in arguments.items():
             here, argument = path_text((*where, key)), known.get(key)
             if argument is None:
                 problems.append(f"{here}: {unknown('key', key, [*known, 'architecture', *besides])}")
@@ -316,7 +316,7 @@ class _Resolver:
                 problems.append(f"{here}: input should be greater than 0, found {short_repr(value)}")
             elif argument.type == "int" and value > models.LARGEST:
                 problems.append(f"{here}: input should be at most {models.LARGEST}, found {short_repr(value)}")
-        return {"name": name, **{key: given.get(key, argument.default) for key, argument in known.items()}}
+        return {"name": name, **{key: arguments.get(key, argument.default) for key, argument in known.items()}}
 
 
 def _parsed_training(budget: dict, norm: str, images: int | None) -> tuple[Training | None, list[str]]:

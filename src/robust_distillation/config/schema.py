@@ -57,8 +57,8 @@ class Evaluation(Settings):
     seed: Seed = 0
     search: Literal["fp32", "bf16"] = Field(
         "fp32",
-        description="in what attacks look for adversarial images; whether the model holds is decided in fp32, so "
-        "bf16 can miss some: every table says so",
+        description="precision of the network that is attacked; the network in fp32 classifies the adversarial images, "
+        "so bf16 can miss some: every table says so",
     )
     jobs: Positive = Field(1, description="jobs that share the blocks of one run")
 

@@ -149,8 +149,11 @@ def _data(folder: Path) -> tuple[tuple[str, str], ...]:
 
 
 def _bindings(module: str, file: Path, tree: ast.Module) -> Iterator[tuple[str, str, str]]:
-    """Yields local name, attribute and module of each imported name. Of other distributions the attribute is the whole
-    dotted name, and no module is given; of modules that the hash stops at nothing is said."""
+    """Yields local name, attribute and module of each imported name.
+
+    For a name of another distribution the attribute is the whole dotted name, and the module is "". Names of modules at
+    which the hash stops are left out.
+    """
     top = module.partition(".")[0]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -50,9 +50,9 @@ def run_workflow(experiment: Experiment, path: str, overlay: str | None) -> int:
 
 def _report(command: list[str], environment: dict[str, str], layout: Layout) -> None:
     """Snakemake's report, made anew where it is older than what it shows."""
-    shown = [layout.tracked, *layout.tables.iterdir(), *layout.figures.rglob("*.png")]
+    reported = [layout.tracked, *layout.tables.iterdir(), *layout.figures.rglob("*.png")]
     if layout.workflow_report.is_file() and all(
-        layout.workflow_report.stat().st_mtime >= file.stat().st_mtime for file in shown
+        layout.workflow_report.stat().st_mtime >= file.stat().st_mtime for file in reported
     ):
         return
     with atomic_write(layout.workflow_report) as temporary:

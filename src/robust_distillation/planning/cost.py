@@ -40,7 +40,7 @@ _counted_calls: dict[str, Counter[tuple[str, str, str]]] = {}  # by settings: ma
 
 
 @dataclass(frozen=True)
-class Work:
+class Calls:
     """Calls of one network of one kind.
 
     Attributes:
@@ -67,7 +67,7 @@ class Work:
         return self.devices * self.calls * self.images * FORWARDS[self.kind] * self.f
 
 
-def flops(work: Iterable[Work]) -> float:
+def flops(work: Iterable[Calls]) -> float:
     """Sums the floating-point operations."""
     return sum(part.flops for part in work)
 
@@ -83,7 +83,7 @@ class _Network:
         """Adds calls of one kind on `images` images each, which the devices share."""
         if calls and images:
             share = images / self.devices
-            self.work.append(Work(self.name, self.f, kind, calls, share, self.use, self.devices))
+            self.work.append(Calls(self.name, self.f, kind, calls, share, self.use, self.devices))
 
     def add_attack(self, calls: dict[str, int], times: float, images: float) -> None:
         """Adds `times` runs of an attack whose calls by kind are `calls`, on `images` images."""
@@ -93,7 +93,7 @@ class _Network:
 
 def training(
     experiment: Experiment, recipe: Recipe, architecture: dict[str, Any], teacher: str | None, devices: int = 1
-) -> list[Work]:
+) -> list[Calls]:
     """Returns the work of one training and of its validations, each of which every device does on all images.
 
     Args:
@@ -156,14 +156,14 @@ def _count_calls(experiment: Experiment, recipe: Recipe, architecture: dict[str,
     return found
 
 
-def filling(experiment: Experiment, architecture: dict[str, Any]) -> list[Work]:
+def filling(experiment: Experiment, architecture: dict[str, Any]) -> list[Calls]:
     """Returns the work of filling one cache of a teacher: its output on every view."""
     teacher, rows = _Network(experiment, architecture), experiment.size("train") * views_of(experiment)
     teacher.add_calls("ask", rows / FILLED_AT_ONCE, FILLED_AT_ONCE)
     return teacher.work
 
 
-def attacking(experiment: Experiment, architecture: dict[str, Any], checkpoints: int) -> list[Work]:
+def attacking(experiment: Experiment, architecture: dict[str, Any], checkpoints: int) -> list[Calls]:
     """Returns the work of all attacks on one model.
 
     Args:
@@ -173,7 +173,7 @@ def attacking(experiment: Experiment, architecture: dict[str, Any], checkpoints:
     """
     images = experiment.test_images
     block = min(images, experiment.evaluation.block_size)
-    work: list[Work] = []
+    work: list[Calls] = []
     for name in experiment.evaluation.attacks:
         on_surrogate, bare = name.startswith(ON_SURROGATE), name.removeprefix(ON_SURROGATE)
         at = experiment.teachers[experiment.surrogate].architecture if on_surrogate else architecture
@@ -184,7 +184,7 @@ def attacking(experiment: Experiment, architecture: dict[str, Any], checkpoints:
 
 def attack(
     experiment: Experiment, architecture: dict[str, Any], name: str, times: float, images: float, use: str = "answer"
-) -> list[Work]:
+) -> list[Calls]:
     """Returns the work of one attack.
 
     Args:
@@ -201,14 +201,14 @@ def attack(
     return network.work
 
 
-def structure(experiment: Experiment, architecture: dict[str, Any]) -> list[Work]:
+def structure(experiment: Experiment, architecture: dict[str, Any]) -> list[Calls]:
     """Returns the work of the structure analysis of one model."""
     network = _Network(experiment, architecture)
     network.add_attack(PGD, 1, experiment.structure_images)
     return network.work
 
 
-def robustness(experiment: Experiment, architecture: dict[str, Any]) -> list[Work]:
+def robustness(experiment: Experiment, architecture: dict[str, Any]) -> list[Calls]:
     """Returns the work of one model's accuracy against eps."""
     network, asked = _Network(experiment, architecture), experiment.file.robustness
     network.add_attack(ROBUSTNESS, len(asked.eps), experiment.robustness_images)
@@ -216,7 +216,7 @@ def robustness(experiment: Experiment, architecture: dict[str, Any]) -> list[Wor
     return network.work
 
 
-def transfer(experiment: Experiment, architecture: dict[str, Any], target: str) -> list[Work]:
+def transfer(experiment: Experiment, architecture: dict[str, Any], target: str) -> list[Calls]:
     """Returns the work of the transfer to one target; the training of the linear head is neglected.
 
     Args:
@@ -234,7 +234,7 @@ def transfer(experiment: Experiment, architecture: dict[str, Any], target: str) 
     ]
 
 
-def shared(work: list[Work], jobs: int) -> list[Work]:
+def shared(work: list[Calls], jobs: int) -> list[Calls]:
     """Returns the work of one of `jobs` jobs that share it equally."""
     return [replace(part, calls=part.calls / jobs) for part in work]
 

@@ -13,9 +13,9 @@ from robust_distillation.config import Experiment
 from robust_distillation.pipeline.step import Step, called
 from robust_distillation.pipeline.steps import Index, steps
 from robust_distillation.planning import cost
-from robust_distillation.planning.cost import Work
+from robust_distillation.planning.cost import Calls
 
-Cost = tuple[list[Work], dict[str, int]]  # calls of networks, and stored bytes by kind of file
+Cost = tuple[list[Calls], dict[str, int]]  # calls of networks, and stored bytes by kind of file
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Job:
     name: str
     step: str
     needs: tuple[str, ...] = ()
-    work: list[Work] = field(default_factory=list)
+    work: list[Calls] = field(default_factory=list)
     bytes: dict[str, int] = field(default_factory=dict)
     devices: int = 1
     priority: int = 0

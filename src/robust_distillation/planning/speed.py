@@ -17,7 +17,7 @@ from typing import Any
 from robust_distillation.config import Experiment
 from robust_distillation.files import write_text
 from robust_distillation.pipeline.record import processor
-from robust_distillation.planning.cost import Work
+from robust_distillation.planning.cost import Calls
 from robust_distillation.planning.jobs import Job
 
 SECONDS = 20.0  # duration of a calibration, about
@@ -43,7 +43,7 @@ class Speed:
         self.device, self.machine, self.at_once = _machine(experiment)
         self.shape, self.classes = experiment.info.shape, len(experiment.info.classes)
 
-    def _key(self, part: Work) -> str:
+    def _key(self, part: Calls) -> str:
         return f"{part.use} {part.kind} {part.network} {'x'.join(map(str, self.shape))} {self.classes}"
 
     def _kept(self) -> dict[str, dict[str, Any]]:
@@ -61,7 +61,7 @@ class Speed:
         """
         known = self._kept().get(self.machine)
 
-        def of(part: Work) -> float:
+        def of(part: Calls) -> float:
             once, each = known[self._key(part)]
             return part.calls * (once + each * part.images)
 
@@ -155,7 +155,7 @@ def _call(
 
     model = configure_precision(build_model(architecture, shape, classes).to(device), experiment.compute.precision, use)
     threat = experiment.threat_model.model_copy(update={"eps": 1e-4})  # so small that nearly all images stay robust
-    given = {"norm": NORM_NAMES[threat.norm], "eps": threat.eps, "n_restarts": 1, "seed": 0, "device": device}
+    options = {"norm": NORM_NAMES[threat.norm], "eps": threat.eps, "n_restarts": 1, "seed": 0, "device": device}
     draws, replay = torch.Generator().manual_seed(0), GraphReplay() if use == TRAIN else None
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9)
 
@@ -179,13 +179,13 @@ def _call(
             optimizer.step()
 
     def apgd(x, labels, times: int) -> None:
-        APGDAttack(model, n_iter=times, loss="ce", **given).perturb(x, labels)
+        APGDAttack(model, n_iter=times, loss="ce", **options).perturb(x, labels)
 
     def fab(x, labels, times: int) -> None:
-        FABAttack_PT(model, n_iter=times, targeted=True, n_target_classes=1, **given).perturb(x, labels)
+        FABAttack_PT(model, n_iter=times, targeted=True, n_target_classes=1, **options).perturb(x, labels)
 
     def query(x, labels, times: int) -> None:
-        SquareAttack(model, n_queries=times, p_init=0.8, resc_schedule=False, **given).perturb(x, labels)
+        SquareAttack(model, n_queries=times, p_init=0.8, resc_schedule=False, **options).perturb(x, labels)
 
     function = {"ask": ask, "attack": attack, "train": train, "apgd": apgd, "fab": fab, "query": query}[kind]
 

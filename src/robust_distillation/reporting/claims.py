@@ -188,10 +188,10 @@ def _scale(row: Any, scale: dict[str, Any]) -> str:
 
 def _cells(row: Any) -> list[str]:
     digits = 3 if "structure." in row.text else 2
-    shown = "" if pd.isna(row.difference) else f"{row.difference:+.{digits}f}"
+    difference = "" if pd.isna(row.difference) else f"{row.difference:+.{digits}f}"
     interval = "" if pd.isna(row.ci_low) else f"{row.ci_low:+.{digits}f} to {row.ci_high:+.{digits}f}"
     printed = "" if pd.isna(row.published) else f"{row.published:+.2f} {row.mark}"
-    return [row.text, row.teacher, row.student, row.verdict, shown, interval, printed, str(row.seeds_needed)]
+    return [row.text, row.teacher, row.student, row.verdict, difference, interval, printed, str(row.seeds_needed)]
 
 
 def _caption(table: pd.DataFrame, spec: TableSpec) -> str:

@@ -51,10 +51,10 @@ def write_tables(found: list[dict[str, Any]], settings: dict[str, Any], folder: 
         folder: of the tables.
     """
     table = tidy(found)
-    shown = _shown(table)
-    text = shown.to_markdown(index=False, disable_numparse=True, colalign=_alignment(shown))
+    printed = _as_text(table)
+    text = printed.to_markdown(index=False, disable_numparse=True, colalign=_alignment(printed))
     tex = (
-        shown.map(escaped)
+        printed.map(escaped)
         .style.hide(axis="index")
         .to_latex(hrules=True, column_format="llllrrrl", caption=escaped(caption(settings)), position="t")
     )
@@ -72,7 +72,7 @@ def caption(settings: dict[str, Any]) -> str:
     )
 
 
-def _shown(table: pd.DataFrame) -> pd.DataFrame:
+def _as_text(table: pd.DataFrame) -> pd.DataFrame:
     text = table.drop(columns="settings").rename(columns=TITLES)
     for title in TITLES.values():
         text[title] = ["diverged" if pd.isna(value) else f"{value:.2f}" for value in text[title]]
@@ -81,9 +81,9 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
     return text
 
 
-def _alignment(shown: pd.DataFrame) -> list[str]:
+def _alignment(columns: pd.DataFrame) -> list[str]:
     numbers = (*TITLES.values(), "epoch")
-    return ["right" if column in numbers else "left" for column in shown]
+    return ["right" if column in numbers else "left" for column in columns]
 
 
 def _percent(share: float | None) -> float | None:

@@ -24,9 +24,9 @@ def run(step: Robustness) -> None:
     x, labels = data.floats().to(device), data.labels.to(device)
     network = load_for_inference(weights, experiment.compute.precision, device)
     curve = robustness_curve(network, x, labels, threat.norm, settings["eps"], settings["seed"])
-    shown = gallery(network, x[: settings["gallery"]], labels[: settings["gallery"]], threat, settings["seed"])
+    examples = gallery(network, x[: settings["gallery"]], labels[: settings["gallery"]], threat, settings["seed"])
     output, images = step.outputs
     with atomic_write(images) as temporary:
-        np.savez_compressed(temporary, **shown)
-    about = {"attack": GALLERY_ATTACK, "eps": threat.eps, "images": len(shown["x"])}
-    write_json(output, {**step.model.keys, "checkpoint": checkpoint, **curve, "gallery": about})
+        np.savez_compressed(temporary, **examples)
+    description = {"attack": GALLERY_ATTACK, "eps": threat.eps, "images": len(examples["x"])}
+    write_json(output, {**step.model.keys, "checkpoint": checkpoint, **curve, "gallery": description})

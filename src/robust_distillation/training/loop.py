@@ -59,10 +59,11 @@ def train(
         if work:
             work.save(packed(trainer, progress, sums))
 
-    def save_if_due(due: bool = False) -> None:
+    def save_if_due(save_now: bool = False) -> None:
         stopping = bool(work) and work.stopping  # asked once: a signal may come at any moment
-        due, stopping = group.broadcast_object((due or stopping or (bool(work) and work.should_save()), stopping))
-        if due:
+        save_now = save_now or stopping or (bool(work) and work.should_save())
+        save_now, stopping = group.broadcast_object((save_now, stopping))
+        if save_now:
             save()
         if stopping:  # the first process has ended in `save`
             raise SystemExit(STOPPED)

@@ -174,14 +174,14 @@ def make_optimizer(budget: Training, groups: list[dict[str, Any]]) -> torch.opti
         UserError: an option has a value that torch refuses.
     """
     name = budget.optimizer.name
-    given = {"lr": budget.learning_rate, **budget.optimizer.options}
+    options = {"lr": budget.learning_rate, **budget.optimizer.options}
     accepted = optimizers.arguments(name)
     if name == "SGD":
-        given["momentum"] = budget.momentum
+        options["momentum"] = budget.momentum
     if "weight_decay" in accepted:
-        given["weight_decay"] = budget.weight_decay
+        options["weight_decay"] = budget.weight_decay
     try:
-        return getattr(torch.optim, name)(groups, **given)
+        return getattr(torch.optim, name)(groups, **options)
     except ValueError as error:
         raise UserError(f"training.optimizer: {name} refuses its options ({error})") from error
 

@@ -78,8 +78,10 @@ def section(report: ReportData) -> Section:
 
 def _explained(report: ReportData, rows: pd.DataFrame) -> Facts:
     """How to ask for any of the numbers, the headline's as example."""
-    shown = rows[rows[METRIC].eq(report.spec.strongest)].iloc[0]
-    return Facts([("One number alone", f"`robust-distillation explain {_name(shown)} {report.experiment.arguments}`")])
+    example = rows[rows[METRIC].eq(report.spec.strongest)].iloc[0]
+    return Facts(
+        [("One number alone", f"`robust-distillation explain {_name(example)} {report.experiment.arguments}`")]
+    )
 
 
 def _name(row) -> str:
