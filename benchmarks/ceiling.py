@@ -1,4 +1,4 @@
-"""What a processor's peak allows: the fastest that its multiply-adds could compute a network's."""
+"""Measures a processor's peak FLOP/s and counts a network's FLOPs: together a lower bound of the time of a pass."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ SOURCE = Path(__file__).with_name("peak.c")
 
 
 def peaks() -> dict[str, float] | None:
-    """FLOP/s of one core by precision; None where the processor or a compiler is missing."""
+    """Measures the peak FLOP/s of one core.
+
+    Returns:
+        `fp32` and `bf16` to FLOP/s. None if the processor has no AVX-512 with bf16, or there is no C compiler.
+    """
     with tempfile.TemporaryDirectory() as folder:
         try:
             command = ["cc", "-O2", "-mavx512f", "-mavx512bf16", str(SOURCE), "-o", f"{folder}/peak"]
@@ -27,18 +31,23 @@ def peaks() -> dict[str, float] | None:
 
 
 def flops_inside(model: nn.Module, shape: tuple[int, int, int]) -> int:
-    """Of one image's forward pass, without the products with padding, which need not be computed and are not."""
+    """Counts the FLOPs of one image's forward pass in convolutions and linear layers, without products with padding.
+
+    Args:
+        model: the network.
+        shape: (channels, height, width) of an image.
+    """
     counts: list[int] = []
 
-    def count(module: nn.Module, inputs: tuple, answer: torch.Tensor) -> None:
+    def count(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
         if isinstance(module, nn.Linear):
             counts.append(2 * module.weight.numel())
             return
-        seen = conv2d(  # at each place of the image, how many of its pixels lie under the kernel
+        covered = conv2d(  # for each output pixel, the number of input pixels under the kernel
             torch.ones(1, 1, *inputs[0].shape[2:]), torch.ones(1, 1, *module.kernel_size),
             stride=module.stride, padding=module.padding,
         )  # fmt: skip
-        counts.append(2 * round(seen.sum().item()) * module.weight.shape[0] * module.weight.shape[1])
+        counts.append(2 * round(covered.sum().item()) * module.weight.shape[0] * module.weight.shape[1])
 
     handles = [
         module.register_forward_hook(count) for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)

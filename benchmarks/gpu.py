@@ -1,11 +1,12 @@
-"""Measures training steps and AutoAttack on this machine's GPU, and writes what it found into docs/performance.md, in
-the place of what was found on such a GPU before:
+"""Measures training steps and AutoAttack on this machine's GPU.
+
+Writes the results into docs/performance.md, where they replace those of the same type of GPU:
 
     python benchmarks/gpu.py [--repeats 5]
 
-One process and one GPU, the sides by turns, seconds of the wall, medians: what the host cannot hide behind the GPU
-counts. The published step has torch's defaults, convolutions in TF32 among them, and gets ready images, since its
-augmentation runs in processes of its own; ours makes its views.
+One process uses one GPU and measures the sides by turns. Each number is a median of wall-clock seconds, so time of the
+host that does not overlap with the GPU's counts. The published step has torch's defaults, TF32 convolutions among them,
+and gets augmented images, since its augmentation runs in other processes. This program's step makes its views.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from bench import PAGE, attack_rows, placed
+from bench import PAGE, attack_rows, replace_section
 from parts import autoattack
 from reference_step import ReferenceStep
-from steps import CLASSES, IMAGES, SHAPE, STUDENTS, TEACHERS, OurStep, filled, images
+from steps import CLASSES, IMAGES, SHAPE, STUDENTS, TEACHERS, OurStep, images, random_cache
 from tabulate import tabulate
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
@@ -33,33 +34,35 @@ from robust_distillation.models.checkpoint import build_model
 
 GPU = torch.device("cuda")
 BATCH = 128
-ROUND = 4  # steps between two looks at the clock
-MODES = {  # and whether compiled
+ROUND = 4  # steps per measurement
+MODES = {  # student to its precisions, and whether compiled
     "ResNet-18": [("exact", False), ("fp32", True), ("bf16-inner", True), ("bf16", False), ("bf16", True)],
     "MobileNetV2": [("exact", False), ("fp32", True), ("bf16", False), ("bf16", True)],
 }
 
 
-def chosen_by_us(ours: bool) -> None:
-    """What `device.select_device` sets, or torch's defaults."""
+def set_backends(ours: bool) -> None:
+    """Sets torch's backends as `device.select_device` does, or (ours false) to torch's defaults."""
     torch.backends.cudnn.allow_tf32 = not ours
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.use_deterministic_algorithms(ours)
 
 
 class PublishedStep(ReferenceStep):
-    """On ready images."""
+    """The published step on images that are augmented already."""
 
     def __init__(self, student: str, teacher: nn.Module):
+        """Makes random images. student: key of STUDENTS."""
         super().__init__(build_model(STUDENTS[student], SHAPE, CLASSES).to(GPU), teacher, torch.empty(0, *SHAPE))
-        self.ready = torch.rand(IMAGES, *SHAPE)
+        self.images = torch.rand(IMAGES, *SHAPE)
 
     def batch(self, index: Tensor) -> Tensor:
-        return self.ready[index].to(GPU)
+        """Copies images `index` [B] to the GPU."""
+        return self.images[index].to(GPU)
 
 
 def took(function: Callable[[], object]) -> float:
-    """Seconds until the GPU is done with it."""
+    """Calls a function and returns the wall-clock seconds until the GPU has finished."""
     torch.cuda.synchronize()
     began = time.perf_counter()
     function()
@@ -68,7 +71,7 @@ def took(function: Callable[[], object]) -> float:
 
 
 def computing(step: Callable[[], object]) -> float:
-    """Seconds in which the GPU computes."""
+    """Calls a step and returns the seconds in which the GPU computes."""
     with profile(activities=[ProfilerActivity.CUDA]) as profiled:
         step()
         torch.cuda.synchronize()
@@ -76,8 +79,18 @@ def computing(step: Callable[[], object]) -> float:
 
 
 def step_rows(student: str, data: Dataset, cache: CachedValues, repeats: int) -> list[tuple[str, ...]]:
-    """What; times faster than the published step with either teacher; ms of a step, and in which the GPU computes;
-    seconds of the first steps; GB."""
+    """Measures the steps of one student, published and this program's.
+
+    Args:
+        student: key of STUDENTS.
+        data: the training split, on the GPU.
+        cache: the teacher's logits.
+        repeats: number of measurements.
+
+    Returns:
+        Rows of the table: title, speed-up over the published step with each teacher, milliseconds of a step, of which
+        the GPU computes, seconds of the first steps (compilation included), and GB of GPU memory.
+    """
     sides: dict[str, tuple[bool, Callable[[Tensor], object]]] = {}
     for name, architecture in TEACHERS.items():
         teacher = build_model(architecture, SHAPE, CLASSES).eval().to(GPU)
@@ -88,7 +101,7 @@ def step_rows(student: str, data: Dataset, cache: CachedValues, repeats: int) ->
     batches = [(torch.arange(BATCH) + BATCH // 2 * number) % IMAGES for number in range(ROUND)]
 
     def timed(ours: bool, step: Callable[[Tensor], object]) -> float:
-        chosen_by_us(ours)
+        set_backends(ours)
         return took(lambda: [step(index) for index in batches])
 
     first, memory = {}, {}
@@ -97,13 +110,13 @@ def step_rows(student: str, data: Dataset, cache: CachedValues, repeats: int) ->
         before = torch.cuda.memory_allocated()
         first[name] = timed(*side)
         memory[name] = torch.cuda.max_memory_allocated() - before
-    found: dict[str, list[float]] = {name: [] for name in sides}
+    times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):
         for name, side in sides.items():
-            found[name].append(timed(*side) / ROUND)
-    seconds, rows = {name: median(times) for name, times in found.items()}, []
+            times[name].append(timed(*side) / ROUND)
+    seconds, rows = {name: median(side) for name, side in times.items()}, []
     for name, (ours, step) in sides.items():
-        chosen_by_us(ours)
+        set_backends(ours)
         ratios = [seconds[f"published, teacher {teacher}"] / seconds[name] for teacher in TEACHERS]
         rows.append(
             (
@@ -119,14 +132,15 @@ def step_rows(student: str, data: Dataset, cache: CachedValues, repeats: int) ->
     return rows
 
 
-def measured(repeats: int) -> str:
+def measure(repeats: int) -> str:
+    """Measures everything and returns the GPU's section as Markdown."""
     began, data, rows = time.monotonic(), images().to(GPU), []
     with tempfile.TemporaryDirectory() as folder:
-        cache = filled(Path(folder))
+        cache = random_cache(Path(folder))
         for student in STUDENTS:
             rows += step_rows(student, data, cache, repeats)
             torch._dynamo.reset()
-    chosen_by_us(True)
+    set_backends(True)
     attacked = autoattack(repeats, BATCH, GPU, took)
     minutes = (time.monotonic() - began) / 60
     return "\n\n".join(
@@ -148,14 +162,15 @@ def measured(repeats: int) -> str:
 
 
 def main() -> None:
+    """Measures, prints the section and writes it into docs/performance.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     repeats = parser.parse_args().repeats
     if not torch.cuda.is_available():
         parser.error("torch sees no GPU here; for a processor: python benchmarks/bench.py")
     torch.set_num_threads(1)
-    text = measured(repeats)
-    PAGE.write_text(placed(PAGE.read_text(), torch.cuda.get_device_name(), text))
+    text = measure(repeats)
+    PAGE.write_text(replace_section(PAGE.read_text(), torch.cuda.get_device_name(), text))
     print(text)
 
 

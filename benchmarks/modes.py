@@ -1,10 +1,12 @@
-"""What a faster mode does to a student's robustness: the same students, of one teacher and its cache, trained in each
-mode and judged alike, in `exact`; and what AutoAttack's search in bfloat16 misses of them.
+"""Compares the robustness of students that are trained in each precision mode.
+
+All students have the same teacher and cache, and are evaluated in the mode `exact`. A second comparison counts the
+images on which AutoAttack succeeds in `exact` and fails if it searches in bfloat16, and the reverse.
 
     python benchmarks/modes.py params.yaml --seeds 5
 
-The experiment's teacher and cache are made by the workflow where they are missing. Results are printed as they come, a
-line of JSON for each student, then as tables.
+The workflow makes the experiment's teacher and cache if they are missing. Results are printed as they come, one line of
+JSON per student, then as tables.
 """
 
 from __future__ import annotations
@@ -29,18 +31,32 @@ from robust_distillation.pipeline.experiment_data import load_split, view_scheme
 from robust_distillation.pipeline.teacher_source import open_teachers
 from robust_distillation.training.run import build_trainer, train_to_files
 
-MODES = {"exact": False, "fp32": True, "bf16-inner": True, "bf16": True}  # compiled where it may be
+MODES = {"exact": False, "fp32": True, "bf16-inner": True, "bf16": True}  # mode, and whether it is compiled
 METHOD, ATTACK = "rslad", "autoattack"
 
 
-def made(path: str, experiment: Experiment, teacher: str) -> None:
-    """The teacher and its cached logits."""
+def make_teacher(path: str, experiment: Experiment, teacher: str) -> None:
+    """Makes a teacher and its cached logits by the workflow, if they are missing.
+
+    Args:
+        path: the experiment file.
+        experiment: the experiment.
+        teacher: name of the teacher.
+    """
     wanted = [experiment.teacher_weights(teacher), Layout(experiment.name).cache(teacher, "logits")]
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--quiet", "all", "--config", f"experiment={path}"]
     subprocess.run([*command, "--", *map(str, wanted)], check=True)
 
 
-def trained(experiment: Experiment, run: Run, mode: str, folder: Path) -> None:
+def train_student(experiment: Experiment, run: Run, mode: str, folder: Path) -> None:
+    """Trains a student in one precision mode.
+
+    Args:
+        experiment: the experiment.
+        run: teacher, student, method and seed.
+        mode: key of MODES.
+        folder: folder for the checkpoints.
+    """
     device, data = torch.device("cpu"), load_split(experiment, "train")
     recipe = experiment.recipes[run.method, run.student]
     settings = experiment.student_settings(run, recipe)
@@ -68,25 +84,34 @@ def attack_outcomes(
         search: precision of the network that is attacked, `fp32` or `bf16`.
     """
     todo = blocks(images, experiment.evaluation.block_size, experiment.evaluation.seed)
-    found = attack_run(
+    outcomes = attack_run(
         {"last": folder / "last.safetensors"}, load_split(experiment, "test"), todo, [ATTACK], experiment.threat_model,
         torch.device("cpu"), precision=precision, search=search,
     )  # fmt: skip
-    return (found["label"] == found["prediction"]).to_numpy(), found[ATTACK].to_numpy()
+    return (outcomes["label"] == outcomes["prediction"]).to_numpy(), outcomes[ATTACK].to_numpy()
 
 
-def spread(values: list[float]) -> str:
+def mean_and_sd(values: list[float]) -> str:
+    """Formats mean ± standard deviation of fractions, in percent."""
     return f"{100 * np.mean(values):.2f} ± {100 * np.std(values, ddof=1):.2f}"
 
 
 def difference(mode: list[float], exact: list[float]) -> str:
-    """Of the means, in points, with the half width of its 95 % interval by Student's t over the seeds, paired."""
-    apart = 100 * (np.array(mode) - np.array(exact))
-    half = stats.t.ppf(0.975, len(apart) - 1) * apart.std(ddof=1) / len(apart) ** 0.5
-    return f"{apart.mean():+.2f} ± {half:.2f}"
+    """Formats the mean difference of accuracies with the half width of its 95 % interval, in percentage points.
+
+    The interval is Student's t over the paired seeds.
+
+    Args:
+        mode: accuracy of each seed, a fraction.
+        exact: accuracy of the same seeds in the mode `exact`.
+    """
+    differences = 100 * (np.array(mode) - np.array(exact))
+    half = stats.t.ppf(0.975, len(differences) - 1) * differences.std(ddof=1) / len(differences) ** 0.5
+    return f"{differences.mean():+.2f} ± {half:.2f}"
 
 
 def main() -> None:
+    """Trains and attacks all students and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiment")
     parser.add_argument("--seeds", type=int, default=5)
@@ -96,30 +121,30 @@ def main() -> None:
     experiment = load(options.experiment)
     teacher, student = next(iter(experiment.teachers)), next(iter(experiment.students))
     images = options.images or experiment.test_images
-    made(options.experiment, experiment, teacher)
+    make_teacher(options.experiment, experiment, teacher)
     clean: dict[str, list[float]] = {mode: [] for mode in MODES}
     robust: dict[str, list[float]] = {mode: [] for mode in MODES}
-    # By a faster search and not by that in `exact`, and the other way round, in each seed.
+    # For each seed, the images on which only the faster search succeeds, and those on which only `exact` does.
     searches = {"fp32": {"precision": "fp32"}, "bf16": {"search": "bf16"}}
     found: dict[str, list[int]] = {name: [] for name in searches}
     missed: dict[str, list[int]] = {name: [] for name in searches}
     for seed in range(options.seeds):
         for mode in MODES:
             with tempfile.TemporaryDirectory() as folder:
-                trained(experiment, Run(teacher, student, METHOD, seed), mode, Path(folder))
-                right, holds = attack_outcomes(experiment, Path(folder), images)
-                line = {"seed": seed, "mode": mode, "clean": right.mean(), "robust": holds.mean()}
-                for name, asked in searches.items() if mode == "exact" else ():
-                    _, seen = attack_outcomes(experiment, Path(folder), images, **asked)
-                    missed[name].append(int((seen & ~holds).sum()))
-                    found[name].append(int((holds & ~seen).sum()))
+                train_student(experiment, Run(teacher, student, METHOD, seed), mode, Path(folder))
+                correct, robust_correct = attack_outcomes(experiment, Path(folder), images)
+                line = {"seed": seed, "mode": mode, "clean": correct.mean(), "robust": robust_correct.mean()}
+                for name, options_of_search in searches.items() if mode == "exact" else ():
+                    _, by_search = attack_outcomes(experiment, Path(folder), images, **options_of_search)
+                    missed[name].append(int((by_search & ~robust_correct).sum()))
+                    found[name].append(int((robust_correct & ~by_search).sum()))
                     line |= {f"missed in {name}": missed[name][-1], f"found in {name}": found[name][-1]}
-            clean[mode].append(right.mean())
-            robust[mode].append(holds.mean())
+            clean[mode].append(correct.mean())
+            robust[mode].append(robust_correct.mean())
             print(json.dumps(line), flush=True)
     rows = [
         (
-            f"`{mode}`", spread(clean[mode]), spread(robust[mode]),
+            f"`{mode}`", mean_and_sd(clean[mode]), mean_and_sd(robust[mode]),
             "" if mode == "exact" else difference(robust[mode], robust["exact"]),
         )
         for mode in MODES
@@ -128,9 +153,9 @@ def main() -> None:
     print(tabulate(rows, ["mode", "clean", "AutoAttack", "difference from exact"], "github", disable_numparse=True))
     for name in searches:
         print(
-            f"\nAutoAttack in {name} on the {options.seeds} `exact` students, judged in fp32: of "
-            f"{options.seeds * images} images {sum(missed[name])} held that fall in `exact`, and {sum(found[name])} "
-            "fell that hold there."
+            f"\nAutoAttack in {name} on the {options.seeds} `exact` students: of {options.seeds * images} "
+            f"images it misses {sum(missed[name])} that the search in `exact` finds, and finds {sum(found[name])} that "
+            "the search in `exact` misses."
         )
 
 

@@ -1,4 +1,4 @@
-"""What a step reads, and what an evaluation runs: the cache, the augmentation, AutoAttack, the workflow."""
+"""Measures the parts around a training step: the cache, the augmentation, AutoAttack and the workflow."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from pyautoattack import AutoAttack
 from reference_step import ReferenceStep
-from steps import BATCH, CLASSES, IMAGES, SCHEME, SHAPE, filled, images, seconds
+from steps import BATCH, CLASSES, IMAGES, SCHEME, SHAPE, images, random_cache, seconds
 from torch import nn
 
-from robust_distillation.cache.fill import BATCH as FILLED_AT_ONCE
+from robust_distillation.cache.fill import BATCH as CACHE_BATCH
 from robust_distillation.cache.fill import fill_cache
 from robust_distillation.models.checkpoint import build_model
 from robust_distillation.models.frozen import frozen
@@ -38,20 +38,30 @@ def interleaved(
     warm: bool = True,
     took: Callable[[Callable[[], object]], float] = seconds,
 ) -> dict[Any, float]:
-    """Medians of the seconds that they took. warm: each is called once before."""
-    found: dict[Any, list[float]] = {name: [] for name in functions}
+    """Measures functions by turns.
+
+    Args:
+        repeats: number of calls of each.
+        functions: name to function.
+        warm: true to call each once before.
+        took: calls a function and returns the seconds that it took.
+
+    Returns:
+        Name to the median of the seconds.
+    """
+    times: dict[Any, list[float]] = {name: [] for name in functions}
     for function in functions.values() if warm else ():
         function()
     for _ in range(repeats):
         for name, function in functions.items():
-            found[name].append(took(function))
-    return {name: median(measured) for name, measured in found.items()}
+            times[name].append(took(function))
+    return {name: median(measured) for name, measured in times.items()}
 
 
 def filling(repeats: int) -> float:
-    """CPU time of filling a cache from a ResNet-18, over that of its bare forward passes on ready images."""
+    """Measures the CPU time of filling a cache from a ResNet-18, divided by that of its forward passes alone."""
     teacher = configure_precision(build_model({"name": "resnet"}, SHAPE, CLASSES).eval(), "fp32")
-    data = images().first(FILLED_AT_ONCE // len(SCHEME))
+    data = images().first(CACHE_BATCH // len(SCHEME))
     positions = torch.arange(len(data) * len(SCHEME))
     x = data.views(SCHEME, positions // len(SCHEME), positions % len(SCHEME))
 
@@ -60,33 +70,37 @@ def filling(repeats: int) -> float:
             teacher(x)
 
     with tempfile.TemporaryDirectory() as folder:
-        found = interleaved(
+        times = interleaved(
             repeats,
             {
                 "bare": bare,
-                "filled": lambda: fill_cache(Path(folder) / "logits.npy", {}, teacher, data, SCHEME, "logits"),
+                "filling": lambda: fill_cache(Path(folder) / "logits.npy", {}, teacher, data, SCHEME, "logits"),
             },
         )
-    return found["filled"] / found["bare"]
+    return times["filling"] / times["bare"]
 
 
 def reading(repeats: int) -> tuple[float, float, float, int]:
-    """CPU seconds of reading a batch's logits; of checking the file when a training starts, per GB; MB of memory that
-    opening and reading add, and the file's size in bytes."""
+    """Measures reading from a cache of CIFAR-10's size, in a process of its own.
+
+    Returns:
+        CPU seconds of reading the logits of a batch; CPU seconds per GB of checking the file when a training starts; MB
+        of memory that opening and reading add; size of the file in bytes.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        filled(Path(folder), rows=50_000)  # as CIFAR-10's
+        random_cache(Path(folder), rows=50_000)  # as CIFAR-10's
         size = (Path(folder) / "logits.npy").stat().st_size
         code = (
             "import resource, sys, time, torch; from pathlib import Path; from statistics import median\n"
             "from robust_distillation.cache.store import CachedValues\n"
-            "held = lambda: int(Path('/proc/self/statm').read_text().split()[1]) * resource.getpagesize() / 1e6\n"
-            "before, began = held(), time.process_time()\n"
+            "memory = lambda: int(Path('/proc/self/statm').read_text().split()[1]) * resource.getpagesize() / 1e6\n"
+            "before, began = memory(), time.process_time()\n"
             "cache = CachedValues(sys.argv[1], {'of': 'the benchmark'})\n"
-            "opened, found = time.process_time() - began, []\n"
+            "opened, times = time.process_time() - began, []\n"
             f"for _ in range(100 * {repeats}):\n"
             f"    index, views = torch.randint(50000, ({BATCH},)), torch.randint({len(SCHEME)}, ({BATCH},))\n"
-            "    began = time.process_time(); cache(index, views); found.append(time.process_time() - began)\n"
-            "print(median(found), opened, held() - before)\n"
+            "    began = time.process_time(); cache(index, views); times.append(time.process_time() - began)\n"
+            "print(median(times), opened, memory() - before)\n"
         )
         command = [sys.executable, "-c", code, f"{folder}/logits.npy"]
         printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -95,21 +109,21 @@ def reading(repeats: int) -> tuple[float, float, float, int]:
 
 
 def augmenting(repeats: int) -> float:
-    """torchvision's transforms on PIL images over ours, for a batch of 128."""
+    """Measures the augmentation of a batch of 128: CPU time of torchvision on PIL images, divided by this program's."""
     data, index = images(), torch.arange(128) % IMAGES
     published = ReferenceStep(build_model({"name": "convnet"}, SHAPE, CLASSES), nn.Identity(), data.images)
-    found = interleaved(
+    times = interleaved(
         10 * repeats,
         {
             "published": lambda: published.batch(index),
             "ours": lambda: data.views(SCHEME, index, torch.randint(len(SCHEME), (len(index),))),
         },
     )
-    return found["published"] / found["ours"]
+    return times["published"] / times["ours"]
 
 
-# Of standard AutoAttack, for an image that survives: rounds of each attack; few and more of them, which are run here.
-# A round of APGD-T passes through the network as one of APGD-CE does.
+# Iterations of standard AutoAttack on an image that survives, and the two smaller numbers that are run here.
+# An iteration of APGD-T has the same passes through the network as one of APGD-CE.
 STANDARD = {"apgd": (100 + 900, 1, 3), "fab-t": (900, 1, 2), "square": (5000, 2, 8)}
 
 
@@ -119,9 +133,21 @@ def autoattack(
     device: torch.device = CPU,
     took: Callable[[Callable[[], object]], float] = seconds,
 ) -> dict[str, dict[str, float]]:
-    """By attack: seconds per image that survives the standard's rounds, by `plain` pyautoattack on the network as it
-    comes, by `ours`, and by ours that `search`es in bfloat16. The time of a round is that of more rounds without that
-    of few. What falls to which is counted by `modes.py`: here all images survive."""
+    """Measures standard AutoAttack on images that survive every attack.
+
+    The time of an iteration is the difference of the times of two numbers of iterations. `modes.py` counts which
+    images fall: here all of them survive.
+
+    Args:
+        repeats: number of measurements.
+        batch: number of images.
+        device: device of the computation.
+        took: calls a function and returns the seconds that it took.
+
+    Returns:
+        Attack to seconds per image of three sides: `plain`, pyautoattack on the network as it is; `ours`, on this
+        program's fp32 network; `search`, on its bfloat16 network.
+    """
     data = images().first(batch)
     x = data.floats().to(device)
 
@@ -135,7 +161,7 @@ def autoattack(
         "search": configure_precision(built(), "fp32", SEARCH),
     }
     with torch.no_grad():
-        labels = plain(x).argmax(1)  # so all are right, and in so small a ball most stay right
+        labels = plain(x).argmax(1)  # all are correct, and in so small a ball most stay correct
 
     def run(side: str, attack: str, rounds: int) -> None:
         model = networks[side]
@@ -147,16 +173,17 @@ def autoattack(
             parts = [reference.apgd, reference.fab, reference.square]
             dict(zip(STANDARD, parts, strict=True))[attack].perturb(x, labels)
 
-    found = {}
+    per_image = {}
     for attack, (standard, few, more) in STANDARD.items():
-        asked = {(side, rounds): partial(run, side, attack, rounds) for side in networks for rounds in (few, more)}
-        spent = interleaved(repeats, asked, device.type == "cuda", took)  # minutes long on a CPU
+        runs = {(side, rounds): partial(run, side, attack, rounds) for side in networks for rounds in (few, more)}
+        spent = interleaved(repeats, runs, device.type == "cuda", took)  # minutes long on a CPU
         rounds = (more - few) * len(x)
-        found[attack] = {side: standard * (spent[side, more] - spent[side, few]) / rounds for side in networks}
-    return found
+        per_image[attack] = {side: standard * (spent[side, more] - spent[side, few]) / rounds for side in networks}
+    return per_image
 
 
-def children() -> float:
+def child_seconds() -> float:
+    """Returns the CPU seconds of all child processes that ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -178,8 +205,12 @@ claims: ~
 
 
 def workflow() -> tuple[int, float, float]:
-    """Jobs of a large experiment that `snakemake -n` plans, and its CPU seconds; seconds of a start that has nothing to
-    do, of a small experiment that was run."""
+    """Measures Snakemake's own time.
+
+    Returns:
+        Number of jobs of a large experiment that `snakemake -n` plans, and its CPU seconds; seconds of a start with
+        nothing to do, of a small experiment that was run.
+    """
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder)
         for name in ("Snakefile", "workflow", "profiles", "src", "params.yaml"):
@@ -196,11 +227,11 @@ def workflow() -> tuple[int, float, float]:
             done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=True)
             return done.stdout + done.stderr
 
-        before = children()
+        before = child_seconds()
         printed = snakemake("large.yaml", "-n", "--quiet", "rules")
-        planned = children() - before
+        planned = child_seconds() - before
         pinned = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, range(os.cpu_count() or 1))  # nobody measures this one
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))  # this run is not measured
         snakemake("small.yaml", "--cores", "2")
         os.sched_setaffinity(0, pinned)
         began = time.monotonic()

@@ -1,5 +1,5 @@
-/* What one core can multiply and add at most, in GFLOP/s, from registers alone: in fp32, and in bfloat16 with sums in
-   fp32. AVX-512 with bf16 is asked for; another processor ends with an illegal instruction, and has no ceiling here. */
+/* Prints the peak of one core in GFLOP/s, of multiply-adds from registers: in fp32, and in bfloat16 with fp32 sums.
+   It needs AVX-512 with bf16; another processor ends with an illegal instruction. */
 #include <stdio.h>
 #include <time.h>
 

@@ -1,7 +1,7 @@
-"""The published RSLAD training step in plain torch, in our own words: what ours is measured against.
+"""Re-implements the published RSLAD training step in plain torch, as the reference of speed measurements.
 
-One iteration of the loop in zibojia/RSLAD (resnet18_rslad_cifar10.py, rslad_loss.py), read there: torchvision's
-augmentation on PIL images one by one, the teacher asked on every batch, everything in fp32, NCHW and eager.
+It does what one iteration of the loop in zibojia/RSLAD does (resnet18_rslad_cifar10.py, rslad_loss.py): torchvision's
+augmentation on PIL images one by one, the teacher called on every batch, all in fp32, NCHW and eager mode.
 """
 
 from __future__ import annotations
@@ -16,23 +16,34 @@ from torchvision import transforms
 
 
 class ReferenceStep:
+    """The published RSLAD training step."""
+
     def __init__(self, student: nn.Module, teacher: nn.Module, images: Tensor):
-        """images uint8 [N,3,32,32]."""
+        """Makes the optimizer and the augmentation.
+
+        Args:
+            student: the network to train.
+            teacher: the teacher.
+            images: training images, uint8 [N,3,32,32].
+        """
         self.student, self.teacher = student, teacher.eval()
         self.pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
-        self.augmented = transforms.Compose(
+        self.augment = transforms.Compose(
             [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip(), transforms.ToTensor()]
         )
         self.optimizer = torch.optim.SGD(student.parameters(), lr=0.1, momentum=0.9, weight_decay=2e-4)
 
     def batch(self, index: Tensor) -> Tensor:
-        return torch.stack([self.augmented(self.pictures[i]) for i in index.tolist()])
+        """Augments images `index` [B] and returns them, float32 [B,3,32,32] in [0,1]."""
+        return torch.stack([self.augment(self.pictures[i]) for i in index.tolist()])
 
-    def asked(self, x: Tensor) -> Tensor:
+    def teacher_logits(self, x: Tensor) -> Tensor:
+        """Calls the teacher on images x [B,3,32,32] and returns its logits [B,K]."""
         with torch.no_grad():
             return self.teacher(x)
 
-    def attacked(self, x: Tensor, soft: Tensor) -> Tensor:
+    def attack(self, x: Tensor, soft: Tensor) -> Tensor:
+        """Maximises KL(soft || student) by 10 steps of PGD. soft: the teacher's probabilities [B,K]. Returns x'."""
         self.student.eval()
         x_adv = x.detach() + 0.001 * torch.randn(x.shape).to(x.device)
         for _ in range(10):
@@ -47,19 +58,20 @@ class ReferenceStep:
         return x_adv
 
     def __call__(self, index: Tensor) -> float:
-        """One step; returns the CPU seconds of it in which the teacher was asked."""
+        """Trains on images `index` [B]. Returns the CPU seconds of the teacher's forward pass."""
         x = self.batch(index)
         began = time.process_time()
-        soft = F.softmax(self.asked(x), dim=1)
-        asked = time.process_time() - began
-        x_adv = self.attacked(x, soft)
+        soft = F.softmax(self.teacher_logits(x), dim=1)
+        teacher_seconds = time.process_time() - began
+        x_adv = self.attack(x, soft)
         self.optimizer.zero_grad()
         loss = 5 / 6 * _distance(self.student(x_adv), soft) + 1 / 6 * _distance(self.student(x), soft)
         loss.backward()
         self.optimizer.step()
-        return asked
+        return teacher_seconds
 
 
 def _distance(logits: Tensor, soft: Tensor) -> Tensor:
+    """Computes the released code's distance of the student's logits to the teacher's probabilities."""
     log_p = F.log_softmax(logits, dim=1)
     return torch.mean(-log_p * soft + torch.log(soft + 1e-5) * soft)

@@ -1,4 +1,4 @@
-"""Training steps: the published one and ours, in one process, one after the other."""
+"""Measures training steps: the published one and this program's, in one process, one after the other."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from robust_distillation.training.batches import Batch
 from robust_distillation.training.teacher import Teacher
 from robust_distillation.training.trainer import Trainer
 
-SHAPE, CLASSES, BATCH, IMAGES = (3, 32, 32), 10, 32, 256
+SHAPE, CLASSES, BATCH, IMAGES = (3, 32, 32), 10, 32, 256  # of an image; of the task; of a step; of the training split
 SCHEME = ViewScheme(4, True)
 THREAT = ThreatModel(norm="linf", eps=8 / 255)
 TEACHERS = {
@@ -40,14 +40,20 @@ OURS = {"ResNet-18": ("exact", "fp32", "bf16-inner", "bf16"), "MobileNetV2": ("e
 
 
 def images() -> Dataset:
-    """Made up: what is in an image costs nothing."""
+    """Makes a training split of random images; the content of an image does not change the time of a step."""
     draws = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (IMAGES, *SHAPE), generator=draws, dtype=torch.uint8)
     return Dataset(pixels, torch.arange(IMAGES) % CLASSES, info("cifar10"))
 
 
-def filled(folder: Path, rows: int = IMAGES, width: int = CLASSES) -> CachedValues:
-    """A whole cache of made-up logits, written and read as any."""
+def random_cache(folder: Path, rows: int = IMAGES, width: int = CLASSES) -> CachedValues:
+    """Writes a cache of random logits to FOLDER/logits.npy and opens it.
+
+    Args:
+        folder: folder of the file.
+        rows: number of images.
+        width: number of classes.
+    """
     key, batch = {"of": "the benchmark"}, 4096
     writer = Writer(folder / "logits.npy", key, (rows, len(SCHEME), width), "float32", batch)
     draws = torch.Generator().manual_seed(1)
@@ -59,7 +65,18 @@ def filled(folder: Path, rows: int = IMAGES, width: int = CLASSES) -> CachedValu
 
 
 class OurStep:
+    """This program's RSLAD training step."""
+
     def __init__(self, student: str, precision: str, data: Dataset, cache: CachedValues, compiled: bool):
+        """Makes the trainer.
+
+        Args:
+            student: key of STUDENTS.
+            precision: `exact`, `fp32`, `bf16-inner` or `bf16`.
+            data: the training split, on the device of the training.
+            cache: the teacher's logits.
+            compiled: true to compile the student by torch.compile.
+        """
         model = build_model(STUDENTS[student], SHAPE, CLASSES).to(data.images.device)
         model = configure_precision(model, precision, TRAIN, compiled=compiled)
         method = RSLAD()
@@ -68,11 +85,12 @@ class OurStep:
         self.data, self.steps = data, 0
 
     def __call__(self, index: torch.Tensor) -> None:
+        """Trains on random views of images `index` [B]."""
         self.trainer.student.train()
         views = torch.randint(len(SCHEME), (len(index),))
-        there, chosen = (to_device(numbers, self.data.images.device) for numbers in (index, views))
-        x = self.data.views(SCHEME, there, chosen)
-        self.trainer.step(Batch(x, self.data.labels[there], index, views, 1, self.steps))
+        sample_ids, view_ids = (to_device(numbers, self.data.images.device) for numbers in (index, views))
+        x = self.data.views(SCHEME, sample_ids, view_ids)
+        self.trainer.step(Batch(x, self.data.labels[sample_ids], index, views, 1, self.steps))
         self.steps += 1
 
 
@@ -85,7 +103,17 @@ REST = "all else"
 
 
 def parts_of(step: OurStep, index: torch.Tensor) -> dict[str, float]:
-    """Shares of one step's time by torch's profiler. A convolution's holds bringing its weights into oneDNN's order."""
+    """Measures the fractions of one step's CPU time by torch's profiler. They sum to 1.
+
+    The time of a convolution includes the reordering of its weights for oneDNN.
+
+    Args:
+        step: the step to run.
+        index: images of the batch, int64 [B].
+
+    Returns:
+        Part (a key of PARTS, or REST) to its fraction.
+    """
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         step(index)
     spent = {event.key: event.self_cpu_time_total for event in profiled.key_averages()}
@@ -95,7 +123,7 @@ def parts_of(step: OurStep, index: torch.Tensor) -> dict[str, float]:
 
 
 def seconds(function: Callable, *arguments) -> float:
-    """CPU seconds of a call."""
+    """Calls `function(*arguments)` and returns the CPU seconds that it took."""
     began = time.process_time()
     function(*arguments)
     return time.process_time() - began
@@ -103,24 +131,31 @@ def seconds(function: Callable, *arguments) -> float:
 
 @dataclass
 class Measured:
-    """Medians of CPU seconds for a batch. asked: a teacher's forward pass; published: the published step but for that;
-    ours: by student and precision, once it is compiled; parts: of ours, the share of a step by what it was spent on."""
+    """Medians of the CPU seconds of a batch.
 
-    asked: dict[str, float]
+    Attributes:
+        teacher: teacher to the seconds of its forward pass.
+        published: student to the seconds of the published step, without the teacher's pass.
+        ours: student and precision to the seconds of this program's step, after compilation.
+        parts: student and precision to the fractions of the step's time, see `parts_of`.
+    """
+
+    teacher: dict[str, float]
     published: dict[str, float]
     ours: dict[tuple[str, str], float]
     parts: dict[tuple[str, str], dict[str, float]]
 
 
-def measured(repeats: int) -> Measured:
+def measure(repeats: int) -> Measured:
+    """Measures all steps `repeats` times, by turns, on one core."""
     data = images()
     with tempfile.TemporaryDirectory() as folder:
-        cache = filled(Path(folder))
-        teachers = {name: build_model(chosen, SHAPE, CLASSES).eval() for name, chosen in TEACHERS.items()}
+        cache = random_cache(Path(folder))
+        teachers = {name: build_model(architecture, SHAPE, CLASSES).eval() for name, architecture in TEACHERS.items()}
         small = teachers["WRN-34-10"]
         published = {
-            name: ReferenceStep(build_model(chosen, SHAPE, CLASSES), small, data.images)
-            for name, chosen in STUDENTS.items()
+            name: ReferenceStep(build_model(architecture, SHAPE, CLASSES), small, data.images)
+            for name, architecture in STUDENTS.items()
         }
         ours = {
             (student, precision): OurStep(student, precision, data, cache, compiled=precision != "exact")
@@ -129,30 +164,30 @@ def measured(repeats: int) -> Measured:
         }
         index = torch.arange(BATCH)
         for (_, precision), step in ours.items():
-            if precision != "exact":  # compiled once; what others allocate once makes no median
+            if precision != "exact":  # compiles; one-time allocations of the others do not change a median
                 step(index)
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # until here, the compiler may have all cores
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # the compiler was allowed all cores
         filling = configure_precision(build_model(TEACHERS["WRN-34-10"], SHAPE, CLASSES).eval(), "fp32")
-        asked: dict[str, list[float]] = {name: [] for name in (*teachers, "WRN-34-10, prepared")}
-        rest: dict[str, list[float]] = {name: [] for name in published}
-        own: dict[tuple[str, str], list[float]] = {name: [] for name in ours}
+        of_teacher: dict[str, list[float]] = {name: [] for name in (*teachers, "WRN-34-10, prepared")}
+        of_published: dict[str, list[float]] = {name: [] for name in published}
+        of_ours: dict[tuple[str, str], list[float]] = {name: [] for name in ours}
         for repeat in range(repeats):
             index = (torch.arange(BATCH) + BATCH * (repeat + 1)) % IMAGES
             for name, step in published.items():
                 began = time.process_time()
-                answered = step(index)
-                rest[name].append(time.process_time() - began - answered)
-                asked["WRN-34-10"].append(answered)
+                teacher_seconds = step(index)
+                of_published[name].append(time.process_time() - began - teacher_seconds)
+                of_teacher["WRN-34-10"].append(teacher_seconds)
             for name, step in ours.items():
-                own[name].append(seconds(step, index))
+                of_ours[name].append(seconds(step, index))
             x = data.floats(data.images[index])
             with torch.no_grad():
-                asked["WRN-70-16"].append(seconds(teachers["WRN-70-16"], x))
-                asked["WRN-34-10, prepared"].append(seconds(filling, x))
+                of_teacher["WRN-70-16"].append(seconds(teachers["WRN-70-16"], x))
+                of_teacher["WRN-34-10, prepared"].append(seconds(filling, x))
         shares = {name: parts_of(step, index) for name, step in ours.items() if name[1] != "exact"}
     return Measured(
-        {name: median(found) for name, found in asked.items()},
-        {name: median(found) for name, found in rest.items()},
-        {name: median(found) for name, found in own.items()},
+        {name: median(times) for name, times in of_teacher.items()},
+        {name: median(times) for name, times in of_published.items()},
+        {name: median(times) for name, times in of_ours.items()},
         shares,
     )

@@ -1,5 +1,7 @@
-"""Of an experiment that was just run from nothing with nothing else on the machine: how long it took against what
-`plan` says, and which share of the cores' time was neither training, caching, attacking nor analysing.
+"""Compares the time of a whole run with the time that `plan` predicts.
+
+It also prints the fraction of the cores' time that went into none of training, caching, attacking and analysing. The
+experiment must have been run from nothing, with nothing else on the machine:
 
     robust-distillation plan --calibrate
     make reproduce
@@ -21,10 +23,11 @@ COMPUTES = ("train-teacher", "train-student", "tune", "fill-cache", "attack", "s
 
 
 def main() -> None:
+    """Reads the records of the run and prints the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiment")
     parser.add_argument("--overlay")
-    parser.add_argument("--cores", type=int, required=True, help="that ran it")
+    parser.add_argument("--cores", type=int, required=True, help="cores of the run")
     options = parser.parse_args()
     experiment = load(options.experiment, options.overlay)
     root, jobs = Layout(experiment.name).root, jobs_of(experiment)
@@ -36,14 +39,17 @@ def main() -> None:
         seconds = Speed(experiment).seconds(jobs)
     except Unknown:
         parser.error("this machine was not measured: run `robust-distillation plan --calibrate` first")
-    planned, start = makespan(jobs, seconds, options.cores), min(seconds.values())  # a table takes its start alone
+    planned, start = (
+        makespan(jobs, seconds, options.cores),
+        min(seconds.values()),
+    )  # a table costs a start
     print(f"{len(jobs)} jobs: {whole:.0f} s by their records, {planned:.0f} s planned ({planned / whole - 1:+.0%})")
     computed = 0.0
     for step in COMPUTES:
-        found = sum(time for time, record in zip(spent, records, strict=True) if record["step"] == step)
-        told = sum(seconds[name] - start for name, job in jobs.items() if job.step == step)
-        computed += found
-        print(f"  {step}: {found:.0f} s, planned {told:.0f} s")
+        measured = sum(time for time, record in zip(spent, records, strict=True) if record["step"] == step)
+        predicted = sum(seconds[name] - start for name, job in jobs.items() if job.step == step)
+        computed += measured
+        print(f"  {step}: {measured:.0f} s, planned {predicted:.0f} s")
     print(f"  a start, planned for each job besides: {start:.1f} s")
     print(f"outside these steps: {1 - computed / whole / options.cores:.0%} of the cores' time")
 
