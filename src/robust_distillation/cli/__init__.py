@@ -19,20 +19,24 @@ __all__ = ["main"]
 
 
 class Group(click.Group):
-    """Turns a person's mistake into one message and exit code 2, what the machine lacks into one and exit code 1; any
-    other fault keeps its traceback."""
+    """Group of commands that turns errors into messages.
+
+    A UserError becomes one message and exit code 2. A fault of the machine, such as a full disk, becomes one message
+    and exit code 1. Any other error keeps its traceback.
+    """
 
     def invoke(self, context: click.Context) -> Any:
+        """Runs the command."""
         try:
             return super().invoke(context)
         except UserError as error:
             click.echo(f"Error: {error}", err=True)
             context.exit(2)
         except (OSError, MemoryError, RuntimeError) as error:
-            lacking = system_fault(error)
-            if lacking is None:
+            message = system_fault(error)
+            if message is None:
                 raise
-            click.echo(f"Error: {lacking}", err=True)
+            click.echo(f"Error: {message}", err=True)
             context.exit(1)
 
 

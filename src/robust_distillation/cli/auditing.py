@@ -1,4 +1,4 @@
-"""Whether what lies under results/ is what it says it is, and the story of one number."""
+"""Offers the commands `audit` and `explain`: verify the results, and trace one number back to its data."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from robust_distillation.cli.shared import example, experiment_options
 
 @click.command()
 @click.option("--recompute", metavar="N", type=click.IntRange(min=0), default=0, help="Attack again for N table cells.")
-@click.option("--seed", type=click.IntRange(min=0), help="Of the choice of those cells; another each time if left out.")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of the choice of those cells; random if left out.")
 @experiment_options
 @example("audit --recompute 5")
 def audit(recompute: int, seed: int | None, path: str, overlay: str | None) -> None:
     """Follow every table cell back to outcomes, checkpoint, cache, teacher, data, settings, code and commit.
 
     Hashes every file and makes every table again; names the first thing that does not fit, and what depends on it.
-    Exit code 0 where everything fits, 1 where something does not. Nothing is written.
+    Exit code 0 if everything fits, 1 if something does not. Nothing is written.
     """
     import secrets
 
@@ -46,7 +46,7 @@ def audit(recompute: int, seed: int | None, path: str, overlay: str | None) -> N
 @experiment_options
 @example("explain wide/small/rslad/best/autoattack")
 def explain(cell: str, path: str, overlay: str | None) -> None:
-    """Tell one number's whole story. CELL is TEACHER/STUDENT/METHOD/CHECKPOINT/METRIC of the main table."""
+    """Trace one number back to its data. CELL is TEACHER/STUDENT/METHOD/CHECKPOINT/METRIC of the main table."""
     from robust_distillation.audit.lineage import format_sections, trace_cell
     from robust_distillation.config import load
     from robust_distillation.reporting.cells import cell_named

@@ -1,4 +1,4 @@
-"""The experiment as a whole: what it will do, whether it can, and all of it in one go."""
+"""Offers the commands about a whole experiment: `plan`, `reproduce`, `check` and `cluster`."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def plan(tflops: float | None, calibrate: bool, path: str, overlay: str | None) 
 @experiment_options
 @example("reproduce --experiment experiments/fashion_mnist.yaml")
 def reproduce(path: str, overlay: str | None) -> None:
-    """Run an experiment through Snakemake, from nothing to the table; what is done already stays.
+    """Run an experiment through Snakemake, from nothing to the table. Jobs that are done already are not repeated.
 
-    Ends by printing the table and where to look next.
+    Ends by printing the table and the places of the results.
     """
     from robust_distillation.config import load
     from robust_distillation.pipeline.reproduce import run_workflow
@@ -48,7 +48,7 @@ def reproduce(path: str, overlay: str | None) -> None:
     experiment = load(path, overlay)
     check_data(experiment)
     check_weights(experiment)
-    fetch_data(experiment)  # here, where a person sees how far it is
+    fetch_data(experiment)  # here, where the progress is visible
     sys.exit(run_workflow(experiment, path, overlay))
 
 

@@ -1,4 +1,4 @@
-"""What came out, handed to others."""
+"""Offers the commands `export model` and `export crate`: write results for use without this project."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from robust_distillation.errors import UserError
 @click.group()
 @example("export crate --to digits.zip")
 def export() -> None:
-    """Write what came out in forms that others read without this project."""
+    """Write results in formats that can be read without this project."""
 
 
 @export.command("model")
@@ -37,10 +37,10 @@ def model(run: str, target: str, checkpoint: str | None, path: str, overlay: str
         raise UserError(f"--checkpoint: {unknown(f'evaluated checkpoint of {run}', checkpoint, chosen.checkpoints)}")
     from robust_distillation.export.model import export_model
 
-    found = export_model(experiment, run, chosen, checkpoint, Path(target))
+    agreement = export_model(experiment, run, chosen, checkpoint, Path(target))
     click.echo(
         f"{target}: model.safetensors, architecture.py, config.json, README.md, model.onnx; ONNX Runtime gives the "
-        f"same {found.images} predictions, its logits differ by {found.difference:.2g} at most"
+        f"same {agreement.images} predictions, its logits differ by {agreement.difference:.2g} at most"
     )
 
 

@@ -1,4 +1,4 @@
-"""What the commands share: their options, and what the names on the command line stand for."""
+"""Provides the options that commands share, and looks up the names in their arguments."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 def experiment_options(command: Callable) -> Callable:
+    """Adds the options --experiment (parameter `path`) and --overlay to a command."""
     command = click.option("--overlay", metavar="FILE", help="Values to put in place of the experiment's.")(command)
     return click.option(
         "--experiment", "path", metavar="FILE", default="params.yaml", show_default=True, help="The experiment file."
@@ -23,7 +24,7 @@ def experiment_options(command: Callable) -> Callable:
 
 
 def example(text: str) -> Callable:
-    """Adds `Example: ...` at the end of a command's help."""
+    """Makes a decorator that adds `Example: robust-distillation TEXT` to the end of a command's help."""
 
     def with_example(command: Callable) -> Callable:
         command.__doc__ = f"{command.__doc__}\n\nExample: robust-distillation {text}"
@@ -33,7 +34,11 @@ def example(text: str) -> Callable:
 
 
 def check_data(experiment: Experiment) -> None:
-    """Raises UserError where images are missing and may not be fetched."""
+    """Checks that the images of all datasets of an experiment exist or may be downloaded.
+
+    Raises:
+        UserError: if images are missing and may not be downloaded.
+    """
     from robust_distillation import data
 
     for files in _datasets(experiment):
@@ -41,18 +46,22 @@ def check_data(experiment: Experiment) -> None:
 
 
 def check_weights(experiment: Experiment) -> None:
-    """Raises UserError where published weights are missing, not imported yet, and may not be fetched."""
+    """Checks that the published weights of an experiment's teachers exist, are imported already or may be downloaded.
+
+    Raises:
+        UserError: if weights are missing and may not be downloaded.
+    """
     from robust_distillation.pipeline import importing
     from robust_distillation.reference import checkpoints
 
     for name, teacher in experiment.teachers.items():
-        done = experiment.teacher_weights(name)
-        if teacher.imported and teacher.imported.source != checkpoints.ROBUSTBENCH and not done.is_file():
+        checkpoint = experiment.teacher_weights(name)
+        if teacher.imported and teacher.imported.source != checkpoints.ROBUSTBENCH and not checkpoint.is_file():
             importing.check_source(teacher.imported.source, teacher.imported.file, experiment.dataset.download)
 
 
 def fetch_data(experiment: Experiment) -> None:
-    """Places the files that are missing."""
+    """Downloads the missing files of all datasets of an experiment."""
     from robust_distillation import data
 
     for files in _datasets(experiment):
@@ -64,10 +73,14 @@ def _datasets(experiment: Experiment) -> list[DataFiles]:
 
 
 def model_named(experiment: Experiment, text: str) -> Model:
-    """A student (TEACHER/STUDENT/METHOD/seed-N) or, by its bare name, a teacher."""
+    """Looks up a student (TEACHER/STUDENT/METHOD/seed-N) or a teacher (its name).
+
+    Raises:
+        UserError: if the experiment has no such model.
+    """
     from robust_distillation.pipeline.models import models
 
-    known = {model.name: model for model in models(experiment)}
-    if text not in known:
-        raise UserError(unknown(f"teacher or run of experiment {experiment.name}", text, known))
-    return known[text]
+    by_name = {model.name: model for model in models(experiment)}
+    if text not in by_name:
+        raise UserError(unknown(f"teacher or run of experiment {experiment.name}", text, by_name))
+    return by_name[text]

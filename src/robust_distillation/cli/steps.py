@@ -1,4 +1,4 @@
-"""Makes a command of each step: it parses the arguments and runs the job that they name."""
+"""Makes one command for each step: it parses the arguments and runs the job that they name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def command_of(kind: type[Step]) -> click.Command:
-    """Returns the command of a step."""
+    """Makes the command of a step, with the step's arguments and options and its docstring as help."""
 
     def callback(path: str, overlay: str | None, **arguments: str | None) -> None:
         from robust_distillation.config import load
@@ -37,17 +37,27 @@ def command_of(kind: type[Step]) -> click.Command:
 
 
 def job_named(kind: type[Step], experiment: Experiment, words: list[str], options: dict[str, str]) -> Step:
-    """Returns the job that a command's arguments name. Raises UserError if there is none."""
+    """Looks up the job that a command's arguments name.
+
+    Args:
+        kind: the step.
+        experiment: the experiment.
+        words: values of the command's arguments, in order.
+        options: option of the command to its value.
+
+    Raises:
+        UserError: if the experiment has no such job.
+    """
     for name, value in options.items():
         kind.check_option(name, value)
     left = list(kind.jobs(experiment))
     for place, (argument, word) in enumerate(zip(kind.arguments, words, strict=True)):
         if not left and kind.not_asked:
             break
-        known = {step.words[place] for step in left}
-        if word not in known:
+        allowed = {step.words[place] for step in left}
+        if word not in allowed:
             problem = kind.refusal(experiment, word)
-            raise UserError(problem or unknown(f"{argument.what} {experiment.name}", word, known))
+            raise UserError(problem or unknown(f"{argument.what} {experiment.name}", word, allowed))
         left = [step for step in left if step.words[place] == word]
     if not left:
         raise UserError(f"experiment {experiment.name}: {kind.not_asked}")

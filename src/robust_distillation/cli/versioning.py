@@ -1,4 +1,4 @@
-"""What DVC is told."""
+"""Offers the command `version`: write the DVC stage of an experiment."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Steps of an experiment: their declarations, code fingerprints and records, the data and teachers they read."""
+"""Declares the steps of an experiment, runs them, writes their records, and opens the data and teachers they read."""

@@ -1,10 +1,12 @@
-"""Hashes the code that a step really uses: what makes a rule run again is meaning, not file times.
+"""Hashes the code that a step uses, so that Snakemake reruns a job if its code changes and not if file times do.
 
-The hash covers a step's modules and all that they import, also inside functions: each by its syntax tree, by the data
-files beside it that it names, and by the content of what its imported names stand for. Left out is what decides no
-number: comments, docstrings, the text of messages (literals among the arguments of `raise` and of log calls), import
-statements, imports for type checkers, and the modules in STOPS. No name of a module is hashed, so a file that moves
-changes nothing. Registries import what a run names; only the named module is then followed.
+The hash covers a step's modules and all modules that they import, also inside functions. A module is represented by its
+syntax tree, by the data files beside it that it names, and by the content of the modules from which it imports names.
+
+Not hashed is everything that decides no number: comments, docstrings, the text of messages (literals among the
+arguments of `raise` and of log calls), import statements, imports for type checkers, and the modules in STOPS. Names of
+modules are not hashed, so a file that moves changes nothing. A registry imports the module that a run names; only that
+module is followed.
 """
 
 from __future__ import annotations
@@ -61,13 +63,20 @@ LEVELS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 
 
 def fingerprint(modules: Iterable[str]) -> str:
-    """Returns the sha256 of the closure of `modules` (dotted names)."""
+    """Computes the hash of modules and of everything that they import.
+
+    Args:
+        modules: dotted names of the modules.
+
+    Returns:
+        The sha256 as hex digits.
+    """
     contents = {content for module in closure(modules) if (content := _content(module))}
     return hashlib.sha256("".join(sorted(contents)).encode()).hexdigest()
 
 
 def closure(modules: Iterable[str]) -> set[str]:
-    """Returns `modules`, what they import, and the packages they lie in, as far as the hash follows them."""
+    """Lists the modules that the hash covers: `modules`, all that they import, and the packages in which they lie."""
     todo, seen = list(modules), set()
     while todo:
         module = todo.pop()
@@ -82,7 +91,7 @@ def closure(modules: Iterable[str]) -> set[str]:
 
 
 def stop_of(module: str) -> str | None:
-    """Returns the entry of STOPS that `module` falls under, or None if it is hashed."""
+    """Returns the entry of STOPS to which a module belongs. None if the module is hashed."""
     top, *parts = module.split(".")
     if top != PACKAGE:
         return None
@@ -93,7 +102,7 @@ def stop_of(module: str) -> str | None:
 
 
 class _Source(NamedTuple):
-    """What one module says, without names of modules of this distribution."""
+    """Content of one module, without names of modules of this package."""
 
     meaning: str  # its code, as Python writes its syntax tree (`ast.dump` would differ between versions of Python)
     imports: tuple[str, ...]  # the modules of this package, or of its own, that it imports
@@ -109,7 +118,7 @@ def _source(module: str) -> _Source:
 
 @cache
 def _file(module: str) -> Path | None:
-    """Returns the file of a module, or None; by its place, since importing it would take seconds."""
+    """Finds the file of a module by its name, without importing it. None if there is no such file."""
     top, *parts = module.split(".")
     root = _root(top)
     if root is None or not parts:
@@ -130,8 +139,8 @@ def _root(top: str) -> Path | None:
 def _parsed(module: str, file: Path, text: str, beside: tuple[tuple[str, str], ...]) -> _Source:
     tree = _WithoutTypeChecking().visit(ast.parse(text))
     bindings = tuple(sorted(set(_bindings(module, file, tree))))
-    named = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    data = tuple((name, known) for name, known in beside if name.partition("/")[0] in named)
+    literals = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    data = tuple((name, digest) for name, digest in beside if name.partition("/")[0] in literals)
     meaning = ast.unparse(ast.fix_missing_locations(_Meaning().visit(tree)))
     return _Source(meaning, tuple(sorted({target for *_, target in bindings if target})), bindings, data)
 
@@ -181,7 +190,7 @@ def _bindings(module: str, file: Path, tree: ast.Module) -> Iterator[tuple[str, 
 
 @cache
 def _content(module: str) -> str:
-    """Returns the sha256 of what a module says, of its imported names and of its data files; "" if it says nothing."""
+    """Computes the sha256 of a module's code, imported names and data files. "" if the module is empty."""
     source = _source(module)
     if module.removeprefix(f"{PACKAGE}.") in REGISTRIES or not (source.meaning or source.bindings):
         return ""
@@ -191,14 +200,14 @@ def _content(module: str) -> str:
 
 @cache
 def _meaning(module: str) -> str:
-    """Returns the sha256 of a module's own code; it stands for the module where others import it."""
+    """Computes the sha256 of a module's own code, which represents the module in those that import it."""
     return "" if module.removeprefix(f"{PACKAGE}.") in REGISTRIES else _sha256(_source(module).meaning.encode())
 
 
 def forget() -> None:
-    """Reads every file again from here on; only what is unchanged is not parsed again."""
-    for known in (_root, _source, _file, _data, _content, _meaning):
-        known.cache_clear()
+    """Clears the caches, so that files that changed are read again."""
+    for cached in (_root, _source, _file, _data, _content, _meaning):
+        cached.cache_clear()
 
 
 def _sha256(content: bytes) -> str:
@@ -206,7 +215,7 @@ def _sha256(content: bytes) -> str:
 
 
 class _WithoutTypeChecking(ast.NodeTransformer):
-    """Leaves out what only type checkers see."""
+    """Removes the branches of `if TYPE_CHECKING` from a syntax tree."""
 
     def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
         self.generic_visit(node)
@@ -216,14 +225,14 @@ class _WithoutTypeChecking(ast.NodeTransformer):
 
 
 class _Meaning(ast.NodeTransformer):
-    """Leaves out docstrings, import statements and the text of messages."""
+    """Removes docstrings, import statements and the text of messages from a syntax tree."""
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
         if documented and ast.get_docstring(node, clean=False) is not None:
             del node.body[0]
         super().generic_visit(node)
-        if isinstance(body := getattr(node, "body", None), list):  # where imports alone stood
+        if isinstance(body := getattr(node, "body", None), list):  # a body of imports only becomes `pass`
             body[:] = [statement for statement in body if not isinstance(statement, ast.Pass)]
             if not body and not isinstance(node, ast.Module):
                 body.append(ast.Pass())
@@ -259,7 +268,7 @@ def _silence(call: ast.Call) -> None:
 
 
 class _Silent(ast.NodeTransformer):
-    """Empties literal text; what is computed stays."""
+    """Empties literal text in an expression."""
 
     def visit_Constant(self, node: ast.Constant) -> ast.AST:
         return ast.Constant("") if isinstance(node.value, str) else node

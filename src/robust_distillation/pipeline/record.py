@@ -1,4 +1,7 @@
-"""The record beside an artefact: what it was made of, by what code, where and when. No computing step reads one."""
+"""Writes records: the JSON file beside an artefact with its inputs, hashes, code fingerprint and settings.
+
+A record also has the time, machine, versions and git commit. No step that computes reads a record.
+"""
 
 from __future__ import annotations
 
@@ -34,17 +37,24 @@ PACKAGES = (
 
 
 class Recorder:
-    """Starts the clock; `write` leaves the record once the step has made its files."""
+    """Measures a step from its creation on, and writes the record."""
 
     def __init__(self, step: str, settings: dict[str, Any], code: str):
+        """Starts measuring time and energy.
+
+        Args:
+            step: name of the step, for example `attack`.
+            settings: settings on which the step's outputs depend.
+            code: fingerprint of the step's code.
+        """
         self.step, self.settings, self.code = step, settings, code
         self.started = datetime.now(UTC)
         self.meter = Meter()
 
     def configuration(self, inputs: Mapping[Path, str]) -> dict[str, Any]:
-        """What the step's files depend on. inputs: file to sha256."""
-        read = {str(file): known for file, known in inputs.items()}
-        return {"step": self.step, "settings": self.settings, "code": self.code, "inputs": read}
+        """Returns everything that the step's outputs depend on. inputs: path to sha256."""
+        hashes = {str(file): digest for file, digest in inputs.items()}
+        return {"step": self.step, "settings": self.settings, "code": self.code, "inputs": hashes}
 
     def write(
         self,
@@ -54,7 +64,16 @@ class Recorder:
         work: ResumableJob | None = None,
         **more: Any,
     ) -> None:
-        """inputs: file to sha256. work: its earlier sessions count, too; what energy they used is not known."""
+        """Writes the record.
+
+        Args:
+            path: file of the record.
+            inputs: path of each file that the step read, to its sha256.
+            outputs: files that the step made. They are hashed here.
+            work: resumable state of the job. The time of its earlier sessions is added; their energy is not known, so
+                the record has none then. None: the job had one session.
+            **more: further entries of the record.
+        """
         ended = datetime.now(UTC)
         spent, sessions = (ended - self.started).total_seconds(), 1
         started = self.started
@@ -95,29 +114,33 @@ def _commit() -> dict[str, Any] | None:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    """Returns the versions of the installed packages among PACKAGES."""
+    versions = {}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _hardware() -> dict[str, Any]:
-    torch = sys.modules.get("torch")  # a step that computed nothing with it has no GPU to tell of
+    torch = sys.modules.get("torch")  # a step that has not imported torch used no GPU
     gpu = torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None
     return {"machine": platform.machine(), "cpu": processor(), "cores": os.cpu_count(), "gpu": gpu}
 
 
 def processor() -> str:
-    """Its name and, since a virtual machine may hide which one of a maker's it is, its family and model."""
+    """Returns the name of the processor with its family and model.
+
+    A virtual machine may hide the exact name, but not family and model.
+    """
     try:
         pairs = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()]
     except OSError:
         return platform.processor()
-    known = {name.strip(): value.strip() for name, _, value in reversed(pairs)}  # of the first core
-    name = known.get("model name", platform.processor())
-    if {"cpu family", "model"} <= known.keys():
-        name += f", family {known['cpu family']} model {known['model']}"
+    facts = {name.strip(): value.strip() for name, _, value in reversed(pairs)}  # of the first core
+    name = facts.get("model name", platform.processor())
+    if {"cpu family", "model"} <= facts.keys():
+        name += f", family {facts['cpu family']} model {facts['model']}"
     return name

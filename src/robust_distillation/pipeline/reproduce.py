@@ -1,4 +1,4 @@
-"""The whole experiment in one go: Snakemake, its report, the table on the screen, and where to look next."""
+"""Runs a whole experiment by Snakemake, makes Snakemake's report, and prints the main table and the result files."""
 
 from __future__ import annotations
 
@@ -15,9 +15,21 @@ from robust_distillation.layout import Layout
 
 
 def run_workflow(experiment: Experiment, path: str, overlay: str | None) -> int:
-    """Exit code 0 if everything is made, Snakemake's own otherwise. Run in the checkout's top folder."""
-    chosen = [f"experiment={path}"] + ([f"overlay={overlay}"] if overlay else [])
-    command = [sys.executable, "-m", "snakemake", "--config", *chosen]
+    """Runs an experiment by Snakemake. The current folder must be the top folder of the checkout.
+
+    Args:
+        experiment: the experiment.
+        path: its file.
+        overlay: a second YAML file whose values replace those of `path`. None: no overlay.
+
+    Returns:
+        Exit code: 0 if everything is made, else Snakemake's.
+
+    Raises:
+        UserError: if another run is active in this folder, or was killed and left its lock.
+    """
+    config = [f"experiment={path}"] + ([f"overlay={overlay}"] if overlay else [])
+    command = [sys.executable, "-m", "snakemake", "--config", *config]
     # The rules call `robust-distillation`: the one that belongs to this Python comes first.
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     if any(Path(".snakemake/locks").glob("*")):
@@ -28,7 +40,7 @@ def run_workflow(experiment: Experiment, path: str, overlay: str | None) -> int:
         )
     status = subprocess.run([*command, "--logger", "robust-distillation"], env=environment).returncode
     if status:
-        print("Not everything was made; what failed is named above. What is done stays: start again to go on.")
+        print("Not everything was made; the jobs that failed are named above. Start again to continue with the rest.")
         return status
     layout = experiment.layout
     _report(command, environment, layout)
@@ -36,20 +48,20 @@ def run_workflow(experiment: Experiment, path: str, overlay: str | None) -> int:
     options += f" OVERLAY={overlay}" if overlay else ""
     print(f"\n{(layout.tables / 'main.md').read_text(encoding='utf-8')}")
     places = {
-        str(layout.report): "what came out, on one page",
+        str(layout.report): "all results on one page",
         f"{layout.tables}/": "the table as CSV, Markdown and LaTeX",
         f"{layout.figures}/": "accuracies, methods compared, training curves, robustness by class and eps",
         str(layout.workflow_report): "which job made what, with code and times",
         f"make ui{options}": "every run's curves and settings in MLflow",
     }
-    print("Where to look next")
-    for place, what in places.items():
-        print(f"  {place:<{max(map(len, places))}}  {what}")
+    print("Results")
+    for place, content in places.items():
+        print(f"  {place:<{max(map(len, places))}}  {content}")
     return 0
 
 
 def _report(command: list[str], environment: dict[str, str], layout: Layout) -> None:
-    """Snakemake's report, made anew where it is older than what it shows."""
+    """Makes Snakemake's report, unless it is newer than all results in it."""
     reported = [layout.tracked, *layout.tables.iterdir(), *layout.figures.rglob("*.png")]
     if layout.workflow_report.is_file() and all(
         layout.workflow_report.stat().st_mtime >= file.stat().st_mtime for file in reported
