@@ -13,10 +13,11 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup reproduce test test-services tamper faults fuzz tiny bench lint docs coverage ui lock clean
+.PHONY: help setup reproduce test test-fast test-services tamper faults fuzz tiny bench lint docs coverage ui lock clean
 help:
 	@echo "make reproduce   from nothing to the comparison table [EXPERIMENT=experiments/NAME.yaml] [OVERLAY=FILE]"
 	@echo "make test        the tests"
+	@echo "make test-fast   those without whole runs, kills and faults: the science and the experiment file, 2 minutes"
 	@echo "make test-services   those that start sshd, an S3 server, PostgreSQL, Chromium"
 	@echo "make tamper      hundreds of tamperings that an audit must name"
 	@echo "make faults      a hundred random kills, and the same bytes in the end"
@@ -49,7 +50,10 @@ reproduce: setup
 	@robust-distillation reproduce $(OPTIONS)
 
 test: setup
-	@python -m pytest -n 2 --dist worksteal -m "not tiny and not services and not tamper"
+	@python -m pytest -n 2 --dist worksteal -m "not tiny and not services and not tamper" --durations=15
+
+test-fast: setup
+	@python -m pytest -n 2 --dist worksteal -m "not slow and not tiny and not services and not tamper"
 
 test-services: $(SERVICES)
 	@python -m pytest -m services $(TESTS)

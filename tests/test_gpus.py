@@ -19,7 +19,7 @@ import sys, time
 from pathlib import Path
 from robust_distillation.device import gpus
 gpus.WAIT = 0.05
-print(gpus.take(sys.argv[2].split(","), int(sys.argv[3]), Path(sys.argv[1])), flush=True)
+print(gpus.acquire(sys.argv[2].split(","), int(sys.argv[3]), Path(sys.argv[1])), flush=True)
 time.sleep(60)
 """
 

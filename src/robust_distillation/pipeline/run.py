@@ -6,7 +6,7 @@ import os
 import signal
 
 from robust_distillation.errors import UserError
-from robust_distillation.files import read_json, sha256
+from robust_distillation.files import check_reachable, read_json, sha256
 from robust_distillation.pipeline.record import Recorder
 from robust_distillation.pipeline.step import UNCHANGED, Step, called
 from robust_distillation.resume import STOPPERS, ResumableJob
@@ -16,6 +16,7 @@ def run_step(step: Step) -> None:
     """Makes the step's outputs and its record. Raises UserError if a file that it reads is missing."""
     missing = [file for file in step.inputs if not file.is_file()]
     if missing:
+        check_reachable(missing[0])
         raise UserError(f"{missing[0]}: is not there yet. Run the experiment first: robust-distillation reproduce")
     if step.devices > 1:
         from robust_distillation.training import parallel
