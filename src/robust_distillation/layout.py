@@ -9,12 +9,12 @@ from pathlib import Path
 
 from robust_distillation.resume import STATES
 
-FORMATS = ("csv", "md", "tex")  # of a table
-DRAWN = ("svg", "png", "pdf")  # formats of a figure
+FORMATS = ("csv", "md", "tex")  # file formats of a table
+DRAWN = ("svg", "png", "pdf")  # file formats of a figure
 
 
 def description_of(cache: str | Path) -> Path:
-    """Returns the JSON file that lies beside a cache file."""
+    """Returns the path of the JSON file beside a cached array that describes it. cache: path of the array."""
     return Path(cache).with_suffix(".json")
 
 
@@ -22,8 +22,7 @@ def description_of(cache: str | Path) -> Path:
 class Layout:
     """Paths of the files of one experiment.
 
-    Names passed to the methods may be Snakemake wildcards, such as "{teacher}". `trained` is always the folder of a
-    teacher or of one student training, as `teacher` and `student` return it.
+    Names passed to the methods may be Snakemake wildcards, such as "{teacher}". No method reads or writes a file.
 
     Attributes:
         experiment: name of the experiment.
@@ -44,7 +43,7 @@ class Layout:
         return self.root / "data.json"
 
     def teacher(self, teacher: str) -> Path:
-        """Returns the folder of a teacher's checkpoints, training log and record."""
+        """Returns the folder of a teacher's checkpoints, training log and record. teacher: name of the teacher."""
         return self.root / "teachers" / teacher
 
     def student(self, teacher: str, student: str, method: str, seed: str | int) -> Path:
@@ -60,22 +59,34 @@ class Layout:
 
     @staticmethod
     def checkpoint(trained: Path, name: str) -> Path:
-        """Returns the weights of the model in the folder `trained`; name: best, last or imported."""
+        """Returns the path of a checkpoint.
+
+        trained: folder of a teacher or of one student training. name: "best", "last" or "imported".
+        """
         return trained / f"{name}.safetensors"
 
     @staticmethod
     def curves(trained: Path) -> Path:
-        """Returns the metrics of the training in the folder `trained`, a line for each epoch."""
+        """Returns the path of a training's metrics, a file of JSON lines with one line for each epoch.
+
+        trained: folder of a teacher or of one student training.
+        """
         return trained / "metrics.jsonl"
 
     @staticmethod
     def training(trained: Path) -> tuple[Path, Path, Path]:
-        """Returns what a training writes into the folder `trained`: best and last checkpoint, and the curves."""
+        """Returns the paths of the files that a training writes: checkpoint "best", checkpoint "last", and metrics.
+
+        trained: folder of a teacher or of one student training.
+        """
         return Layout.checkpoint(trained, "best"), Layout.checkpoint(trained, "last"), Layout.curves(trained)
 
     @staticmethod
     def training_record(trained: Path) -> Path:
-        """Returns the record of the training, or import, in the folder `trained`."""
+        """Returns the path of the record (inputs, hashes, code and settings as JSON) of a training or import.
+
+        trained: folder of a teacher or of one student training.
+        """
         return trained / "record.json"
 
     @property
@@ -84,55 +95,82 @@ class Layout:
         return self.root / "cache"
 
     def cache(self, teacher: str, kind: str) -> Path:
-        """Returns the file of a teacher's cached outputs for the views of the training images.
+        """Returns the path of the array of a teacher's cached outputs for all views of the training images.
 
-        A view is one crop-and-flip of one image. kind: "logits" or "features".
+        A view is one crop-and-flip of one image.
+
+        teacher: name of the teacher. kind: "logits" or "features".
         """
         return self.caches / teacher / f"{kind}.npy"
 
     def cache_files(self, teacher: str, kind: str) -> tuple[Path, Path]:
-        """Returns the array of a cache and its description."""
+        """Returns the paths of a cached array and of the JSON file that describes it.
+
+        teacher: name of the teacher. kind: "logits" or "features".
+        """
         return self.cache(teacher, kind), description_of(self.cache(teacher, kind))
 
     def cache_record(self, teacher: str, kind: str) -> Path:
-        """Returns the record of a cache. kind: "logits" or "features".
+        """Returns the path of the record of a cached array. It is in the teacher's folder, as DVC does not version the
+        cache.
 
-        It lies in the teacher's folder, because DVC does not version the cache.
+        teacher: name of the teacher. kind: "logits" or "features".
         """
         return self.teacher(teacher) / f"cache-{kind}.record.json"
 
     def outcomes(self, trained: Path) -> Path:
-        """Returns the Parquet file of a model's outcomes: for each test image, which attacks the model withstands."""
+        """Returns the path of a model's outcomes, a Parquet file.
+
+        Outcomes state for each test image which attacks the model withstands.
+
+        trained: folder of a teacher or of one student training.
+        """
         return self.root / "outcomes" / trained.relative_to(self.root).with_name(f"{trained.name}.parquet")
 
     def shard(self, trained: Path, shard: str) -> Path:
-        """Returns the file of a part of the outcomes, if several jobs attack a model. shard: name of the part."""
+        """Returns the path of a part of a model's outcomes, if several jobs attack the model.
+
+        trained: folder of a teacher or of one student training. shard: name of the part.
+        """
         return self.root / "outcomes" / trained.relative_to(self.root) / f"{shard}.parquet"
 
     def record(self, artefact: Path) -> Path:
-        """Returns the record (inputs, hashes, code and settings as JSON) of a single file, which lies beside it.
+        """Returns the path of the record (inputs, hashes, code and settings as JSON) of a single file.
 
-        The record of a folder is the file record.json in it.
+        It is beside the file. The record of a folder is record.json in it, see `training_record`.
+
+        artefact: path of the file.
         """
         return artefact.with_name(f"{artefact.stem}.record.json")
 
     def structure(self, trained: Path) -> Path:
-        """Returns the file of a model's class structure, such as its mean logits for each class."""
+        """Returns the path of a model's class structure, such as its mean logits for each class.
+
+        trained: folder of a teacher or of one student training.
+        """
         return (self.root / "structure" / trained.relative_to(self.root)).with_name(f"{trained.name}.json")
 
     def target_data(self, target: str) -> Path:
-        """Returns the file with the sizes and hashes of a transfer dataset. target: name of the dataset."""
+        """Returns the path of the file with the split sizes and hashes of a transfer dataset.
+
+        target: name of the dataset in the experiment's `transfer`.
+        """
         return self.root / "transfer" / target / "data.json"
 
     def transferred(self, target: str, trained: Path) -> Path:
-        """Returns the outcomes of a model after transfer to another dataset. Its new weights lie beside them.
+        """Returns the path of the outcomes of a model after transfer to another dataset.
 
-        target: name of the dataset.
+        target: name of the dataset in the experiment's `transfer`. trained: folder of a teacher or of one student
+        training.
         """
         return (self.root / "transfer" / target / trained.relative_to(self.root)).with_name(f"{trained.name}.parquet")
 
     def transferred_weights(self, target: str, trained: Path) -> Path:
-        """Returns the weights of a model with a head for another task."""
+        """Returns the path of the checkpoint of a model with a new linear head for another dataset.
+
+        target: name of the dataset in the experiment's `transfer`. trained: folder of a teacher or of one student
+        training.
+        """
         return self.transferred(target, trained).with_suffix(".safetensors")
 
     def candidates(self, teacher: str, student: str, method: str) -> Path:
@@ -146,28 +184,28 @@ class Layout:
         return self.root / "tuning" / teacher / student / method
 
     def candidate(self, teacher: str, student: str, method: str, candidate: str) -> Path:
-        """Returns the folder of one candidate's training.
+        """Returns the folder of the training of one candidate, a combination of hyperparameters that the tuning tries.
 
         Args:
-            teacher: name of the teacher, none for a method without one.
+            teacher: name of the teacher, or "none" for a method that needs no teacher.
             student: name of the student.
             method: name of the method.
-            candidate: name of the candidate.
+            candidate: name of the candidate, for example "learning_rate=0.1,beta=3.0".
         """
         return self.candidates(teacher, student, method) / candidate
 
     def compared(self, teacher: str, student: str, method: str) -> Path:
-        """Returns the table of all candidates of a method.
+        """Returns the path of the results of all candidates of a tuning.
 
         Args:
-            teacher: name of the teacher, none for a method without one.
+            teacher: name of the teacher, or "none" for a method that needs no teacher.
             student: name of the student.
             method: name of the method.
         """
         return self.candidates(teacher, student, method) / "candidates.json"
 
     def choice(self, teacher: str, student: str, method: str) -> Path:
-        """Returns the file with the hyperparameters that the tuning selected.
+        """Returns the path of the file with the hyperparameters that the tuning selected.
 
         Args:
             teacher: name of the teacher, or "none" for a method that needs no teacher.
@@ -177,15 +215,21 @@ class Layout:
         return self.candidates(teacher, student, method) / "choice.json"
 
     def robustness(self, trained: Path) -> Path:
-        """Returns the file of a model's accuracy against eps. Some adversarial images lie beside it as .npz."""
+        """Returns the path of a model's accuracy against eps, a JSON file.
+
+        trained: folder of a teacher or of one student training.
+        """
         return (self.root / "robustness" / trained.relative_to(self.root)).with_name(f"{trained.name}.json")
 
     def gallery(self, trained: Path) -> Path:
-        """Returns the attacked images of the model in the folder `trained`."""
+        """Returns the path of some adversarial images of a model, an .npz file.
+
+        trained: folder of a teacher or of one student training.
+        """
         return self.robustness(trained).with_suffix(".npz")
 
     def state(self, artefact: Path) -> Path:
-        """Returns the folder of the resumable state of the job that makes `artefact`. DVC does not version it.
+        """Returns the folder of the saved progress of the job that makes `artefact`. DVC does not version it.
 
         artefact: output file or folder of the job.
         """
@@ -193,11 +237,11 @@ class Layout:
 
     @property
     def states(self) -> Path:
-        """Folder of the resumable states of all jobs."""
+        """Folder of the saved progress of all jobs."""
         return self.root / STATES
 
     def log(self, step: str, values: Iterable[str]) -> Path:
-        """Returns what a job prints; values: of its wildcards."""
+        """Returns the path of the log of a job. step: name of its step. values: values of the step's wildcards."""
         return self.root.joinpath("logs", step, *values).with_suffix(".log")
 
     @property
@@ -206,7 +250,7 @@ class Layout:
         return self.root / "tables"
 
     def table(self, name: str) -> tuple[Path, ...]:
-        """Returns the files of a table, one for each of FORMATS."""
+        """Returns the paths of a table, one for each of FORMATS. name: name of the table."""
         return tuple(self.tables / f"{name}.{kind}" for kind in FORMATS)
 
     @property
@@ -215,21 +259,24 @@ class Layout:
         return self.root / "figures"
 
     def pictures(self, comparisons: Iterable[tuple[str, str]], *names: str) -> tuple[Path, ...]:
-        """Returns the files of the figures `names` of each comparison (teacher, student), one for each of DRAWN."""
+        """Returns the paths of the figures of several comparisons, one for each of DRAWN.
+
+        comparisons: pairs of a teacher's and a student's name. names: names of the figures of each comparison.
+        """
         panels = [self.figures / teacher / student for teacher, student in comparisons]
         return tuple(panel / f"{name}.{kind}" for panel in panels for name in names for kind in DRAWN)
 
     @property
     def metrics(self) -> Path:
-        """Folder of the headline numbers, which `dvc metrics` reads: a file per teacher, and per student and method."""
+        """Folder of the main accuracies, which `dvc metrics` reads: a file per teacher, and per student and method."""
         return self.root / "metrics"
 
     def headline(self, teacher: str, student: str | None = None, method: str | None = None) -> Path:
-        """Returns the file of the headline numbers of a teacher, or of a student and method over all seeds.
+        """Returns the path of the main accuracies of a teacher, or of a student and method over all seeds.
 
         Args:
             teacher: name of the teacher, or "none" for a method that needs no teacher.
-            student: name of the student, or None for the teacher's own numbers.
+            student: name of the student, or None for the teacher's accuracies.
             method: name of the method; None if `student` is None.
         """
         if student is None:
