@@ -1,4 +1,8 @@
-"""Accuracies from outcomes, with their spread over seeds and images."""
+"""Computes accuracies, their means over seeds and their intervals from outcomes.
+
+Outcomes are a table with one row per image and checkpoint of a trained model, and one boolean column per attack: see
+`evaluation.outcomes`.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +23,12 @@ CLEAN = "clean"  # the metric without an attack
 
 
 class Correct(NamedTuple):
-    """Right or wrong for each seed and image.
+    """Correct or not, for each seed and image of one model.
 
     Attributes:
         seeds: the S seeds.
-        values: by metric, `clean` first, booleans [S,N]: both the clean and the attacked prediction are right.
+        values: metric (`clean`, then the attacks) to a bool matrix [S,N]. An entry is true if the network of the seed
+            classifies the image correctly; for an attack, the clean and the adversarial image.
     """
 
     seeds: list[int]
@@ -31,10 +36,16 @@ class Correct(NamedTuple):
 
 
 def matrices(outcomes: pd.DataFrame) -> Iterator[tuple[tuple[str, ...], Correct]]:
-    """Yields (teacher, student, method, checkpoint) and its outcomes, in the order of the frame.
+    """Arranges outcomes as matrices of seeds and images.
+
+    Args:
+        outcomes: table of outcomes.
+
+    Yields:
+        (teacher, student, method, checkpoint) and its matrices, in the order of the table.
 
     Raises:
-        UserError: the seeds of a group were not attacked on the same images.
+        UserError: if the seeds of a model were not attacked on the same images.
     """
     metrics = attack_columns(outcomes)
     for keys, rows in outcomes.groupby(GROUP, sort=False):
@@ -49,7 +60,18 @@ def matrices(outcomes: pd.DataFrame) -> Iterator[tuple[tuple[str, ...], Correct]
 
 
 def accuracies(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Returns a row per run, checkpoint and metric: NETWORK, metric, n_images, value (percent)."""
+    """Computes the accuracy of each model, seed, checkpoint and metric.
+
+    Args:
+        outcomes: table of outcomes.
+
+    Returns:
+        One row per accuracy. Columns: teacher, student, method, seed, checkpoint, `metric` (`clean` or an attack),
+        `n_images` and `value` (percent).
+
+    Raises:
+        UserError: if the seeds of a model were not attacked on the same images.
+    """
     rows = [
         {**dict(zip(GROUP, keys, strict=True)), SEED: seed, METRIC: metric, "n_images": len(images), "value": value}
         for keys, correct in matrices(outcomes)
@@ -60,21 +82,35 @@ def accuracies(outcomes: pd.DataFrame) -> pd.DataFrame:
 
 
 def class_accuracies(outcomes: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Returns the accuracy in percent of each method (row) and label (column), mean over the seeds.
+    """Computes the accuracy of each method in each class, over all seeds.
 
     Args:
-        outcomes: rows of one comparison at one checkpoint.
-        metric: `clean` or an attack.
+        outcomes: outcomes of one student with one teacher, at one checkpoint.
+        metric: `clean` or the name of an attack.
+
+    Returns:
+        Accuracies in percent: methods as rows, labels as columns.
     """
     correct = outcomes["label"] == outcomes["prediction"] if metric == CLEAN else outcomes[metric]
     return 100 * correct.astype(float).groupby([outcomes[METHOD], outcomes["label"]]).mean().unstack()
 
 
 def summary(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Returns a row per group and metric: n_seeds, n_images, mean, sd, ci_low and ci_high, in percent.
+    """Computes the mean accuracy over the seeds, with its standard deviation and confidence interval.
 
-    sd is the sample standard deviation of the seeds' means, empty with one seed. The interval (95 %) is of the mean
-    for other seeds and other test images; with one seed, for other images alone. See `intervals`.
+    The interval accounts for training again with other seeds and for testing on other images; with one seed, for other
+    images only. See `intervals`.
+
+    Args:
+        outcomes: table of outcomes.
+
+    Returns:
+        One row per teacher, student, method, checkpoint and metric. Columns: these, `n_images`, `n_seeds`, `mean`, `sd`
+        (sample standard deviation of the seeds' accuracies; nan for one seed), `ci_low` and `ci_high` (95 % interval of
+        the mean). Accuracies are in percent.
+
+    Raises:
+        UserError: if the seeds of a model were not attacked on the same images.
     """
     rows = []
     for keys, correct in matrices(outcomes):
@@ -91,7 +127,14 @@ def summary(outcomes: pd.DataFrame) -> pd.DataFrame:
 
 
 def spread(values: pd.Series) -> dict[str, float]:
-    """Returns n_seeds, mean, sd and Student's t interval (95 %) of one number per seed; one seed has no sd."""
+    """Computes the mean of one number per seed, with its standard deviation and 95 % interval by Student's t.
+
+    Args:
+        values: one number per seed.
+
+    Returns:
+        `n_seeds`, `mean`, `sd`, `ci_low` and `ci_high`, the last three nan for one seed.
+    """
     n, mean = len(values), values.mean()
     sd = values.std(ddof=1) if n > 1 else math.nan
     half = stats.t.ppf(0.975, n - 1) * sd / math.sqrt(n) if n > 1 else math.nan

@@ -1,8 +1,8 @@
-"""Methods against each other on the same images and seeds, corrected for how many comparisons are made.
+"""Compares methods on the same images and seeds, corrected for the number of comparisons.
 
-One correction everywhere, Bonferroni's: the interval of a comparison is at level 1 - 0.05 / m and its p value times m,
-where m comparisons belong together. So a simultaneous interval leaves zero out exactly where the adjusted p is below
-0.05, and all m intervals of a family hold at once with 95 %.
+The correction is Bonferroni's: among m comparisons of one family, an interval has the level 1 - 0.05 / m, and a p value
+is multiplied by m. So an interval does not contain zero if and only if the adjusted p value is below 0.05, and all m
+intervals of a family cover together with a probability of at least 95 %.
 """
 
 from __future__ import annotations
@@ -26,34 +26,45 @@ COLUMNS = [
 
 
 class Outcomes(NamedTuple):
-    """All outcomes, by teacher, student, method and checkpoint."""
+    """The outcomes of all models of an experiment, as matrices of seeds and images.
+
+    Attributes:
+        correct: (teacher, student, method, checkpoint) to its matrices. The teacher is `none` for a method without one.
+    """
 
     correct: Mapping[tuple[str, ...], Correct]
 
     @classmethod
     def of(cls, outcomes: pd.DataFrame) -> Outcomes:
-        """Returns the outcomes of a frame: see `outcomes`."""
+        """Makes the matrices from a table of outcomes, see `evaluation.outcomes`."""
         return cls(dict(matrices(outcomes)))
 
     def find(self, comparison: Comparison, method: str, checkpoint: str) -> Correct | None:
-        """Returns a method's outcomes, or None if it has no run in the comparison.
+        """Looks up the outcomes of a student for the comparison of methods.
 
         Args:
-            comparison: the students.
-            method: its name.
+            comparison: the student and the teacher.
+            method: name of the method.
             checkpoint: `best` or `last`.
+
+        Returns:
+            The outcomes of the student that `method` distilled from this teacher; if there is none, of the student that
+            `method` trained without a teacher; else None.
         """
         keys = ((teacher, comparison.student, method, checkpoint) for teacher in comparison.teachers)
         return next((self.correct[key] for key in keys if key in self.correct), None)
 
 
 def paired(first: Correct, second: Correct, metric: str) -> np.ndarray | None:
-    """Returns first less second, [S,N] of -1, 0 and 1, for the S seeds that both have; None if they share no seed.
+    """Computes the differences of two methods' outcomes on the same seeds and images.
 
     Args:
-        first: outcomes of one method.
-        second: outcomes of the other on the same images.
-        metric: `clean` or an attack.
+        first: outcomes of the first method.
+        second: outcomes of the second method on the same images.
+        metric: `clean` or the name of an attack.
+
+    Returns:
+        First minus second, int8 [S,N] of -1, 0 and 1, for the S seeds that both have. None if they share no seed.
     """
     seeds = [seed for seed in first.seeds if seed in second.seeds]
     if not seeds:
@@ -65,16 +76,22 @@ def paired(first: Correct, second: Correct, metric: str) -> np.ndarray | None:
 def comparisons(
     outcomes: Outcomes, compared: Iterable[Comparison], methods: list[str], checkpoints: list[str], metrics: list[str]
 ) -> pd.DataFrame:
-    """Returns the differences between every two methods that share a seed, in points: a row of COLUMNS each.
+    """Compares every two methods for each student and teacher, checkpoint and metric.
 
-    A row is the later of `methods` less the earlier. The rows of one comparison, checkpoint and metric are a family.
+    The rows of one student and teacher, checkpoint and metric form a family, within which intervals and p values are
+    corrected.
 
     Args:
-        outcomes: those of all models.
-        compared: within each of these, methods are compared with one another.
-        methods: in the order of the experiment.
-        checkpoints: those to compare at.
-        metrics: those to compare in.
+        outcomes: the outcomes of all models.
+        compared: the students and teachers.
+        methods: the methods. Of two, the difference is the later minus the earlier.
+        checkpoints: `best`, `last`.
+        metrics: `clean` and names of attacks.
+
+    Returns:
+        One row per two methods that share a seed, with the columns COLUMNS: the difference of `method` minus `other`
+        and its simultaneous 95 % interval in percentage points, the p value and the adjusted p value, and the size of
+        the family (`comparisons`).
     """
     rows = []
     for comparison in compared:
@@ -96,7 +113,16 @@ def comparisons(
 
 
 def difference(found: MeanSquares, family: int) -> dict[str, float]:
-    """Returns the columns of one difference in a family of `family`; differences are in points."""
+    """Computes the columns of one comparison.
+
+    Args:
+        found: mean squares of the differences of the two methods' outcomes.
+        family: number of comparisons that are corrected together.
+
+    Returns:
+        `n_seeds`, `n_images`, `difference`, `ci_low` and `ci_high` (percentage points), `p`, `p_adjusted` and
+        `comparisons` (the family's size).
+    """
     half, p = half_width(found, ALPHA / family), float(p_value(found))
     return {
         "n_seeds": found.seeds,
