@@ -102,15 +102,15 @@ def coverage():
 @pytest.mark.parametrize("regime", ["images", "between", "seeds"])
 def test_intervals_hold_the_truth_as_often_as_they_say(coverage, regime, paired):
     for seeds in (3, 5):
-        shares = coverage.covered(seeds, coverage.REGIMES[regime], paired, 0.05, 1000, 0, images=100)
+        shares = coverage.coverage(seeds, coverage.REGIMES[regime], paired, 0.05, 1000, 0, images=100)
         assert 0.92 <= shares["components"] <= 0.99, (seeds, shares)
-        strict = coverage.covered(seeds, coverage.REGIMES[regime], paired, 0.05 / 28, 1000, 0, images=100)
+        strict = coverage.coverage(seeds, coverage.REGIMES[regime], paired, 0.05 / 28, 1000, 0, images=100)
         assert strict["components"] >= 0.993
 
 
 def test_simulation_tells_the_wrong_methods(coverage):
-    assert coverage.covered(5, 0.02, False, 0.05, 500, 0)["t over seeds"] < 0.85
-    assert coverage.covered(3, 0.5, False, 0.05, 250, 250, images=100)["bootstrap over seeds"] < 0.88
+    assert coverage.coverage(5, 0.02, False, 0.05, 500, 0)["t over seeds"] < 0.85
+    assert coverage.coverage(3, 0.5, False, 0.05, 250, 250, images=100)["bootstrap over seeds"] < 0.88
 
 
 def compared(runs: dict[tuple, np.ndarray], methods: list[str]) -> pd.DataFrame:
