@@ -392,6 +392,7 @@ def snakemake(folder: Path, *arguments: str, path: str = "") -> str:
         pytest.param({"text": None}, ["cannot be read (No such file or directory)"], id="no-file"),
     ],
 )
+@pytest.mark.slow
 def test_snakemake_says_it_once_and_starts_nothing(edit, expected, workflow):
     write_params(workflow / FILE, edit)
     with pytest.raises(UserError) as caught:
@@ -403,15 +404,18 @@ def test_snakemake_says_it_once_and_starts_nothing(edit, expected, workflow):
     assert "Job stats" not in output
 
 
+@pytest.mark.slow
 def test_snakemake_refuses_an_empty_experiment(workflow):
     assert "experiment" in snakemake(workflow, "-n", "--config", "experiment=")
 
 
+@pytest.mark.slow
 def test_snakemake_refuses_a_misspelt_config_key(workflow):
     write_params(workflow / FILE, {"put": {"protocol": "oficial"}})
     assert "experimnt" in snakemake(workflow, "-n", "--config", f"experimnt={FILE}")
 
 
+@pytest.mark.slow
 def test_snakemake_starts_no_job_where_data_are_missing(workflow):
     """A real run, which ends before its first job. Debian's package is hidden from it."""
     write_params(workflow / FILE, NOWHERE)

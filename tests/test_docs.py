@@ -152,6 +152,7 @@ evaluation: {images: 8, attacks: [fgsm]}
 """
 
 
+@pytest.mark.slow
 def test_own_data_gives_a_student_as_the_page_says(tmp_path, monkeypatch):
     experiment, use = *blocks("own-data.md", "yaml"), *blocks("own-data.md", "python")
     assert len(experiment.splitlines()) <= 20

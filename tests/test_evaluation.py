@@ -61,6 +61,7 @@ def checkpoint(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_third_party_finds_the_stored_outcomes(checkpoint, tmp_path):
     """pyautoattack called directly on a recorded block with its recorded seed: the same verdict for every image; with
     another seed at most 2 % differ."""

@@ -209,6 +209,7 @@ def test_totals_are_known_for_every_experiment():
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+@pytest.mark.slow
 def test_dry_run_without_data_shows_every_job(path, without_data, monkeypatch):
     assert not (without_data / "data").exists()
     assert not (without_data / "models").exists()
@@ -223,6 +224,7 @@ def test_dry_run_without_data_shows_every_job(path, without_data, monkeypatch):
     assert runs == {tuple(run.values()) for run in runs_of(parsed(path))}
 
 
+@pytest.mark.slow
 def test_dry_run_of_shared_attacks_shows_every_job(without_data, monkeypatch):
     raw = parsed(REPOSITORY / "params.yaml")
     raw["evaluation"] |= {"jobs": 3, "block_size": 150}

@@ -43,6 +43,7 @@ except ImportError:
 
 
 @pytest.mark.parametrize("name", [name for name in models.names() if name != "robustbench"])  # needs its package
+@pytest.mark.slow
 def test_every_architecture_stands_alone_and_becomes_onnx(name, tmp_path):
     arguments = {key: min(argument.choices or (2,)) for key, argument in models.arguments(name).items()}
     shape, classes = (3, 16, 16), 7

@@ -172,6 +172,7 @@ def test_a_method_an_attack_a_dataset_and_an_architecture_are_planned_and_work(t
     ]
 
 
+@pytest.mark.slow
 def test_a_table_is_made_and_shown(tree):
     """By a rule and a command that nobody wrote."""
     add(tree, "table", *code("table", "python"))

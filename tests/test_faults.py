@@ -245,6 +245,7 @@ class Wide(nn.Module):
         return self.convolution(x).amax((2, 3))[:, :10]
 
 
+@pytest.mark.slow
 def test_prediction_goes_on_in_halves_where_memory_runs_out():
     """In a process that may have 400 MB more than it has: 64 images of 16 MB each do not fit."""
     code = (

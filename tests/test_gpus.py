@@ -43,6 +43,7 @@ def test_a_gpu_that_is_named_is_the_current_one(monkeypatch):
     assert made == ["cuda:1"]
 
 
+@pytest.mark.slow
 def test_each_job_has_its_own_and_the_next_waits_until_one_ends(tmp_path):
     first, second = job(tmp_path, "a,b"), job(tmp_path, "a,b")
     taken = {process.stdout.readline(): process for process in (first, second)}
@@ -59,6 +60,7 @@ def test_each_job_has_its_own_and_the_next_waits_until_one_ends(tmp_path):
         process.wait()
 
 
+@pytest.mark.slow
 def test_jobs_share_one_where_that_is_asked_for(tmp_path):
     processes = [job(tmp_path, "a,b", 2) for _ in range(4)]
     assert sorted(process.stdout.readline() for process in processes) == ["0\n", "0\n", "1\n", "1\n"]

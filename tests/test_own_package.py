@@ -62,6 +62,7 @@ def installed(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_registered_method_trains_a_student_and_a_registered_attack_attacks_it(installed, tmp_path):
     groups = entry_points()
     (method,), (attack,) = groups["robust_distillation.methods"], groups["robust_distillation.attacks"]

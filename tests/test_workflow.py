@@ -17,6 +17,8 @@ from generated import cifar10_files, published_weights
 from ruamel.yaml import YAML
 from test_reruns import ALL, EDITS
 
+pytestmark = pytest.mark.slow  # real runs
+
 
 def replace(file: Path, old: str, new: str) -> None:
     text = file.read_text()
