@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from conftest import environment, fresh_tree, planned, snakemake
 from slurm_cluster import Slurm, slurm
@@ -111,13 +113,28 @@ def suspended_job(cluster: Slurm, tree: Path) -> str:
     """The Slurm job that trains, standing still once its state was saved: no processor is so fast that it ends before
     it is disturbed. Slurm lets a job go on before it asks it to end, as for one that was suspended."""
     cluster.wait_for(lambda: list(tree.glob(f"results/tiny/.state/students/{RUN}/*/state")), (tree / "log").read_text)
-    signalled("STOP")
+    send_training(tree, signal.SIGSTOP)
     [job] = cluster.running()
     return job
 
 
-def signalled(name: str) -> None:
-    subprocess.run(["pkill", f"-{name}", "-f", "--", f"train-student {RUN}"], check=True)
+def processes_in(tree: Path, *texts: str) -> list[psutil.Process]:
+    """The processes that run in a tree and have one of the texts in their command line."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            line = " ".join(process.cmdline())
+            if any(text in line for text in texts) and Path(process.cwd()) == tree:
+                found.append(process)
+    return found
+
+
+def send_training(tree: Path, number: signal.Signals) -> None:
+    """Sends a signal to the student's training in a tree: one that another test session runs is left alone."""
+    processes = processes_in(tree, f"train-student {RUN}")
+    assert processes
+    for process in processes:
+        process.send_signal(number)
 
 
 def test_the_default_experiment_in_miniature_equals_the_local_run(cluster, tmp_path):
@@ -159,10 +176,12 @@ def test_a_node_that_is_lost_for_good(cluster, training, undisturbed):
     node = cluster.running()[job]
     pid = int((cluster.folder / f"slurmd-{node}.pid").read_text())
     # The machine is gone: its daemon and all that ran on it.
-    its = f"train-student {RUN}|slurmstepd: \\[{job}|--target-jobs train_student"
-    found = subprocess.run(["pgrep", "-f", "--", its], capture_output=True, text=True)
-    for number in [pid, *map(int, found.stdout.split())]:
+    os.kill(pid, signal.SIGKILL)
+    steps = subprocess.run(["pgrep", "-f", "--", f"slurmstepd: \\[{job}"], capture_output=True, text=True)
+    for number in map(int, steps.stdout.split()):
         os.kill(number, signal.SIGKILL)
+    for process in processes_in(training, f"train-student {RUN}", "--target-jobs train_student"):
+        process.kill()
     subprocess.run(["scontrol", "update", f"nodename={node}", "state=down", "reason=lost"], check=True)
     try:
         ended(training, process)
@@ -201,7 +220,7 @@ def test_kill_9_of_snakemake_and_nothing_is_done_twice(cluster, training, undist
     again = started(training, f"{STUDENT}/last.safetensors")
     log = training / f"results/tiny/logs/train-student/{RUN}.log"
     cluster.wait_for(lambda: "waiting until it ends" in log.read_text(errors="replace"), log.read_text)
-    signalled("CONT")
+    send_training(training, signal.SIGCONT)
     ended(training, again)
     assert sessions(training) == 1  # one training, from its start to its end
     assert student(training) == undisturbed
