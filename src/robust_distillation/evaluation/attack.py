@@ -42,27 +42,31 @@ def attack_run(
     precision: str = EXACT,
     search: str = "fp32",
 ) -> pd.DataFrame:
-    """Attacks every checkpoint of one run and returns the outcomes.
+    """Attacks every checkpoint of one run (one training with one seed) or of one teacher and returns the outcomes.
 
     Checkpoints with equal weights are attacked once.
 
     Args:
-        checkpoints: name of the checkpoint (`best`, `last`) to its file.
+        checkpoints: name of the checkpoint (`best`, `last` or `imported`) to its file.
         data: the test split.
-        todo: the blocks of test images to attack.
-        names: the attacks. A name `transfer_ATTACK` means ATTACK crafted on `surrogate`.
+        todo: the blocks to attack, at least one. A block is a range of test images that are attacked together.
+        names: the attacks, such as `pgd20` or `autoattack`. A name `transfer_ATTACK` means ATTACK crafted on
+            `surrogate`.
         threat: norm (`linf` or `l2`) and maximum size `eps` of the perturbation.
         device: device of the computation.
-        surrogate: network on which `transfer_` attacks are crafted. None if there are no such attacks.
-        work: resumable state of this job. Each attack on a block is saved there and not repeated after a restart.
-            None: nothing is saved.
+        surrogate: network on `device` on which `transfer_` attacks are crafted. None if there are no such attacks.
+        work: the resumable job, entered. The outcomes of each attack on a block are saved with it and not computed
+            again after a restart. None: nothing is saved.
         precision: precision of the model that classifies the images: `exact`, `fp32`, `bf16-inner` or `bf16`. `exact`
             is eager fp32; all others are fp32 with faster kernels.
         search: precision of the model on which attacks are crafted: `fp32`, the same model, or `bf16`, its bfloat16
             version. The adversarial images are always classified by the model of `precision`.
 
     Returns:
-        One row per image and checkpoint: the columns of `attack_block`, and `checkpoint`.
+        One row per image and checkpoint, in the order of `checkpoints`, then of `todo`. Columns: `index` (position in
+        the test split), `label`, `prediction` (class of the clean image), `block` (number of the block), `attack_seed`,
+        one bool column per attack (True if the clean and the adversarial image are both classified correctly), and
+        `checkpoint`.
     """
     by_weights: dict[str, pd.DataFrame] = {}
     frames = []
@@ -114,20 +118,22 @@ def attack_block(
     An image is robust to an attack if the model classifies both the clean and the adversarial image correctly.
 
     Args:
-        model: network that classifies clean and adversarial images; maps [N,C,H,W] in [0,1] to logits [N,K].
+        model: network that classifies clean and adversarial images; maps [N,C,H,W] in [0,1] to logits [N,K]. It must be
+            on `device` and in eval mode.
         data: the test split.
-        block: the images and the seed of the attacks.
-        names: the attacks. A name `transfer_ATTACK` means ATTACK crafted on `surrogate`.
+        block: the range of images that are attacked as one batch, and the seed of the attacks.
+        names: the attacks, such as `pgd20`. A name `transfer_ATTACK` means ATTACK crafted on `surrogate`.
         threat: norm (`linf` or `l2`) and maximum size `eps` of the perturbation.
         device: device of the computation.
         surrogate: network on which `transfer_` attacks are crafted. None if there are no such attacks.
-        results: attack to its outcomes on this block. Attacks in it are not run again; the others are added.
-        on_attack_end: called after each attack that was run.
-        search_model: network on which the other attacks are crafted. None: `model`.
+        results: name of an attack to its outcomes on this block, one bool per image. Attacks in it are not run; the
+            outcomes of the others are added to it. None: all attacks are run.
+        on_attack_end: called without arguments after each attack that was run.
+        search_model: network on which all attacks but the `transfer_` ones are crafted. None: `model`.
 
     Returns:
         One row per image: `index` (position in the test split), `label`, `prediction` (class of the clean image),
-        `block` (number), `attack_seed`, and one boolean column per attack, true if the image is robust to it.
+        `block` (number), `attack_seed`, and one bool column per attack, True if the image is robust to it.
     """
     results = {} if results is None else results
     part = slice(block.start, block.stop)
@@ -154,8 +160,16 @@ def attack_block(
 
 @torch.no_grad()
 def predict(model: nn.Module, x: Tensor) -> Tensor:
-    """Classifies images x [N,C,H,W] in [0,1] and returns the predicted classes, int64 [N].
+    """Classifies images, without gradient and in the model's present mode.
 
-    If memory runs out, the batch is split. Attacks are never split: their noise depends on the batch.
+    If memory runs out, the batch is split in halves and tried again. Attacks are never split: their noise depends on
+    the batch.
+
+    Args:
+        model: network that maps images [N,C,H,W] to logits [N,K].
+        x: images, float32 [N,C,H,W] in [0,1], on the model's device.
+
+    Returns:
+        The predicted classes, int64 [N].
     """
     return split_on_oom(lambda images: model(images).argmax(1), x)

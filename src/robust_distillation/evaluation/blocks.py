@@ -13,13 +13,13 @@ from robust_distillation.randomness import derived_seed
 
 @dataclass(frozen=True)
 class Block:
-    """A range of test images that are attacked together under one seed.
+    """A range of consecutive test images that are attacked together under one seed.
 
     Attributes:
         number: position among the blocks, from 0.
-        start: index in the test split of the first image.
-        stop: index after the last image.
-        seed: seed of every attack on this block.
+        start: position in the test split of the first image.
+        stop: position after the last image.
+        seed: seed of every attack on this block, in [0, 2^31).
     """
 
     number: int
@@ -29,7 +29,7 @@ class Block:
 
 
 def blocks(images: int, size: int, seed: int) -> list[Block]:
-    """Cuts the first images of the test split into blocks.
+    """Cuts the first images of the test split into blocks, each of which is attacked as one batch.
 
     Args:
         images: number of images to cover.
@@ -37,7 +37,7 @@ def blocks(images: int, size: int, seed: int) -> list[Block]:
         seed: seed of the evaluation. The seed of a block depends on it and on the block's number only.
 
     Returns:
-        The blocks, by number.
+        The blocks in the order of the images; empty if `images` is 0.
     """
     starts = range(0, images, size)
     return [
@@ -50,11 +50,11 @@ def shard(all_blocks: list[Block], number: int, of: int) -> list[Block]:
     """Returns the blocks that one of several jobs attacks.
 
     Args:
-        all_blocks: every block, by number.
-        number: the job, from 1 to `of`.
+        all_blocks: all blocks of the test images, by number.
+        number: number of the job, from 1 to `of`.
         of: number of jobs that share the blocks.
 
     Returns:
-        Every `of`-th block, from block `number - 1` on.
+        Every `of`-th block, beginning with the one at position `number - 1`. Empty if there are fewer blocks.
     """
     return all_blocks[number - 1 :: of]

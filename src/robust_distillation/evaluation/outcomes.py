@@ -22,11 +22,16 @@ DIGEST = b"digest"  # key of the file's checksum in its metadata
 def write_outcomes(path: str | Path, outcomes: pd.DataFrame) -> None:
     """Writes outcomes to a Parquet file, sorted by checkpoint and index.
 
-    The same rows in any order give the same bytes. The file appears complete or not at all.
+    The same rows in any order give the same bytes. The file has a checksum in its metadata, and appears complete or not
+    at all. A missing folder is made.
 
     Args:
         path: file to write.
-        outcomes: the columns of NETWORK and IMAGE, and one boolean column per attack.
+        outcomes: one row per test image of each checkpoint of a run (one training with one seed). Columns: `teacher`,
+            `student`, `method`, `seed`, `checkpoint` (`best` or `last`), `index` (position in the test split), `label`,
+            `prediction` (class of the clean image), `block` (number of the set of images that were attacked together),
+            `attack_seed` (seed of the attacks on that block), and one bool column per attack, such as `pgd20`: True if
+            the clean and the adversarial image are both classified correctly.
     """
     attacks = [column for column in outcomes.columns if column not in NETWORK + IMAGE]
     ordered = outcomes[NETWORK + IMAGE + attacks].sort_values([CHECKPOINT, "index"], ignore_index=True)
@@ -37,7 +42,15 @@ def write_outcomes(path: str | Path, outcomes: pd.DataFrame) -> None:
 
 
 def read_outcomes(paths: Iterable[str | Path]) -> pd.DataFrame:
-    """Reads outcome files and returns their rows, file after file.
+    """Reads the outcome files of several runs into one table.
+
+    Args:
+        paths: the Parquet files, at least one, as `write_outcomes` writes them.
+
+    Returns:
+        The rows of all files, file after file. One row per test image and checkpoint, with the columns `teacher`,
+        `student`, `method`, `seed`, `checkpoint`, `index`, `label`, `prediction`, `block`, `attack_seed`, and one bool
+        column per attack: True if the clean and the adversarial image are both classified correctly.
 
     Raises:
         UserError: if a file is missing, unreadable, or does not match its checksum.
@@ -68,21 +81,29 @@ def _digest(table: pa.Table) -> bytes:
 
 
 def attack_columns(outcomes: pd.DataFrame) -> list[str]:
-    """Returns the names of the attacks in a table of outcomes: every column that is not in NETWORK or IMAGE."""
+    """Returns the names of the attacks in a table of outcomes.
+
+    Args:
+        outcomes: one row per test image of each trained network, with one column per attack.
+
+    Returns:
+        The names of all columns that describe neither the network nor the image, in their order, such as ["pgd20",
+        "autoattack"].
+    """
     return [column for column in outcomes.columns if column not in NETWORK + IMAGE]
 
 
 def merge(paths: Iterable[str | Path]) -> pd.DataFrame:
-    """Joins the outcome files of the jobs that shared a run's blocks.
+    """Joins the outcome files of the jobs that attacked one model (a run or a teacher) on different test images.
 
     Args:
-        paths: the files of all jobs of one run.
+        paths: the Parquet files of all jobs of one model.
 
     Returns:
-        The rows of all files.
+        The rows of all files, file after file, with the columns of `read_outcomes`.
 
     Raises:
-        UserError: if a file cannot be read, or if a checkpoint's images are not 0 to N - 1, each once.
+        UserError: if a file cannot be read, or if the values of `index` of a checkpoint are not 0 to N - 1, each once.
     """
     paths = list(paths)
     outcomes = read_outcomes(paths)

@@ -23,24 +23,25 @@ GALLERY_ATTACK = "PGD-20"
 def robustness_curve(
     model: nn.Module, x: Tensor, labels: Tensor, norm: str, distances: list[float], seed: int
 ) -> dict[str, Any]:
-    """Measures the accuracy under APGD-CE for several perturbation sizes.
+    """Measures the accuracy under APGD-CE (50 steps) for several perturbation sizes.
 
-    An image counts as correct at eps if the predictions on x and on x' are both right. An image that is wrong at one
-    eps counts as wrong at every larger eps without another attack: its x' lies in the larger ball too. So the curve
-    never rises.
+    An image counts as correct at eps if the predictions on the clean image x and on the adversarial image x' are both
+    right. An image that is wrong at one eps counts as wrong at every larger eps without another attack: its x' lies in
+    the larger ball too. So the curve never rises.
 
     Args:
-        model: network to attack; maps images [N,C,H,W] in [0,1] to logits [N,K]. It is in eval mode meanwhile and
-            returns unchanged.
-        x: clean images, float32 [N,C,H,W] in [0,1].
-        labels: true classes, int64 [N].
+        model: network to attack; maps images [N,C,H,W] in [0,1] to logits [N,K]. It is in eval mode during the attacks;
+            its mode is restored afterwards.
+        x: clean images, float32 [N,C,H,W] in [0,1], on the model's device.
+        labels: true classes, int64 [N], on the model's device.
         norm: `linf` or `l2`.
         distances: values of eps in the units of the norm, positive and ascending.
         seed: seed of the attacks' random starts.
 
     Returns:
-        A dict that can be written as JSON: `attack` (its title), `norm`, `images` (N), `eps` (0 and `distances`) and
-        `accuracy` (percent at each eps; the first is the clean accuracy).
+        A dict that can be written as JSON: `attack` (its title, "APGD-CE, 50 steps"), `norm`, `images` (N), `eps` (list
+        of 0.0 and `distances`) and `accuracy` (list of the same length: percent at each eps; the first is the clean
+        accuracy).
     """
     n_correct = torch.zeros(1 + len(distances), dtype=torch.int64)
     for number, (x_batch, label_batch) in enumerate(zip(x.split(BATCH), labels.split(BATCH), strict=True)):
@@ -65,19 +66,19 @@ def robustness_curve(
 
 
 def gallery(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, seed: int) -> dict[str, np.ndarray]:
-    """Attacks some images with PGD-20 and returns them with the model's predictions.
+    """Attacks some images with PGD-20 and returns them with the predictions of the model.
 
     Args:
-        model: network to attack; maps images [N,C,H,W] in [0,1] to logits [N,K]. It is in eval mode meanwhile and
-            returns unchanged.
-        x: clean images, float32 [N,C,H,W] in [0,1].
-        labels: true classes, int64 [N].
+        model: network to attack; maps images [N,C,H,W] in [0,1] to logits [N,K]. It is in eval mode during the attack;
+            its mode is restored afterwards.
+        x: clean images, float32 [N,C,H,W] in [0,1], on the model's device.
+        labels: true classes, int64 [N], on the model's device.
         threat: norm (`linf` or `l2`) and maximum size `eps` of the perturbation.
         seed: seed of the attack's random start.
 
     Returns:
-        Arrays by name: `x` and `adversarial`, float32 [N,C,H,W] in [0,1]; `labels`, `prediction` (on x) and
-        `adversarial_prediction` (on x'), int64 [N].
+        Arrays by name: `x` and `adversarial`, float32 [N,C,H,W] in [0,1]; `labels`, `prediction` (class predicted for
+        the clean image) and `adversarial_prediction` (class predicted for the adversarial image), int64 [N].
     """
     adversarial = pgd20.attack(model, x, labels, threat, derived_seed(seed, "gallery"))
     with frozen(model), torch.no_grad():

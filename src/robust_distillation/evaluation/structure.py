@@ -26,25 +26,27 @@ DECIMALS = 6  # of the stored matrices
 
 
 def structure_of(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, seed: int) -> dict[str, Any]:
-    """Measures the class correlations and the feature distances of one model on x and on x', made by PGD-20.
+    """Measures how logits correlate between classes, and how far PGD-20 moves the features of one model.
 
     Args:
-        model: network with `features(x)` [N,D] and `classifier(features)` [N,K]. It is in eval mode meanwhile and
-            returns unchanged.
-        x: clean images, float32 [N,C,H,W] in [0,1].
-        labels: true classes, int64 [N].
+        model: network with a method `features` (images [N,C,H,W] in [0,1] to [N,D]) and a linear layer `classifier`
+            (features to logits [N,K]). It is in eval mode during the computation; its mode is restored afterwards.
+        x: clean images, float32 [N,C,H,W] in [0,1], on the model's device.
+        labels: true classes, int64 [N], on the model's device.
         threat: norm (`linf` or `l2`) and maximum size `eps` of the perturbation.
         seed: seed of the attack's random start.
 
     Returns:
-        A dict that can be written as JSON:
+        A dict that can be written as JSON. x' is the adversarial image of x, and phi(x) are the features of x.
 
         - `images`: N.
-        - `correlation`, `adversarial_correlation`: `class_correlation` of the logits on x and on x', K lists of K.
-        - `feature_distance`: mean over the images of ||phi(x') - phi(x)|| / ||phi(x)||, where phi are the features.
-        - `feature_cosine_distance`: mean of 1 - cos(phi(x'), phi(x)), in [0, 2]. It is 1 if phi(x') is zero.
-        - `feature_images`: number of images in these two means. Images with phi(x) = 0 are left out. If none is left,
-          both means are None.
+        - `correlation`, `adversarial_correlation`: Pearson correlations between the logits of every two classes, over x
+          and over x'. K lists of K numbers, see `class_correlation`.
+        - `feature_distance`: mean over the images of ||phi(x') - phi(x)|| / ||phi(x)||.
+        - `feature_cosine_distance`: mean over the images of 1 - cos(phi(x'), phi(x)), in [0, 2]. It is 1 for an image
+          with phi(x') = 0.
+        - `feature_images`: number of images in these two means. Images with phi(x) = 0 are left out. If no image is
+          left, both means are None.
     """
     clean, adversarial, relative, cosine = [], [], [], []
     with frozen(model):
@@ -87,25 +89,32 @@ def class_correlation(logits: Tensor) -> np.ndarray:
 
 
 def correlation_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Computes ||a - b||_F / K of two class-correlation matrices [K,K]: the root mean square difference of entries.
+    """Computes the distance of two class-correlation matrices: the root mean square difference of their entries.
 
-    It is 0 if and only if the matrices are equal. It is at most sqrt(2), since both are positive semidefinite with
-    trace K.
+    It equals ||a - b||_F / K. It is 0 if and only if the matrices are equal, and at most sqrt(2), since both are
+    positive semidefinite with trace K.
+
+    Args:
+        a: correlations of the logits of K classes, [K,K], as `class_correlation` returns them.
+        b: correlations of another network or other images, [K,K].
+
+    Returns:
+        The distance, in [0, sqrt(2)].
     """
     difference = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
     return float(np.linalg.norm(difference) / len(difference))
 
 
 def feature_distances(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
-    """Computes how far features moved: the relative and the cosine distance for each image.
+    """Computes how far an attack moves the features of each image: the relative and the cosine distance.
 
     Args:
         before: features of the clean images, [B,D].
         after: features of the adversarial images, [B,D].
 
     Returns:
-        Two tensors, float64 [M]: ||after - before|| / ||before||, and 1 - cos(before, after) in [0, 2]. Images whose
-        `before` is zero are left out, so M <= B.
+        Two tensors, float64 [M]: ||after - before|| / ||before||, and 1 - cos(before, after) in [0, 2], which is 1 if
+        `after` is zero. Images whose `before` is zero are left out, so M <= B.
     """
     before, after = before.double(), after.double()
     before, after = before[before.any(dim=1)], after[before.any(dim=1)]

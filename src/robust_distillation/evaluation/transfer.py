@@ -31,9 +31,9 @@ class HeadSettings(Protocol):
 
     Attributes:
         epochs: number of passes over the training images.
-        batch_size: images per step.
-        learning_rate: rate of the first epoch. It falls to 0 along a half cosine.
-        momentum: momentum of SGD.
+        batch_size: images per step. The last step of an epoch may have fewer.
+        learning_rate: rate of the first epoch. It falls towards 0 along a half cosine, once per epoch.
+        momentum: momentum of SGD, in [0, 1).
         weight_decay: weight decay of SGD, on the weights and the bias of the head.
     """
 
@@ -50,23 +50,25 @@ def train_head(
     """Trains a linear classifier for another dataset on the frozen features of a network.
 
     This is multinomial logistic regression on the unaugmented images, from zero weights, by SGD with momentum. The
-    learning rate falls to 0 along a half cosine. The head of the last epoch is returned.
+    learning rate falls towards 0 along a half cosine. The head of the last epoch is returned.
 
     Args:
-        model: network with `features(x)` [N,D] and a `classifier`. It is in eval mode meanwhile and returns unchanged.
-        train: training images and labels.
-        validation: images whose accuracy is reported after each epoch. It decides nothing.
+        model: network on `device`, with a method `features` (images [N,C,H,W] to [N,D]) and a linear layer
+            `classifier`. It is in eval mode during the computation; its mode is restored afterwards and its weights
+            stay the same.
+        train: training images and labels of the other dataset.
+        validation: images and labels whose accuracy is reported after each epoch. It decides nothing.
         settings: epochs, batch size, learning rate, momentum and weight decay.
         seed: seed of the order of the training images.
         device: device of the computation.
 
     Returns:
-        The state dict of `model`, in the form of a checkpoint, with the classifier replaced by the head, which has one
-        output per class of `train`. And one dict per epoch: `epoch` (from 1), `learning_rate`, `loss`,
-        `training_clean` and `validation_clean` (accuracies in [0, 1]).
+        A pair. First, a copy of the state dict of `model`, in the form of a checkpoint, in which the head replaces the
+        classifier; the head has one output per class of `train`. Second, a list with one dict per epoch: `epoch` (from
+        1), `learning_rate`, `loss` (mean cross-entropy), `training_clean` and `validation_clean` (accuracies in [0,1]).
 
     Raises:
-        FloatingPointError: if the loss is not finite.
+        FloatingPointError: if the loss of an epoch is not finite.
     """
     mean, scale, features = _centred(features_of(model, train, device))
     labels = train.labels.to(device)
@@ -106,10 +108,11 @@ def train_head(
 
 
 def features_of(model: nn.Module, data: Dataset, device: torch.device) -> Tensor:
-    """Computes the features of all images of a dataset, without augmentation, with the model in eval mode.
+    """Computes the features of all images of a dataset, without augmentation or gradient.
 
     Args:
-        model: network with `features(x)` [N,D]. It returns unchanged.
+        model: network on `device` with a method `features` (images [N,C,H,W] to [N,D]). It is in eval mode during the
+            computation; its mode is restored afterwards.
         data: the N images.
         device: device of the computation.
 
@@ -126,11 +129,12 @@ def fold_scaling(weight: Tensor, bias: Tensor, mean: Tensor, scale: Tensor) -> t
     Args:
         weight: the head's weight [K,D] on the features (f - mean) / scale.
         bias: the head's bias [K].
-        mean: mean of the features [D].
-        scale: scalar by which the centred features were divided.
+        mean: mean of the features f, [D].
+        scale: the number by which the centred features were divided, a tensor of no dimensions.
 
     Returns:
-        Weight [K,D] and bias [K], float64, which give the same logits on the features f.
+        Weight [K,D] and bias [K], float64. On the unscaled features f they give the logits that the arguments give on
+        (f - mean) / scale.
     """
     weight = weight.double() / scale.double()
     return weight, bias.double() - weight @ mean.double()

@@ -23,12 +23,16 @@ CLEAN = "clean"  # the metric without an attack
 
 
 class Correct(NamedTuple):
-    """Correct or not, for each seed and image of one model.
+    """Correctness of the predictions of one model, for each seed and test image.
+
+    A model is one method's student (or one teacher) at one checkpoint. It has one network for each training seed.
 
     Attributes:
-        seeds: the S seeds.
-        values: metric (`clean`, then the attacks) to a bool matrix [S,N]. An entry is true if the network of the seed
-            classifies the image correctly; for an attack, the clean and the adversarial image.
+        seeds: the S training seeds, ascending.
+        values: metric to a bool array [S,N]. The metrics are `clean` and the names of the attacks, such as `pgd20`. Row
+            s belongs to `seeds[s]`, and the columns are the N test images in the order of their positions in the test
+            split. For `clean`, an entry is True if the network classifies the clean image correctly. For an attack, it
+            is True if the network classifies both the clean and the adversarial image correctly.
     """
 
     seeds: list[int]
@@ -36,16 +40,21 @@ class Correct(NamedTuple):
 
 
 def matrices(outcomes: pd.DataFrame) -> Iterator[tuple[tuple[str, ...], Correct]]:
-    """Arranges outcomes as matrices of seeds and images.
+    """Arranges outcomes as one array of seeds x images for each model and metric.
 
     Args:
-        outcomes: table of outcomes.
+        outcomes: one row per test image of each trained network, with the columns `teacher`, `student`, `method`,
+            `seed`, `checkpoint`, `index` (position in the test split), `label`, `prediction` (class of the clean
+            image), and one bool column per attack (True if the clean and the adversarial image are both classified
+            correctly). See `evaluation.outcomes`.
 
     Yields:
-        (teacher, student, method, checkpoint) and its matrices, in the order of the table.
+        Pairs of a key (teacher, student, method, checkpoint), such as ("wide", "small", "rslad", "best"), and the
+        arrays of this model. The keys come in the order of their first rows in `outcomes`.
 
     Raises:
-        UserError: if the seeds of a model were not attacked on the same images.
+        UserError: if the seeds of a model were not attacked on the same images. It is raised when the iteration reaches
+            that model.
     """
     metrics = attack_columns(outcomes)
     for keys, rows in outcomes.groupby(GROUP, sort=False):
@@ -60,14 +69,17 @@ def matrices(outcomes: pd.DataFrame) -> Iterator[tuple[tuple[str, ...], Correct]
 
 
 def accuracies(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Computes the accuracy of each model, seed, checkpoint and metric.
+    """Computes the accuracy of each network in each metric.
 
     Args:
-        outcomes: table of outcomes.
+        outcomes: one row per test image of each trained network, with the columns `teacher`, `student`, `method`,
+            `seed`, `checkpoint`, `index` (position in the test split), `label`, `prediction` (class of the clean
+            image), and one bool column per attack (True if the clean and the adversarial image are both classified
+            correctly).
 
     Returns:
-        One row per accuracy. Columns: teacher, student, method, seed, checkpoint, `metric` (`clean` or an attack),
-        `n_images` and `value` (percent).
+        One row per teacher, student, method, seed, checkpoint and metric. Columns: these six, `n_images` (number of
+        test images) and `value` (accuracy in percent). `metric` is `clean` or the name of an attack.
 
     Raises:
         UserError: if the seeds of a model were not attacked on the same images.
@@ -82,32 +94,38 @@ def accuracies(outcomes: pd.DataFrame) -> pd.DataFrame:
 
 
 def class_accuracies(outcomes: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Computes the accuracy of each method in each class, over all seeds.
+    """Computes the accuracy of each method in each class, over the images of all seeds.
 
     Args:
-        outcomes: outcomes of one student with one teacher, at one checkpoint.
-        metric: `clean` or the name of an attack.
+        outcomes: one row per test image of each trained network, of one student architecture with one teacher at one
+            checkpoint. It needs the columns `method`, `label`, `prediction` (class of the clean image), and the bool
+            column `metric` if that is an attack.
+        metric: `clean` or the name of an attack, such as `pgd20`.
 
     Returns:
-        Accuracies in percent: methods as rows, labels as columns.
+        Accuracies in percent, with one row per method and one column per label, both sorted. NaN if a method has no
+        image of a class.
     """
     correct = outcomes["label"] == outcomes["prediction"] if metric == CLEAN else outcomes[metric]
     return 100 * correct.astype(float).groupby([outcomes[METHOD], outcomes["label"]]).mean().unstack()
 
 
 def summary(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Computes the mean accuracy over the seeds, with its standard deviation and confidence interval.
+    """Computes the mean accuracy over the seeds, with its standard deviation and 95 % confidence interval.
 
     The interval accounts for training again with other seeds and for testing on other images; with one seed, for other
-    images only. See `intervals`.
+    images only. See `statistics.intervals.half_width`.
 
     Args:
-        outcomes: table of outcomes.
+        outcomes: one row per test image of each trained network, with the columns `teacher`, `student`, `method`,
+            `seed`, `checkpoint`, `index` (position in the test split), `label`, `prediction` (class of the clean
+            image), and one bool column per attack (True if the clean and the adversarial image are both classified
+            correctly).
 
     Returns:
-        One row per teacher, student, method, checkpoint and metric. Columns: these, `n_images`, `n_seeds`, `mean`, `sd`
-        (sample standard deviation of the seeds' accuracies; nan for one seed), `ci_low` and `ci_high` (95 % interval of
-        the mean). Accuracies are in percent.
+        One row per teacher, student, method, checkpoint and metric (`clean` or an attack). Columns: these five,
+        `n_images`, `n_seeds`, `mean`, `sd` (sample standard deviation of the seeds' accuracies; NaN for one seed),
+        `ci_low` and `ci_high` (the interval of the mean, cut at 0 and 100). Accuracies are in percent.
 
     Raises:
         UserError: if the seeds of a model were not attacked on the same images.
@@ -130,10 +148,11 @@ def spread(values: pd.Series) -> dict[str, float]:
     """Computes the mean of one number per seed, with its standard deviation and 95 % interval by Student's t.
 
     Args:
-        values: one number per seed.
+        values: one number per seed, in any unit.
 
     Returns:
-        `n_seeds`, `mean`, `sd`, `ci_low` and `ci_high`, the last three nan for one seed.
+        A dict with `n_seeds` (number of values), `mean`, `sd` (sample standard deviation), `ci_low` and `ci_high` (the
+        interval of the mean), in the unit of the values. `sd`, `ci_low` and `ci_high` are NaN for one seed.
     """
     n, mean = len(values), values.mean()
     sd = values.std(ddof=1) if n > 1 else math.nan

@@ -26,45 +26,61 @@ COLUMNS = [
 
 
 class Outcomes(NamedTuple):
-    """The outcomes of all models of an experiment, as matrices of seeds and images.
+    """Correctness of the predictions of all models of an experiment, by model.
 
     Attributes:
-        correct: (teacher, student, method, checkpoint) to its matrices. The teacher is `none` for a method without one.
+        correct: (teacher, student, method, checkpoint), such as ("wide", "small", "rslad", "best"), to the bool arrays
+            [seeds, images] of that model. The teacher is `none` for a method that needs no teacher. In the entry of a
+            teacher the student is `-`.
     """
 
     correct: Mapping[tuple[str, ...], Correct]
 
     @classmethod
     def of(cls, outcomes: pd.DataFrame) -> Outcomes:
-        """Makes the matrices from a table of outcomes, see `evaluation.outcomes`."""
+        """Builds the arrays of all models from a table of outcomes.
+
+        Args:
+            outcomes: one row per test image of each trained network, with the columns `teacher`, `student`, `method`,
+                `seed`, `checkpoint`, `index` (position in the test split), `label`, `prediction` (class of the clean
+                image), and one bool column per attack (True if the clean and the adversarial image are both classified
+                correctly).
+
+        Returns:
+            One entry per teacher, student, method and checkpoint in the table.
+
+        Raises:
+            UserError: if the seeds of a model were not attacked on the same images.
+        """
         return cls(dict(matrices(outcomes)))
 
     def find(self, comparison: Comparison, method: str, checkpoint: str) -> Correct | None:
-        """Looks up the outcomes of a student for the comparison of methods.
+        """Finds the outcomes of one method's students in a comparison of methods.
 
         Args:
-            comparison: the student and the teacher.
-            method: name of the method.
+            comparison: names of the student architecture and of the teacher with which methods are compared.
+            method: name of the method, such as `rslad`.
             checkpoint: `best` or `last`.
 
         Returns:
-            The outcomes of the student that `method` distilled from this teacher; if there is none, of the student that
-            `method` trained without a teacher; else None.
+            The outcomes of the students that `method` distilled from the comparison's teacher. If there are none, the
+            outcomes of the students that `method` trained without a teacher. If there are none either, None.
         """
         keys = ((teacher, comparison.student, method, checkpoint) for teacher in comparison.teachers)
         return next((self.correct[key] for key in keys if key in self.correct), None)
 
 
 def paired(first: Correct, second: Correct, metric: str) -> np.ndarray | None:
-    """Computes the differences of two methods' outcomes on the same seeds and images.
+    """Computes the differences of the outcomes of two methods on the same seeds and images.
 
     Args:
         first: outcomes of the first method.
-        second: outcomes of the second method on the same images.
-        metric: `clean` or the name of an attack.
+        second: outcomes of the second method, on the same images.
+        metric: `clean` or the name of an attack. Both methods must have it.
 
     Returns:
-        First minus second, int8 [S,N] of -1, 0 and 1, for the S seeds that both have. None if they share no seed.
+        First minus second, int8 [S,N] of -1, 0 and 1. The rows are the S seeds that both have, in the order of
+        `first.seeds`; the columns are the N images. None if the methods share no seed.
     """
     seeds = [seed for seed in first.seeds if seed in second.seeds]
     if not seeds:
@@ -76,22 +92,26 @@ def paired(first: Correct, second: Correct, metric: str) -> np.ndarray | None:
 def comparisons(
     outcomes: Outcomes, compared: Iterable[Comparison], methods: list[str], checkpoints: list[str], metrics: list[str]
 ) -> pd.DataFrame:
-    """Compares every two methods for each student and teacher, checkpoint and metric.
+    """Compares every two methods, for each student architecture with its teacher, checkpoint and metric.
 
-    The rows of one student and teacher, checkpoint and metric form a family, within which intervals and p values are
-    corrected.
+    All pairs of methods with the same student, teacher, checkpoint and metric form a family. Intervals and p values are
+    corrected for the number of pairs in the family (Bonferroni). Methods without outcomes, and pairs that share no
+    seed, are left out and do not count.
 
     Args:
         outcomes: the outcomes of all models.
-        compared: the students and teachers.
-        methods: the methods. Of two, the difference is the later minus the earlier.
-        checkpoints: `best`, `last`.
-        metrics: `clean` and names of attacks.
+        compared: pairs of a student architecture and a teacher. A method that needs no teacher takes part in every
+            comparison of its student.
+        methods: names of the methods. Each difference is the later of two methods in this list minus the earlier.
+        checkpoints: any of `best` and `last`.
+        metrics: any of `clean` and the names of attacks.
 
     Returns:
-        One row per two methods that share a seed, with the columns COLUMNS: the difference of `method` minus `other`
-        and its simultaneous 95 % interval in percentage points, the p value and the adjusted p value, and the size of
-        the family (`comparisons`).
+        One row per pair of methods, with the columns `teacher`, `student`, `checkpoint`, `metric`, `method` (the later
+        one), `other` (the earlier one), `n_seeds` (seeds that both have), `n_images`, `difference` (mean of `method`
+        minus `other`, in percentage points), `ci_low`, `ci_high` (its simultaneous 95 % interval, in percentage
+        points), `p`, `p_adjusted` (p times the size of the family, at most 1) and `comparisons` (the size of the
+        family).
     """
     rows = []
     for comparison in compared:
@@ -113,15 +133,16 @@ def comparisons(
 
 
 def difference(found: MeanSquares, family: int) -> dict[str, float]:
-    """Computes the columns of one comparison.
+    """Computes the numbers of one row of the table of `comparisons`: a difference, its interval and its p values.
 
     Args:
-        found: mean squares of the differences of the two methods' outcomes.
-        family: number of comparisons that are corrected together.
+        found: mean squares of the differences between the outcomes of the two methods.
+        family: number of comparisons that are corrected together. The interval has the level 1 - 0.05 / family.
 
     Returns:
-        `n_seeds`, `n_images`, `difference`, `ci_low` and `ci_high` (percentage points), `p`, `p_adjusted` and
-        `comparisons` (the family's size).
+        A dict with `n_seeds`, `n_images`, `difference` (the mean), `ci_low`, `ci_high` (all three in percentage points;
+        the interval is cut at -100 and 100), `p`, `p_adjusted` (family x p, at most 1) and `comparisons` (equal to
+        `family`).
     """
     half, p = half_width(found, ALPHA / family), float(p_value(found))
     return {

@@ -19,16 +19,19 @@ ALPHA = 0.05  # 1 - confidence level: of a single interval, and of a whole famil
 
 
 class MeanSquares(NamedTuple):
-    """Mean squares of a two-way analysis of variance of outcomes [..., S, N].
+    """Mean squares of a two-way analysis of variance of outcomes [..., S, N] for S seeds and N images.
 
-    For outcomes [S, N] each field is a number. Otherwise it is an array of the shape of the leading dimensions.
+    With outcomes [S, N] each field is a number. With leading dimensions, `seeds` and `images` are numbers and the other
+    fields are arrays of the shape of the leading dimensions.
 
     Attributes:
         seeds: S, the number of seeds.
         images: N, the number of images.
         mean: mean of the outcomes.
-        of_seeds: mean square of the seeds, with S - 1 degrees of freedom.
-        of_images: mean square of the images, with N - 1 degrees of freedom.
+        of_seeds: mean square of the seeds, with S - 1 degrees of freedom: N times the sample variance of the seeds'
+            means.
+        of_images: mean square of the images, with N - 1 degrees of freedom: S times the sample variance of the images'
+            means.
         rest: residual mean square, with (S - 1)(N - 1) degrees of freedom.
     """
 
@@ -44,10 +47,11 @@ def mean_squares(outcomes: ArrayLike) -> MeanSquares:
     """Computes the mean squares of outcomes.
 
     Args:
-        outcomes: [..., S, N] for S seeds and N images; values 0 or 1, or differences of two such arrays.
+        outcomes: [..., S, N] for S seeds and N images. The values are 0 or 1 (image classified correctly), or
+            differences of two such arrays.
 
     Returns:
-        The mean squares. With one seed or one image, those that cannot be estimated are 0.
+        The mean squares. With one seed, `of_seeds` and `rest` are 0; with one image, `of_images` and `rest` are 0.
     """
     x = np.asarray(outcomes, dtype=float)
     seeds, images = x.shape[-2:]
@@ -63,18 +67,20 @@ def mean_squares(outcomes: ArrayLike) -> MeanSquares:
 
 
 def half_width(squares: MeanSquares, alpha: ArrayLike = ALPHA) -> np.ndarray:
-    """Computes half the length of the confidence interval of the mean, as the longest of three.
+    """Computes half the length of the confidence interval of the mean, as the longest of three half lengths.
 
     - Student's t over the means of the seeds. It is left out for one seed; the interval then covers other images only.
     - Student's t with the variance components of seeds and images, and Satterthwaite's degrees of freedom.
-    - 1 - (alpha / 2)^(1 / N), the exact binomial bound of the probability of an event that none of N images showed.
+    - 1 - (alpha / 2)^(1 / N), the exact binomial bound of the probability of an event that occurred in none of N
+      images.
 
     Args:
         squares: mean squares of the outcomes.
-        alpha: 1 - confidence level, in (0, 1).
+        alpha: 1 - confidence level, in (0, 1): a number, or an array that broadcasts with the fields of `squares`.
 
     Returns:
-        The half length in the unit of the outcomes, which is a fraction of the images.
+        The half length in the unit of the outcomes (a fraction of the images, so 0.01 is one percentage point), of the
+        shape of the fields of `squares`. It is never NaN.
     """
     parts = [stats.t.ppf(1 - np.asarray(alpha) / 2, df) * error for error, df in _errors(squares)]
     return reduce(np.fmax, [*parts, 1 - (np.asarray(alpha) / 2) ** (1 / np.asarray(squares.images))])
@@ -83,14 +89,14 @@ def half_width(squares: MeanSquares, alpha: ArrayLike = ALPHA) -> np.ndarray:
 def p_value(squares: MeanSquares, value: ArrayLike = 0.0) -> np.ndarray:
     """Computes the two-sided p value of the hypothesis that the true mean is `value`.
 
-    It is the smallest alpha for which the interval of `half_width` around the mean does not contain `value`.
+    It is the smallest alpha for which the interval mean +- `half_width(squares, alpha)` does not contain `value`.
 
     Args:
         squares: mean squares of the outcomes.
-        value: mean under the hypothesis, as a fraction.
+        value: mean under the hypothesis, in the unit of the outcomes (a fraction of the images).
 
     Returns:
-        The p value in [0, 1].
+        The p value in [0, 1], of the shape of the fields of `squares`.
     """
     distance = np.minimum(np.abs(np.asarray(squares.mean) - value), 1)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -123,7 +129,11 @@ def expected_mean_squares(squares: MeanSquares, seeds: ArrayLike, images: ArrayL
     Args:
         squares: mean squares of the outcomes that were measured.
         seeds: number of seeds, or an array of such numbers.
-        images: number of images. None: as many as in `squares`.
+        images: number of images, or an array of such numbers. None: as many as in `squares`.
+
+    Returns:
+        The expected mean squares: `seeds` and `images` are the arguments, `mean` and `rest` are those of `squares`, and
+        `of_seeds` and `of_images` change with the numbers.
     """
     images = squares.images if images is None else images
     varying_seeds, varying_images = components(squares)
@@ -134,7 +144,12 @@ def expected_mean_squares(squares: MeanSquares, seeds: ArrayLike, images: ArrayL
 
 
 def components(squares: MeanSquares) -> tuple[np.ndarray, np.ndarray]:
-    """Estimates the variance components of the seeds and of the images. Negative estimates are set to 0."""
+    """Estimates the variance components of the seeds and of the images from `squares`, the mean squares of outcomes.
+
+    Returns:
+        Two variances, in the squared unit of the outcomes: of the effect of the seed, (of_seeds - rest) / N, and of the
+        effect of the image, (of_images - rest) / S, for N images and S seeds. Negative estimates are set to 0.
+    """
     of_seeds = np.maximum(squares.of_seeds - squares.rest, 0) / squares.images
     of_images = np.maximum(squares.of_images - squares.rest, 0) / squares.seeds
     return of_seeds, of_images

@@ -18,13 +18,16 @@ MOST_SEEDS = 1000  # the largest number of seeds that is ever recommended
 class Estimate(NamedTuple):
     """A mean difference of two methods with its confidence interval at one level.
 
+    All widths are half lengths of intervals, in the unit of `mean`.
+
     Attributes:
         mean: mean difference, method minus other.
         seeds: number of seeds that both methods have.
-        half_width: half the length of the interval; nan if it cannot be estimated.
-        expected_half_width: maps an array of numbers of seeds to the half widths expected with them.
-        limit_half_width: maps a number of images to the half width expected with infinitely many seeds. None: as many
-            images as were measured.
+        half_width: half the length of the interval of `mean`; NaN if it cannot be estimated, from one seed.
+        expected_half_width: function of an int array of numbers of seeds. It returns the half lengths that are expected
+            with so many seeds, as an array of the same shape.
+        limit_half_width: function of a number of images. It returns the half length that is expected with infinitely
+            many seeds on so many images. None as the argument means as many images as were measured.
     """
 
     mean: float
@@ -35,14 +38,15 @@ class Estimate(NamedTuple):
 
 
 def estimate_from_outcomes(differences: np.ndarray, alpha: float) -> Estimate:
-    """Estimates the mean difference of two methods in a metric that is right or wrong for each image.
+    """Estimates the mean difference of two methods in a metric that is right or wrong for each image, such as accuracy.
 
     Args:
-        differences: [S, N] of -1, 0 and 1 for S seeds and N images: outcome of the method minus that of the other.
-        alpha: 1 - confidence level, in (0, 1).
+        differences: [S,N] of -1, 0 and 1 for S seeds and N images: outcome (1 if correct, else 0) of the method minus
+            that of the other.
+        alpha: 1 - confidence level of the interval, in (0, 1).
 
     Returns:
-        The estimate; mean and widths are fractions of the images.
+        The estimate. Its mean and half lengths are fractions of the images (0.01 is one percentage point).
     """
     squares = mean_squares(differences)
     _, of_images = components(squares)
@@ -65,10 +69,11 @@ def estimate_from_values(differences: np.ndarray, alpha: float) -> Estimate:
 
     Args:
         differences: [S] for S seeds: value of the method minus that of the other.
-        alpha: 1 - confidence level, in (0, 1).
+        alpha: 1 - confidence level of the interval, in (0, 1).
 
     Returns:
-        The estimate in the unit of the values. With infinitely many seeds its width is 0 for any number of images.
+        The estimate in the unit of the values. Its `half_width` is NaN for one seed. Its `limit_half_width` is 0 for
+        any number of images, since Student's t over infinitely many seeds leaves no uncertainty.
     """
     seeds = len(differences)
     sd = float(np.std(differences, ddof=1)) if seeds > 1 else math.nan
@@ -91,7 +96,8 @@ def verdict(estimate: Estimate, sign: str, threshold: float) -> str:
 
     Returns:
         `supported` if the claim is true on the whole interval, `refuted` if it is false on the whole interval, else
-        `inconclusive`.
+        `inconclusive`. It is `inconclusive` also if the threshold is an end of the interval or if the half length is
+        NaN.
     """
     above = estimate.mean - estimate.half_width > threshold
     below = estimate.mean + estimate.half_width < threshold
@@ -106,12 +112,13 @@ def seeds_needed(estimate: Estimate, threshold: float) -> int | str:
     The mean difference and the variance components are assumed to stay as they are.
 
     Args:
-        estimate: the mean difference with its interval.
-        threshold: the threshold, in the unit of the estimate.
+        estimate: the mean difference with its interval, from at least two seeds.
+        threshold: the threshold that the claim compares the difference with, in the unit of the estimate.
 
     Returns:
-        The smallest number of seeds, above the present one, for which the interval would not contain the threshold. If
-        there is none up to 1000, a sentence that says why.
+        The smallest number of seeds, above the present one and at least 2, for which the interval would not contain the
+        threshold. If there is none up to 1000, a text: "no number: the estimate lies on the threshold", "more than
+        1000", or "no number with these images; at least N images are needed".
     """
     distance = abs(estimate.mean - threshold)
     if distance == 0:
