@@ -17,15 +17,17 @@ from robust_distillation.training.parallel import Group
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch of a training, or one process's rows of it.
+    """One batch of a training. With several processes it holds the share of one process.
+
+    B is the number of images of this process, T the number of images in the whole batch of all processes.
 
     Attributes:
-        x: views of training images in [0,1], float [B,C,H,W], on the device of the student.
-        labels: int64 [B], on the device of the student.
-        ids: positions in the training split of the whole batch of all processes, int64, on the CPU.
-        view_ids: numbers of the views of the whole batch, int64, on the CPU.
+        x: views (one crop-and-flip of each training image) in [0, 1], float32 [B,C,H,W], on the training device.
+        labels: class numbers, int64 [B], on the training device; -1 for an image without a label.
+        ids: positions in the training split of all T images of the whole batch, int64 [T], on the CPU.
+        view_ids: number of the view of each of the T images, int64 [T], on the CPU; see `ViewScheme`.
         epoch: number of the epoch, counted from 1.
-        number: number of the batch in the epoch, counted from 0.
+        number: number of the batch within the epoch, counted from 0.
     """
 
     x: Tensor
@@ -46,17 +48,22 @@ def batches(
     first: int = 0,
     group: Group = Group(),  # noqa: B008 (immutable)
 ) -> Iterator[Batch]:
-    """Yields the batches of an epoch. Order and views are pure functions of seed and epoch.
+    """Yields the batches of one epoch.
+
+    The order of the images and their views depend on `seed`, `epoch` and the number of images only. So an epoch can be
+    repeated, or continued from any batch.
 
     Args:
-        data: the training images.
-        scheme: the views of an image.
-        settings: batch size, and whether a smaller last batch is left out.
+        data: the training images; each batch is augmented on the device where they lie.
+        scheme: the numbered crops and flips (views) of an image.
+        settings: the training settings, of which `batch_size` (of all processes together) and `drop_last` (True: a
+            smaller last batch is left out) are used.
         seed: seed of the training.
         epoch: number of the epoch, counted from 1.
-        device: device of x and labels.
-        first: number of the first batch that is yielded, counted from 0.
-        group: the processes that share each batch; x and labels have the rows of this process.
+        device: device of `x` and `labels` in the yielded batches.
+        first: number of the first batch to yield, counted from 0. Earlier ones are skipped, so that an interrupted
+            epoch can be continued.
+        group: the processes that share each batch. `x` and `labels` hold the rows of this process only.
     """
     views = scheme.epoch(seed, epoch, len(data))
     for number, ids in enumerate(epoch_order(seed, epoch, len(data)).split(settings.batch_size)):

@@ -23,39 +23,57 @@ WIDTH = 8
 
 
 class Tiny(nn.Module):
-    """A small network with features and a classifier, for images of any size."""
+    """A network with `features` and `classifier`, small enough that a step on the CPU takes almost no time. It accepts
+    images of any size.
+    """
 
     def __init__(self, channels: int, classes: int):
+        """Creates the network with torch's default initialisation.
+
+        Args:
+            channels: number C of image channels.
+            classes: number K of classes.
+        """
         super().__init__()
         self.layers = nn.Sequential(nn.Conv2d(channels, WIDTH, 1), nn.BatchNorm2d(WIDTH), nn.ReLU())
         self.classifier = nn.Linear(WIDTH, classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """Computes features [B,WIDTH] of images x."""
+        """Computes features [B,WIDTH] of images `x` [B,C,H,W]."""
         return self.layers(x).mean((2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Computes logits [B,K] of images x."""
+        """Computes logits [B,K] of images `x` [B,C,H,W]."""
         return self.classifier(self.features(x))
 
 
 def calls_in_step(
     method: Method, training: Training, threat: ThreatModel, info: DatasetInfo, student: dict[str, Any], epoch: int
 ) -> Calls:
-    """Counts the calls in one training step.
+    """Counts the calls of each network in one training step, by running that step on the CPU.
+
+    The step uses 4 random images, and tiny networks in place of the real ones. No data or checkpoint is read, and
+    torch's random state is restored.
 
     Args:
         method: the method with its settings.
-        training: the settings of the training, of which the inner maximisation matters.
+        training: the settings of the training. Its `inner_attack` decides how many calls an attack makes.
         threat: norm and radius of the inner maximisation.
         info: shape and classes of the images.
-        student: the student's architecture.
-        epoch: the epoch of the step, counted from 1.
+        student: the student's architecture, `{"name": NAME, **arguments}`. It is passed to `method.networks`.
+        epoch: the epoch of the step, counted from 1; some methods make other calls in later epochs.
 
     Returns:
-        (group, name, kind) -> number of calls. group: `student`, `teacher`, `own` or `cache`; name: `student`, a role,
-        or the name of an own network. kind: `train`, `ask` for a call without gradient, `attack` for a call with a
-        gradient in the images, and for `cache` the kind of output.
+        A counter with keys (group, name, kind), for example `("student", "student", "attack")`: 10.
+        `group` is `student`, `teacher`, `own` (a network that the method trains besides the student) or `cache`.
+        `name` is `student`, the name of an own network, or a role: the name under which the method calls a teacher, for
+        example `teacher` or `robust`.
+        `kind` is `train` (a call with gradients in the weights), `ask` (without any gradient) or `attack` (with a
+        gradient in the images). For group `cache` it is the cached output that is read, `logits` or `features`.
+
+    Raises:
+        TypeError: the method calls a teacher in a way that it does not declare, or returns loss terms of a wrong form.
+        UserError: a loss term is not finite.
     """
     channels, classes = info.shape[0], len(info.classes)
     with torch.random.fork_rng(devices=[]):

@@ -17,33 +17,60 @@ REMEDY = (
 
 
 class Diverged(UserError):
-    """Raised when a training cannot go on; `metrics` are the lines of the training curves of the epochs before."""
+    """Raised when a training cannot go on because its loss, a weight or a running statistic is not finite.
+
+    Attributes:
+        metrics: the lines of the training curves of the epochs that were completed, one dict an epoch; see `Counts`.
+    """
 
     def __init__(self, message: str, counts: Counts):
+        """Creates the error.
+
+        Args:
+            message: the text of the error.
+            counts: progress of the training; its `metrics` become those of the error.
+        """
         super().__init__(message)
         self.metrics = counts.metrics
 
 
 class Losses:
-    """Losses of the last steps, kept on their device until the next check: a check waits for the device."""
+    """Losses of the last steps, which are checked together every 50 steps (EVERY), since each check waits for the GPU.
+
+    Attributes:
+        steps: (number of the step, loss, positions of its images in the training split) of each step that is not
+            checked yet.
+    """
 
     def __init__(self) -> None:
+        """Creates an empty list of losses."""
         self.steps: list[tuple[int, Tensor, Tensor]] = []  # step, loss, index
 
     def add(self, loss: Tensor, index: Tensor, counts: Counts) -> None:
-        """Keeps the loss of step `counts.steps`; checks all kept losses if there are `EVERY` of them.
+        """Keeps the loss of one step. Checks and forgets all kept losses when there are 50 (EVERY) of them.
 
         Args:
-            loss: a tensor of no dimensions.
-            index: positions in the training split of the step's images, int64 [B].
-            counts: the epoch and step of the training.
+            loss: the loss, a tensor of no dimensions on any device.
+            index: positions of the step's images in the training split, int64 [B]. An error message names the first 8.
+            counts: progress of the training. `counts.steps` is the number of this step in its epoch, counted from 0.
+
+        Raises:
+            Diverged: a kept loss is not finite.
         """
         self.steps.append((counts.steps, loss, index))
         if len(self.steps) == EVERY:
             self.check(counts)
 
     def check(self, counts: Counts) -> None:
-        """Raises Diverged for the first kept loss that is not finite, and forgets all of them."""
+        """Checks all kept losses now, and forgets them.
+
+        Args:
+            counts: progress of the training. The error message names its epoch; its `metrics` become those of the
+                error.
+
+        Raises:
+            Diverged: a loss is infinite or NaN. The message names the first such step, its images, and a remedy.
+        """
         kept, self.steps = self.steps, []
         if not kept or torch.stack([loss for _, loss, _ in kept]).isfinite().all():
             return
@@ -58,9 +85,18 @@ class Losses:
 
 
 def check_finite(model: nn.Module, counts: Counts) -> None:
-    """Raises Diverged if a weight or a running statistic is not finite.
+    """Checks that all weights and buffers of a model are finite.
 
-    The last step's update can make it so though the loss of that step was finite.
+    An update can make them infinite or NaN although the loss of its step was finite.
+
+    Args:
+        model: the network, which is not changed.
+        counts: progress of the training. The error message names its epoch and step; its `metrics` become those of the
+            error.
+
+    Raises:
+        Diverged: a tensor of the model's state dict contains an infinity or NaN. The message names the first such
+            tensor.
     """
     for name, tensor in model.state_dict().items():
         if not tensor.isfinite().all():

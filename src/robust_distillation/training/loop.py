@@ -32,19 +32,32 @@ def train(
     device: torch.device,
     work: ResumableJob | None = None,
 ) -> Progress:
-    """Trains for all epochs and chooses `best`. The student is left as it is after the last epoch.
+    """Trains the student for all epochs and keeps a copy of the weights with the highest validation accuracy (`best`).
+
+    `best` has the highest accuracy under the attack that `settings.selection` names. Ties are decided by clean
+    accuracy, then by the earlier epoch. Afterwards `trainer.student` has the weights of the last epoch and is in train
+    mode. Each epoch adds one dict to `counts.metrics` and logs it as JSON: `epoch`, `learning_rate`, `loss`, the mean
+    of each loss term by name, and, in epochs with a validation, `selection_clean` and `selection_robust` (accuracies in
+    [0, 1]).
 
     Args:
-        trainer: the networks and optimisers.
-        data: the training images.
-        validation: the images on which `best` is chosen; the test images under the official protocol.
-        scheme: the views of a training image.
-        device: where the networks lie.
-        work: where the state of the training is saved, after every epoch and in between when it is time; a saved state
-            is continued. None: nothing is saved.
+        trainer: the networks, optimisers and settings; changed in place.
+        data: the training images; they are moved to `device`.
+        validation: the images on which `best` is chosen. Under the official protocol (the settings of a method's
+            released code) they are the test images.
+        scheme: the numbered crops and flips (views) of a training image.
+        device: device of the networks.
+        work: the job under which the state is saved: after every epoch, and every `work.every` seconds within an epoch.
+            If it holds a saved state, the training continues from there. None: nothing is saved. With several processes
+            only the first one passes it.
+
+    Returns:
+        The progress at the end: the training curves, and number, score and weights of the best epoch.
 
     Raises:
-        Diverged: a loss or a weight is not finite. The saved state is from before.
+        Diverged: a loss, weight or running statistic is not finite. The state of the failed step is not saved.
+        UserError: a batch has fewer images than there are processes.
+        SystemExit: a signal asked `work` to stop, and the state was saved. The exit code is STOPPED.
     """
     settings, model, group, data = trainer.settings, trainer.student, trainer.group, data.to(device)
     group.check(len(data), settings.batch_size, settings.drop_last)
@@ -97,16 +110,20 @@ def train(
 def validate(
     trainer: Trainer, validation: Dataset, device: torch.device, on_batch_end: Callable[[], None] = lambda: None
 ) -> tuple[float, float]:
-    """Evaluates the student on the images that `best` is chosen on, by the same attack at every epoch.
+    """Evaluates the student on the images on which `best` is chosen. The attack and its random start are the same at
+    every epoch.
+
+    The computation is in float32 and without torch.compile, whatever the precision of the training is.
 
     Args:
-        trainer: the training; its student is left as it was.
+        trainer: the training; weights, buffers and mode of its student are unchanged afterwards.
         validation: the images.
-        device: where the student lies.
-        on_batch_end: called after every batch.
+        device: device of the student.
+        on_batch_end: called without arguments after every batch of 500 images, for example to save the training.
 
     Returns:
-        Accuracy in [0,1] on clean images, and under attack.
+        (clean, robust) accuracy, each in [0, 1]. With the attack `apgd` an image counts as robust only if the clean
+        image is classified correctly too; with the other attacks only the attacked image counts.
     """
     with evaluation_precision():
         clean, robust_correct = evaluate_for_selection(
@@ -122,5 +139,5 @@ def validate(
 
 
 def copied(model: nn.Module) -> dict[str, Tensor]:
-    """Returns a copy of the weights and buffers of a model."""
+    """Returns a copy of the state dict of `model`: its weights and buffers by name, detached, on the same device."""
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

@@ -25,10 +25,12 @@ SYNCHRONISED = "synchronised"  # batch norm of all processes together; or `local
 
 @dataclass(frozen=True)
 class Group:
-    """The processes that share one training.
+    """The processes of torch.distributed that share one training. Each process trains on its rows of every batch.
+
+    With `size` 1 no method communicates.
 
     Attributes:
-        rank: number of this process, counted from 0.
+        rank: number of this process, from 0 to `size` - 1.
         size: number of processes; 1 without torch.distributed.
     """
 
@@ -36,7 +38,12 @@ class Group:
     size: int = 1
 
     def shard(self, total: int) -> slice:
-        """Returns the rows of a batch of `total` images that belong to this process."""
+        """Returns the rows of a batch that belong to this process, as a slice. The shards of all ranks are consecutive
+        and differ by at most one row.
+
+        Args:
+            total: number of images in the whole batch of all processes.
+        """
         return slice(total * self.rank // self.size, total * (self.rank + 1) // self.size)
 
     def check(self, images: int, batch_size: int, drop_last: bool) -> None:
@@ -44,8 +51,8 @@ class Group:
 
         Args:
             images: number of training images.
-            batch_size: images of a batch of all processes.
-            drop_last: True if a smaller last batch is left out.
+            batch_size: number of images in a whole batch of all processes.
+            drop_last: True if a smaller last batch of an epoch is left out.
 
         Raises:
             UserError: a batch has fewer images than there are processes.
@@ -58,14 +65,26 @@ class Group:
             )
 
     def weight(self, total: int) -> float:
-        """Returns the weight of this shard's mean loss, so that the averaged gradients equal that of the whole batch of
-        `total`.
+        """Returns the factor of this process's mean loss: rows of this process x `size` / `total`.
+
+        With it, the average of the processes' gradients is the gradient of the mean loss over the whole batch, even if
+        the shards differ in size. It is 1 for equal shards.
+
+        Args:
+            total: number of images in the whole batch of all processes.
         """
         rows = self.shard(total)
         return (rows.stop - rows.start) * self.size / total
 
     def summed(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Sums each tensor over all processes and returns the sums; `values` are not changed."""
+        """Sums tensors over all processes.
+
+        Args:
+            values: tensors by name, with the same names and shapes in every process; not changed.
+
+        Returns:
+            The sums by name, detached copies that are equal in all processes. With one process, `values`.
+        """
         if self.size == 1:
             return values
         found = {name: value.detach().clone() for name, value in values.items()}
@@ -74,7 +93,14 @@ class Group:
         return found
 
     def all_gather(self, values: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-        """Returns the `values` of every process, in the order of the ranks."""
+        """Collects tensors from all processes.
+
+        Args:
+            values: tensors by name, with the same names and shapes in every process.
+
+        Returns:
+            The `values` of each process, in the order of the ranks, detached. With one process, `[values]`.
+        """
         if self.size == 1:
             return [values]
         found: list[dict[str, Tensor]] = [{} for _ in range(self.size)]
@@ -86,17 +112,26 @@ class Group:
         return found
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrites tensors with those of the first process, in place."""
+        """Overwrites tensors with the values that they have in the process of rank 0, in place. With one process
+        nothing is done.
+
+        Args:
+            tensors: tensors in the same order and of the same shapes in every process.
+        """
         if self.size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, src=0)
 
     def gather_rows(self, values: Tensor, total: int) -> Tensor:
-        """Concatenates the rows of all processes, in the order of the batch; gradients flow back to each process.
+        """Concatenates the rows of all processes, in the order of the batch. Gradients flow back to the process that
+        each row is from.
 
         Args:
-            values: this process's rows, [B, ...].
-            total: number of rows of all processes.
+            values: the rows of this process, [B, ...], where B is the length of `shard(total)`.
+            total: number of rows in the whole batch of all processes.
+
+        Returns:
+            All rows, [total, ...], equal in all processes. With one process, `values`.
         """
         if self.size == 1:
             return values
@@ -108,7 +143,11 @@ class Group:
         return torch.cat([part[: shard.stop - shard.start] for part, shard in zip(parts, shards, strict=True)])
 
     def broadcast_object(self, value: Any) -> Any:
-        """Returns the first process's `value`, in every process."""
+        """Returns, in every process, the value that the process of rank 0 passes.
+
+        Args:
+            value: any object that can be pickled; ignored in the other processes.
+        """
         if self.size == 1:
             return value
         box = [value]
@@ -123,7 +162,14 @@ def _all_gather_without_gradient(values: Tensor) -> list[Tensor]:
 
 
 def init_group(device: torch.device) -> Group:
-    """Returns the group of processes that torchrun started; without torchrun a group of one."""
+    """Joins the process group that torchrun started, and returns it. Without torchrun it returns a group of one
+    process.
+
+    torch.distributed is initialised if it is not yet.
+
+    Args:
+        device: device of this process's networks. It decides the backend: nccl for a GPU, gloo for the CPU.
+    """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return Group()
     if not dist.is_initialized():
@@ -132,24 +178,34 @@ def init_group(device: torch.device) -> Group:
 
 
 def start(processes: int) -> None:
-    """Replaces this process by torchrun, which starts the same command in `processes` processes."""
+    """Replaces this process by torchrun, which runs the same command line once in each of several new processes. Never
+    returns.
+
+    Args:
+        processes: number of processes to start, all on this machine.
+    """
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     os.execv(sys.executable, [*command, "-m", "robust_distillation.cli", *sys.argv[1:]])
 
 
 def started() -> bool:
-    """Returns True in a process that torchrun started."""
+    """Returns True if torchrun started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 class SynchronisedBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm whose statistics in train mode are those of the whole batch of all processes.
+    """Batch norm whose mean and variance in train mode are those of the whole batch of all processes.
 
-    torch.nn.SyncBatchNorm does the same on GPUs only, so that it cannot be tested without two of them.
+    It needs an initialised torch.distributed in train mode. It does the same as torch.nn.SyncBatchNorm, which runs on
+    GPUs only and so could not be tested on a CPU.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalises images [B,C,H,W], in train mode by mean and variance over all processes."""
+        """Normalises the activations `x` [B,C,H,W]; the result has the shape and dtype of `x`.
+
+        In train mode it uses mean and variance over the rows of all processes, and updates the running statistics. In
+        eval mode it uses the running statistics.
+        """
         if not self.training:
             return super().forward(x)
         axes, shape = (0, 2, 3), (1, -1, 1, 1)
@@ -167,7 +223,10 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
 
 
 def synchronised(model: nn.Module) -> nn.Module:
-    """Turns the batch norm layers of a model into synchronised ones, in place, and returns the model."""
+    """Changes the batch norm layers of `model` to SynchronisedBatchNorm2d, in place, and returns `model`.
+
+    Only layers whose class is exactly torch.nn.BatchNorm2d are changed; their parameters and buffers stay as they are.
+    """
     for module in model.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = SynchronisedBatchNorm2d

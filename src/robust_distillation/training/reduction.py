@@ -10,18 +10,23 @@ from robust_distillation.methods import Term
 
 
 def reduce(terms: Iterable[Term], classes: int, kl_scale: str) -> tuple[Tensor, dict[str, Tensor]]:
-    """Computes the loss, and each term's batch mean before weighting.
+    """Reduces named loss terms to the loss that is minimised: the sum over the terms of weight x mean over the batch.
+
+    A term that is a divergence over the classes is also divided by a factor that `kl_scale` decides.
 
     Args:
-        terms: the terms that a method's `loss` returned.
-        classes: number of classes.
-        kl_scale: reduction of a divergence over the classes. `sum`: the sum, as in its definition. `mean`: the mean
-            over them too (torch.mean over batch and classes, ARD's KLDivLoss); it then weighs 1/classes as much against
-            the other terms and against the weight decay. `tenth`: a tenth of the sum, as in RSLAD's code: the mean over
-            batch and 10 classes, and for 100 classes that mean times 10.
+        terms: the terms, each with unreduced values [B], as a method's `loss` returns them.
+        classes: number K of classes.
+        kl_scale: divisor of the terms with `divergence=True`. `sum`: 1, the divergence summed over the classes, as it
+            is defined. `mean`: K, which also averages over the classes, as ARD's KLDivLoss does; the term then has 1/K
+            of the weight against the other terms. `tenth`: 10, as in RSLAD's code for any number of classes.
 
     Returns:
-        The loss, differentiable, and the detached means by the term's name, for the training curves.
+        The loss, a differentiable tensor of no dimensions, and the detached batch mean of each term by name. The means
+        include the divisor but not the term's weight. Without terms the loss is 0.0 and the dict is empty.
+
+    Raises:
+        KeyError: `kl_scale` is none of the three.
     """
     scale = {"sum": 1, "mean": classes, "tenth": 10}[kl_scale]
     means: dict[str, Tensor] = {}

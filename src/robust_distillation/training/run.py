@@ -42,20 +42,32 @@ def build_trainer(
     precision: str = EXACT,
     compiled: bool = False,
 ) -> Trainer:
-    """Builds the student, the method's own modules and the optimisers of one training.
+    """Builds the student, the method's own modules and the optimisers of one training, with freshly drawn weights.
+
+    The own modules are those that a method trains or updates besides the student: networks, copies of teachers,
+    projection heads, memory banks.
 
     Args:
-        settings: the resolved settings of the training: architecture, seed, and `devices` if several processes share
-            it.
-        training: budget, optimiser and inner maximisation.
+        settings: resolved settings of the training, of which these keys are used: `architecture` (`{"name": NAME,
+            **arguments}`), `seed`, and, with several processes, `devices` (`{"count": N, "batch_norm": "synchronised"
+            or "local"}`).
+        training: epochs, batch size, optimiser, schedule and inner maximisation.
         method: the method with its settings.
         threat: norm and radius of attacks.
-        data: the training images.
-        device: where to train.
-        teachers: the teachers that the method asks; empty for a method without one.
+        data: the training images; their labels, shape and classes are used.
+        device: device to which all networks are moved.
+        teachers: the teachers that the method calls; empty for a method without a teacher.
         group: the processes that share each batch.
-        precision: a value of `compute.precision`; `exact` is fp32, eager, NCHW.
-        compiled: True: the networks' features are compiled by torch.compile.
+        precision: a value of `compute.precision`: `exact` (float32, eager, NCHW layout), `fp32`, `bf16-inner` (bfloat16
+            for the inner maximisation) or `bf16`.
+        compiled: True if torch.compile compiles the features of the networks; without effect for `exact`.
+
+    Returns:
+        The trainer, ready for the first epoch.
+
+    Raises:
+        UserError: the architecture or an optimiser option is not valid, or the method needs labels and some images have
+            none.
     """
     seed, info = settings["seed"], data.info
     student = build_model(settings["architecture"], info.shape, len(info.classes), derived_seed(seed, "model"))
@@ -79,21 +91,28 @@ def train_to_files(
     description: dict[str, Any],
     work: ResumableJob | None = None,
 ) -> list[Path]:
-    """Trains and writes best.safetensors, last.safetensors and metrics.jsonl; only the first process of a group writes.
+    """Trains and writes best.safetensors, last.safetensors and metrics.jsonl (one JSON object an epoch, see `train`).
 
     Args:
-        folder: the folder of the files.
-        settings: the resolved settings, as for `build_trainer`; with `description` the checkpoints' metadata.
-        trainer: the networks and optimisers.
+        folder: folder of the files.
+        settings: resolved settings of the training, as for `build_trainer`. They are stored in the metadata of both
+            checkpoints.
+        trainer: the networks and optimisers; changed in place.
         data: the training images.
         validation: the images on which `best` is chosen.
-        scheme: the views of a training image.
-        device: the device of the networks.
-        description: more metadata of the checkpoints.
-        work: as for `train`.
+        scheme: the numbered crops and flips (views) of a training image.
+        device: device of the networks.
+        description: further metadata of both checkpoints, for example `{"role": "student", "teacher": "wrn"}`. On a key
+            that `settings` has too, `description` wins.
+        work: the job under which the state is saved and resumed; None: nothing is saved. See `train`.
 
     Returns:
-        The paths of the files; none in processes other than the first.
+        The three paths, in the order above. With several processes only the first one writes; the others return an
+        empty list.
+
+    Raises:
+        Diverged: a loss or weight is not finite. No file is written.
+        SystemExit: a signal asked `work` to stop. The state was saved, and no file is written.
     """
     info = data.info
     progress = train(trainer, data, validation, scheme, device, work)
@@ -123,21 +142,26 @@ def tune_to_file(
     device: torch.device,
     work: ResumableJob | None = None,
 ) -> list[Path]:
-    """Trains one candidate of the tuning stage and writes metrics.jsonl.
+    """Trains one candidate (a combination of hyperparameters that is tried) and writes metrics.jsonl, but no
+    checkpoint.
 
-    A training that diverges is a result, not an error: the last line then has `"diverged": true`.
+    The file has one JSON object an epoch, see `train`. A training that diverges is a result, not an error: the last
+    line is then `{"epoch": N, "diverged": true}`, where N is the epoch that failed.
 
     Args:
-        folder: the folder of the file.
-        trainer: the networks and optimisers.
+        folder: folder of the file.
+        trainer: the networks and optimisers; changed in place.
         data: the training images.
         validation: the images on which candidates are compared.
-        scheme: the views of a training image.
-        device: the device of the networks.
-        work: as for `train`.
+        scheme: the numbered crops and flips (views) of a training image.
+        device: device of the networks.
+        work: the job under which the state is saved and resumed; None: nothing is saved. See `train`.
 
     Returns:
-        The path of the file, in a list.
+        A list of one path, that of metrics.jsonl.
+
+    Raises:
+        SystemExit: a signal asked `work` to stop. The state was saved, and no file is written.
     """
     try:
         lines = train(trainer, data, validation, scheme, device, work).counts.metrics

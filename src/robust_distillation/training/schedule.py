@@ -6,7 +6,14 @@ from robust_distillation.settings import Training
 
 
 def learning_rate(settings: Training, epoch: int) -> float:
-    """Returns the learning rate in an epoch: multiplied by `factor` after each milestone."""
+    """Returns the learning rate in one epoch: `learning_rate` x `factor`^n, where n milestones lie before the epoch.
+
+    A milestone m reduces the rate from epoch m + 1 on. With `decay: from_initial`, n is at most 1.
+
+    Args:
+        settings: the training settings, of which `learning_rate`, `factor`, `milestones` and `decay` are used.
+        epoch: number of the epoch, counted from 1.
+    """
     passed = sum(milestone < epoch for milestone in settings.milestones)
     if settings.decay == "from_initial":
         passed = min(passed, 1)
@@ -14,12 +21,24 @@ def learning_rate(settings: Training, epoch: int) -> float:
 
 
 def is_validation_epoch(settings: Training, epoch: int) -> bool:
-    """Returns True if the student is evaluated after this epoch, so that it may become `best`."""
+    """Returns True if the student is evaluated after an epoch, so that this epoch may become `best`.
+
+    It is evaluated after every `selection.every` epochs, after every epoch later than `selection.every_epoch_after`
+    (None: there is no such epoch), and after the last epoch.
+
+    Args:
+        settings: the training settings, of which `selection` and `epochs` are used.
+        epoch: number of the epoch, counted from 1.
+    """
     selection = settings.selection
     every = epoch > (selection.every_epoch_after or settings.epochs)
     return every or epoch % selection.every == 0 or epoch == settings.epochs
 
 
 def validation_epochs(settings: Training) -> int:
-    """Counts the epochs after which the student is evaluated."""
+    """Returns the number of epochs of a training after which the student is evaluated; see `is_validation_epoch`.
+
+    Args:
+        settings: the training settings, of which `selection` and `epochs` are used.
+    """
     return sum(is_validation_epoch(settings, epoch) for epoch in range(1, settings.epochs + 1))

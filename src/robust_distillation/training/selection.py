@@ -28,20 +28,30 @@ def evaluate_for_selection(
     device: torch.device,
     on_batch_end: Callable[[], None] = lambda: None,
 ) -> tuple[Tensor, Tensor]:
-    """Evaluates a model on the images that `best` is chosen on.
+    """Evaluates a model on the images on which the checkpoint `best` is chosen. The same arguments give the same
+    result.
+
+    Images are attacked in batches of 500.
 
     Args:
-        model: the student; it is left as it was.
-        data: the validation images, or the test images under the official protocol.
+        model: the network; mode, weights and buffers are unchanged afterwards. It maps images in [0, 1] to logits
+            [N,K].
+        data: the validation images, or the test images under the official protocol (the settings of a method's released
+            code).
         threat: norm and radius of the attack.
-        selection: the attack. With `apgd` an image that is wrong when clean is not attacked and counts as wrong. With
-            the others, as in the released codes, only the attacked image counts.
-        seed: seed of the attack.
-        device: where the model lies.
-        on_batch_end: called after every batch.
+        selection: the attack, `by`, and its number of `steps` (used for `apgd` only). `apgd`: APGD on the
+            cross-entropy; an image that is misclassified when clean is not attacked and counts as wrong under attack.
+            `pgd10` (10 steps of 2/255) and `pgd_trades` (20 steps of 0.003): only the prediction on the attacked image
+            counts.
+        seed: seed of the random starts.
+        device: device of the model.
+        on_batch_end: called without arguments after every batch.
 
     Returns:
-        Two bool tensors [N]: correct on the clean image, and correct under the attack.
+        Two bool tensors [N] on `device`, in the order of `data`: correct on the clean image, and correct under attack.
+
+    Raises:
+        UserError: `pgd_trades` is used with another norm than `linf`.
     """
     clean, robust_correct = [], []
     for number, part in enumerate(torch.arange(len(data)).split(BATCH)):

@@ -23,14 +23,17 @@ Tensors = dict[str, Tensor]
 class Counts:
     """Progress of a training in numbers.
 
-    Order, views and noise are functions of seed, epoch and step, so no state of a generator is kept.
+    No state of a random generator is needed, since order, views and noise depend on seed, epoch and step only.
 
     Attributes:
-        epoch: number of the epoch that is trained or validated, counted from 1.
+        epoch: number of the epoch that is trained or validated, counted from 1; after the training, `epochs` + 1.
         steps: number of steps of this epoch that are done.
-        best_epoch: number of the best epoch so far; 0 before the first validation.
-        best_score: (robust, clean) accuracy of the best epoch, in [0,1]; (-1, -1) before the first validation.
-        metrics: one line of the training curves for each epoch that is done.
+        best_epoch: number of the epoch with the highest validation accuracy so far; 0 before the first validation.
+        best_score: (robust, clean) validation accuracy of that epoch, each in [0, 1]; (-1, -1) before the first
+            validation.
+        metrics: the training curves, one dict for each epoch that is done, for example `{"epoch": 1, "learning_rate":
+            0.1, "loss": 2.1, "selection_clean": 0.3, "selection_robust": 0.2}`; also the mean of each loss term by
+            name.
     """
 
     epoch: int = 1
@@ -45,9 +48,10 @@ class Progress:
     """Progress of a training in numbers and tensors.
 
     Attributes:
-        counts: the numbers.
-        sums: sums of the loss and its terms over the epoch's steps so far.
-        best: weights and buffers of the best epoch; None before the first validation.
+        counts: epoch, step, training curves, and number and score of the best epoch.
+        sums: sums of the loss (`loss`) and of each loss term, by name, over the steps of the current epoch so far. They
+            are tensors of no dimensions and belong to this process only.
+        best: state dict of the student at the best epoch; None before the first validation.
     """
 
     counts: Counts = field(default_factory=Counts)
@@ -56,13 +60,16 @@ class Progress:
 
 
 def packed(trainer: Trainer, progress: Progress, sums: list[Tensors]) -> bytes:
-    """Serialises a training; the same state gives the same bytes.
+    """Serialises the state of a training in the safetensors format. The same state gives the same bytes.
 
     Args:
-        trainer: the networks, the method's own modules, and the optimisers.
-        progress: epoch, step, metrics, and the weights of the best epoch so far.
-        sums: the sums of the loss and its terms of every process, by rank. Each process continues its own, since
-            another order of additions would round otherwise.
+        trainer: the student, the method's own modules, and the optimisers.
+        progress: epoch, step, training curves, and the weights of the best epoch so far.
+        sums: `Progress.sums` of every process, by rank. Each process continues with its own sums, since adding in
+            another order would round differently.
+
+    Returns:
+        The bytes that `restored` reads.
     """
     states = {name: optimizer.state_dict() for name, optimizer in trainer.optimizers.items()}
     groups = {
@@ -83,7 +90,15 @@ def packed(trainer: Trainer, progress: Progress, sums: list[Tensors]) -> bytes:
 
 
 def restored(trainer: Trainer, content: bytes) -> Progress:
-    """Restores a trainer from the bytes that `packed` made and returns the progress of this process."""
+    """Restores the state of a training from the bytes that `packed` made.
+
+    Args:
+        trainer: a new trainer of the same settings. Student, own modules and optimisers are overwritten in place.
+        content: the bytes.
+
+    Returns:
+        The progress, with the sums of this process, on the device of the student.
+    """
     length = int.from_bytes(content[:8], "little")
     counts = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][KEY])
     counts["best_score"], summed = tuple(counts["best_score"]), counts.pop("sums")
@@ -124,12 +139,13 @@ def _without_tensors(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, described: dict[str, Any], tensors: Tensors) -> None:
-    """Puts an optimiser back to the state that `packed` wrote.
+    """Restores the state of an optimiser, in place, as `packed` described it.
 
     Args:
-        optimizer: a new optimiser of the same parameters.
-        described: what of the state is JSON.
-        tensors: the tensors of the state, by INDEX.KEY.
+        optimizer: a new optimiser of the same class and parameters.
+        described: the part of the state dict without tensors: `param_groups`, and `entries`, a list of [INDEX, KEY,
+            VALUE], where INDEX is the position of the parameter and KEY a name such as `step`.
+        tensors: the tensors of the state dict, by `INDEX.KEY`, for example `0.momentum_buffer`.
     """
     state: dict[int, dict[str, Any]] = {}
     for name, tensor in tensors.items():

@@ -27,24 +27,35 @@ STUDENT = ("student", "student")
 
 
 class TrainedNetwork:
-    """A network that is trained, as a method calls it: see `methods.Network`."""
+    """A network that is trained, as a method calls it. It counts its calls. Implements `methods.Network`.
+
+    Attributes:
+        model: the wrapped network.
+        name: (group, name) under which the calls are counted, for example `("own", "head")`.
+        calls: the counter, which each call increments by 1 under (group, name, kind).
+    """
 
     def __init__(self, model: nn.Module, name: tuple[str, str], calls: Calls):
-        """Wraps a model.
+        """Wraps a network.
 
         Args:
-            model: the network that is trained.
-            name: (group, name) under which its calls are counted.
-            calls: the counter of the step.
+            model: network with `features` and `classifier`, which is trained.
+            name: (group, name) under which the calls are counted: `("student", "student")` or `("own", NAME)`.
+            calls: the counter of the step, changed in place by each call.
         """
         self.model, self.name, self.calls = model, name, calls
 
     @property
     def replay_key(self) -> nn.Module:
-        """The model, whose identity tells two captured attacks apart."""
+        """The wrapped network. A captured CUDA graph is replayed only for an attack on the same one."""
         return self.model
 
     def __call__(self, x: Tensor, *, train: bool = False) -> Output:
+        """Computes logits [B,K] and features [B,D] of images `x` [B,C,H,W].
+
+        With `train` True the network runs in its current mode, and gradients flow into the weights. Otherwise it runs
+        in eval mode with frozen weights, and both are restored afterwards.
+        """
         self.calls[(*self.name, "train" if train else kind_of(x))] += 1
         if train:
             return output(self.model, x)
@@ -52,32 +63,51 @@ class TrainedNetwork:
             return output(self.model, x)
 
     def update_statistics(self, x: Tensor) -> None:
-        """Runs a train-mode pass without gradient."""
+        """Runs a forward pass on images `x` [B,C,H,W] without gradient, in the network's current mode.
+
+        In train mode this updates batch norm's running statistics. The output is discarded.
+        """
         self.calls[(*self.name, "ask")] += 1
         with torch.no_grad():
             self.model(x)
 
 
 class FrozenTeacher:
-    """A teacher as a method calls it; raises TypeError for a call that the method does not declare."""
+    """A teacher, as a method calls it. It counts its calls and refuses those that the method does not declare.
+    Implements `methods.Network`, but for `update_statistics`.
+
+    Attributes:
+        teacher: the teacher's network and cached outputs.
+        role: name under which the method calls the teacher, for example `teacher` or `robust`.
+        declared: the calls that the method declares.
+        calls: the counter, which each call increments by 1 under ("teacher", role, kind).
+    """
 
     def __init__(self, teacher: Teacher, role: str, declared: TeacherCalls, calls: Calls):
         """Wraps a teacher.
 
         Args:
             teacher: the network and the cached outputs.
-            role: the teacher's role in the method.
+            role: name under which the method calls the teacher, for example `teacher` or `robust`.
             declared: the calls that the method declares.
-            calls: the counter of the step.
+            calls: the counter of the step, changed in place by each call.
         """
         self.teacher, self.role, self.declared, self.calls = teacher, role, declared, calls
 
     @property
     def replay_key(self) -> nn.Module | None:
-        """The teacher's network, whose identity tells two captured attacks apart; None without a network."""
+        """The teacher's network; None if it is not loaded. A captured CUDA graph is replayed only for an attack that
+        uses the same one.
+        """
         return self.teacher.network
 
     def __call__(self, x: Tensor, *, train: bool = False) -> Output:
+        """Computes logits [B,K] and features [B,D] of images `x` [B,C,H,W] by the teacher's network.
+
+        Raises:
+            TypeError: `train` is True; or the method does not declare the kind of call: `gradient` if `x` requires a
+                gradient, else `live`.
+        """
         if train:
             raise TypeError(
                 f"teacher {self.role!r} is not trained: declare trained=True and call step.own[{self.role!r}]"
@@ -91,18 +121,30 @@ class FrozenTeacher:
 
 
 def kind_of(x: Tensor) -> str:
-    """Returns `attack` for a call on images that require a gradient, `ask` for one without gradient."""
+    """Returns the kind of a call, under which it is counted: `attack` if images `x` require a gradient and gradients
+    are enabled, else `ask`.
+    """
     return "attack" if x.requires_grad and torch.is_grad_enabled() else "ask"
 
 
 class BatchStep:
-    """One batch in training, as a method receives it: implements `methods.TrainingStep`.
+    """One batch in training, as a method receives it. Implements `methods.TrainingStep`, whose docstring describes it.
 
-    The loss can be evaluated several times on the same batch: `evaluate` replays images and random draws, and leaves
-    buffers as the first evaluation did.
+    The loss can be evaluated several times on the same batch, with the same adversarial images and random numbers; see
+    `evaluate`.
+
+    Attributes:
+        calls: counter of the calls of networks, by (group, name, kind); see `counting.calls_in_step`.
+        x, labels, ids, epoch, epochs, decay, threat, inner, student, teacher, own: as in `methods.TrainingStep`.
     """
 
     def __init__(self, trainer: Trainer, batch: Batch):
+        """Prepares the step. Computes nothing.
+
+        Args:
+            trainer: the networks, the method and the settings.
+            batch: the batch, with this process's rows of it.
+        """
         self._trainer, self._batch = trainer, batch
         self._rows = trainer.group.shard(len(batch.ids))
         self._counts: dict[str, int] = {}  # of this evaluation
@@ -126,12 +168,22 @@ class BatchStep:
         self.own: Mapping[str, Any] = trainer.own_networks(self.calls)
 
     def evaluate(self, repeatable: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
-        """Computes the loss of the batch and the mean of each term.
+        """Computes the loss of the batch. It updates batch norm's running statistics, but no weights.
 
         Args:
             repeatable: True if the loss will be evaluated again on this batch. The first evaluation then keeps a copy
-                of all buffers. Each later one starts from those, uses the same images and random numbers, and puts the
-                buffers back to what the first left.
+                of all buffers as they were before it. Each later evaluation starts from that copy, uses the same
+                adversarial images and random numbers, and then sets the buffers to their values before it. Later
+                evaluations ignore this argument.
+
+        Returns:
+            The loss, a differentiable tensor of no dimensions, and the detached batch mean of each loss term by name.
+            With several processes both are means over the rows of this process.
+
+        Raises:
+            RuntimeError: the loss was evaluated before with `repeatable` False, or the networks have no buffers.
+            TypeError: the method makes a call that it does not declare, or its terms have a wrong form.
+            UserError: a term is not finite in the first step of the training.
         """
         module, self._counts = self._trainer.module, {}
         if self._evaluations == 0 and repeatable:
@@ -149,7 +201,18 @@ class BatchStep:
             put_buffers(module, after)
 
     def cached(self, role: str = TEACHER) -> Output:
-        """Returns a teacher's declared outputs on this process's clean views."""
+        """Returns a teacher's output on the clean views of this process. It is read from the cache, or computed by the
+        network if the teacher has no cache.
+
+        Args:
+            role: name under which the method calls the teacher, for example `robust`.
+
+        Returns:
+            Logits [B,K] and features [B,D]; each is None if the method does not declare it in `TeacherCalls.cached`.
+
+        Raises:
+            TypeError: the method declares no cached output for this role.
+        """
         kinds = self._declared[role].cached if role in self._declared else ()
         if not kinds:
             raise TypeError(f"the cached output of teacher {role!r} is not declared: give its kinds in teachers()")
@@ -160,7 +223,23 @@ class BatchStep:
         return Output(*(getattr(answer, kind) if kind in kinds else None for kind in Output._fields))
 
     def attack(self, objective: Callable[..., Tensor], *args: Tensor) -> Tensor:
-        """Runs PGD on the student from the step's starting noise; replayed as a CUDA graph on a GPU."""
+        """Runs projected gradient ascent on the student, with the step's settings and starting noise. On a GPU it is
+        replayed as a CUDA graph.
+
+        If the loss is evaluated again, the images of the first evaluation are returned.
+
+        Args:
+            objective: called as objective(x', logits, *args), with the student's logits [B,K]; returns the values [B]
+                to maximise. It must not hold a tensor.
+            args: further tensors for the objective, such as labels.
+
+        Returns:
+            Adversarial images x' [B,C,H,W] in [0, 1].
+
+        Raises:
+            TypeError: the objective holds a tensor, for example in a closure: a CUDA graph would replay that tensor's
+                first values.
+        """
         try:
             held_values(objective)
         except HeldTensorError as error:
@@ -189,12 +268,19 @@ class BatchStep:
         return self.once(made)
 
     def starting_noise(self) -> Tensor:
-        """Draws this process's rows of the noise of the inner maximisation."""
+        """Draws the noise [B,C,H,W] from which the inner maximisation starts, for the rows of this process.
+
+        Each further call in the same evaluation draws other noise.
+        """
         shard = self._rows, len(self._batch.ids)
         return starting_noise(self.x, self.threat, self.inner.start, self._generator("attack"), shard)
 
     def once(self, make: Callable[[], Any]) -> Any:
-        """Calls `make` in the first evaluation and returns that result in all later ones."""
+        """Calls `make` without arguments in the first evaluation of the loss, and returns that result in all later
+        evaluations.
+
+        The n-th call of `once` in an evaluation returns the result of the n-th call in the first one.
+        """
         number = self._number("once")
         if number == len(self._results):
             result = make()
@@ -203,7 +289,17 @@ class BatchStep:
         return result
 
     def uniform(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
-        """Draws random numbers for the whole batch and returns this process's rows."""
+        """Draws uniform random numbers in [0, 1), one row for each image of this process. They are drawn for the whole
+        batch, so that they do not depend on the number of processes.
+
+        Args:
+            shape: shape of each image's numbers; empty for one number an image.
+            dtype: a floating-point dtype; None for torch's default.
+
+        Returns:
+            A tensor [B, *shape] on the device of the images. Each further call in the same evaluation draws other
+            numbers.
+        """
         draws = torch.rand(len(self._batch.ids), *shape, generator=self._generator("method"), dtype=dtype)
         return to_device(draws[self._rows], self.x.device)
 
@@ -220,24 +316,34 @@ class BatchStep:
         return number
 
     def gather(self, values: Tensor) -> Tensor:
-        """Concatenates the rows of all processes."""
+        """Concatenates the rows of `values` [B, ...] of all processes, in the order of the batch. Gradients flow back
+        to each process.
+        """
         return self._trainer.group.gather_rows(values, len(self._batch.ids))
 
     def mean(self, values: Tensor) -> Tensor:
-        """Averages over the rows of all processes."""
+        """Returns the mean of all numbers in `values` [B, ...], over all processes, as a tensor of no dimensions."""
         return self.gather(values).mean()
 
     def minimum(self, values: Tensor) -> Tensor:
-        """Returns the minimum over the rows of all processes."""
+        """Returns the smallest number in `values` [B, ...], over all processes, as a tensor of no dimensions."""
         return self.gather(values).amin()
 
     def maximum(self, values: Tensor) -> Tensor:
-        """Returns the maximum over the rows of all processes."""
+        """Returns the largest number in `values` [B, ...], over all processes, as a tensor of no dimensions."""
         return self.gather(values).amax()
 
 
 @torch.no_grad()
 def put_buffers(module: nn.Module, values: Mapping[str, Tensor]) -> None:
-    """Copies values into the buffers of a module, in place."""
+    """Copies values into all buffers of a module, in place.
+
+    Args:
+        module: the module to change.
+        values: the new value of each buffer, by its name in `named_buffers()`. Other names are ignored.
+
+    Raises:
+        KeyError: a buffer has no value.
+    """
     for name, buffer in module.named_buffers():
         buffer.copy_(values[name])

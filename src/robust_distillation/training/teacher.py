@@ -13,8 +13,14 @@ from robust_distillation.models.output import Output, output
 
 
 class Teacher:
-    """One teacher of a training. Its network, if there is one, is frozen: in eval mode, without gradients in its
-    weights.
+    """One teacher of a training: a frozen network, cached outputs on clean views of the training images, or both.
+
+    A view is one crop-and-flip of an image.
+
+    Attributes:
+        network: the network, in eval mode and without gradients in its weights; None if it is not loaded.
+        logits: reader of the cached logits, or None.
+        features: reader of the cached features, or None.
     """
 
     def __init__(
@@ -23,23 +29,31 @@ class Teacher:
         logits: CachedValues | None = None,
         features: CachedValues | None = None,
     ):
-        """Freezes the network.
+        """Creates the teacher. The network is set to eval mode and frozen, in place.
 
         Args:
-            network: computes the outputs of any image; None if the method only reads the cache.
-            logits: the cached logits of clean views, or None.
-            features: the cached features of clean views, or None.
+            network: network with `features` and `classifier`, which computes the outputs of any image; None if the
+                method only reads the cache.
+            logits: reader of the cached logits of clean views; None if they are not cached.
+            features: reader of the cached features of clean views; None if they are not cached.
         """
         self.network = network and network.eval().requires_grad_(False)
         self.logits, self.features = logits, features
 
     def clean(self, x: Tensor, ids: Tensor, view_ids: Tensor) -> Output:
-        """Returns the output on clean views. Without any cache the network answers.
+        """Returns the output on clean views, read from the cache. A teacher without any cache computes it by the
+        network.
 
         Args:
-            x: the views, [B,C,H,W].
-            ids: positions in the training split, int64 [B], on the CPU.
-            view_ids: numbers of the views, int64 [B], on the CPU.
+            x: the views, float [B,C,H,W] in [0, 1]. A cached output is moved to their device.
+            ids: positions of the images in the training split, int64 [B], on the CPU.
+            view_ids: number of the view of each image, int64 [B], on the CPU.
+
+        Returns:
+            Logits [B,K] and features [B,D]. If only one of them is cached, the other is None.
+
+        Raises:
+            UserError: the cache cannot be read any more.
         """
         if self.logits is None and self.features is None:
             return self(x)
@@ -48,18 +62,20 @@ class Teacher:
         return Output(logits, features)
 
     def __call__(self, x: Tensor) -> Output:
-        """Computes the output on images x [B,C,H,W]; differentiable in x if x requires a gradient."""
+        """Computes logits [B,K] and features [B,D] of images `x` [B,C,H,W] by the network; differentiable in `x`."""
         return output(self.network, x)
 
 
 @dataclass(frozen=True)
 class Teachers:
-    """The teachers of one training, by role.
+    """The teachers of one training, by role: the name under which the method calls a teacher, for example `teacher` or
+    `robust`.
 
     Attributes:
-        by_role: what answers the method's calls.
-        features: width of the cached features; no entry for a teacher whose features are not cached.
-        copies: fresh networks of the teachers that are trained along.
+        by_role: network and cached outputs of each teacher.
+        features: width D of the cached features of each teacher. A teacher whose features are not cached has no entry.
+        copies: for each teacher that the method trains further, a second network with the teacher's weights. Only this
+            network is trained.
     """
 
     by_role: Mapping[str, Teacher] = field(default_factory=dict)

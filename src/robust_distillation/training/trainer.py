@@ -30,31 +30,52 @@ STUDENT = "student"  # names its optimiser
 
 
 class Networks(nn.Module):
-    """All that is trained, as one module, so that DistributedDataParallel sees one forward pass."""
+    """The student and the method's own modules as one module. DistributedDataParallel then sees one forward pass of it.
+
+    Attributes:
+        student: the student.
+        own: the modules that the method trains or updates besides the student, by name.
+    """
 
     def __init__(self, student: nn.Module, own: nn.ModuleDict):
+        """Joins the modules.
+
+        Args:
+            student: the student.
+            own: the modules that the method trains or updates besides the student, by name.
+        """
         super().__init__()
         self.student, self.own = student, own
 
     def forward(self, evaluate: Callable[[], tuple[Tensor, dict[str, Tensor]]]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Returns evaluate(), which calls the networks."""
+        """Returns `evaluate()`, a function without arguments that calls the networks and returns (loss, mean of each
+        loss term by name).
+        """
         return evaluate()
 
 
 @dataclass
 class Trainer:
-    """The networks and optimisers of one training; `step` may be called for any batch, in any order.
+    """The networks and optimisers of one training. `step` updates them by one batch.
+
+    Own modules are those that a method trains or updates besides the student: networks, copies of teachers, projection
+    heads, memory banks.
 
     Attributes:
-        student: the network that is trained.
+        student: the network that is trained, with `features` and `classifier`.
         method: the method with its settings.
-        settings: epochs, optimiser and inner maximisation.
+        settings: epochs, batch size, optimiser, schedule and inner maximisation of the student.
         threat_model: norm and radius of attacks.
-        seed: seed of all random numbers.
-        own: the method's own modules, from `build_own`.
-        teachers: the teachers by role.
-        group: the processes that share each batch.
-        optimizers: the optimisers: `student`, and one for each own module that the method gives settings.
+        seed: seed from which all random numbers of the training follow.
+        own: the method's own modules by name, from `build_own`; empty by default.
+        teachers: the teachers by role, the name under which the method calls a teacher; empty by default.
+        group: the processes that share each batch; one process by default.
+        optimizers: set by the constructor: the optimisers by name. `student` updates the student and all own modules
+            without an optimiser of their own. The others have the names of the own modules for which
+            `method.optimisation` returns settings.
+
+    Raises:
+        UserError: torch refuses a value of an optimiser option.
     """
 
     student: nn.Module
@@ -97,11 +118,22 @@ class Trainer:
         return (module for name, module in self.own.items() if name not in self.budgets)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """Updates the weights by one batch.
+        """Updates all weights by one batch: computes the loss and its gradients, and takes one step of each optimiser.
+
+        With several processes, the running statistics of the first process are first copied to all, since local batch
+        norm lets them differ.
+
+        Args:
+            batch: the batch, with the rows of this process.
 
         Returns:
-            Detached numbers: the loss and the mean of each term. In a group of processes, this process's part of the
-            sums over all of them.
+            Detached tensors of no dimensions by name: `loss`, and the batch mean of each loss term. With several
+            processes each value is multiplied by this process's share of the rows, so that the sum over all processes
+            is the mean over the whole batch.
+
+        Raises:
+            TypeError: the method makes a call that it does not declare, or returns terms of a wrong form.
+            UserError: a term is not finite in the first step.
         """
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
@@ -125,18 +157,37 @@ class Trainer:
         )
 
     def networks(self) -> list[nn.Module]:
-        """Returns the student and the method's own networks."""
+        """Returns the student, followed by those of the method's own modules that are networks (have `features` and
+        `classifier`).
+        """
         return [self.student, *(module for module in self.own.values() if is_network(module))]
 
     def own_networks(self, calls: Calls) -> dict[str, Any]:
-        """Returns the own modules as a method sees them: networks as `TrainedNetwork`, others as they are."""
+        """Returns the method's own modules by name, as a method receives them: networks as `TrainedNetwork`, other
+        modules unwrapped.
+
+        Args:
+            calls: the counter in which calls of the networks are counted, changed in place by each call.
+        """
         return {
             name: TrainedNetwork(module, ("own", name), calls) if is_network(module) else module
             for name, module in self.own.items()
         }
 
     def reduced(self, step: BatchStep) -> tuple[Tensor, dict[str, Tensor]]:
-        """Evaluates the method's loss and reduces its terms, which are checked the first time."""
+        """Computes the method's loss on a batch, and checks the form of its terms in the first call of this trainer.
+
+        Args:
+            step: the batch, as the method receives it.
+
+        Returns:
+            The loss, a differentiable tensor of no dimensions, and the detached batch mean of each term by name. With
+            several processes both are means over the rows of this process.
+
+        Raises:
+            TypeError: the terms have a wrong form, see `check_terms`.
+            UserError: a term is not finite in the first call.
+        """
         terms = tuple(self.method.loss(step))
         if not self._checked:
             check_terms(self.method, terms, len(step.labels))
@@ -144,11 +195,23 @@ class Trainer:
         return reduce(terms, self.student.classifier.out_features, self.settings.kl_scale)
 
     def decay(self, epoch: int) -> float:
-        """Returns the learning rate of an epoch divided by that of the first."""
+        """Returns the student's learning rate in an epoch, divided by that of the first epoch: 1.0 until the first
+        milestone.
+
+        Args:
+            epoch: number of the epoch, counted from 1.
+        """
         return learning_rate(self.settings, epoch) / learning_rate(self.settings, 1)
 
     def begin_epoch(self, epoch: int) -> float:
-        """Sets train mode and the learning rates of an epoch; returns the student's."""
+        """Sets the student and the own networks to train mode, and sets the learning rate of each optimiser.
+
+        Args:
+            epoch: number of the epoch, counted from 1.
+
+        Returns:
+            The learning rate of the student in this epoch.
+        """
         for network in self.networks():
             network.train()
         for name, optimizer in self.optimizers.items():
@@ -157,21 +220,26 @@ class Trainer:
         return learning_rate(self.settings, epoch)
 
     def end_epoch(self, epoch: int) -> None:
-        """Calls the method's `after_epoch`."""
+        """Calls the method's `after_epoch`, in which a method may update its own modules.
+
+        Args:
+            epoch: number of the epoch that ended, counted from 1.
+        """
         epochs = self.settings.epochs
         decay, following = self.decay(epoch), self.decay(min(epoch + 1, epochs))
         self.method.after_epoch(EpochEnd(self.own_networks(Calls()), epoch, epochs, decay, following))
 
 
 def make_optimizer(budget: Training, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    """Builds the optimiser of a budget.
+    """Builds an optimiser of torch.optim from training settings.
 
     Args:
-        budget: the training's settings.
-        groups: the parameters, as torch.optim takes them.
+        budget: the training settings, of which `optimizer`, `learning_rate`, `momentum` (for SGD) and `weight_decay`
+            (for optimisers that have one) are used.
+        groups: the parameter groups in torch.optim's form, for example `[{"params": [...], "weight_decay": 0.0}]`.
 
     Raises:
-        UserError: an option has a value that torch refuses.
+        UserError: torch refuses the value of an option.
     """
     name = budget.optimizer.name
     options = {"lr": budget.learning_rate, **budget.optimizer.options}
@@ -187,7 +255,7 @@ def make_optimizer(budget: Training, groups: list[dict[str, Any]]) -> torch.opti
 
 
 def is_network(module: nn.Module) -> bool:
-    """Returns True for a module with features and a classifier, as all architectures have them."""
+    """Returns True if `module` has the attributes `features` and `classifier`, as all architectures have."""
     return hasattr(module, "features") and hasattr(module, "classifier")
 
 
@@ -200,19 +268,27 @@ def build_own(
     teacher_features: Mapping[str, int] | None = None,
     copies: Mapping[str, nn.Module] | None = None,
 ) -> nn.ModuleDict:
-    """Builds the method's own modules: networks, copies of teachers that are trained along, and others.
+    """Builds the method's own modules: networks with fresh weights, copies of teachers that are trained further, and
+    others such as projection heads.
 
     Args:
         method: the method with its settings.
-        data: the training images.
-        student: the network that is trained.
-        seed: seed of the training.
-        architecture: the student's, `{"name": ..., **arguments}`; only for methods with networks of their own.
-        teacher_features: width of the features of each teacher that serves them, by role.
-        copies: fresh networks of the teachers that are trained along, by role.
+        data: the training images, of which number, labels, shape and classes are used.
+        student: the network that is trained, of which the width of the features is used.
+        seed: seed of the training; initial weights follow from it.
+        architecture: the student's architecture, `{"name": NAME, **arguments}`. None: `{}`, which suffices for methods
+            without networks of their own.
+        teacher_features: width D of the cached features of each teacher, by role (the name under which the method calls
+            a teacher). None: no features are cached.
+        copies: networks with the weights of the teachers that are trained further, by role. None: there are none.
+
+    Returns:
+        The modules on the CPU by name. A copy of a teacher has its role as name.
 
     Raises:
-        UserError: the method needs labels, and some images have none.
+        UserError: the method needs labels, and some images have none (label -1).
+        TypeError: the method gives two modules the same name.
+        KeyError: the method trains a copy of a teacher that `copies` lacks.
     """
     if method.needs_labels() and bool((data.labels < 0).any()):
         raise UserError(
@@ -236,16 +312,17 @@ def build_own(
 
 
 def check_terms(method: Method, terms: tuple[Term, ...], size: int) -> None:
-    """Checks the terms that a method's `loss` returned.
+    """Checks the terms that a method's `loss` returned for one batch.
 
     Args:
-        method: the method with its settings.
-        terms: the terms.
-        size: number B of images of the batch.
+        method: the method, whose `terms` are the declared names.
+        terms: the returned terms.
+        size: number B of images in the batch of this process.
 
     Raises:
-        TypeError: a term is not declared in `terms`, occurs twice, or its values do not have the shape [size].
-        UserError: a value is not finite.
+        TypeError: there is no term, a name is not declared or occurs twice, the values of a term do not have the shape
+            [size], or a weight that is a tensor has dimensions.
+        UserError: a value of a term is infinite or NaN.
     """
     where = f"method {type(method).__name__}"
     names = [term.name for term in terms]

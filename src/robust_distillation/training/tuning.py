@@ -11,16 +11,25 @@ SCORES = ("selection_robust", "selection_clean")  # the first decides, the secon
 
 
 def rank(validation: Mapping[str, Any]) -> tuple[float, ...]:
-    """Returns the scores of one validation, to be compared: robust accuracy first, then clean."""
+    """Returns (robust, clean) accuracy of one validation. Of two such tuples the larger belongs to the better
+    validation.
+
+    Args:
+        validation: one line of metrics.jsonl with the keys `selection_robust` and `selection_clean` (accuracies in [0,
+            1]).
+    """
     return tuple(validation[score] for score in SCORES)
 
 
 def best_validation(lines: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Returns the validation of the highest robust, then clean accuracy, the first of equals; None for a run that
-    diverged.
+    """Returns the line with the highest robust accuracy, ties decided by clean accuracy, then by the earlier epoch.
 
     Args:
-        lines: the lines of the run's metrics.jsonl.
+        lines: the lines of the metrics.jsonl of one training, as dicts. Only those of epochs with a validation have
+            `selection_robust` and `selection_clean`; there must be at least one, unless the training diverged.
+
+    Returns:
+        The line, one of `lines`. None if the training diverged: a line has `"diverged": true`.
     """
     if any(line.get("diverged") for line in lines):
         return None
@@ -28,13 +37,17 @@ def best_validation(lines: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def choose(runs: Mapping[str, list[dict[str, Any]]]) -> tuple[str, dict[str, dict[str, Any]]]:
-    """Chooses the candidate with the best validation, the first of equals.
+    """Chooses the hyperparameter candidate whose best validation has the highest robust accuracy, ties decided by clean
+    accuracy, then by the order of `runs`.
 
     Args:
-        runs: the lines of metrics.jsonl by the candidate's name, in the grid's order.
+        runs: for each candidate, by its name (for example `learning_rate=0.1,beta=3.0`), the lines of its
+            metrics.jsonl, as dicts.
 
     Returns:
-        The name of the chosen candidate, and the scores of each; the scores of a run that diverged are None.
+        The name of the chosen candidate, and for each candidate a dict of its best validation with the keys
+        `selection_robust`, `selection_clean` (accuracies in [0, 1]) and `epoch`. All three are None for a candidate
+        that diverged.
 
     Raises:
         UserError: all candidates diverged.
