@@ -1,4 +1,24 @@
-"""Names the columns of outcomes and tables, and the values that stand for something else in them."""
+"""Names the columns of outcomes and tables, and the special values in them.
+
+Outcomes are a table about trained networks: one row per network (a student or a teacher, trained with one seed),
+checkpoint and test image, with one boolean column per attack. An entry is true if the network classifies the clean and
+the attacked image correctly. The other tables hold accuracies and what is computed from them.
+
+- `teacher`: name of the teacher, such as `wide`, or of an entry of the experiment file that names several teachers;
+  `none` if the method needs no teacher.
+- `student`: name of the student; `-` in a row about a teacher.
+- `method`: name of the method by which the student was trained, such as `rslad`. In a row about a teacher it is the
+  method by which the teacher was trained or, if its weights were imported, the name of their source.
+- `seed`: seed of the training, an integer.
+- `checkpoint`: `best`, `last`, or `imported` for a teacher with imported weights.
+- `metric`: `clean` for the accuracy without an attack, or the name of an attack, such as `autoattack`. Some tables have
+  further metrics.
+- `protocol`: `controlled` (every method is trained with equal settings) or `official` (with those of its authors).
+- `epoch`: number of the training epoch, from 1.
+- `n_seeds`, `n_images`: number of seeds, and of test images per seed, behind a mean.
+- `mean`, `sd`, `ci_low`, `ci_high`: mean over the seeds, the sample standard deviation of the seeds' values, and the
+  bounds of the 95 % confidence interval of the mean. Accuracies are in percent.
+"""
 
 NO_TEACHER = "none"  # `teacher` of methods that need none; also in paths
 TEACHER_ROW = "-"  # `student` in the rows of a teacher; its `method` is what trained it

@@ -1,4 +1,4 @@
-"""The rows of outcomes and tables that are compared with one another."""
+"""Selects the rows of outcomes and tables that are compared with one another."""
 
 from __future__ import annotations
 
@@ -11,14 +11,19 @@ if TYPE_CHECKING:
 
 
 class Comparison(NamedTuple):
-    """One student network, trained with one teacher or with none, beside that teacher.
+    """Pair of a teacher and a student network: the students trained with this teacher or with none, and the teacher.
 
-    The rows of a frame with the columns teacher and student fall into two groups: the students' (their teacher is
-    `teacher`, or NO_TEACHER where the method needs none) and the teacher's own.
+    The methods compare the rows of a DataFrame with the two names. Its columns `teacher` and `student` are as in the
+    outcomes (one row per network, checkpoint and test image) and in tables/main.csv:
+
+    - A row about a student has the name of the student network in `student`. In `teacher` it has the name of the
+      teacher, or `none` if the method needs no teacher.
+    - A row about a teacher has `-` in `student` and the name of the teacher in `teacher`.
 
     Attributes:
-        teacher: name of the teacher or of a group of teachers; NO_TEACHER if no method of the comparison has one.
-        student: name of the student.
+        teacher: name of a teacher, such as `wide`, or of an entry of the experiment file that names several teachers;
+            `none` if the student is trained by methods without a teacher only.
+        student: name of the student network, such as `small`.
     """
 
     teacher: str
@@ -26,28 +31,63 @@ class Comparison(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The heading of tables and figures."""
+        """Heading of this comparison in tables and figures, such as `Student small, teacher wide`."""
         return f"Student {self.student}, teacher {self.teacher}"
 
     @property
     def teachers(self) -> tuple[str, str]:
-        """Values that the column teacher has in rows of the students."""
+        """The two values of the column `teacher` in rows about the students: the teacher's name and `none`."""
         return (self.teacher, NO_TEACHER)
 
     def students(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Returns the students' rows, in the order of the frame."""
+        """Selects the rows about the students.
+
+        Args:
+            frame: table with the columns `teacher` and `student`.
+
+        Returns:
+            The rows whose `student` is this student and whose `teacher` is this teacher or `none`, with all columns, in
+            the order and with the index of `frame`. Empty if there are none.
+        """
         return frame[self._of_students(frame)]
 
     def teacher_rows(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Returns the teacher's own rows, in the order of the frame."""
+        """Selects the rows about the teacher.
+
+        Args:
+            frame: table with the columns `teacher` and `student`.
+
+        Returns:
+            The rows whose `student` is `-` and whose `teacher` is this teacher, with all columns, in the order and with
+            the index of `frame`. Empty if there are none.
+        """
         return frame[self._of_teacher(frame)]
 
     def rows(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Returns the rows of teacher and students, in the order of the frame."""
+        """Selects the rows about the students and those about the teacher.
+
+        Args:
+            frame: table with the columns `teacher` and `student`.
+
+        Returns:
+            The rows that `students` and `teacher_rows` select, with all columns, in the order and with the index of
+            `frame`.
+        """
         return frame[self._of_teacher(frame) | self._of_students(frame)]
 
     def own(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Returns the rows about this comparison as a whole, of a table with a row per comparison or more."""
+        """Selects the rows whose `teacher` and `student` are exactly the two names of this comparison.
+
+        This is for tables whose rows are about a whole comparison, such as tables/comparisons.csv with one row for
+        every two methods. There a row about a method without a teacher has this teacher's name, too. In other tables
+        use `students`, which also selects the rows whose `teacher` is `none`.
+
+        Args:
+            frame: table with the columns `teacher` and `student`.
+
+        Returns:
+            The selected rows with all columns, in the order and with the index of `frame`. Empty if there are none.
+        """
         return frame[frame[TEACHER].eq(self.teacher) & frame[STUDENT].eq(self.student)]
 
     def _of_students(self, frame: pd.DataFrame) -> pd.Series:

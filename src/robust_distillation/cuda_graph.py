@@ -1,7 +1,7 @@
 """Captures a repeated GPU computation as a CUDA graph and replays it.
 
-Starting kernels one by one takes the host longer than a small network's kernels take the GPU. A graph starts the same
-kernels, so it computes the same bits.
+Starting the kernels one by one costs the CPU more time than the kernels of a small network need on the GPU. A graph
+starts the same kernels at once, so it computes the same bits.
 """
 
 from __future__ import annotations
@@ -19,24 +19,42 @@ WARMUP_CALLS = 2  # calls with each set of shapes that are not captured: in the 
 
 
 class GraphReplay:
-    """Calls functions that all compute the same: `replay(function, *args)` returns `function(*args)`.
+    """Caller of one repeated GPU computation: captures it as a CUDA graph and replays the graph in later calls.
 
-    From the third call with the same shapes on, a CUDA graph is replayed, one for each set of shapes. Only the tensors
-    among the arguments may differ between replays: they are copied into the graph's inputs. A change of any other
-    argument, or of a value that the function holds, discards the graphs. The result, a tensor, is overwritten by the
-    next call. On other devices than a GPU the function is called.
+    An instance is called as `replay(function, *args)` and returns a tensor equal to `function(*args)`. An instance
+    serves one computation: the functions of all calls must compute the same, such as one step of an attack. `function`
+    may be another object in each call.
 
-    Args of a call:
-        function: a function of tensors that returns a tensor. It must not hold tensors: see `held_values`.
-        args: tensors, and tuples and dataclasses of them and of other values. The first is a tensor.
+    The first two calls with the same shapes and dtypes of tensors run the function. The third captures a graph and
+    replays it, and later ones replay it. There is one graph for each combination of shapes and dtypes. Only the values
+    of the tensors may differ between replays: they are copied into the inputs of the graph. If any other argument
+    changes, or a value that the function refers to (see `held_values`), all graphs are discarded and captured anew.
+
+    The returned tensor belongs to the graph: the next call overwrites it. Clone it to keep it. If the first tensor of
+    the arguments is not on a CUDA device, the function is called and nothing is captured.
     """
 
     def __init__(self) -> None:
+        """Creates a caller without any graph."""
         self.constants: list[Any] = []
         self.calls: dict[tuple, int] = {}
         self.graphs: dict[tuple, tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor]] = {}
 
     def __call__(self, function: Callable[..., Tensor], *args: Any) -> Tensor:
+        """Calls a function or replays its CUDA graph.
+
+        Args:
+            function: maps the arguments to a tensor. It must not refer to tensors other than its arguments and the
+                parameters and buffers of modules.
+            *args: tensors, tuples and dataclasses that contain tensors, and other values. They contain one tensor at
+                least.
+
+        Returns:
+            The result of `function(*args)`. After a replay the next call overwrites it.
+
+        Raises:
+            HeldTensorError: on a GPU, if the function refers to another tensor.
+        """
         tensors, constants = split_tensors(args)
         if not tensors[0].is_cuda:
             return function(*args)
@@ -66,7 +84,16 @@ class GraphReplay:
 
 
 def split_tensors(value: Any) -> tuple[list[Tensor], list[Any]]:
-    """Splits tuples and dataclasses into the tensors and the other values that they are made of."""
+    """Splits a value that contains tensors into the tensors and the other values.
+
+    Args:
+        value: a tensor, a tuple or a dataclass instance, nested to any depth, or any other value. Lists and dicts count
+            as other values and are not searched for tensors.
+
+    Returns:
+        The tensors and the other values, two lists, each in the order in which the elements of the tuples and the
+        fields of the dataclasses occur. For example `(x, (y, 5))` gives `([x, y], [5])`.
+    """
     if isinstance(value, Tensor):
         return [value], []
     if is_dataclass(value):
@@ -78,7 +105,16 @@ def split_tensors(value: Any) -> tuple[list[Tensor], list[Any]]:
 
 
 def join_tensors(value: Any, tensors: Iterator[Tensor]) -> Any:
-    """Builds the same tuples and dataclasses of other tensors, in the order of `split_tensors`."""
+    """Rebuilds a value with other tensors in place of its tensors: the inverse of `split_tensors`.
+
+    Args:
+        value: a tensor, a tuple or a dataclass instance, nested to any depth, or any other value. It stays unchanged.
+        tensors: the new tensors, in the order in which `split_tensors(value)` lists the present ones. One is taken from
+            the iterator for each tensor in `value`.
+
+    Returns:
+        A value of the same structure and types with the new tensors. All other values are the same objects.
+    """
     if isinstance(value, Tensor):
         return next(tensors)
     if is_dataclass(value):
@@ -91,22 +127,43 @@ def join_tensors(value: Any, tensors: Iterator[Tensor]) -> Any:
 
 
 class HeldTensorError(TypeError):
-    """Raised for a function that holds a tensor; `place` names it."""
+    """Error for a function that refers to a tensor which is not among its arguments.
+
+    A CUDA graph would replay the values that this tensor had when the graph was captured.
+
+    Attributes:
+        place: expression that names the tensor, for example `labels` or `options['weights'][0]`.
+    """
 
     def __init__(self, place: str):
+        """Creates the error.
+
+        Args:
+            place: expression that names the tensor, for example `labels` or `options['weights'][0]`.
+        """
         super().__init__(f"holds a tensor, {place}: give it as an argument")
         self.place = place
 
 
 def held_values(function: Callable[..., Any]) -> list[Any]:
-    """Lists the values that a function refers to besides its arguments: code, networks, numbers, in closures, defaults
-    and attributes.
+    """Lists the values that a function refers to besides its arguments.
 
-    Networks and other modules are allowed: their tensors change in place. So are objects with a `replay_key`, which
-    identifies them: two objects with the same key compute the same.
+    They are found in closures, defaults, functools.partial, bound objects, inner functions, attributes and containers.
+    Among global variables, only tensors, containers and partials are found. If the lists of two functions are equal,
+    the functions compute the same. Changed weights of a module do not change the list.
+
+    Args:
+        function: function, method, functools.partial or callable object.
+
+    Returns:
+        The values in the order in which they are found: code objects, numbers, strings, types and modules
+        (`nn.Module`). A container contributes its elements; another object contributes its type and its attributes. An
+        object with an attribute `replay_key` contributes only that attribute, which is equal for two objects that
+        compute the same.
 
     Raises:
-        HeldTensorError: the function holds a tensor, also within a container or an object.
+        HeldTensorError: if a tensor is found that is not a parameter or buffer of an `nn.Module`, also within a
+            container or an attribute.
     """
     values: list[Any] = []
     _collect(function, getattr(function, "__name__", "function"), values, set())

@@ -2,7 +2,9 @@
 
 A module `NAME.py` is the attack NAME of experiment files. It defines:
 
-- `attack(model, x, labels, threat, seed)`: returns the adversarial images x' [N,C,H,W].
+- `attack(model, x, labels, threat, seed)`: returns the adversarial images x', float32 [N,C,H,W]. `model` maps images
+  [N,C,H,W] in [0,1] to logits [N,K], `x` are the clean images, `labels` their classes (int64 [N]), `threat` the norm
+  and `eps`, and `seed` the seed of the attack's random numbers.
 - `NORMS`: the norms for which the attack is defined, a tuple of `linf` and `l2`. Both, if it is missing.
 - `CLASSES`: the smallest number of classes that the attack needs. 2, if it is missing.
 """

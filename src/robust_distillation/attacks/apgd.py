@@ -19,22 +19,22 @@ NORM_NAMES = {"linf": "Linf", "l2": "L2"}  # our name of a norm to pyautoattack'
 def correct_under_apgd(
     model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, steps: int, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Attacks images with APGD-CE and returns which stay correctly classified.
+    """Attacks images with APGD on the cross-entropy (APGD-CE), and finds those that stay correctly classified.
 
     All images are attacked in one batch, since the random start of an image depends on the batch.
 
     Args:
-        model: network to attack; maps images [N,C,H,W] in [0,1] to logits [N,K]. It is in eval mode during the attack
-            and returns unchanged.
-        x: clean images, float32 [N,C,H,W] in [0,1].
-        labels: true classes, int64 [N].
+        model: network to attack; maps images [N,C,H,W] in [0,1] to logits [N,K]. It is in eval mode during the attack;
+            afterwards weights, buffers and modes are as before.
+        x: clean images, float32 [N,C,H,W] in [0,1], on the device of the model.
+        labels: true classes, int64 [N], on the same device.
         threat: norm (`linf` or `l2`) and maximum size `eps` of the perturbation.
-        steps: number of APGD iterations.
-        seed: seed of the random start.
+        steps: number of APGD iterations; there is one start and no restart.
+        seed: seed of the random start, which becomes torch's global seed.
 
     Returns:
-        Two bool tensors [N]: `clean_correct`, the prediction on x is right; `robust_correct`, the predictions on x and
-        on x' are both right.
+        Two bool tensors [N] on the device of x. `clean_correct` is true if the model classifies the clean image
+        correctly. `robust_correct` is true if it classifies both the clean and the attacked image correctly.
     """
     with frozen(model):
         return _correct_under_apgd(model, x, labels, threat, steps, seed)

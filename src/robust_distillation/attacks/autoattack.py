@@ -14,19 +14,22 @@ CLASSES = 4  # minimum number: the loss of APGD-T uses the four largest logits
 
 
 def attack(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, seed: int) -> Tensor:
-    """Attacks with standard AutoAttack: APGD-CE, then APGD-T, FAB-T and Square on the images that are still right.
+    """Attacks with standard AutoAttack: APGD-CE, then APGD-T, FAB-T and Square.
+
+    Each of the four attacks only the images that are still classified correctly after those before it.
 
     Args:
-        model: network to attack; maps images [N,C,H,W] in [0,1] to logits [N,K]. It is in eval mode during the attack
-            and returns unchanged.
-        x: clean images, float32 [N,C,H,W] in [0,1].
-        labels: true classes, int64 [N].
+        model: network to attack; maps images [N,C,H,W] in [0,1] to logits [N,K]. It is in eval mode during the
+            attack; afterwards weights, buffers and modes are as before.
+        x: clean images, float32 [N,C,H,W] in [0,1], on the device of the model.
+        labels: true classes, int64 [N], on the same device.
         threat: norm (`linf` or `l2`) and maximum size `eps` of the perturbation.
-        seed: seed of the random numbers. They depend on the batch: an image in another batch gets another x'.
+        seed: seed of the random numbers, which becomes torch's global seed. The numbers depend on the batch: the same
+            image in another batch gets another x'.
 
     Returns:
         Adversarial images x', float32 [N,C,H,W] in [0,1], each within `threat.eps` of its x.
-        An image that is wrong already, or that no attack makes wrong, comes back unchanged.
+        For an image that is misclassified without an attack, or that no attack makes misclassified, x' is x.
     """
     with frozen(model):
         reference = AutoAttack(model, norm=NORM_NAMES[threat.norm], eps=threat.eps, seed=seed, device=x.device)

@@ -1,4 +1,4 @@
-"""Projected gradient ascent: start, gradient, step, projection. The objective is an argument."""
+"""Projected gradient ascent: starting noise, gradient, step and projection, for any objective."""
 
 from __future__ import annotations
 
@@ -32,27 +32,34 @@ def pgd(
     objective_args: tuple[Any, ...] = (),
     replay: GraphReplay | None = None,
 ) -> Tensor:
-    """Maximises an objective by projected gradient ascent (Madry et al., 2018).
+    """Maximises an objective over images by projected gradient ascent (Madry et al., 2018).
 
-    The model's parameters and mode are as before when this returns or raises. So are its buffers, unless mode is
-    `train`.
+    Each step moves every image by `step_size` in the direction of steepest ascent of its objective and projects it onto
+    the ball around its clean image and onto [0,1]. The last iterate is returned, not the best one.
+
+    During the steps all parameters have `requires_grad` False and the model is in the mode `mode`. Modes and
+    `requires_grad` are restored at the end, also after an exception. Buffers change only if `mode` is `train`.
 
     Args:
-        model: the network that is attacked; its parameters get no gradient.
+        model: network to attack; maps images [B,C,H,W] to logits [B,K].
         x: clean images in [0,1], [B,C,H,W].
-        objective: called as objective(x', logits, *objective_args), with the model's logits [B,K] at x'; returns [B].
-        threat: norm and radius of the ball around x.
-        steps: number of gradient steps.
-        step_size: length of a step in the threat model's norm.
-        noise: what is added to x at the start, [B,C,H,W]; None for nothing.
-        mode: `eval`, or `train` as in some released codes: each step then moves batch norm's running statistics.
-        project_start: False: the first gradient is taken at x + noise as it is, which may lie outside of [0,1].
-        objective_args: further arguments of the objective, such as labels.
-        replay: replays the steps as CUDA graphs. Between its calls only x, noise, objective_args and the weights may
-            differ in value.
+        objective: function called as objective(x', logits, *objective_args) with the current images x' and the logits
+            [B,K] of the model on x'. It returns one value per image, [B]; larger is a stronger attack.
+        threat: norm (`linf` or `l2`) and radius `eps` of the ball around each clean image.
+        steps: number of gradient steps. With 0 the starting images are returned.
+        step_size: length of a step in the norm of `threat`, in units of pixels in [0,1], such as 2/255.
+        noise: tensor [B,C,H,W] added to x to get the starting images; None to start at x.
+        mode: `eval`, or `train` as in some authors' released code. In train mode each step also moves the running
+            statistics of batch norm.
+        project_start: True to project the starting images onto the ball and [0,1]. False to take the first gradient at
+            x + noise as it is, possibly outside of them.
+        objective_args: further arguments of `objective`, such as `(labels,)`.
+        replay: object that replays each step as a CUDA graph, or None to call the step directly. In all calls of `pgd`
+            with the same object, only the values of x, noise, objective_args and the weights may differ.
 
     Returns:
-        x', in the ball around x and in [0,1] (after the first step), [B,C,H,W].
+        Adversarial images x', [B,C,H,W], without gradient. They lie in the ball and in [0,1], unless `steps` is 0 and
+        `project_start` is False.
     """
 
     def ascend(x: Tensor, adversarial: Tensor, *args: Any) -> Tensor:
@@ -80,18 +87,23 @@ def starting_noise(
     generator: torch.Generator,
     noise_shard: tuple[slice, int] | None = None,
 ) -> Tensor:
-    """Draws the noise that an attack starts from, on the CPU, so that it does not depend on the device.
+    """Draws the noise that is added to clean images at the start of an attack.
+
+    The numbers are drawn on the CPU, so that they do not depend on the device of x.
 
     Args:
-        x: clean images, [B,C,H,W].
-        threat: norm and radius of the ball.
-        start: `zero`, `uniform` in the ball, or `gaussian`: 0.001 N(0,1), as TRADES and RSLAD start.
-        generator: a CPU generator.
-        noise_shard: if x is one process's share of a batch, its rows and the size of that batch, else None. The noise
-            of the whole batch is drawn, so that an image's noise does not depend on the shares.
+        x: clean images, [B,C,H,W]. Only shape, dtype and device are used.
+        threat: norm (`linf` or `l2`) and radius `eps` of the ball.
+        start: `zero` for no noise, `uniform` for the uniform distribution in the ball, or `gaussian` for 0.001 times a
+            standard normal number for each pixel, as in TRADES and RSLAD.
+        generator: generator on the CPU. It advances, unless `start` is `zero`.
+        noise_shard: None if x is a whole batch. If x is the part of a batch that one of several processes computes: the
+            slice of the rows of x within the batch, and the number of images of the batch, such as (slice(0, 32), 64).
+            The noise of the whole batch is drawn and the rows are selected, so that the noise of an image does not
+            depend on the number of processes.
 
     Returns:
-        Noise [B,C,H,W] on the device and of the type of x.
+        Noise [B,C,H,W] on the device and in the dtype of x.
     """
     rows, total = noise_shard or (slice(None), len(x))
     shape = (total, *x.shape[1:])
@@ -112,19 +124,33 @@ def starting_noise(
 
 
 def direction(gradient: Tensor, threat: ThreatModel) -> Tensor:
-    """Returns the direction of steepest ascent, of unit length in the threat model's norm, from gradients [B,C,H,W]."""
+    """Computes the direction of steepest ascent of each image, of length 1 in the norm of the threat model.
+
+    Args:
+        gradient: gradients with respect to the images, [B,C,H,W].
+        threat: threat model; only its norm (`linf` or `l2`) is used.
+
+    Returns:
+        The direction, [B,C,H,W]: for `linf` the sign of each entry; for `l2` the gradient divided by the L2 norm of the
+        gradient of that image (by 1e-12, if the norm is smaller).
+    """
     if threat.norm == "linf":
         return gradient.sign()
     return gradient / per_image(l2_norm(gradient))
 
 
 def project(x: Tensor, adversarial: Tensor, threat: ThreatModel) -> Tensor:
-    """Projects images [B,C,H,W] onto the ball around x and then onto [0,1], which keeps them in the ball.
+    """Projects images onto the ball around the clean images and then onto [0,1].
+
+    The second projection keeps an image in the ball, because the clean image lies in [0,1].
 
     Args:
         x: clean images in [0,1], [B,C,H,W].
-        adversarial: the images to project, [B,C,H,W].
-        threat: norm and radius of the ball.
+        adversarial: images to project, [B,C,H,W].
+        threat: norm (`linf` or `l2`) and radius `eps` of the ball.
+
+    Returns:
+        New images [B,C,H,W] in [0,1], each within `eps` of its clean image.
     """
     if threat.norm == "linf":
         return adversarial.maximum(x - threat.eps).minimum(x + threat.eps).clamp(0, 1)
@@ -133,12 +159,26 @@ def project(x: Tensor, adversarial: Tensor, threat: ThreatModel) -> Tensor:
 
 
 def l2_norm(x: Tensor) -> Tensor:
-    """Computes the L2 norm of each image [B,C,H,W], [B], at least 1e-12."""
+    """Computes the L2 norm of each image.
+
+    Args:
+        x: images or gradients, [B,C,H,W].
+
+    Returns:
+        The norms, [B]. Norms below 1e-12 are raised to 1e-12, so that the result can be a divisor.
+    """
     return x.flatten(1).norm(dim=1).clamp(min=TINY)
 
 
 def per_image(values: Tensor) -> Tensor:
-    """Reshapes values [B] to [B,1,1,1]."""
+    """Reshapes one number per image from [B] to [B,1,1,1], so that it can be multiplied with images [B,C,H,W].
+
+    Args:
+        values: tensor [B].
+
+    Returns:
+        View [B,1,1,1] of `values`.
+    """
     return values[:, None, None, None]
 
 
@@ -154,21 +194,28 @@ def linf_pgd(
     steps: int,
     step_size: float,
 ) -> Tensor:
-    """Runs a published attack that is defined by absolute step sizes in the Linf ball, from a uniform start.
+    """Attacks by PGD in the Linf ball from a uniform random start, with a step size in absolute units.
+
+    This is for published attacks whose step size is a number of grey levels and not a fraction of `eps`. The model is
+    in eval mode during the attack; its modes are restored.
 
     Args:
-        name: name of the attack; also the purpose of its random numbers.
-        model: the network that is attacked.
+        name: name of the attack, such as `cw`. It is part of the error message and of the seed: attacks of different
+            names start from different noise.
+        model: network to attack; maps images [B,C,H,W] in [0,1] to logits [B,K].
         x: clean images in [0,1], [B,C,H,W].
-        objective: called as objective(x', logits, labels); returns [B].
-        labels: int64 [B].
-        threat: radius of the ball; its norm must be linf.
-        seed: seed of the start.
+        objective: function called as objective(x', logits, labels); returns one value per image, [B]. It is maximised.
+        labels: true classes, int64 [B].
+        threat: norm, which must be `linf`, and maximum size `eps` of the perturbation.
+        seed: seed of the random start.
         steps: number of gradient steps.
-        step_size: length of a step, in units of [0,1] pixels.
+        step_size: change of each pixel in a step, in units of pixels in [0,1], such as 2/255.
+
+    Returns:
+        Adversarial images x', [B,C,H,W] in [0,1], each within `threat.eps` of its clean image.
 
     Raises:
-        UserError: the threat model has another norm, in which a step of so many grey levels means something else.
+        UserError: if the norm is not `linf`.
     """
     if threat.norm != "linf":
         raise UserError(

@@ -16,10 +16,10 @@ def attack(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, see
     """Attacks with PGD-20: 20 steps of size eps/4 on the cross-entropy, from a uniform random start in the ball.
 
     Args:
-        model: network to attack; maps images [N,C,H,W] in [0,1] to logits [N,K]. It is in eval mode during the attack
-            and returns unchanged.
-        x: clean images, float32 [N,C,H,W] in [0,1].
-        labels: true classes, int64 [N].
+        model: network to attack; maps images [N,C,H,W] in [0,1] to logits [N,K]. It is in eval mode during the
+            attack; afterwards weights, buffers and modes are as before.
+        x: clean images, float32 [N,C,H,W] in [0,1], on the device of the model.
+        labels: true classes, int64 [N], on the same device.
         threat: norm (`linf` or `l2`) and maximum size `eps` of the perturbation.
         seed: seed of the random start. The same seed gives the same x' for the same batch.
 

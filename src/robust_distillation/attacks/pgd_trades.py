@@ -19,10 +19,10 @@ def attack(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, see
     """Attacks with PGD_TRADES: 20 steps of size 0.003 on the cross-entropy, from a uniform random start in the ball.
 
     Args:
-        model: network to attack; maps images [N,C,H,W] in [0,1] to logits [N,K]. It is in eval mode during the attack
-            and returns unchanged.
-        x: clean images, float32 [N,C,H,W] in [0,1].
-        labels: true classes, int64 [N].
+        model: network to attack; maps images [N,C,H,W] in [0,1] to logits [N,K]. It is in eval mode during the
+            attack; afterwards weights, buffers and modes are as before.
+        x: clean images, float32 [N,C,H,W] in [0,1], on the device of the model.
+        labels: true classes, int64 [N], on the same device.
         threat: norm (`linf` only) and maximum size `eps` of the perturbation.
         seed: seed of the random start. The same seed gives the same x' for the same batch.
 
@@ -30,7 +30,7 @@ def attack(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, see
         Adversarial images x', float32 [N,C,H,W] in [0,1], each within `threat.eps` of its x.
 
     Raises:
-        UserError: if `threat.norm` is not `linf`, because the step is a number of grey levels.
+        UserError: if `threat.norm` is not `linf`: the step size is an absolute change of each pixel.
     """
     return linf_pgd(
         "pgd_trades",

@@ -21,16 +21,17 @@ def attack(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, see
     """Attacks with Square: at most 5,000 queries of the logits for each image, no gradient.
 
     Args:
-        model: network to attack; maps images [N,C,H,W] in [0,1] to logits [N,K]. It is in eval mode during the attack
-            and returns unchanged.
-        x: clean images, float32 [N,C,H,W] in [0,1].
-        labels: true classes, int64 [N].
+        model: network to attack; maps images [N,C,H,W] in [0,1] to logits [N,K]. It is in eval mode during the
+            attack; afterwards weights, buffers and modes are as before.
+        x: clean images, float32 [N,C,H,W] in [0,1], on the device of the model.
+        labels: true classes, int64 [N], on the same device.
         threat: norm (`linf` or `l2`) and maximum size `eps` of the perturbation.
-        seed: seed of the random numbers. They depend on the batch: an image in another batch gets another x'.
+        seed: seed of the random numbers, which becomes torch's global seed. The numbers depend on the batch: the same
+            image in another batch gets another x'.
 
     Returns:
         Adversarial images x', float32 [N,C,H,W] in [0,1], each within `threat.eps` of its x.
-        An image that is wrong already, or that no query makes wrong, comes back unchanged.
+        For an image that is misclassified without an attack, or that no query makes misclassified, x' is x.
     """
     search = SquareAttack(
         model,
