@@ -14,11 +14,12 @@ __all__ = ["load_dataset", "load_model"]
 def load_model(path: str) -> torch.nn.Module:
     """Loads the model of a checkpoint that this package wrote.
 
-    path: path of a checkpoint, such as results/EXPERIMENT/students/TEACHER/STUDENT/METHOD/seed-0/best.safetensors.
+    Args:
+        path: path of a checkpoint, such as `results/digits/students/wide/small/rslad/seed-0/best.safetensors`.
 
     Returns:
-        A module in eval mode on the CPU. It maps images [N,C,H,W] in [0,1] to logits [N,K] and normalises them itself
-        if it has to.
+        A module in eval mode on the CPU. It maps images [N,C,H,W] in [0,1] to logits [N,K]. If the network was trained
+        on normalised images, the module normalises them first.
 
     Raises:
         UserError: if the file is missing or damaged, was not written by this package, or if its weights do not fit the

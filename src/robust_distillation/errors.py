@@ -11,7 +11,10 @@ MAX_NAMES = 12  # limit of the names listed in a message
 
 
 class UserError(Exception):
-    """A mistake of the user. The message says what is wrong, where, and what to do. The program exits with code 2."""
+    """A mistake of the user. The message says what is wrong, where, and what to do.
+
+    The command line prints the message without a traceback and exits with code 2.
+    """
 
 
 # Message for each kind of operating system error, by error number.
@@ -29,7 +32,14 @@ RESUMES = "What was done is kept, the next start goes on from there"
 
 
 def system_fault(error: BaseException) -> str | None:
-    """Returns the message for a fault of the system (disk, permission or memory), or None for any other error."""
+    """Words the message for a fault of the system: disk, permission or memory.
+
+    Args:
+        error: any exception.
+
+    Returns:
+        What happened, to which file, and what to do. None if the error has another cause.
+    """
     if isinstance(error, OSError):
         reason = next((text for numbers, text in SYSTEM_FAULTS.items() if error.errno in numbers), None)
         return reason and f"{error.filename or 'a file'}: {reason}. {RESUMES}"
@@ -40,12 +50,23 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Returns whether an error means that memory ran out, on the CPU or on a GPU.
 
     torch's error is recognised by its name, so that torch need not be imported.
+
+    Args:
+        error: any exception.
     """
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or ALLOCATOR in str(error)
 
 
 def short_repr(value: object) -> str:
-    """Formats any value for a message: on one line, printable, and at most LONGEST characters long."""
+    """Formats any value for a message: on one line, printable, and at most 80 characters long.
+
+    Args:
+        value: the value. None is written "nothing", a dict "a mapping", a list "a list", True "true", an int of more
+            than 80 digits "a huge number". A text is quoted, and every other value is written as quoted text of it.
+
+    Returns:
+        The text. A longer one is cut and ends with "...".
+    """
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -59,12 +80,16 @@ def short_repr(value: object) -> str:
 
 
 def unknown(kind: str, value: object, allowed: Iterable[str]) -> str:
-    """Returns the message for an unknown name, with the nearest allowed spelling.
+    """Words the message for an unknown name, with the nearest allowed spelling.
 
     Args:
         kind: kind of the name, for example "method".
         value: the unknown name, a value of any type.
         allowed: the allowed names.
+
+    Returns:
+        A text such as "unknown method 'rsladd'. Did you mean 'rslad'? Allowed: ard, iad, rslad". At most 12 allowed
+        names are listed. The question is left out if no allowed name is close.
     """
     allowed = sorted(allowed)
     by_spelling = {name.casefold().replace("_", "").replace("-", ""): name for name in allowed}

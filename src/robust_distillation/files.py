@@ -17,7 +17,13 @@ PARTIAL = ".partial-"  # part of the name of temporary files
 
 
 def find_temporary_files(folder: str | Path) -> Iterator[Path]:
-    """Finds the temporary files below `folder` that killed processes left behind."""
+    """Finds the temporary files below `folder`, at any depth, that killed processes left behind.
+
+    These are the files of `atomic_write`. Those of running processes are found too.
+
+    Yields:
+        The path of each file.
+    """
     return Path(folder).rglob(f".*{PARTIAL}*")
 
 
@@ -25,10 +31,18 @@ def find_temporary_files(folder: str | Path) -> Iterator[Path]:
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Context manager: writes a file atomically.
 
-    Yields the path of a temporary file in the same folder, which the caller writes. At the end the temporary file is
-    flushed to disk and renamed to `path`. After an exception it is removed and `path` stays unchanged. After a power
-    failure `path` is the old file or the new one. A killed process leaves the temporary file, see
-    `find_temporary_files`.
+    At the end the temporary file is flushed to disk and renamed to `path`. After an exception it is removed and `path`
+    stays unchanged. After a power failure `path` is the old file or the new one. A killed process leaves the temporary
+    file, see `find_temporary_files`.
+
+    Args:
+        path: the file to write. Its folder is made if it is missing.
+
+    Yields:
+        The path of an empty temporary file in the same folder. The caller writes this file inside the `with` block.
+
+    Raises:
+        OSError: if the file cannot be written. The error names a file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +64,10 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def check_reachable(path: Path) -> None:
-    """Raises UserError if a folder above `path` is a broken link, for example to a disk that is not mounted."""
+    """Raises UserError if a folder above `path` is a broken link, for example to a disk that is not mounted.
+
+    Returns nothing. A missing folder that is no link is no error.
+    """
     for folder in path.parents:
         if folder.is_symlink() and not folder.exists():
             raise UserError(
@@ -60,26 +77,58 @@ def check_reachable(path: Path) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes a UTF-8 text file atomically, creating its folder if needed."""
+    """Writes a text file in UTF-8 atomically: the file is complete or unchanged.
+
+    Args:
+        path: the file to write or replace. Its folder is made if it is missing.
+        text: the whole content.
+    """
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Writes an indented JSON file with sorted keys atomically, creating its folder if needed."""
+    """Writes an indented JSON file with sorted keys atomically: the file is complete or unchanged.
+
+    Args:
+        path: the file to write or replace. Its folder is made if it is missing.
+        value: the content, a value that JSON can represent.
+
+    Raises:
+        TypeError: if `value` cannot be written as JSON. Then no file is written.
+    """
     write_text(path, json.dumps(value, sort_keys=True, indent=2) + "\n")
 
 
 class CorruptFileError(UserError, ValueError):
-    """A file that this program wrote, and whose content is broken."""
+    """A file that this program wrote, and whose content is broken.
+
+    The message names the file and the reason, and says to remove the file.
+    """
 
     def __init__(self, path: str | Path, why: object):
-        """Creates the error. why: the reason, for the message."""
+        """Creates the error.
+
+        Args:
+            path: the broken file.
+            why: the reason, a text or an exception, for the message.
+        """
         super().__init__(f"{path}: is damaged ({why}). Remove it; the next start makes it again")
 
 
 def read_json(path: str | Path) -> Any:
-    """Reads a JSON file. Raises CorruptFileError if its content is not JSON."""
+    """Reads a JSON file in UTF-8.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Its content: a dict, list, text, number, boolean or None.
+
+    Raises:
+        CorruptFileError: if the content is not JSON.
+        OSError: if the file is missing or cannot be read.
+    """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
@@ -87,7 +136,18 @@ def read_json(path: str | Path) -> Any:
 
 
 def read_json_lines(path: str | Path) -> list[Any]:
-    """Reads a file with one JSON value in each line. Raises CorruptFileError if it is empty or a line is not JSON."""
+    """Reads a UTF-8 file with one JSON value in each line.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The values, in the order of the lines; at least one.
+
+    Raises:
+        CorruptFileError: if the file is empty or a line is not JSON.
+        OSError: if the file is missing or cannot be read.
+    """
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
         values = [json.loads(line) for line in lines]
@@ -99,12 +159,12 @@ def read_json_lines(path: str | Path) -> list[Any]:
 
 
 def sha256(path: str | Path) -> str:
-    """Computes the sha256 (64 hexadecimal digits) of the bytes of a file."""
+    """Computes the sha256 of the bytes of the file at `path`, as 64 hexadecimal digits."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def md5(path: str | Path) -> str:
-    """Computes the md5 (32 hexadecimal digits) of the bytes of a file, by which DVC names it."""
+    """Computes the md5 of the bytes of the file at `path`, as 32 hexadecimal digits. DVC names files by it."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "md5").hexdigest()

@@ -16,7 +16,12 @@ TINY = 1e-38  # lower bound of q inside the logarithm: float32 still represents 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Computes the cross-entropy -log softmax(logits)[label] of each sample.
 
-    logits: [B,K]. labels: int64 [B]. Returns [B], not averaged.
+    Args:
+        logits: float [B,K], for B samples and K classes.
+        labels: true classes, int64 [B].
+
+    Returns:
+        [B], not averaged.
     """
     return -logits.log_softmax(1).gather(1, labels[:, None]).squeeze(1)
 
@@ -38,7 +43,7 @@ def kl_divergence(
     Args:
         target: logits [B,K] of q, for example the teacher's.
         logits: logits [B,K] of p, for example the student's.
-        temperature: divisor of both logits. The result is not multiplied by temperature^2.
+        temperature: positive divisor of both logits. The result is not multiplied by temperature^2.
         target_constant: number added to q inside its logarithm, as some released codes do; 0 adds nothing.
         constant: number added to p inside its logarithm, as some released codes do; 0 adds nothing.
 
@@ -52,20 +57,30 @@ def kl_divergence(
 
 
 def true_class_probability(logits: Tensor, labels: Tensor) -> Tensor:
-    """Returns the softmax probability of each sample's label.
+    """Computes the softmax probability of the label of each sample.
 
-    logits: [B,K]. labels: int64 [B]. Returns [B] in [0,1].
+    Args:
+        logits: float [B,K], for B samples and K classes.
+        labels: true classes, int64 [B].
+
+    Returns:
+        [B] in [0, 1].
     """
     return logits.softmax(1).gather(1, labels[:, None]).squeeze(1)
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """Returns the largest logit of a wrong class minus the logit of the label: max_{k != y} z_k - z_y.
+    """Computes the largest logit of a wrong class minus the logit of the label: max_{k != y} z_k - z_y.
 
     A positive value means a wrong prediction. This is -f_6 of Carlini and Wagner (S&P 2017) without the confidence
     kappa.
 
-    logits: [B,K]. labels: int64 [B]. Returns [B].
+    Args:
+        logits: z, float [B,K], for B samples and K classes.
+        labels: true classes y, int64 [B].
+
+    Returns:
+        [B].
     """
     label = labels[:, None]
     return logits.scatter(1, label, float("-inf")).amax(1) - logits.gather(1, label).squeeze(1)

@@ -37,16 +37,24 @@ def _folder() -> Path:
 
 
 def names() -> tuple[str, ...]:
-    """Returns the names of the optimisers that an experiment may choose, sorted."""
+    """Returns the class names of the optimisers in torch.optim that an experiment may choose, sorted."""
     return tuple(sorted(set(_modules()) - set(REFUSED)))
 
 
 @cache
 def arguments(name: str) -> dict[str, Any]:
-    """Returns the arguments of an optimiser with their defaults, those in `RESERVED` included.
+    """Returns the arguments of an optimiser in torch.optim that have a default, with their defaults.
+
+    Those that an experiment must not set (`RESERVED`, such as `lr`) are included.
 
     Args:
-        name: class name, one of `names()`.
+        name: class name, one of `names()`, such as "AdamW".
+
+    Returns:
+        Argument to default, such as {"lr": 0.001, "betas": (0.9, 0.999), ...}.
+
+    Raises:
+        KeyError: if torch.optim has no optimiser of this name.
     """
     tree = ast.parse((_folder() / f"{_modules()[name]}.py").read_text(encoding="utf-8"))
     [init] = (
@@ -63,12 +71,26 @@ def arguments(name: str) -> dict[str, Any]:
 
 
 def options(name: str) -> dict[str, Any]:
-    """Returns the options that an experiment may give to an optimiser, with torch's defaults."""
+    """Returns the options of an optimiser in torch.optim that an experiment may set, with torch's defaults.
+
+    Args:
+        name: class name, one of `names()`, such as "AdamW".
+
+    Returns:
+        Option to default, such as {"betas": (0.9, 0.999), "eps": 1e-08, "amsgrad": False}. Learning rate, weight decay
+        and the arguments that choose how torch computes are left out. For SGD, `momentum` is included.
+    """
     return {key: default for key, default in arguments(name).items() if key not in RESERVED}
 
 
 def fits(value: Any, default: Any) -> bool:
-    """Returns True if a value has the form of an option's default: a number, true or false, or a list of as many."""
+    """Returns whether a value has the form of the default of an optimiser's option.
+
+    Args:
+        value: the value to check, of any type.
+        default: the default. A tuple asks for a list or tuple of the same length whose items have the form of its
+            items; a bool for a bool; a number for an int or a float; None for None or a number.
+    """
     if isinstance(default, tuple):
         return (
             isinstance(value, list | tuple)

@@ -8,10 +8,15 @@ import torch
 
 
 def derived_seed(seed: int, *purpose: str | int) -> int:
-    """Derives a 63-bit seed from a seed and the purpose of the random numbers.
+    """Derives a seed from another seed and the purpose of the random numbers.
 
-    purpose: words and numbers that name the purpose, for example "attack", epoch, step. Different purposes give
-    independent seeds.
+    Args:
+        seed: the seed to derive from, for example that of a training.
+        *purpose: words and numbers that name the purpose, for example "attack", epoch, step. Different purposes give
+            independent seeds.
+
+    Returns:
+        A number in [0, 2^63). It is the same in every process and on every machine.
     """
     text = repr((seed, *purpose)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
@@ -22,6 +27,9 @@ def generator(seed: int, *purpose: str | int) -> torch.Generator:
 
     Numbers are always drawn on the CPU, so that they do not depend on the device that the tensors are moved to.
 
-    purpose: words and numbers that name the purpose, for example "attack", epoch, step.
+    Args:
+        seed: the seed to derive from, for example that of a training.
+        *purpose: words and numbers that name the purpose, for example "attack", epoch, step. Different purposes give
+            independent numbers.
     """
     return torch.Generator().manual_seed(derived_seed(seed, *purpose))

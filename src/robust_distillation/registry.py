@@ -19,7 +19,7 @@ from robust_distillation.errors import UserError, unknown
 
 
 class Registry:
-    """Maps entry names to modules.
+    """Maps names of entries (methods, attacks, datasets or architectures) to Python modules.
 
     The entries are the modules of a package and those that other distributions register as entry points. The name of
     the entry point group is that of the package, and an entry point reads `my-method = my_package.my_module`.
@@ -30,9 +30,9 @@ class Registry:
 
         Args:
             kind: kind of the entries in messages, for example "attack".
-            package: dotted name of the package.
+            package: dotted name of the package, for example "robust_distillation.attacks".
             exclude: names of modules of the package that are no entries.
-            functions: names of the functions that every entry must define.
+            functions: names of the functions that every entry must define; `module` checks them.
         """
         self.kind = kind
         self.package = package
@@ -41,7 +41,7 @@ class Registry:
 
     @cached_property
     def modules(self) -> dict[str, str]:
-        """Dotted module names by entry name, sorted by entry name.
+        """Name of each entry to the dotted name of its module, sorted by entry name; no entry is imported.
 
         Raises:
             UserError: if two modules register the same entry name.
@@ -62,7 +62,11 @@ class Registry:
         return tuple(self.modules)
 
     def module_name(self, name: str) -> str:
-        """Returns the dotted module name of the entry `name`. Raises UserError if there is no such entry."""
+        """Returns the dotted name of the module of the entry `name`, such as "robust_distillation.attacks.pgd20".
+
+        Raises:
+            UserError: if there is no such entry. The message has the nearest allowed name.
+        """
         if name not in self.modules:
             raise UserError(unknown(self.kind, name, self.modules))
         return self.modules[name]
@@ -71,12 +75,12 @@ class Registry:
         """Reads a constant from the source of an entry, without importing the entry (and so torch).
 
         Args:
-            name: name of the entry.
-            constant: name of a module-level constant whose value is a Python literal.
+            name: name of the entry, for example "square".
+            constant: name of a module-level constant whose value is a Python literal, for example "NORMS".
             default: value to return if the entry does not define the constant.
 
         Returns:
-            The value of the constant.
+            The value of the first assignment of the constant, or `default`.
 
         Raises:
             UserError: if there is no entry `name`, or if the value is not a literal.
@@ -95,11 +99,15 @@ class Registry:
         return default
 
     def file(self, name: str) -> Path:
-        """Returns the source file of the entry `name`. Raises UserError if there is no such entry."""
+        """Returns the path of the Python source file of the entry `name`. The entry is not imported.
+
+        Raises:
+            UserError: if there is no such entry.
+        """
         return Path(find_spec(self.module_name(name)).origin)
 
     def module(self, name: str) -> ModuleType:
-        """Imports the module of the entry `name`.
+        """Imports the module of the entry `name` and returns it.
 
         Raises:
             UserError: if there is no such entry, or if its module lacks a function that every entry must define.

@@ -33,13 +33,22 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class Settings(BaseModel):
-    """Base of all settings: immutable, strictly typed, and without unknown keys or infinite numbers."""
+    """Base of all settings: immutable, strictly typed, and without unknown keys or infinite numbers.
+
+    Raises:
+        pydantic.ValidationError: if a subclass is created from a value that is not allowed.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class ThreatModel(Settings):
-    """The set of images within distance `eps` of x in `norm`, and in [0,1]."""
+    """The perturbed images x' of an image x that count as adversarial: at most `eps` from x in `norm`, and in [0,1].
+
+    Attributes:
+        norm: `linf` (largest difference of a pixel) or `l2` (Euclidean norm of the difference of the images).
+        eps: largest distance, positive; at most 1 for `linf`. A text such as "8/255" is converted to a number.
+    """
 
     norm: Literal["linf", "l2"] = "linf"
     eps: Distance
@@ -53,7 +62,21 @@ class ThreatModel(Settings):
 
 
 class InnerAttack(Settings):
-    """The inner maximisation of training. Values other than the defaults are those of some released code."""
+    """The inner maximisation of a training: PGD on the network in training makes the adversarial images.
+
+    Values other than the defaults are those of some released code.
+
+    Attributes:
+        steps: number of gradient steps.
+        step_size: length of a step in the norm of the threat model, positive. A text such as "2/255" is converted.
+        start: noise at the start: `uniform` in the ball of radius eps, `gaussian` (0.001 N(0,1), as in TRADES), or
+            `zero`.
+        eps: radius of the ball of this attack; None: that of the threat model (TRADES and MART differ: 0.031).
+        mode: mode of batch norm during the attack: `eval`, or `train` (Madry, ARD, IAD), which also changes its running
+            statistics.
+        project_start: True: x + noise is projected into the ball and into [0,1] before the first gradient. False: the
+            first gradient is taken at x + noise, which may lie outside [0,1] (TRADES, ARD, IAD, RSLAD).
+    """
 
     steps: Positive = 10
     step_size: Distance
@@ -71,7 +94,15 @@ class InnerAttack(Settings):
 class Selection(Settings):
     """The evaluation that chooses the checkpoint `best`: highest accuracy under an attack, ties by clean accuracy.
 
-    It uses the validation split, or, under the official protocol, the test split.
+    If both are equal, the earlier epoch is chosen. The images are the validation split, or, under the official
+    protocol, the test split. The attack has the norm and eps of the threat model.
+
+    Attributes:
+        by: the attack: `apgd` (APGD-CE of `steps` steps), `pgd10` (IAD: 10 steps of 2/255) or `pgd_trades` (RSLAD: 20
+            steps of 0.003). The last two are for linf only.
+        steps: number of steps of `apgd`; the other attacks ignore it.
+        every: number of epochs from one evaluation to the next. The last epoch is always evaluated.
+        every_epoch_after: epoch after which every epoch is evaluated (RSLAD: 214); None: `every` applies to all epochs.
     """
 
     by: Literal["apgd", "pgd10", "pgd_trades"] = Field(
@@ -83,14 +114,26 @@ class Selection(Settings):
 
 
 def mistake(message: str) -> PydanticCustomError:
-    """Returns a validation error whose message is shown to people as it is."""
+    """Returns a validation error for pydantic validators to raise.
+
+    Args:
+        message: text that is shown to the user as it is, after the path of the setting.
+    """
     return PydanticCustomError(MISTAKE, "{message}", {"message": message})
 
 
 class Optimizer(BaseModel):
-    """The optimiser: a class of torch.optim and its options, with torch's defaults; SGD if left out.
+    """The optimiser: a class of torch.optim and its options.
 
-    Learning rate, weight decay and SGD's momentum are keys of the training.
+    All other keyword arguments are options of this class; an option that is left out has torch's default. Learning
+    rate, weight decay and SGD's momentum are not options: they are keys of the training. Example:
+    `Optimizer(name="AdamW", betas=[0.9, 0.95])`.
+
+    Attributes:
+        name: class name in torch.optim, one of `optimizers.names()`; SGD if left out.
+
+    Raises:
+        pydantic.ValidationError: if the name, an option or the form of a value is not allowed.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
@@ -98,7 +141,7 @@ class Optimizer(BaseModel):
 
     @property
     def options(self) -> dict[str, Any]:
-        """Returns the options besides learning rate, weight decay and momentum."""
+        """The options that were set, by name, without learning rate, weight decay and momentum; may be empty."""
         return dict(self.model_extra or {})
 
     @model_validator(mode="after")
@@ -124,6 +167,29 @@ class Training(Settings):
 
     Under the controlled protocol they are the same for every method. Under the official protocol, keys that an
     experiment leaves out have the values of the method's released code.
+
+    Attributes:
+        epochs: number of epochs.
+        batch_size: number of images per step.
+        learning_rate: learning rate of the first epoch.
+        optimizer: the optimiser and its options.
+        momentum: momentum of SGD, in [0, 1): 0.9 if left out. None for every other optimiser.
+        weight_decay: weight decay of the optimiser, at least 0.
+        weight_decay_on: `all` parameters, or the `weights` of convolutions and linear layers only (Madry).
+        drop_last: True: the last batch of an epoch is left out if it is smaller than `batch_size` (Madry,
+            RepDistiller).
+        milestones: epochs, counted from 1 and ascending, after which the learning rate is multiplied by `factor`.
+        factor: factor of the learning rate at a milestone, in (0, 1].
+        decay: `compounded`: each milestone multiplies the rate again. `from_initial`: every milestone sets
+            `learning_rate` x `factor`, so that the second changes nothing (ARD, IAD).
+        kl_scale: reduction of a divergence over the classes: `sum`; `mean`, the sum divided by the number of classes
+            (ARD); or `tenth`, the sum divided by 10 (RSLAD).
+        inner_attack: the attack that makes the adversarial images.
+        selection: the evaluation that chooses the checkpoint `best`.
+
+    Raises:
+        pydantic.ValidationError: if a value is not allowed, also if the optimiser has no momentum or weight decay and
+        one is set.
     """
 
     epochs: Epochs
@@ -169,7 +235,20 @@ class Training(Settings):
 
 
 class Compute(Settings):
-    """Settings of the computation: they can change results by rounding only."""
+    """Settings of the computation: they can change results by rounding only.
+
+    Attributes:
+        precision: `exact`: float32, eager, memory format NCHW. `fp32`: float32 with channels-last memory format, and
+            compiled if that saves time. `bf16-inner`: as `fp32`, but a network in training computes its inner
+            maximisation in bfloat16. `bf16`: as `fp32`, but a network in training computes everything in bfloat16.
+        compile: whether trainings use torch.compile; None: if they are long enough to save time by it. True is not
+            allowed with `exact`.
+        threads: number of torch's threads of each job.
+        device: `cpu`, `cuda`, `cuda:N`, or `auto`: a free GPU, or the CPU if there is no GPU.
+        jobs_per_gpu: number of jobs that may share a GPU if the device is `auto`. Left out when the settings are
+            dumped.
+        save_every: seconds between two saved states of a job. Left out when the settings are dumped.
+    """
 
     precision: Literal["exact", "fp32", "bf16-inner", "bf16"] = Field(
         "exact",

@@ -13,10 +13,20 @@ from robust_distillation.settings import Compute
 
 
 def select_device(compute: Compute) -> torch.device:
-    """Selects the device of a job. Also sets torch's threads, turns TF32 off, and makes torch deterministic.
+    """Selects the device of a job and configures torch for it.
 
-    compute: settings of the experiment. Its `device` is "cpu", "cuda", "cuda:N" or "auto". "auto" waits for a GPU with
-    fewer than `jobs_per_gpu` jobs of this user, or takes the CPU if there is no GPU.
+    Sets the number of torch's threads, turns TF32 off and makes torch deterministic, for the whole process.
+
+    With the device "auto" and at least one GPU it waits until a GPU is free. The GPU is reserved until this process
+    ends.
+
+    Args:
+        compute: settings of the computation. `device` is "cpu", "cuda", "cuda:N" or "auto". "auto" takes a GPU with
+            fewer than `jobs_per_gpu` jobs of this user, or the CPU if there is no GPU. `threads` is the number of
+            torch's threads.
+
+    Returns:
+        torch.device("cpu") or a CUDA device. A CUDA device with a number is also torch's current device afterwards.
 
     Raises:
         UserError: if the settings name a GPU that torch does not find.
@@ -43,10 +53,19 @@ def select_device(compute: Compute) -> torch.device:
 
 
 def split_on_oom(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Computes function(x), splitting the batch in halves, down to single images, as long as memory runs out.
+    """Computes `function(x)`; if memory runs out, computes it on halves of the batch, down to single images.
 
-    function: maps x [B,...] to a tensor [B,...]. The result of an image must not depend on the other images of the
-    batch.
+    Args:
+        function: maps a tensor [B,...] to a tensor [B,...]. The result of an image must not depend on the other images
+            of the batch.
+        x: the batch, [B,...].
+
+    Returns:
+        The results [B,...] of all images, in the order of `x`.
+
+    Raises:
+        RuntimeError: the error of `function`, if memory runs out for a single image or if the error has another cause.
+        MemoryError: likewise, if `function` raised it.
     """
     try:
         return function(x)
@@ -58,5 +77,13 @@ def split_on_oom(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copies a CPU tensor to a device without waiting for the device. For a GPU it is copied through pinned memory."""
+    """Copies a CPU tensor to a device without waiting for the device.
+
+    Args:
+        tensor: a tensor on the CPU.
+        device: the target. For a GPU the tensor is copied through pinned memory. For the CPU the tensor is not copied.
+
+    Returns:
+        The tensor on `device`.
+    """
     return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)

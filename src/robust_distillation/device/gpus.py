@@ -20,13 +20,15 @@ _locks: list[TextIO] = []  # lock files of this process; the operating system un
 def acquire(names: list[str], jobs_each: int = 1, folder: Path = FOLDER) -> int:
     """Reserves a GPU for this process, waiting until one is free. The reservation ends with the process.
 
+    Only processes that use the same `folder` see each other's reservations.
+
     Args:
-        names: unique ids of the GPUs, the same in every process of the machine.
+        names: unique ids of the GPUs, at least one; the same in every process of the machine.
         jobs_each: number of jobs that may share a GPU.
-        folder: folder of the lock files.
+        folder: folder of the lock files. It is made if it is missing.
 
     Returns:
-        The position in `names` of a GPU with fewer than `jobs_each` jobs, one with the fewest jobs first.
+        The position in `names` of a GPU with fewer than `jobs_each` jobs. A GPU with the fewest jobs is preferred.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     logged = False
