@@ -27,7 +27,7 @@ from robust_distillation.config import Experiment, Run, load
 from robust_distillation.evaluation.attack import attack_run
 from robust_distillation.evaluation.blocks import blocks
 from robust_distillation.layout import Layout
-from robust_distillation.pipeline.experiment_data import load_split, view_scheme
+from robust_distillation.pipeline.experiment_data import load_split, views_of
 from robust_distillation.pipeline.teacher_source import open_teachers
 from robust_distillation.training.run import build_trainer, train_to_files
 
@@ -61,14 +61,14 @@ def train_student(experiment: Experiment, run: Run, mode: str, folder: Path) -> 
     recipe = experiment.recipes[run.method, run.student]
     settings = experiment.student_settings(run, recipe)
     method = recipe.method.settings
-    source = open_teachers(experiment, run.teacher, method, data, device)
+    views = experiment.view_set(recipe.training, run.seed)
+    source = open_teachers(experiment, run.teacher, method, views, data, device)
     trainer = build_trainer(
         settings, recipe.training, method, experiment.threat_model, data, device, source.teachers,
         precision=mode, compiled=MODES[mode],
     )  # fmt: skip
-    train_to_files(
-        folder, settings, trainer, data, load_split(experiment, "validation"), view_scheme(experiment), device, {}
-    )
+    validation = load_split(experiment, "validation")
+    train_to_files(folder, settings, trainer, data, validation, views_of(experiment, views), device, {})
 
 
 def attack_outcomes(

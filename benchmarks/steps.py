@@ -88,9 +88,8 @@ class OurStep:
         """Trains on random views of images `index` [B]."""
         self.trainer.student.train()
         views = torch.randint(len(SCHEME), (len(index),))
-        sample_ids, view_ids = (to_device(numbers, self.data.images.device) for numbers in (index, views))
-        x = self.data.views(SCHEME, sample_ids, view_ids)
-        self.trainer.step(Batch(x, self.data.labels[sample_ids], index, views, 1, self.steps))
+        x, labels = self.data.views(SCHEME, index, views), self.data.labels[to_device(index, self.data.labels.device)]
+        self.trainer.step(Batch(x, labels, index, views, 1, self.steps))
         self.steps += 1
 
 

@@ -30,6 +30,8 @@ from scipy.io import savemat
 from torchvision.transforms import v2
 
 from robust_distillation import data, load_dataset
+from robust_distillation.augmentations.crop_flip import CropFlip
+from robust_distillation.config import ViewSet
 from robust_distillation.data import DataOptions, fashion_mnist, published
 from robust_distillation.data.dataset import load
 from robust_distillation.data.decoding import decode
@@ -847,7 +849,8 @@ def test_data_json_holds_size_and_hash_of_every_split(experiment, options):
     assert {split: entry["images"] for split, entry in written["splits"].items()} == data.info("cifar10", options).sizes
     for split in SPLITS:
         assert written["splits"][split]["sha256"] == load("cifar10", split, options).digest()
-    assert experiment_data.view_scheme(experiment(False)) == ViewScheme(4, True)
+    views = ViewSet("crop_flip", CropFlip())
+    assert experiment_data.views_of(experiment(False), views) == ViewScheme(4, True)
 
 
 def test_selection_on_the_test_set_trains_on_all_training_images(experiment, options):

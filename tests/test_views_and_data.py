@@ -28,30 +28,33 @@ def test_every_view_is_torchvisions_crop_and_flip(scheme):
         flip, (dy, dx) = view // scheme.side**2, divmod(view % scheme.side**2, scheme.side)
         expected = torchvision.crop(torchvision.pad(images, [scheme.padding] * 4), dy, dx, 8, 6)
         expected = torchvision.horizontal_flip(expected) if flip else expected
-        found = scheme.apply(images, torch.tensor([view]))
+        found = scheme.apply(images, torch.tensor([0]), torch.tensor([view]))
         assert torch.equal(found, expected)
         seen.add((dy, dx, flip))
     assert len(seen) == len(scheme) == (2 * scheme.padding + 1) ** 2 * (2 if scheme.flips else 1)
-    assert torch.equal(scheme.apply(images, torch.tensor([scheme.identity])), images)
+    assert torch.equal(scheme.apply(images, torch.tensor([0]), torch.tensor([scheme.identity])), images)
 
 
 def test_a_batch_gives_each_image_its_own_view():
     scheme, images = ViewScheme(2, True), torch.randint(0, 256, (50, 1, 8, 8), dtype=torch.uint8)
     views = scheme.epoch(0, 1, 50)
-    whole = scheme.apply(images, views)
-    assert all(torch.equal(whole[i : i + 1], scheme.apply(images[i : i + 1], views[i : i + 1])) for i in range(50))
+    ids = torch.arange(50)
+    whole = scheme.apply(images, ids, views)
+    for row in ids.split(1):
+        assert torch.equal(whole[row], scheme.apply(images[row], row, views[row]))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_views_lie_in_memory_as_nchw(channels):
     # Of one channel, other strides are contiguous too: torch would compute channels-last, to other bits.
     scheme, images = ViewScheme(1, True), torch.randint(0, 256, (9, channels, 8, 8), dtype=torch.uint8)
-    assert scheme.apply(images, scheme.epoch(0, 1, 9)).stride() == (channels * 64, 64, 8, 1)
+    assert scheme.apply(images, torch.arange(9), scheme.epoch(0, 1, 9)).stride() == (channels * 64, 64, 8, 1)
 
 
 def test_views_are_made_where_the_images_are():
     """On torch's meta device, which has shapes only and refuses tensors of another."""
-    found = ViewScheme(2, True).apply(torch.empty(5, 3, 8, 8, dtype=torch.uint8, device="meta"), torch.arange(5))
+    images, numbers = torch.empty(5, 3, 8, 8, dtype=torch.uint8, device="meta"), torch.arange(5)
+    found = ViewScheme(2, True).apply(images, numbers, numbers)
     assert (found.device.type, found.dtype, tuple(found.shape)) == ("meta", torch.uint8, (5, 3, 8, 8))
 
 

@@ -94,29 +94,25 @@ class Layout:
         """Folder of the cached outputs of all teachers."""
         return self.root / "cache"
 
-    def cache(self, teacher: str, kind: str) -> Path:
-        """Returns the path of the array of a teacher's cached outputs for all views of the training images.
+    def cache(self, teacher: str, kind: str, views: str = "") -> Path:
+        """Returns the path of the array of a teacher's cached outputs on views of the training images.
 
-        A view is one crop-and-flip of one image.
-
-        teacher: name of the teacher. kind: "logits" or "features".
+        Args:
+            teacher: name of the teacher.
+            kind: "logits" or "features".
+            views: name of the views, or "" for all crops and flips of each image.
         """
-        return self.caches / teacher / f"{kind}.npy"
+        return self.caches / teacher / views / f"{kind}.npy"
 
-    def cache_files(self, teacher: str, kind: str) -> tuple[Path, Path]:
-        """Returns the paths of a cached array and of the JSON file that describes it.
+    def cache_files(self, teacher: str, kind: str, views: str = "") -> tuple[Path, Path]:
+        """Returns the paths of a cached array, as in `cache`, and of the JSON file that describes it."""
+        return self.cache(teacher, kind, views), description_of(self.cache(teacher, kind, views))
 
-        teacher: name of the teacher. kind: "logits" or "features".
-        """
-        return self.cache(teacher, kind), description_of(self.cache(teacher, kind))
-
-    def cache_record(self, teacher: str, kind: str) -> Path:
+    def cache_record(self, teacher: str, kind: str, views: str = "") -> Path:
         """Returns the path of the record of a cached array. It is in the teacher's folder, as DVC does not version the
-        cache.
-
-        teacher: name of the teacher. kind: "logits" or "features".
+        cache. The arguments are as in `cache`.
         """
-        return self.teacher(teacher) / f"cache-{kind}.record.json"
+        return self.teacher(teacher) / f"cache-{views}{'-' if views else ''}{kind}.record.json"
 
     def outcomes(self, trained: Path) -> Path:
         """Returns the path of a model's outcomes, a Parquet file.

@@ -13,9 +13,11 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from robust_distillation.errors import UserError, unknown
+
+Class = TypeVar("Class")
 
 
 class Registry:
@@ -105,6 +107,29 @@ class Registry:
             UserError: if there is no such entry.
         """
         return Path(find_spec(self.module_name(name)).origin)
+
+    def subclass(self, name: str, base: type[Class]) -> type[Class]:
+        """Imports the module of the entry `name` and returns the class that it defines.
+
+        Args:
+            name: name of the entry.
+            base: the class of which the module must define one subclass.
+
+        Raises:
+            UserError: if there is no such entry, or if its module does not define exactly one subclass of `base`.
+        """
+        module = self.module(name)
+        found = [
+            value
+            for value in vars(module).values()
+            if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__
+        ]
+        if len(found) != 1:
+            names = ", ".join(value.__name__ for value in found) or "none"
+            raise UserError(
+                f"{self.kind} {name!r}: {module.__file__} must define one subclass of {base.__name__}, found {names}"
+            )
+        return found[0]
 
     def module(self, name: str) -> ModuleType:
         """Imports the module of the entry `name` and returns it.

@@ -15,6 +15,7 @@ from robust_distillation import optimizers
 from robust_distillation.errors import short_repr, unknown
 
 SGD_MOMENTUM = 0.9
+CROP_FLIP = "crop_flip"  # name of the default augmentation
 MISTAKE = "mistake"  # type of a validation error whose message is shown as it is
 FRACTION = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*/\s*([1-9][0-9]{0,8})\s*")
 
@@ -184,6 +185,8 @@ class Training(Settings):
             `learning_rate` x `factor`, so that the second changes nothing (ARD, IAD).
         kl_scale: reduction of a divergence over the classes: `sum`; `mean`, the sum divided by the number of classes
             (ARD); or `tenth`, the sum divided by 10 (RSLAD).
+        augmentation: name and options of the augmentation, see `augmentations`; the experiment file's options are
+            completed by the defaults.
         inner_attack: the attack that makes the adversarial images.
         selection: the evaluation that chooses the checkpoint `best`.
 
@@ -216,6 +219,7 @@ class Training(Settings):
         description="divergences are summed over the classes, or averaged over them (ARD's KLDivLoss), or a tenth of "
         "the sum (RSLAD: averaged over 10 classes, and for 100 classes averaged and multiplied by 10)",
     )
+    augmentation: dict[str, Any] = Field({"name": CROP_FLIP}, description="name and options: docs/experiment-file.md")
     inner_attack: InnerAttack
     selection: Selection = Selection()
 

@@ -1,6 +1,6 @@
 """Fills the cache: the teacher runs once on every view of every training image.
 
-A view is one crop and flip of one training image, see `data.views`.
+A view is what an augmentation makes of one training image, see `data.views`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from robust_distillation.cache.store import Writer
 from robust_distillation.data.dataset import Dataset
-from robust_distillation.data.views import ViewScheme
+from robust_distillation.data.views import Views
 from robust_distillation.models.frozen import frozen
 from robust_distillation.models.output import output
 from robust_distillation.resume import ResumableJob
@@ -25,7 +25,7 @@ BATCH = 512  # views per forward pass
 def teacher_values(
     teacher: nn.Module,
     data: Dataset,
-    scheme: ViewScheme,
+    scheme: Views,
     kind: str,
     device: torch.device | str = "cpu",
     first_batch: int = 0,
@@ -58,7 +58,7 @@ def fill_cache(
     key: dict[str, Any],
     teacher: nn.Module,
     data: Dataset,
-    scheme: ViewScheme,
+    scheme: Views,
     kind: str,
     device: torch.device | str = "cpu",
     work: ResumableJob | None = None,

@@ -1,7 +1,7 @@
 """Reads and writes cache files: a NumPy array of a teacher's values, and a JSON file beside it that describes it.
 
-The array has one row per image and view. A view is one crop and flip of one training image. The JSON file holds the
-key (what the values depend on), the shape, the dtype and the sha256 of the array's file.
+The array has one row per image and view. A view is what an augmentation makes of one training image. The JSON file
+holds the key (what the values depend on), the shape, the dtype and the sha256 of the array's file.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robust_distillation.data.views import ViewScheme
+from robust_distillation.data.views import Views
 from robust_distillation.digests import canonical, digest
 from robust_distillation.errors import UserError
 from robust_distillation.files import atomic_write, check_reachable, read_json, sha256, write_json
@@ -30,7 +30,7 @@ REMEDY = "Remove it; the next start fills it again"
 GONE = "Is its disk still there? The next start goes on where this one stopped"
 
 
-def cache_key(teacher: str, data: str, scheme: ViewScheme, kind: str) -> dict[str, Any]:
+def cache_key(teacher: str, data: str, scheme: Views, kind: str) -> dict[str, Any]:
     """Makes the key of a cache: what its values depend on.
 
     Args:
@@ -39,7 +39,7 @@ def cache_key(teacher: str, data: str, scheme: ViewScheme, kind: str) -> dict[st
         scheme: the views of an image.
         kind: `logits` or `features`.
     """
-    return {"teacher": teacher, "data": data, "padding": scheme.padding, "flips": scheme.flips, "kind": kind}
+    return {"teacher": teacher, "data": data, **scheme.key, "kind": kind}
 
 
 def sha256_of(path: str | Path) -> str:

@@ -6,17 +6,20 @@
 from robust_distillation.config.claims import Claim, Statement, claims_of, comparison_settings
 from robust_distillation.config.experiment import (
     IMPORTED,
+    Cache,
     Experiment,
     NamedMethod,
     Recipe,
     Run,
     Teacher,
+    ViewSet,
 )
 from robust_distillation.config.reading import load
 from robust_distillation.config.schema import Imported, Transfer
 
 __all__ = [
     "IMPORTED",
+    "Cache",
     "Claim",
     "Experiment",
     "Imported",
@@ -26,6 +29,7 @@ __all__ = [
     "Statement",
     "Teacher",
     "Transfer",
+    "ViewSet",
     "claims_of",
     "comparison_settings",
     "load",

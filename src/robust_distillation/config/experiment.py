@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from robust_distillation import data, methods
+from robust_distillation import augmentations, data, methods
 from robust_distillation.columns import NO_TEACHER, ON_SURROGATE
 from robust_distillation.comparison import Comparison
 from robust_distillation.config.schema import (
@@ -22,8 +22,9 @@ from robust_distillation.config.schema import (
 )
 from robust_distillation.config.tuning import Candidate, apply_candidate
 from robust_distillation.data.info import DataOptions
+from robust_distillation.digests import digest
 from robust_distillation.layout import Layout
-from robust_distillation.settings import Compute, ThreatModel, Training
+from robust_distillation.settings import CROP_FLIP, Compute, ThreatModel, Training
 
 IMPORTED = "imported"  # the checkpoint of a teacher that was not trained here
 FIRST_TUNING_SEED = 2**31  # no student has one as large
@@ -91,6 +92,51 @@ class Teacher:
         weights.
         """
         return self.recipe.method.kind if self.recipe else self.imported.model or self.imported.source
+
+
+@dataclass(frozen=True)
+class ViewSet:
+    """The views on which trainings train: one table for all trainings, or those of the epochs of one training.
+
+    Attributes:
+        kind: name of the augmentation.
+        augmentation: the augmentation with its options.
+        seed: seed of the training; 0 for a table.
+        epochs: number of epochs of the training; 0 for a table.
+    """
+
+    kind: str
+    augmentation: augmentations.Augmentation
+    seed: int = 0
+    epochs: int = 0
+
+    @property
+    def name(self) -> str:
+        """The name in paths; empty for the table of crops and flips, `dataset.padding` of which is the experiment's."""
+        if self.kind == CROP_FLIP:
+            return ""
+        options = self.augmentation.options()
+        drawn = "" if self.augmentation.enumerable else f"-seed-{self.seed}-epochs-{self.epochs}"
+        return f"{self.kind}-{digest(options)[:8]}{drawn}"
+
+    def resolved(self) -> dict[str, Any]:
+        """Returns name and options of the augmentation, seed and epochs as JSON values."""
+        options = {"name": self.kind, **self.augmentation.options()}
+        return {"augmentation": options, "seed": self.seed, "epochs": self.epochs}
+
+
+class Cache(NamedTuple):
+    """A teacher's stored outputs on a set of views.
+
+    Attributes:
+        teacher: name of the teacher.
+        kind: `logits` or `features`.
+        views: the views.
+    """
+
+    teacher: str
+    kind: str
+    views: ViewSet
 
 
 @dataclass(frozen=True, order=True)
@@ -262,6 +308,11 @@ class Experiment:
         return apply_candidate(self.recipes[method, student], chosen, self.file.tuning.training)
 
     @property
+    def tuning_seed(self) -> int:
+        """The seed of the short runs of the tuning stage."""
+        return FIRST_TUNING_SEED + self.file.tuning.seed
+
+    @property
     def comparisons(self) -> list[Comparison]:
         """The (teacher, student) pairs whose methods are compared.
 
@@ -277,18 +328,47 @@ class Experiment:
         ]
         return [comparison for comparison in order if comparison in distilled | alone]
 
+    def view_set(self, training: Training, seed: int) -> ViewSet:
+        """Returns the views of a training.
+
+        Args:
+            training: the training settings.
+            seed: seed of the training.
+        """
+        kind, augmentation = training.augmentation["name"], augmentations.from_settings(training.augmentation)
+        return ViewSet(kind, augmentation, *(() if augmentation.enumerable else (seed, training.epochs)))
+
+    def caches_of(self, teacher: str, method: methods.Method, views: ViewSet) -> tuple[Cache, ...]:
+        """Returns the caches that a training reads; none if its augmentation asks the networks live.
+
+        Args:
+            teacher: the name under which the teachers stand in runs.
+            method: the method, which declares its cached calls by role.
+            views: the views of the training.
+        """
+        if views.augmentation.asks_live:
+            return ()
+        return tuple(dict.fromkeys(Cache(self.roles(teacher)[role], kind, views) for role, kind in method.cached))
+
+    @cached_property
+    def caches(self) -> tuple[Cache, ...]:
+        """The caches that some run or candidate reads."""
+        found = {
+            cache
+            for teacher, recipe, _, seed in self.distillations
+            for cache in self.caches_of(teacher, recipe.method.settings, self.view_set(recipe.training, seed))
+        }
+        return tuple(sorted(found, key=lambda cache: (cache.teacher, cache.kind, cache.views.name)))
+
     @property
-    def caches(self) -> tuple[tuple[str, str], ...]:
-        """(teacher, kind) of each cache that some run reads."""
-        return tuple(
-            sorted(
-                {
-                    (self.roles(run.teacher)[role], kind)
-                    for run in self.runs
-                    for role, kind in self.methods[run.method].settings.cached
-                }
-            )
-        )
+    def distillations(self) -> Iterator[tuple[str, Recipe, dict[str, Any], int]]:
+        """Teacher, recipe, architecture and seed of each training of a student: of runs, then of candidates."""
+        for run in self.runs:
+            yield run.teacher, self.recipes[run.method, run.student], self.students[run.student], run.seed
+        for teacher, student, method in self.tuned:
+            for candidate in self.candidates[method]:
+                recipe = self.tuning_recipe(student, method, candidate)
+                yield teacher, recipe, self.students[student], self.tuning_seed
 
     # Settings that each step depends on besides its input files, as JSON values.
 
@@ -338,9 +418,15 @@ class Experiment:
             settings["devices"] = {"count": teacher.devices, "batch_norm": teacher.batch_norm}
         return settings
 
-    def cache_settings(self, kind: str) -> dict[str, Any]:
-        """Returns the settings that a cache of a kind (`logits` or `features`) depends on."""
-        return {"kind": kind, "dataset": self._view_settings("train"), "compute": self._inference_settings}
+    def cache_settings(self, kind: str, views: ViewSet) -> dict[str, Any]:
+        """Returns the settings that a cache depends on.
+
+        Args:
+            kind: `logits` or `features`.
+            views: the views.
+        """
+        settings = {"kind": kind, "dataset": self._view_settings("train"), "compute": self._inference_settings}
+        return settings | ({"views": views.resolved()} if views.name else {})
 
     def student_settings(self, run: Run, recipe: Recipe | None = None) -> dict[str, Any]:
         """Returns the settings that a student's training depends on.
@@ -361,8 +447,8 @@ class Experiment:
             method: name of the method.
             candidate: name of the candidate.
         """
-        seed = FIRST_TUNING_SEED + self.file.tuning.seed
-        return self._training_settings(self.tuning_recipe(student, method, candidate), self.students[student], seed)
+        recipe = self.tuning_recipe(student, method, candidate)
+        return self._training_settings(recipe, self.students[student], self.tuning_seed)
 
     def choice_settings(self, method: str) -> dict[str, Any]:
         """Returns a method's candidates in the grid's order, which decides between equals."""

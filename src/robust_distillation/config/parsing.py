@@ -28,6 +28,7 @@ def deep_merge(base: Mapping, overlay: Mapping) -> dict:
     Args:
         base: the mapping to change; it is not modified.
         overlay: values that replace those of `base`. Mappings are merged key by key; None removes the key from `base`.
+            An `augmentation` with another name replaces the whole mapping, as its options are others.
 
     Returns:
         The merged mapping.
@@ -36,11 +37,19 @@ def deep_merge(base: Mapping, overlay: Mapping) -> dict:
     for key, value in overlay.items():
         if value is None and key in merged:
             del merged[key]
-        elif isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+        elif (
+            isinstance(value, Mapping)
+            and isinstance(merged.get(key), Mapping)
+            and not _renamed(key, merged[key], value)
+        ):
             merged[key] = deep_merge(merged[key], value)
         else:
             merged[key] = value
     return merged
+
+
+def _renamed(key: Any, base: Mapping, overlay: Mapping) -> bool:
+    return key == "augmentation" and overlay.get("name", base.get("name")) != base.get("name")
 
 
 def parse(model: type[BaseModel], value: Any, where: tuple, problems: list[str]) -> Any:

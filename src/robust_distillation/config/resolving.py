@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from robust_distillation import methods, models
+from robust_distillation import augmentations, methods, models
 from robust_distillation.config.checking import (
     IMAGE_FOLDER,
     check_analyses,
@@ -51,8 +51,8 @@ def resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None
         norm = file.threat_model.norm
         problems.append(f"threat_model.norm: {norm} has no official protocol: use linf, or protocol: controlled")
         return None
-    images, channels = file.dataset.limit.train or sizes.get("train"), info.shape[0] if info else 3
-    resolver = _Resolver(file, classes, channels, images, problems)
+    images, shape = file.dataset.limit.train or sizes.get("train"), info.shape if info else None
+    resolver = _Resolver(file, classes, shape, images, problems)
     before = len(problems)
     groups = resolver.groups()
     sound = len(problems) == before
@@ -75,7 +75,7 @@ def resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None
     check_names(file, recipes, groups if sound else None, problems)
     check_claims(file, problems)
     candidates = tuning_candidates(
-        file, recipes, lambda budget: _parsed_training(budget, file.threat_model.norm, images), problems
+        file, recipes, lambda budget: _parsed_training(budget, file.threat_model.norm, images, shape), problems
     )
     if problems:
         return None
@@ -93,17 +93,24 @@ def resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None
 class _Resolver:
     """Resolves the entries of one experiment file, and collects their mistakes."""
 
-    def __init__(self, file: ExperimentFile, classes: int, channels: int, images: int | None, problems: list[str]):
+    def __init__(
+        self,
+        file: ExperimentFile,
+        classes: int,
+        shape: tuple[int, int, int] | None,
+        images: int | None,
+        problems: list[str],
+    ):
         """Keeps what all entries share.
 
         Args:
             file: the parsed experiment file.
             classes: number of classes.
-            channels: number of channels of an image.
+            shape: (C, H, W) of the images; None if it is not known.
             images: number of training images; None if it is not known.
             problems: list to which one message per mistake is added.
         """
-        self.file, self.classes, self.channels, self.images, self.problems = file, classes, channels, images, problems
+        self.file, self.classes, self.shape, self.images, self.problems = file, classes, shape, images, problems
         self.budget_reported = False  # True once mistakes in the experiment's `training` are among the problems
         if file.protocol == "controlled" and not file.training:
             problems.append("training: is missing")
@@ -163,14 +170,17 @@ class _Resolver:
         """Merges `own` into the training settings `budget`; a mistake in `budget` is named only once."""
         if not budget:
             return None  # reported as missing by __init__
-        training, problems = _parsed_training(deep_merge(budget, own), self.file.threat_model.norm, self.images)
+        training, problems = self._parsed(deep_merge(budget, own))
         if problems:
-            _, shared = _parsed_training(budget, self.file.threat_model.norm, self.images)
+            _, shared = self._parsed(budget)
             self.problems += [f"{path_text(where)}.{problem}" for problem in problems if problem not in shared]
             if not self.budget_reported and (repeated := [problem for problem in problems if problem in shared]):
                 self.problems += [f"training.{problem}" for problem in repeated]
                 self.budget_reported = True
         return None if problems else training
+
+    def _parsed(self, budget: dict) -> tuple[Training | None, list[str]]:
+        return _parsed_training(budget, self.file.threat_model.norm, self.images, self.shape)
 
     def groups(self) -> dict[str, dict[str, str]]:
         """Returns the entries that give teachers roles: name -> role -> name of a teacher."""
@@ -285,7 +295,7 @@ class _Resolver:
             self.problems.append(
                 f"{named}.source: a model of RobustBench's zoo can be given no new head: leave out transfer"
             )
-        if chosen.normalisation in checkpoints.NORMALISATIONS and self.channels != 3:
+        if chosen.normalisation in checkpoints.NORMALISATIONS and (self.shape or (3,))[0] != 3:
             self.problems.append(f"{named}.normalisation: {chosen.normalisation} is for colour images")
 
     def architecture(self, arguments: dict, default: str, where: tuple, besides: tuple | list = ()) -> dict[str, Any]:
@@ -319,12 +329,44 @@ class _Resolver:
         return {"name": name, **{key: arguments.get(key, argument.default) for key, argument in known.items()}}
 
 
-def _parsed_training(budget: dict, norm: str, images: int | None) -> tuple[Training | None, list[str]]:
-    """Returns the training settings, or None, and the messages of all mistakes without the path to the settings."""
+def _augmentation(
+    settings: dict[str, Any], shape: tuple[int, int, int] | None, problems: list[str]
+) -> dict[str, Any] | None:
+    """Returns name and options of an augmentation, completed by the defaults; None after a mistake."""
+    name, options = settings.get("name"), {key: value for key, value in settings.items() if key != "name"}
+    if name is None:
+        problems.append("augmentation.name: is missing")
+        return None
+    try:
+        if not isinstance(name, str):
+            raise UserError(unknown("augmentation", name, augmentations.names()))
+        parsed = parse(augmentations.get(name), options, ("augmentation",), problems)
+    except UserError as error:
+        problems.append(f"augmentation.name: {error}")
+        return None
+    if parsed is None:
+        return None
+    if shape and (problem := parsed.problem(shape)):
+        problems.append(f"augmentation.{problem}")
+    return {"name": name, **parsed.model_dump()}
+
+
+def _parsed_training(
+    budget: dict, norm: str, images: int | None, shape: tuple[int, int, int] | None
+) -> tuple[Training | None, list[str]]:
+    """Returns the training settings, or None, and the messages of all mistakes without the path to the settings.
+
+    Args:
+        budget: the settings.
+        norm: norm of the threat model.
+        images: number of training images; None if it is not known.
+        shape: (C, H, W) of the images; None if it is not known.
+    """
     problems: list[str] = []
     training = parse(Training, budget, (), problems)
     if training is None:
         return None, problems
+    training = training.model_copy(update={"augmentation": _augmentation(training.augmentation, shape, problems)})
     milestones, attack = training.milestones, training.inner_attack
     if milestones != sorted(set(milestones)):
         problems.append(f"milestones: {str(milestones)[:80]} must be ascending")

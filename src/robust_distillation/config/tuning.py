@@ -31,6 +31,7 @@ NOT_TUNED = {
     "epochs": _SHORT,
     "milestones": _SHORT,
     "selection": "it is what the candidates are compared by",
+    "augmentation": "its name and options are no single value",
     "optimizer": "its name and options are no single value",
     "inner_attack": _SHARED,  # the adversary, and the steps that a method may spend on it
 }

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from robust_distillation.data import info, registry
 from robust_distillation.data.info import SPLITS, DataOptions, DatasetInfo
-from robust_distillation.data.views import ViewScheme
+from robust_distillation.data.views import Views
+from robust_distillation.device import to_device
 from robust_distillation.errors import UserError, unknown
 
 
@@ -40,18 +41,19 @@ class Dataset:
         floats = (self.images if images is None else images).to(torch.float32, copy=True)
         return floats.div_(self.info.max_value)  # in place: a new tensor for every batch takes ten times as long
 
-    def views(self, scheme: ViewScheme, index: Tensor, views: Tensor) -> Tensor:
-        """Returns a batch of views, where a view is one crop-and-flip of one image.
+    def views(self, scheme: Views, index: Tensor, views: Tensor) -> Tensor:
+        """Returns a batch of views: of what an augmentation makes of the images.
 
         Args:
             scheme: the views that exist and their numbers.
-            index: int64 [B], positions of the images in this dataset, on the dataset's device.
-            views: int64 [B], the number of the view of each image.
+            index: int64 [B], positions of the images in this dataset, on the CPU.
+            views: int64 [B], the number of the view of each image, on the CPU.
 
         Returns:
             float32 [B,C,H,W] in [0,1], on the dataset's device.
         """
-        return self.floats(scheme.apply(self.images.index_select(0, index), views))
+        images = self.images.index_select(0, to_device(index, self.images.device))
+        return self.floats(scheme.apply(images, index, views))
 
     def to(self, device: torch.device) -> Dataset:
         """Returns a copy with its tensors on `device`. Its views are then computed on `device` too."""

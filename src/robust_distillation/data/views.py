@@ -1,17 +1,55 @@
-"""Numbered augmentations. A view is one crop of the zero-padded image, mirrored or not, and has a number.
+"""Views of the training images: what an augmentation makes of an image, with a number.
 
-Since views can be enumerated, a teacher's answer to each of them can be cached.
+A view depends on the image, its position in the training split and the number of the view alone. So a teacher's answer
+to it can be cached.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from robust_distillation.device import to_device
 from robust_distillation.randomness import generator
+
+
+class Views(Protocol):
+    """The views of the training images, numbered for each image from 0 to len(views) - 1."""
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """All that the pixels of a view depend on besides the image, its position and the number, as JSON values."""
+
+    def __len__(self) -> int:
+        """Returns the number of views of an image."""
+
+    def epoch(self, seed: int, epoch: int, samples: int) -> Tensor:
+        """Returns the number of the view of each training image in one epoch.
+
+        Args:
+            seed: seed of the training.
+            epoch: number of the epoch, counted from 1.
+            samples: number of training images.
+
+        Returns:
+            View numbers int64 [samples] on the CPU, by position of the image in the training split.
+        """
+
+    def apply(self, images: Tensor, ids: Tensor, views: Tensor) -> Tensor:
+        """Returns one view of each image. A row depends on this row of the arguments alone.
+
+        Args:
+            images: uint8 [B,C,H,W], on any device.
+            ids: int64 [B], position of each image in the training split, on the CPU.
+            views: int64 [B], the number of the view of each image, on the CPU.
+
+        Returns:
+            Tensor [B,C,H,W] of the same dtype, on the device of `images`.
+        """
 
 
 @dataclass(frozen=True)
@@ -35,6 +73,11 @@ class ViewScheme:
     flips: bool
 
     @property
+    def key(self) -> dict[str, Any]:
+        """Padding and flips, which determine the views."""
+        return {"padding": self.padding, "flips": self.flips}
+
+    @property
     def side(self) -> int:
         """Number of positions of the crop along one axis."""
         return 2 * self.padding + 1
@@ -48,17 +91,18 @@ class ViewScheme:
         """Number of the view that equals the image."""
         return self.padding * self.side + self.padding
 
-    def apply(self, images: Tensor, views: Tensor) -> Tensor:
+    def apply(self, images: Tensor, ids: Tensor, views: Tensor) -> Tensor:
         """Returns one view of each image.
 
         Args:
             images: tensor [B,C,H,W] of any dtype, on any device.
-            views: int64 [B], the number of the view of each image.
+            ids: not used: a view has the same crop and flip of every image.
+            views: int64 [B], the number of the view of each image, on the CPU.
 
         Returns:
             Tensor [B,C,H,W] of the same dtype, on the device of `images`.
         """
-        views, starts = views.to(images.device), _crop_indices(self, *images.shape[-2:], images.device)
+        views, starts = to_device(views, images.device), _crop_indices(self, *images.shape[-2:], images.device)
         rows, columns = (table.index_select(0, views) for table in starts)
         padded = torch.nn.functional.pad(images, [self.padding] * 4)
         # One gather over the pixels of a channel, the same for all of them: four times as fast as indexing by axis.

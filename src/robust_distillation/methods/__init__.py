@@ -4,7 +4,6 @@ RSLAD.
 
 from __future__ import annotations
 
-from robust_distillation.errors import UserError
 from robust_distillation.methods.contract import (
     TEACHER,
     EpochEnd,
@@ -45,13 +44,4 @@ def get(name: str) -> type[Method]:
     Raises:
         UserError: no method of this name is registered, or its module does not define exactly one subclass of Method.
     """
-    module = registry.module(name)
-    found = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__
-    ]
-    if len(found) != 1:
-        names = ", ".join(value.__name__ for value in found) or "none"
-        raise UserError(f"method {name!r}: {module.__file__} must define one subclass of Method, found {names}")
-    return found[0]
+    return registry.subclass(name, Method)

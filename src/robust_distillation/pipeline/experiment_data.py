@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from robust_distillation.config import Experiment
+from robust_distillation.config import Experiment, ViewSet
 from robust_distillation.data.dataset import Dataset, load
 from robust_distillation.data.info import SPLITS, DataOptions
-from robust_distillation.data.views import ViewScheme
+from robust_distillation.data.views import Views
 from robust_distillation.errors import UserError
 from robust_distillation.files import CorruptFileError, read_json
 
@@ -80,6 +80,6 @@ def _whole(experiment: Experiment, split: str) -> Dataset:
     return load_checked(experiment.dataset.name, experiment.data_options, split, experiment.layout.data)
 
 
-def view_scheme(experiment: Experiment) -> ViewScheme:
-    """Returns the views (crops and flips) that an experiment trains on."""
-    return ViewScheme(experiment.dataset.padding, experiment.info.flips)
+def views_of(experiment: Experiment, views: ViewSet) -> Views:
+    """Returns the views that a set names, as an augmentation makes them of an experiment's training images."""
+    return views.augmentation.views(experiment.info, experiment.dataset.padding, views.seed, views.epochs)

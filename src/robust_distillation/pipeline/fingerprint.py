@@ -54,6 +54,7 @@ STOPS = {
 }
 REGISTRIES = {  # followed for what they import, but not hashed themselves: they find the module that a run names
     "attacks",
+    "augmentations",
     "data",
     "methods",
     "models",

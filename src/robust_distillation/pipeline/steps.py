@@ -18,7 +18,7 @@ from robust_distillation.pipeline.models import models as models_of
 from robust_distillation.pipeline.step import TABLES, Argument, Step
 
 if TYPE_CHECKING:
-    from robust_distillation.config import Experiment, Recipe, Run, Teacher
+    from robust_distillation.config import Cache, Experiment, Recipe, Run, Teacher, ViewSet
     from robust_distillation.config.schema import DataFiles
 
 ONE = "[^/]+"
@@ -156,8 +156,8 @@ class TrainTeacher(_OfTeacher):
 
     @property
     def named(self) -> Iterable[str]:
-        """The modules of dataset, architecture and method."""
-        return _training(self.experiment, self.teacher.architecture, self.teacher.recipe.method.kind)
+        """The modules of dataset, augmentation, architecture and method."""
+        return _training(self.experiment, self.teacher.architecture, self.teacher.recipe)
 
     @property
     def devices(self) -> int:
@@ -195,7 +195,7 @@ class ImportTeacher(_OfTeacher):
 
 
 class FillCache(Step):
-    """Store a teacher's logits or features for every view of every training image."""
+    """Store a teacher's logits or features for every crop and flip of every training image."""
 
     name = "fill-cache"
     example = "fill-cache wide logits"
@@ -208,8 +208,16 @@ class FillCache(Step):
 
     @classmethod
     def jobs(cls, experiment: Experiment) -> Iterator[Self]:
-        """Yields one job for each cache that some run reads."""
-        return (cls(experiment, teacher=teacher, kind=kind) for teacher, kind in experiment.caches)
+        """Yields one job for each table of crops and flips that some training reads."""
+        for teacher, kind, views in experiment.caches:
+            if not views.name:
+                yield cls(experiment, teacher=teacher, kind=kind)
+
+    @property
+    def cache(self) -> Cache:
+        """The cache that the job fills."""
+        named = self.values["teacher"], self.values["kind"], self.values.get("views", "")
+        return next(one for one in self.experiment.caches if (one.teacher, one.kind, one.views.name) == named)
 
     def reads(self) -> Iterable[Path]:
         """Yields the data and the teacher's weights."""
@@ -217,23 +225,43 @@ class FillCache(Step):
 
     def makes(self) -> Iterable[Path]:
         """Yields the cached values and their description."""
-        return self.layout.cache_files(self.values["teacher"], self.values["kind"])
+        return self.layout.cache_files(**self.values)
 
     @property
     def record(self) -> Path:
         """The record beside the cache."""
-        return self.layout.cache_record(self.values["teacher"], self.values["kind"])
+        return self.layout.cache_record(**self.values)
 
     @property
     def settings(self) -> dict[str, Any]:
         """The settings of views, kind of output and inference."""
-        return self.experiment.cache_settings(self.values["kind"])
+        return self.experiment.cache_settings(self.values["kind"], self.cache.views)
 
     @property
     def named(self) -> Iterable[str]:
-        """The modules of dataset and architecture."""
+        """The modules of dataset, augmentation and architecture."""
         architecture = self.experiment.teachers[self.values["teacher"]].architecture
-        return _dataset(self.experiment.dataset.name), _architecture(architecture)
+        augmentation = _augmentation(self.cache.views.kind)
+        return _dataset(self.experiment.dataset.name), augmentation, _architecture(architecture)
+
+
+class FillRecords(FillCache):
+    """Store a teacher's logits or features for the views of all epochs of one training. VIEWS are an augmentation that
+    draws other views in every epoch, with its seed and epochs.
+    """
+
+    name = "fill-records"
+    example = "fill-records wide idbh-0a1b2c3d-seed-0-epochs-200 logits"
+    wildcards: ClassVar = TEACHER | {"views": ONE, "kind": "logits|features"}
+    arguments = (FillCache.arguments[0], Argument("VIEWS", "views of experiment"), FillCache.arguments[1])
+    not_asked = "has no augmentation whose views are drawn in every epoch, or asks the teachers live"
+
+    @classmethod
+    def jobs(cls, experiment: Experiment) -> Iterator[Self]:
+        """Yields one job for each set of views, teacher and kind that some training reads."""
+        for teacher, kind, views in experiment.caches:
+            if views.name:
+                yield cls(experiment, teacher=teacher, views=views.name, kind=kind)
 
 
 # Students, and the settings that are tuned for them
@@ -256,8 +284,8 @@ class _Training(Step):
         """Yields the data, and the weights and cached outputs of the method's teachers."""
         yield self.layout.data
         yield from dict.fromkeys(self.experiment.teacher_weights(self.roles[role]) for role in self.method.teachers)
-        for teacher, kind in self.caches:
-            yield from self.layout.cache_files(teacher, kind)
+        for teacher, kind, views in self.caches:
+            yield from self.layout.cache_files(teacher, kind, views.name)
 
     @property
     def roles(self) -> dict[str, str]:
@@ -265,15 +293,20 @@ class _Training(Step):
         return self.experiment.roles(self.values["teacher"])
 
     @property
-    def caches(self) -> tuple[tuple[str, str], ...]:
-        """Returns (teacher, kind) of each cache that the training reads."""
-        return tuple(dict.fromkeys((self.roles[role], kind) for role, kind in self.method.settings.cached))
+    def caches(self) -> tuple[Cache, ...]:
+        """Returns the caches that the training reads."""
+        return self.experiment.caches_of(self.values["teacher"], self.method.settings, self.views)
+
+    @property
+    def views(self) -> ViewSet:
+        """The views of the training."""
+        return self.experiment.view_set(self.recipe.training, self.training_seed)
 
     @property
     def named(self) -> Iterable[str]:
-        yield from _training(self.experiment, self.architecture, self.method.kind)
+        yield from _training(self.experiment, self.architecture, self.recipe)
         for role, calls in self.method.teachers.items():
-            if calls.loads_network:
+            if calls.loads_network or (calls.cached and self.views.augmentation.asks_live):
                 yield _architecture(self.experiment.teachers[self.roles[role]].architecture)
         yield from map(_architecture, self.method.settings.networks(self.architecture).values())
 
@@ -290,7 +323,7 @@ class _Training(Step):
         from robust_distillation.cache.store import sha256_of
         from robust_distillation.files import sha256
 
-        caches = [self.layout.cache(teacher, kind) for teacher, kind in self.caches]
+        caches = [self.layout.cache(teacher, kind, views.name) for teacher, kind, views in self.caches]
         return {file: sha256_of(file) if file in caches else sha256(file) for file in self.inputs}
 
 
@@ -331,6 +364,11 @@ class Tune(_Training):
     def recipe(self) -> Recipe:
         """The method and training settings of the candidate's short run."""
         return self.experiment.tuning_recipe(self.values["student"], self.values["method"], self.values["candidate"])
+
+    @property
+    def training_seed(self) -> int:
+        """The seed of all candidates."""
+        return self.experiment.tuning_seed
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -417,6 +455,11 @@ class TrainStudent(_Training):
         from robust_distillation.config import Run
 
         return Run(*_model_values(self), int(self.values["seed"]))
+
+    @property
+    def training_seed(self) -> int:
+        """The seed of the run."""
+        return int(self.values["seed"])
 
     @property
     def folder(self) -> Path:
@@ -946,7 +989,7 @@ class Index(_Table):
 
 
 COMPUTED: tuple[type[Step], ...] = (
-    PrepareData, PrepareTarget, ImportTeacher, TrainTeacher, FillCache, Tune, Choose, TrainStudent, Attack,
+    PrepareData, PrepareTarget, ImportTeacher, TrainTeacher, FillCache, FillRecords, Tune, Choose, TrainStudent, Attack,
     MergeOutcomes, Structure, Robustness, Transfer,
 )  # fmt: skip
 TABULATED: tuple[type[Step], ...] = (Tabulate, DrawFigures, Compare, ReportStructure, ReportTransfer, ReportTuning)
@@ -1012,10 +1055,18 @@ def _architecture(architecture: dict[str, Any]) -> str:
     return models.registry.module_name(architecture["name"])
 
 
-def _training(experiment: Experiment, architecture: dict[str, Any], method: str) -> tuple[str, ...]:
+def _augmentation(name: str) -> str:
+    from robust_distillation import augmentations
+
+    return augmentations.registry.module_name(name)
+
+
+def _training(experiment: Experiment, architecture: dict[str, Any], recipe: Recipe) -> tuple[str, ...]:
     from robust_distillation import methods
 
-    return _dataset(experiment.dataset.name), _architecture(architecture), methods.registry.module_name(method)
+    augmentation, method = _augmentation(recipe.training.augmentation["name"]), recipe.method.kind
+    dataset = _dataset(experiment.dataset.name)
+    return dataset, augmentation, _architecture(architecture), methods.registry.module_name(method)
 
 
 def _attacks(names: Iterable[str]) -> tuple[str, ...]:

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 
 from robust_distillation.cache.store import CachedValues, cache_key
-from robust_distillation.config import Experiment
+from robust_distillation.config import Cache, Experiment, ViewSet
 from robust_distillation.data.dataset import Dataset
 from robust_distillation.files import sha256
 from robust_distillation.methods import TEACHER, Method
 from robust_distillation.models.checkpoint import load_model
 from robust_distillation.models.precision import load_for_inference
-from robust_distillation.pipeline.experiment_data import view_scheme
+from robust_distillation.pipeline.experiment_data import views_of
 from robust_distillation.training.teacher import Teacher, Teachers
 
 
@@ -31,20 +31,20 @@ class TeacherSource:
     served_from: dict[str, str]
 
 
-def key_of(experiment: Experiment, teacher: str, kind: str, data: Dataset) -> dict[str, Any]:
+def key_of(experiment: Experiment, cache: Cache, data: Dataset) -> dict[str, Any]:
     """Returns the key of a teacher's cache: weights, images, views and kind of output, which determine its values.
 
     Args:
         experiment: the resolved experiment.
-        teacher: name of the teacher.
-        kind: `logits` or `features`.
+        cache: the cache.
         data: the training images.
     """
-    return cache_key(sha256(experiment.teacher_weights(teacher)), data.digest(), view_scheme(experiment), kind)
+    weights = experiment.teacher_weights(cache.teacher)
+    return cache_key(sha256(weights), data.digest(), views_of(experiment, cache.views), cache.kind)
 
 
 def open_teachers(
-    experiment: Experiment, names: str, method: Method, data: Dataset, device: torch.device
+    experiment: Experiment, names: str, method: Method, views: ViewSet, data: Dataset, device: torch.device
 ) -> TeacherSource:
     """Opens the caches and loads the networks of all teachers that a method asks.
 
@@ -52,29 +52,32 @@ def open_teachers(
         experiment: the resolved experiment.
         names: a teacher's name, or the name of an entry that gives several teachers a role each.
         method: the method, which declares its calls by role.
+        views: the views of the training.
         data: the training images.
         device: the device of the networks.
 
     Raises:
         UserError: a cache is damaged, or belongs to another teacher, other data or other views.
     """
-    teachers = experiment.roles(names)
+    teachers, live = experiment.roles(names), views.augmentation.asks_live
     served, by_role, features, copies = {}, {}, {}, {}
     for role, calls in method.teachers().items():
         teacher, values, network = teachers[role], {}, None
         weights = experiment.teacher_weights(teacher)
         prefix = "" if role == TEACHER else f"{role}: "
         for kind in calls.cached:
-            path = experiment.layout.cache(teacher, kind)
-            values[kind] = CachedValues(path, key_of(experiment, teacher, kind, data))
-            served[f"{prefix}{kind} on clean views"] = "cache"
-        if calls.live or calls.gradient:
+            served[f"{prefix}{kind} on clean views"] = "live teacher" if live else "cache"
+            if not live:
+                path = experiment.layout.cache(teacher, kind, views.name)
+                values[kind] = CachedValues(path, key_of(experiment, Cache(teacher, kind, views), data))
+        if calls.live or calls.gradient or (live and calls.cached):
             network = load_for_inference(weights, experiment.compute.precision, device)
+        if calls.live or calls.gradient:
             served[f"{prefix}logits on adversarial images"] = "live teacher"
         if calls.trained:
             copies[role] = load_model(weights)
             served[f"{prefix}weights to train along"] = "checkpoint"
-        if "features" in values:
-            features[role] = values["features"].width
+        if "features" in calls.cached:
+            features[role] = network.classifier.in_features if live else values["features"].width
         by_role[role] = Teacher(network, **values)
     return TeacherSource(Teachers(by_role, features, copies), served)

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+from robust_distillation import augmentations
 from robust_distillation.columns import ON_SURROGATE
-from robust_distillation.config import Experiment, Recipe
+from robust_distillation.config import Cache, Experiment, Recipe, ViewSet
 from robust_distillation.digests import canonical
 from robust_distillation.training.schedule import validation_epochs
 
@@ -113,7 +114,28 @@ def training(
     kind, each = ("apgd", settings.selection.steps) if by == "apgd" else ("attack", {"pgd10": 10, "pgd_trades": 20}[by])
     validation = _Network(experiment, architecture)
     validation.add_attack({kind: each, "ask": 2}, validation_epochs(settings), experiment.size("validation"))
-    return [part for network in (*networks.values(), validation) for part in network.work]
+    work = [part for network in (*networks.values(), validation) for part in network.work]
+    if augmentations.from_settings(settings.augmentation).asks_live:
+        work += asking(experiment, recipe, architecture, teacher, devices)
+    return work
+
+
+def asking(
+    experiment: Experiment, recipe: Recipe, architecture: dict[str, Any], teacher: str | None, devices: int = 1
+) -> list[Calls]:
+    """Returns the work of the teachers' networks on the clean views of one training, if no cache answers.
+
+    The arguments are those of `training`.
+    """
+    batch = recipe.training.batch_size
+    networks = _networks(experiment, recipe, architecture, teacher, devices)
+    read: Counter[str] = Counter()  # of each role; logits and features that are read together come from one call
+    for (group, role, _), calls in _calls(experiment, recipe, architecture).items():
+        if group == "cache":
+            read[role] = max(read[role], calls)
+    for role, calls in read.items():
+        networks["teacher", role].add_calls("ask", calls * experiment.size("train") / batch, batch)
+    return [part for network in networks.values() for part in network.work]
 
 
 def _networks(
@@ -156,10 +178,10 @@ def _count_calls(experiment: Experiment, recipe: Recipe, architecture: dict[str,
     return found
 
 
-def filling(experiment: Experiment, architecture: dict[str, Any]) -> list[Calls]:
+def filling(experiment: Experiment, filled: Cache) -> list[Calls]:
     """Returns the work of filling one cache of a teacher: its output on every view."""
-    teacher, rows = _Network(experiment, architecture), experiment.size("train") * views_of(experiment)
-    teacher.add_calls("ask", rows / FILLED_AT_ONCE, FILLED_AT_ONCE)
+    teacher = _Network(experiment, experiment.teachers[filled.teacher].architecture)
+    teacher.add_calls("ask", cached_rows(experiment, filled.views) / FILLED_AT_ONCE, FILLED_AT_ONCE)
     return teacher.work
 
 
@@ -239,9 +261,16 @@ def shared(work: list[Calls], jobs: int) -> list[Calls]:
     return [replace(part, calls=part.calls / jobs) for part in work]
 
 
-def views_of(experiment: Experiment) -> int:
-    """Returns the number of views of a training image."""
-    return (2 * experiment.dataset.padding + 1) ** 2 * (2 if experiment.info.flips else 1)
+def views_per_image(experiment: Experiment, views: ViewSet) -> int:
+    """Returns the number of views of a training image in a set of views."""
+    from robust_distillation.pipeline.experiment_data import views_of
+
+    return len(views_of(experiment, views))
+
+
+def cached_rows(experiment: Experiment, views: ViewSet) -> int:
+    """Returns the number of rows of a cache: training images times views."""
+    return experiment.size("train") * views_per_image(experiment, views)
 
 
 def forward(experiment: Experiment, architecture: dict[str, Any]) -> int:
@@ -263,15 +292,9 @@ def cache_width(experiment: Experiment, teacher: str, kind: str) -> int:
     return _counted("feature_width", architecture, experiment.info.shape, len(experiment.info.classes))
 
 
-def cache_bytes(experiment: Experiment, teacher: str, kind: str) -> int:
-    """Returns the size of a teacher's cache in bytes.
-
-    Args:
-        experiment: the resolved experiment.
-        teacher: name of the teacher.
-        kind: `logits` or `features`.
-    """
-    return 4 * experiment.size("train") * views_of(experiment) * cache_width(experiment, teacher, kind)
+def cache_bytes(experiment: Experiment, filled: Cache) -> int:
+    """Returns the size of a teacher's cache in bytes."""
+    return 4 * cached_rows(experiment, filled.views) * cache_width(experiment, filled.teacher, filled.kind)
 
 
 def weights(experiment: Experiment, architecture: dict[str, Any]) -> int:

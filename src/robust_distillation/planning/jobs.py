@@ -73,9 +73,7 @@ def teacher_cost(step: Step) -> Cost:
 
 def cache_cost(step: Step) -> Cost:
     """Returns the cost of one cache of a teacher."""
-    teacher, kind = step.values["teacher"], step.values["kind"]
-    architecture = step.experiment.teachers[teacher].architecture
-    return cost.filling(step.experiment, architecture), {"cache": cost.cache_bytes(step.experiment, teacher, kind)}
+    return cost.filling(step.experiment, step.cache), {"cache": cost.cache_bytes(step.experiment, step.cache)}
 
 
 def candidate_cost(step: Step) -> Cost:

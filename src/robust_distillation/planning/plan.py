@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from tabulate import tabulate
 
@@ -10,9 +11,10 @@ from robust_distillation.config import Experiment
 from robust_distillation.methods import TEACHER
 from robust_distillation.pipeline.steps import STEPS
 from robust_distillation.pipeline.text import duration
-from robust_distillation.planning.cost import SURVIVORS, cache_bytes, cache_width, views_of
+from robust_distillation.planning import cost
 from robust_distillation.planning.jobs import Job, by_step, jobs_of, makespan, written
 from robust_distillation.planning.speed import SECONDS, Speed, Unknown
+from robust_distillation.settings import CROP_FLIP
 
 TFLOPS = 10.0  # half of what an A100 could do in fp32
 TITLES = tuple(dict.fromkeys(kind.title for kind in STEPS))
@@ -29,7 +31,7 @@ def describe(experiment: Experiment, tflops: float = TFLOPS, speed: Speed | None
         speed: the measured speed of this machine; None if it is not used.
     """
     threat, evaluation = experiment.threat_model, experiment.evaluation
-    views, jobs = views_of(experiment), jobs_of(experiment)
+    jobs = jobs_of(experiment)
     flops, disk = by_step(jobs, lambda job: job.flops), written(jobs)
     counted = by_step(jobs, lambda _: 1)
     trained = Counter(run.method for run in experiment.runs)
@@ -44,7 +46,7 @@ def describe(experiment: Experiment, tflops: float = TFLOPS, speed: Speed | None
     lines = [
         f"Experiment {experiment.name}: {experiment.dataset.name}, {threat.norm} eps {threat.eps:.4g}, "
         f"{experiment.file.protocol} protocol",
-        f"  {experiment.size('train')} training images with {views} views each; best is chosen on "
+        f"  {experiment.size('train')} training images{_views(experiment)}; best is chosen on "
         f"{experiment.size('validation')} {'test' if experiment.selects_on_test else 'validation'} images; "
         f"{experiment.test_images} test images",
         f"  teachers: {', '.join(experiment.teachers) or 'none'}; students: {', '.join(experiment.students)}; "
@@ -62,18 +64,21 @@ def describe(experiment: Experiment, tflops: float = TFLOPS, speed: Speed | None
         tabulate(
             work, headers=["step", "PFLOP", "GPU-hours"], disable_numparse=True, colalign=("left", "right", "right")
         ),
-        f"GPU-hours at {tflops:g} TFLOP/s sustained (--tflops); {SURVIVORS:.0%} of the images are taken to survive "
-        "Square and AutoAttack",
+        f"GPU-hours at {tflops:g} TFLOP/s sustained (--tflops); {cost.SURVIVORS:.0%} of the images are taken to "
+        "survive Square and AutoAttack",
         "",
         *_time(jobs, speed),
         "",
         "Disk",
     ]
-    images = experiment.size("train") * views
-    for teacher, kind in experiment.caches:
-        width = cache_width(experiment, teacher, kind)
-        size = _size(cache_bytes(experiment, teacher, kind))
-        lines.append(f"  cache of {teacher}, {kind}: {images} x {width} x 4 bytes = {size}")
+    for cache in experiment.caches:
+        width, size = (
+            cost.cache_width(experiment, cache.teacher, cache.kind),
+            _size(cost.cache_bytes(experiment, cache)),
+        )
+        named = ", ".join(filter(None, (cache.teacher, cache.views.name, cache.kind)))
+        lines.append(f"  cache of {named}: {cost.cached_rows(experiment, cache.views)} x {width} x 4 bytes = {size}")
+    lines += _choices(experiment)
     lines.append(f"  checkpoints: {_size(disk['checkpoints'])}")
     lines.append(f"  in all: {_size(sum(disk.values()))}")
     return "\n".join(lines)
@@ -111,6 +116,42 @@ def _size(count: float) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
+def _views(experiment: Experiment) -> str:
+    """Returns how many views an image has by each augmentation."""
+    found = {}
+    for recipe in [*experiment.recipes.values(), *(teacher.recipe for teacher in experiment.teachers.values())]:
+        if recipe:
+            views = experiment.view_set(recipe.training, 0)
+            found[views.kind] = (
+                f"{cost.views_per_image(experiment, views)} views each"
+                if views.augmentation.enumerable
+                else "a view an epoch"
+            )
+    if [*found] == [CROP_FLIP]:
+        return f" with {found[CROP_FLIP]}"
+    return ", augmented by " + " and ".join(f"{kind} ({views})" for kind, views in found.items())
+
+
+def _choices(experiment: Experiment) -> list[str]:
+    """Returns the cost of the teachers' outputs on views that are drawn in every epoch, as records and live."""
+    records, live = set(), []
+    for teacher, recipe, architecture, seed in experiment.distillations:
+        views = experiment.view_set(recipe.training, seed)
+        if not views.augmentation.enumerable and recipe.method.settings.cached:
+            stored = replace(views, augmentation=views.augmentation.model_copy(update={"cache": "records"}))
+            records |= {*experiment.caches_of(teacher, recipe.method.settings, stored)}
+            live += cost.asking(experiment, recipe, architecture, teacher)
+    if not records:
+        return []
+    filled = cost.flops(part for cache in records for part in cost.filling(experiment, cache))
+    stored = _size(sum(cost.cache_bytes(experiment, cache) for cache in records))
+    return [
+        "  teachers' outputs on views that are drawn in every epoch, by training.augmentation.cache:",
+        f"    records: {stored}, {filled / 1e15:.4g} PFLOP",
+        f"    live: no file, {cost.flops(live) / 1e15:.4g} PFLOP",
+    ]
+
+
 def _tuning(experiment: Experiment) -> list[str]:
     if not experiment.tuned:
         return []
@@ -119,9 +160,9 @@ def _tuning(experiment: Experiment) -> list[str]:
 
 
 def _teaching(experiment: Experiment, name: str) -> str:
-    lines = []
+    lines, live = [], experiment.view_set(experiment.training_of(name), 0).augmentation.asks_live
     for role, calls in experiment.methods[name].teachers.items():
-        asked = [f"{kind} (cache)" for kind in calls.cached]
+        asked = [f"{kind} ({'live' if live else 'cache'})" for kind in calls.cached]
         asked += ["live, with gradient in the images" if calls.gradient else "live"] * (calls.live or calls.gradient)
         asked += ["trained along"] * calls.trained
         lines.append(", ".join(asked) if role == TEACHER else f"{role}: {', '.join(asked)}")

@@ -1,4 +1,4 @@
-"""Fills a cache with a teacher's answers to every view of every training image."""
+"""Fills a cache with a teacher's answers to views of every training image."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from robust_distillation.cache.fill import fill_cache
 from robust_distillation.device import select_device
 from robust_distillation.models.precision import load_for_inference
-from robust_distillation.pipeline.experiment_data import load_split, view_scheme
+from robust_distillation.pipeline.experiment_data import load_split, views_of
 from robust_distillation.pipeline.teacher_source import key_of
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 def run(step: FillCache, work: ResumableJob) -> None:
     """Writes the cache's array and its description."""
-    experiment, teacher, kind = step.experiment, step.values["teacher"], step.values["kind"]
-    device, data, scheme = select_device(experiment.compute), load_split(experiment, "train"), view_scheme(experiment)
-    key = key_of(experiment, teacher, kind, data)
-    model = load_for_inference(experiment.teacher_weights(teacher), experiment.compute.precision, device)
-    fill_cache(step.outputs[0], key, model, data, scheme, kind, device, work)
+    experiment, cache = step.experiment, step.cache
+    device, data = select_device(experiment.compute), load_split(experiment, "train")
+    key, views = key_of(experiment, cache, data), views_of(experiment, cache.views)
+    model = load_for_inference(experiment.teacher_weights(cache.teacher), experiment.compute.precision, device)
+    fill_cache(step.outputs[0], key, model, data, views, cache.kind, device, work)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from robust_distillation.device import select_device
 from robust_distillation.models.precision import EXACT, should_compile
-from robust_distillation.pipeline.experiment_data import load_split, view_scheme
+from robust_distillation.pipeline.experiment_data import load_split, views_of
 from robust_distillation.pipeline.teacher_source import open_teachers
 from robust_distillation.pipeline.tuned import tuned
 from robust_distillation.planning.cost import flops
@@ -64,8 +64,9 @@ def train(
     experiment = step.experiment
     device, data = select_device(experiment.compute), load_split(experiment, "train")
     method, teachers, served = recipe.method.settings, Teachers(), {}
+    views = experiment.view_set(recipe.training, settings["seed"])
     if recipe.method.has_teacher:
-        source = open_teachers(experiment, teacher, method, data, device)
+        source = open_teachers(experiment, teacher, method, views, data, device)
         teachers, served = source.teachers, source.served_from
     group, precision = parallel.init_group(device), experiment.compute.precision
     compiled = precision != EXACT and should_compile(  # to count the FLOPs takes a second
@@ -74,7 +75,7 @@ def train(
     trainer = build_trainer(
         settings, recipe.training, method, experiment.threat_model, data, device, teachers, group, precision, compiled
     )
-    images = data, load_split(experiment, "validation"), view_scheme(experiment), device
+    images = data, load_split(experiment, "validation"), views_of(experiment, views), device
     if group.rank:  # the first process saves, writes and logs for all
         logging.getLogger().setLevel(logging.WARNING)
         train_to_files(step.folder, settings, trainer, *images, {})

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robust_distillation.data.dataset import Dataset
-from robust_distillation.data.views import ViewScheme, epoch_order
+from robust_distillation.data.views import Views, epoch_order
 from robust_distillation.device import to_device
 from robust_distillation.settings import Training
 from robust_distillation.training.parallel import Group
@@ -22,10 +22,11 @@ class Batch:
     B is the number of images of this process, T the number of images in the whole batch of all processes.
 
     Attributes:
-        x: views (one crop-and-flip of each training image) in [0, 1], float32 [B,C,H,W], on the training device.
+        x: what the augmentation makes of each training image (a view), in [0, 1], float32 [B,C,H,W], on the training
+            device.
         labels: class numbers, int64 [B], on the training device; -1 for an image without a label.
         ids: positions in the training split of all T images of the whole batch, int64 [T], on the CPU.
-        view_ids: number of the view of each of the T images, int64 [T], on the CPU; see `ViewScheme`.
+        view_ids: number of the view of each of the T images, int64 [T], on the CPU; see `data.views`.
         epoch: number of the epoch, counted from 1.
         number: number of the batch within the epoch, counted from 0.
     """
@@ -40,7 +41,7 @@ class Batch:
 
 def batches(
     data: Dataset,
-    scheme: ViewScheme,
+    scheme: Views,
     settings: Training,
     seed: int,
     epoch: int,
@@ -55,7 +56,7 @@ def batches(
 
     Args:
         data: the training images; each batch is augmented on the device where they lie.
-        scheme: the numbered crops and flips (views) of an image.
+        scheme: the numbered views of the training images.
         settings: the training settings, of which `batch_size` (of all processes together) and `drop_last` (True: a
             smaller last batch is left out) are used.
         seed: seed of the training.
@@ -72,6 +73,5 @@ def batches(
         if settings.drop_last and len(ids) < settings.batch_size:
             break
         rows = ids[group.shard(len(ids))]
-        there, chosen = (to_device(numbers, data.images.device) for numbers in (rows, views[rows]))
-        x, labels = data.views(scheme, there, chosen).to(device), data.labels[there].to(device)
-        yield Batch(x, labels, ids, views[ids], epoch, number)
+        x, labels = data.views(scheme, rows, views[rows]), data.labels[to_device(rows, data.labels.device)]
+        yield Batch(x.to(device), labels.to(device), ids, views[ids], epoch, number)

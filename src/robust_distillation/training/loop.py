@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robust_distillation.data.dataset import Dataset
-from robust_distillation.data.views import ViewScheme
+from robust_distillation.data.views import Views
 from robust_distillation.models.precision import evaluation_precision
 from robust_distillation.randomness import derived_seed
 from robust_distillation.resume import STOPPED, ResumableJob
@@ -28,7 +28,7 @@ def train(
     trainer: Trainer,
     data: Dataset,
     validation: Dataset,
-    scheme: ViewScheme,
+    scheme: Views,
     device: torch.device,
     work: ResumableJob | None = None,
 ) -> Progress:
@@ -45,7 +45,7 @@ def train(
         data: the training images; they are moved to `device`.
         validation: the images on which `best` is chosen. Under the official protocol (the settings of a method's
             released code) they are the test images.
-        scheme: the numbered crops and flips (views) of a training image.
+        scheme: the numbered views of the training images.
         device: device of the networks.
         work: the job under which the state is saved: after every epoch, and every `work.every` seconds within an epoch.
             If it holds a saved state, the training continues from there. None: nothing is saved. With several processes

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from robust_distillation.data.dataset import Dataset
-from robust_distillation.data.views import ViewScheme
+from robust_distillation.data.views import Views
 from robust_distillation.files import write_text
 from robust_distillation.layout import Layout
 from robust_distillation.methods import Method
@@ -86,7 +86,7 @@ def train_to_files(
     trainer: Trainer,
     data: Dataset,
     validation: Dataset,
-    scheme: ViewScheme,
+    scheme: Views,
     device: torch.device,
     description: dict[str, Any],
     work: ResumableJob | None = None,
@@ -100,7 +100,7 @@ def train_to_files(
         trainer: the networks and optimisers; changed in place.
         data: the training images.
         validation: the images on which `best` is chosen.
-        scheme: the numbered crops and flips (views) of a training image.
+        scheme: the numbered views of the training images.
         device: device of the networks.
         description: further metadata of both checkpoints, for example `{"role": "student", "teacher": "wrn"}`. On a key
             that `settings` has too, `description` wins.
@@ -138,7 +138,7 @@ def tune_to_file(
     trainer: Trainer,
     data: Dataset,
     validation: Dataset,
-    scheme: ViewScheme,
+    scheme: Views,
     device: torch.device,
     work: ResumableJob | None = None,
 ) -> list[Path]:
@@ -153,7 +153,7 @@ def tune_to_file(
         trainer: the networks and optimisers; changed in place.
         data: the training images.
         validation: the images on which candidates are compared.
-        scheme: the numbered crops and flips (views) of a training image.
+        scheme: the numbered views of the training images.
         device: device of the networks.
         work: the job under which the state is saved and resumed; None: nothing is saved. See `train`.
 
