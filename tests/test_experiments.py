@@ -300,6 +300,7 @@ EVERYWHERE = {
     "batch_size": 128,
     "learning_rate": 0.1,
     "optimizer": {"name": "SGD"},
+    "augmentation": {"name": "crop_flip"},
     "momentum": 0.9,
     "weight_decay": 2e-4,
     "weight_decay_on": "all",

@@ -116,8 +116,8 @@ class ViewSet:
         if self.kind == CROP_FLIP:
             return ""
         options = self.augmentation.options()
-        drawn = "" if self.augmentation.enumerable else f"-seed-{self.seed}-epochs-{self.epochs}"
-        return f"{self.kind}-{digest(options)[:8]}{drawn}"
+        training = "" if self.augmentation.enumerable else f"-seed-{self.seed}-epochs-{self.epochs}"
+        return f"{self.kind}-{digest(options)[:8]}{training}"
 
     def resolved(self) -> dict[str, Any]:
         """Returns name and options of the augmentation, seed and epochs as JSON values."""

@@ -250,7 +250,7 @@ class FillRecords(FillCache):
     draws other views in every epoch, with its seed and epochs.
     """
 
-    name = "fill-records"
+    name = title = "fill-records"
     example = "fill-records wide idbh-0a1b2c3d-seed-0-epochs-200 logits"
     wildcards: ClassVar = TEACHER | {"views": ONE, "kind": "logits|features"}
     arguments = (FillCache.arguments[0], Argument("VIEWS", "views of experiment"), FillCache.arguments[1])

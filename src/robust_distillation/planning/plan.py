@@ -46,7 +46,7 @@ def describe(experiment: Experiment, tflops: float = TFLOPS, speed: Speed | None
     lines = [
         f"Experiment {experiment.name}: {experiment.dataset.name}, {threat.norm} eps {threat.eps:.4g}, "
         f"{experiment.file.protocol} protocol",
-        f"  {experiment.size('train')} training images{_views(experiment)}; best is chosen on "
+        f"  {experiment.size('train')} training images{_augmented(experiment)}; best is chosen on "
         f"{experiment.size('validation')} {'test' if experiment.selects_on_test else 'validation'} images; "
         f"{experiment.test_images} test images",
         f"  teachers: {', '.join(experiment.teachers) or 'none'}; students: {', '.join(experiment.students)}; "
@@ -116,7 +116,7 @@ def _size(count: float) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
-def _views(experiment: Experiment) -> str:
+def _augmented(experiment: Experiment) -> str:
     """Returns how many views an image has by each augmentation."""
     found = {}
     for recipe in [*experiment.recipes.values(), *(teacher.recipe for teacher in experiment.teachers.values())]:

@@ -1,0 +1,103 @@
+"""Operations that move or blacken pixels, each with other parameters for every image of a batch.
+
+Images are tensors [B,C,H,W] of any dtype, on any device. Parameters are int64 or boolean arrays [B] on the CPU. A row
+of a result depends on this row alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robust_distillation.augmentations.draws import Draws
+from robust_distillation.data.info import DatasetInfo
+from robust_distillation.data.views import ViewScheme
+from robust_distillation.device import to_device
+
+
+def random_flip(images: Tensor, draws: Draws, info: DatasetInfo) -> Tensor:
+    """Mirrors each image with probability 1/2, if mirrored images of the dataset keep their class."""
+    if not info.flips:
+        return images
+    mirrored = to_device(torch.from_numpy(draws.coin()), images.device)
+    return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+
+
+def random_crop_flip(images: Tensor, draws: Draws, info: DatasetInfo, padding: int) -> Tensor:
+    """Returns a random view of each image as by `crop_flip`.
+
+    Args:
+        images: the images.
+        draws: the random numbers.
+        info: whether images may be mirrored.
+        padding: zero padding of the crops in pixels.
+    """
+    scheme = ViewScheme(padding, info.flips)
+    views = torch.from_numpy(draws.integers(0, len(scheme)))
+    return scheme.apply(images, views, views)
+
+
+def moved_window(images: Tensor, size: tuple, source: tuple, target: tuple) -> Tensor:
+    """Cuts a window out of each image and puts it on black.
+
+    Args:
+        images: the images.
+        size: height and width of the windows, two arrays [B].
+        source: row and column of the windows' upper left corners in the images, two arrays [B].
+        target: row and column of the windows' upper left corners in the result, two arrays [B].
+
+    Returns:
+        Tensor like `images`; all pixels outside of the windows are 0.
+    """
+    height, width = images.shape[-2:]
+    rows, columns = (
+        _positions(side, length, begin, place, images.device)
+        for side, length, begin, place in zip((height, width), size, source, target, strict=True)
+    )
+    framed = torch.nn.functional.pad(images, [0, 1, 0, 1])  # row `height` and column `width` are black
+    pixels = (rows[:, :, None] * (width + 1) + columns[:, None, :]).flatten(1)
+    return framed.flatten(2).gather(2, pixels[:, None].expand(-1, images.shape[1], -1)).view_as(images)
+
+
+def _positions(side: int, length: np.ndarray, begin: np.ndarray, place: np.ndarray, device: torch.device) -> Tensor:
+    """Returns for each position along a side of the result the position in the image, `side` outside of the window."""
+    offset = np.arange(side) - place[:, None]
+    positions = np.where((offset >= 0) & (offset < length[:, None]), begin[:, None] + offset, side)
+    return to_device(torch.from_numpy(positions), device)
+
+
+def random_crop_shift(images: Tensor, draws: Draws, low: int, high: int) -> Tensor:
+    """Cuts off s rows and columns in all, and puts the rest back at a random place on black (Li and Spratling, 2023).
+
+    s is uniform on {low, ..., high - 1}, of which the columns are uniform on {0, ..., s}. The place of the crop in the
+    image and that of the rest in the result are uniform and independent.
+
+    Args:
+        images: the images.
+        draws: the random numbers.
+        low: least number of lines that are cut off.
+        high: one more than the greatest number, at most the sides of the images.
+    """
+    lines = draws.integers(low, high)
+    columns = draws.integers(0, lines + 1)
+    cut = lines - columns, columns
+    size = tuple(side - lost for side, lost in zip(images.shape[-2:], cut, strict=True))
+    source, target = (tuple(draws.integers(0, lost + 1) for lost in cut) for _ in range(2))
+    return moved_window(images, size, source, target)
+
+
+def blackened(images: Tensor, corner: tuple, size: tuple) -> Tensor:
+    """Sets the pixels of a box in each image to 0, in all channels.
+
+    Args:
+        images: the images.
+        corner: row and column of the upper left corner of the boxes, two arrays [B]; they may lie outside of the image.
+        size: height and width of the boxes, two arrays [B] or two numbers; the part outside of the image is ignored.
+    """
+    inside = []
+    for side, begin, length in zip(images.shape[-2:], corner, size, strict=True):
+        offset = np.arange(side) - begin[:, None]
+        inside.append((offset >= 0) & (offset < np.reshape(length, (-1, 1))))
+    box = to_device(torch.from_numpy(inside[0][:, None, :, None] & inside[1][:, None, None, :]), images.device)
+    return images.masked_fill(box, 0)
