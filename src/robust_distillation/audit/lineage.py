@@ -28,18 +28,22 @@ Section = tuple[str, list[str]]  # a title and its lines
 
 
 def trace_cell(experiment: Experiment, cell: Cell) -> list[Section]:
-    """Collects where a number of the main table comes from.
+    """Collects the origin of one number of the main table as text.
 
     Args:
-        experiment: the experiment.
-        cell: the number.
+        experiment: the experiment, which has been run.
+        cell: the number: teacher, student, method, checkpoint and metric of its row in tables/main.csv.
 
     Returns:
-        Sections of text, each a title and its lines: the number, the result of each seed with its files, the settings
-        of the training, the earlier steps, and the commands that check the number.
+        Sections, each a pair of a title and its lines. In order: the number with its interval and published values; for
+        each seed the accuracy, with the files, commands, machines and times behind it; the settings and package
+        versions of the training; the earlier steps (tuning, teacher and its cache, data), nearest first; the commands
+        that check the number. If the record of a step (the JSON file with its inputs and hashes) is missing, a line
+        reports that.
 
     Raises:
-        UserError: if the main table does not exist.
+        UserError: if the main table does not exist, or if an outcomes file (one row per checkpoint and test image:
+            correct or not under each attack) is missing or damaged.
     """
     layout = experiment.layout
     table = layout.tables / "main.csv"
@@ -157,5 +161,12 @@ def _checks(experiment: Experiment, cell: Cell) -> list[str]:
 
 
 def format_sections(sections: list[Section]) -> str:
-    """Joins sections to one text, each line indented below its title."""
+    """Joins sections to one text: titles, each followed by its lines, with an empty line between sections.
+
+    Args:
+        sections: pairs of a title and its lines, as `trace_cell` returns them.
+
+    Returns:
+        The text, without a newline at the end. Lines are indented by two spaces, titles are not.
+    """
     return "\n\n".join("\n".join([title, *(f"  {line}" for line in lines)]) for title, lines in sections)

@@ -1,4 +1,4 @@
-"""Checks the content of a step's files.
+"""Checks the content of the files that a step (one job of an experiment) made.
 
 Images are checked against their description, checkpoints and outcomes against the run in whose folder they lie, and
 tables against the same tables made again from the outcomes.
@@ -28,11 +28,13 @@ KEYS = ("claim", "target", "teacher", "student", "method", "other", "candidate",
 
 @dataclass
 class Checked:
-    """Result of checking the files of a step.
+    """Result of checking the files that one step made.
 
     Attributes:
-        problems: for each mistake the file, the table cell (`, cell NAME`, or "" for the whole file) and what is wrong.
-        notes: what could not be checked, and why.
+        problems: a triple for each mistake. First the path of the file. Then the table cell, such as
+            `, cell wide/small/rslad/best/clean`, or "" if the mistake is about the whole file. Then the description of
+            the mistake, such as `holds an image twice`.
+        notes: sentences about what could not be checked.
         cells: number of table cells that were computed again.
     """
 
@@ -42,7 +44,17 @@ class Checked:
 
 
 def check(step: Step) -> Checked:
-    """Checks the content of a step's files, if all of them exist.
+    """Checks the content of the files that a step made.
+
+    The check is the function that the step names in `step.check`: `check_images`, `check_weights`, `check_outcomes` or
+    `check_choice`. If the step names a function in `step.remake`, its tables are also made again in a temporary folder
+    and compared cell by cell. The files of the step stay unchanged.
+
+    Args:
+        step: a job of the experiment, with the paths of its output files.
+
+    Returns:
+        The mistakes and notes. Nothing is checked if an output file is missing or if the step names neither function.
 
     Raises:
         OSError, UserError, ValueError, KeyError, TypeError: if a file is damaged and cannot be read.
@@ -57,11 +69,13 @@ def check(step: Step) -> Checked:
 
 
 def check_images(step: PrepareData, checked: Checked) -> None:
-    """Compares the images on this machine with those that data.json describes. No image is downloaded.
+    """Compares the images of a dataset on this machine with the description that the step prepare-data wrote.
+
+    No image is downloaded. If images are missing, this is a note and no mistake.
 
     Args:
-        step: the step that wrote data.json.
-        checked: result to which problems and notes are added.
+        step: the step that wrote the description data.json: name, and size and sha256 of each split.
+        checked: result to which mistakes and notes are added, in place.
     """
     from robust_distillation import data
     from robust_distillation.pipeline.experiment_data import describe_dataset
@@ -84,11 +98,14 @@ def check_images(step: PrepareData, checked: Checked) -> None:
 
 
 def check_weights(step: Step, checked: Checked) -> None:
-    """Compares the metadata of checkpoints with the settings of the step that trained them.
+    """Compares the metadata in checkpoint files with the settings of the step that made them.
+
+    Every setting must be in the metadata with the same value; the metadata may have more entries. The weights are not
+    compared.
 
     Args:
-        step: the step that made the checkpoints.
-        checked: result to which problems are added.
+        step: the step that trained or imported a network; its outputs with the suffix .safetensors are checked.
+        checked: result to which mistakes are added, in place.
     """
     settings = json.loads(json.dumps(settings_of(step)))
     for file in step.outputs:
@@ -107,7 +124,19 @@ def check_weights(step: Step, checked: Checked) -> None:
 
 
 def metadata(file: Path) -> dict[str, Any]:
-    """Reads the metadata of a checkpoint: architecture, settings, epoch. Empty if there is none."""
+    """Reads the metadata of a checkpoint, without its weights.
+
+    Args:
+        file: path of a .safetensors file.
+
+    Returns:
+        The metadata that the training or import wrote, for example
+        `{"architecture": {"name": "convnet", ...}, "epoch": 17, "seed": 0, ...}`. Empty if the file has none.
+
+    Raises:
+        OSError: if the file is missing.
+        safetensors.SafetensorError: if the file is damaged.
+    """
     from safetensors import safe_open
 
     from robust_distillation.models.checkpoint import KEY
@@ -117,11 +146,16 @@ def metadata(file: Path) -> dict[str, Any]:
 
 
 def check_outcomes(step: OfModel, checked: Checked) -> None:
-    """Checks that outcomes are those of one model, with each image once per checkpoint.
+    """Checks that a file of outcomes has the rows of its own network only, and each image once per checkpoint.
+
+    Outcomes are a table with one row per checkpoint and test image: correct or not under each attack.
 
     Args:
-        step: the step that made the outcomes, with the model that it attacked.
-        checked: result to which problems are added.
+        step: the step that wrote the file, with the network that it attacked in `step.model`.
+        checked: result to which mistakes are added, in place.
+
+    Raises:
+        UserError: if the file does not match the checksum in it or cannot be read.
     """
     from robust_distillation.evaluation.outcomes import read_outcomes
 
@@ -176,11 +210,17 @@ def _differences(file: Path, made: Path) -> Iterator[tuple[str, str]]:
 
 
 def check_choice(step: Choose, checked: Checked) -> None:
-    """Compares the candidate that tuning selected with the results of its short runs.
+    """Compares the hyperparameters that the tuning stage chose with the results of its short trainings.
+
+    The choice is made again from the validation accuracies of all candidates, and compared with choice.json and
+    candidates.json.
 
     Args:
-        step: the step that selected it.
-        checked: result to which problems are added.
+        step: the step that made the choice for one teacher, student and method.
+        checked: result to which mistakes are added, in place.
+
+    Raises:
+        UserError: if a file cannot be read, or if the training of every candidate diverged.
     """
     from robust_distillation.pipeline.tuned import choice
     from robust_distillation.training import tuning
@@ -199,7 +239,18 @@ def check_choice(step: Choose, checked: Checked) -> None:
 
 
 def settings_of(step: Step) -> dict[str, Any]:
-    """Returns the settings that a step's record must have. A student's include the values that tuning selected."""
+    """Returns the settings that the record of a step must have.
+
+    A record is the JSON file beside an output that lists its inputs, settings, code hash and content hashes.
+
+    Args:
+        step: a job of the experiment.
+
+    Returns:
+        The settings by name, such as `{"method": {...}, "seed": 0, ...}`. For the training of a student they include
+        the hyperparameters that the tuning stage chose. If the file of the choice is missing or damaged, they are the
+        settings before the choice.
+    """
     from robust_distillation.pipeline.steps import TrainStudent
 
     if isinstance(step, TrainStudent) and step.choice:
