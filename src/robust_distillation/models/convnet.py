@@ -10,7 +10,13 @@ from torch import Tensor, nn
 
 
 class ConvNet(nn.Module):
-    """Convolutional network on images in [0,1]."""
+    """Convolutional network: maps images [N,C,H,W] in [0, 1] to logits [N,K].
+
+    Attributes:
+        foldable: True: batch norm may be folded into the convolutions for inference.
+        stem: the convolutions of all stages.
+        classifier: the linear layer from features to logits.
+    """
 
     foldable = True
 
@@ -36,22 +42,22 @@ class ConvNet(nn.Module):
         self.classifier = nn.Linear(channels, classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """Computes features [N, width * 2^(stages - 1)] of images [N,C,H,W]."""
+        """Computes features [N, width * 2^(stages - 1)] of images `x` [N,C,H,W]."""
         return self.stem(x).mean((2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Computes logits [N,K] of images [N,C,H,W]."""
+        """Computes logits [N,K] of images `x` [N,C,H,W]."""
         return self.classifier(self.features(x))
 
 
 def build(shape: tuple[int, int, int], classes: int, *, width: int = 16, stages: int = 2, depth: int = 2) -> ConvNet:
-    """Builds a convolutional network.
+    """Builds a convolutional network with freshly drawn weights, in train mode.
 
     Args:
         shape: (C, H, W) of the images.
         classes: number of classes K.
         width: channels of the first stage. Each further stage has twice as many.
-        stages: number of stages.
+        stages: number of stages. Each stage after the first halves the resolution.
         depth: convolutions in each stage.
     """
     return ConvNet(shape[0], classes, width, stages, depth)

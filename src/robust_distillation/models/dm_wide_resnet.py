@@ -49,7 +49,7 @@ class Block(nn.Module):
         self.shortcut = None if inputs == outputs else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Computes [N, outputs, H / stride, W / stride] from [N, inputs, H, W]."""
+        """Computes the output [N, outputs, H / stride, W / stride] of activations `x` [N, inputs, H, W]."""
         active = F.silu(self.batchnorm_0(x))
         y = self.conv_0(_pad_same(active) if self.halves else active)
         y = self.conv_1(F.silu(self.batchnorm_1(y)))
@@ -74,12 +74,16 @@ class Stage(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Computes [N, outputs, H / stride, W / stride] from [N, inputs, H, W]."""
+        """Computes the output [N, outputs, H / stride, W / stride] of activations `x` [N, inputs, H, W]."""
         return self.block(x)
 
 
 class DMWideResNet(nn.Module):
-    """Wide residual network on normalised images."""
+    """Wide residual network with Swish: maps normalised images [N,C,H,W] to logits [N,K].
+
+    Attributes:
+        foldable: True: batch norm may be folded into the convolutions for inference.
+    """
 
     foldable = True
 
@@ -110,12 +114,12 @@ class DMWideResNet(nn.Module):
         return self.logits
 
     def features(self, x: Tensor) -> Tensor:
-        """Computes features [N, 64 * width] of normalised images [N,C,H,W]."""
+        """Computes features [N, 64 * width] of normalised images `x` [N,C,H,W]."""
         x = F.silu(self.batchnorm(self.layer(self.init_conv(x))))
         return F.avg_pool2d(x, x.shape[2:]).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Computes logits [N,K] of normalised images [N,C,H,W]."""
+        """Computes logits [N,K] of normalised images `x` [N,C,H,W]."""
         return self.classifier(self.features(x))
 
 
@@ -126,7 +130,9 @@ def build(
     depth: Literal[10, 16, 22, 28, 34, 40, 46, 52, 58, 64, 70, 94, 106] = 70,
     width: int = 16,
 ) -> DMWideResNet:
-    """Builds DeepMind's WRN-depth-width with Swish.
+    """Builds DeepMind's WRN-depth-width with Swish, with freshly drawn weights, in train mode.
+
+    The network expects normalised images; `models.normalised.Normalised` normalises them.
 
     Args:
         shape: (C, H, W) of the images.

@@ -44,7 +44,7 @@ class Block(nn.Module):
             self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Computes [N, outputs, H / stride, W / stride] from [N, inputs, H, W]."""
+        """Computes the output [N, outputs, H / stride, W / stride] of activations `x` [N, inputs, H, W]."""
         y = self.bn1(self.conv1(x)).relu()
         y = self.bn2(self.conv2(y)).relu()
         y = self.bn3(self.conv3(y))
@@ -52,7 +52,11 @@ class Block(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """MobileNetV2 on images in [0,1]."""
+    """MobileNetV2: maps images [N,C,H,W] in [0, 1] to logits [N,K].
+
+    Attributes:
+        foldable: True: batch norm may be folded into the convolutions for inference.
+    """
 
     foldable = True
 
@@ -85,20 +89,20 @@ class MobileNetV2(nn.Module):
         return self.linear
 
     def features(self, x: Tensor) -> Tensor:
-        """Computes features [N, 40 * width] of images [N,C,H,W]."""
+        """Computes features [N, 40 * width] of images `x` [N,C,H,W]."""
         x = self.layers(self.bn1(self.conv1(x)).relu())
         x = self.bn2(self.conv2(x)).relu()
         return F.avg_pool2d(x, x.shape[2:]).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Computes logits [N,K] of images [N,C,H,W]."""
+        """Computes logits [N,K] of images `x` [N,C,H,W]."""
         return self.classifier(self.features(x))
 
 
 def build(
     shape: tuple[int, int, int], classes: int, *, width: Literal[4, 8, 12, 16, 20, 24, 28, 32, 48, 64] = 32
 ) -> MobileNetV2:
-    """Builds a MobileNetV2.
+    """Builds a MobileNetV2 with freshly drawn weights, in train mode.
 
     Args:
         shape: (C, H, W) of the images.

@@ -21,7 +21,11 @@ def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 
 class BasicBlock(nn.Module):
-    """Residual block of two 3x3 convolutions."""
+    """Residual block of two 3x3 convolutions.
+
+    Attributes:
+        expansion: channels of the output divided by `width`, 1.
+    """
 
     expansion = 1
 
@@ -41,14 +45,18 @@ class BasicBlock(nn.Module):
         self.shortcut = _shortcut(inputs, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Computes [N, expansion * width, H / stride, W / stride] from [N, inputs, H, W]."""
+        """Computes the output [N, width, H / stride, W / stride] of activations `x` [N, inputs, H, W]."""
         y = self.bn1(self.conv1(x)).relu()
         y = self.bn2(self.conv2(y))
         return (y + self.shortcut(x)).relu()
 
 
 class Bottleneck(nn.Module):
-    """Residual block of a 1x1, a 3x3 and a 1x1 convolution; its output has four times `width` channels."""
+    """Residual block of a 1x1, a 3x3 and a 1x1 convolution; its output has four times `width` channels.
+
+    Attributes:
+        expansion: channels of the output divided by `width`, 4.
+    """
 
     expansion = 4
 
@@ -71,7 +79,7 @@ class Bottleneck(nn.Module):
         self.shortcut = _shortcut(inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Computes [N, expansion * width, H / stride, W / stride] from [N, inputs, H, W]."""
+        """Computes the output [N, 4 * width, H / stride, W / stride] of activations `x` [N, inputs, H, W]."""
         y = self.bn1(self.conv1(x)).relu()
         y = self.bn2(self.conv2(y)).relu()
         y = self.bn3(self.conv3(y))
@@ -83,7 +91,11 @@ LAYOUTS = {18: (BasicBlock, (2, 2, 2, 2)), 34: (BasicBlock, (3, 4, 6, 3)), 50: (
 
 
 class ResNet(nn.Module):
-    """Residual network on images in [0,1]."""
+    """Residual network: maps images [N,C,H,W] in [0, 1] to logits [N,K].
+
+    Attributes:
+        foldable: True: batch norm may be folded into the convolutions for inference.
+    """
 
     foldable = True
 
@@ -116,18 +128,18 @@ class ResNet(nn.Module):
         return self.linear
 
     def features(self, x: Tensor) -> Tensor:
-        """Computes features [N, 8 * width] of images [N,C,H,W]; [N, 32 * width] for depth 50."""
+        """Computes features [N, 8 * width] of images `x` [N,C,H,W]; [N, 32 * width] for depth 50."""
         x = self.bn1(self.conv1(x)).relu()
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return F.avg_pool2d(x, x.shape[2:]).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Computes logits [N,K] of images [N,C,H,W]."""
+        """Computes logits [N,K] of images `x` [N,C,H,W]."""
         return self.classifier(self.features(x))
 
 
 def build(shape: tuple[int, int, int], classes: int, *, depth: Literal[18, 34, 50] = 18, width: int = 64) -> ResNet:
-    """Builds a ResNet.
+    """Builds a ResNet with freshly drawn weights, in train mode.
 
     Args:
         shape: (C, H, W) of the images.

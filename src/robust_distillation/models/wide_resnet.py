@@ -32,7 +32,7 @@ class Block(nn.Module):
         self.convShortcut = None if inputs == outputs else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Computes [N, outputs, H / stride, W / stride] from [N, inputs, H, W]."""
+        """Computes the output [N, outputs, H / stride, W / stride] of activations `x` [N, inputs, H, W]."""
         active = self.bn1(x).relu()
         y = self.conv2(self.bn2(self.conv1(active)).relu())
         return y + (x if self.convShortcut is None else self.convShortcut(active))
@@ -56,12 +56,16 @@ class Stage(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Computes [N, outputs, H / stride, W / stride] from [N, inputs, H, W]."""
+        """Computes the output [N, outputs, H / stride, W / stride] of activations `x` [N, inputs, H, W]."""
         return self.layer(x)
 
 
 class WideResNet(nn.Module):
-    """Wide residual network on images in [0,1]."""
+    """Wide residual network: maps images [N,C,H,W] in [0, 1] to logits [N,K].
+
+    Attributes:
+        foldable: True: batch norm may be folded into the convolutions for inference.
+    """
 
     foldable = True
 
@@ -94,13 +98,13 @@ class WideResNet(nn.Module):
         return self.fc
 
     def features(self, x: Tensor) -> Tensor:
-        """Computes features [N, 64 * width] of images [N,C,H,W]."""
+        """Computes features [N, 64 * width] of images `x` [N,C,H,W]."""
         x = self.block3(self.block2(self.block1(self.conv1(x))))
         x = self.bn1(x).relu()
         return F.avg_pool2d(x, x.shape[2:]).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Computes logits [N,K] of images [N,C,H,W]."""
+        """Computes logits [N,K] of images `x` [N,C,H,W]."""
         return self.classifier(self.features(x))
 
 
@@ -111,7 +115,7 @@ def build(
     depth: Literal[10, 16, 22, 28, 34, 40, 46, 52, 58, 64, 70] = 34,
     width: int = 10,
 ) -> WideResNet:
-    """Builds a WRN-depth-width.
+    """Builds a WRN-depth-width with freshly drawn weights, in train mode.
 
     Args:
         shape: (C, H, W) of the images.
