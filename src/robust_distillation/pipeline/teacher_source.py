@@ -23,8 +23,11 @@ class TeacherSource:
     """The teachers of one training, and the sources of their outputs.
 
     Attributes:
-        teachers: the teachers by role.
-        served_from: source of each kind of output (cache, network or checkpoint), for the provenance record.
+        teachers: the teachers by role, the part that a teacher plays in the method: `teacher`, or for example `clean`
+            and `robust` for a method with two.
+        served_from: kind of output to its source (`cache`, `live teacher` or `checkpoint`), for the record of the
+            training, for example `{"logits on clean views": "cache", "logits on adversarial images": "live teacher"}`.
+            Keys of another role than `teacher` begin with the role, as in `clean: logits on clean views`.
     """
 
     teachers: Teachers
@@ -32,13 +35,19 @@ class TeacherSource:
 
 
 def key_of(experiment: Experiment, teacher: str, kind: str, data: Dataset) -> dict[str, Any]:
-    """Returns the key of a teacher's cache: weights, images, views and kind of output, which determine its values.
+    """Returns the key of a teacher's cache: everything that determines the cached values.
+
+    Hashes the teacher's checkpoint file and the images.
 
     Args:
         experiment: the resolved experiment.
         teacher: name of the teacher.
-        kind: `logits` or `features`.
+        kind: kind of the cached outputs: `logits` or `features`.
         data: the training images.
+
+    Returns:
+        `teacher` (sha256 of the checkpoint file), `data` (sha256 of the images), `padding` (pixels) and `flips` (bool)
+        of the views, and `kind`.
     """
     return cache_key(sha256(experiment.teacher_weights(teacher)), data.digest(), view_scheme(experiment), kind)
 
@@ -48,15 +57,24 @@ def open_teachers(
 ) -> TeacherSource:
     """Opens the caches and loads the networks of all teachers that a method asks.
 
+    Only what the method declares is opened: cached outputs, a network for other images, a network to train together
+    with the student.
+
     Args:
         experiment: the resolved experiment.
-        names: a teacher's name, or the name of an entry that gives several teachers a role each.
-        method: the method, which declares its calls by role.
+        names: name of a teacher, or of an entry of the experiment file that assigns a teacher to each role of a method,
+            for example `clean` and `robust`.
+        method: the method, which declares its calls to each role.
         data: the training images.
-        device: the device of the networks.
+        device: the device of the networks. Networks that are trained together with the student stay on the CPU.
+
+    Returns:
+        The teachers with their networks in eval mode and without gradients in the weights, and the sources of their
+        outputs.
 
     Raises:
-        UserError: a cache is damaged, or belongs to another teacher, other data or other views.
+        UserError: if a cache or checkpoint is missing or damaged, or if a cache belongs to another teacher, other data
+            or other views.
     """
     teachers = experiment.roles(names)
     served, by_role, features, copies = {}, {}, {}, {}

@@ -16,10 +16,18 @@ if TYPE_CHECKING:
 
 
 def tuned(step: TrainStudent) -> tuple[dict[str, Any], Recipe]:
-    """Returns a student's settings and recipe; without a tuning stage those of its declaration.
+    """Returns the settings with which a student is trained: with a tuning stage, those with the chosen values.
+
+    Args:
+        step: the training of the student. If the experiment has a tuning stage, its choice.json is read.
+
+    Returns:
+        All settings that the training depends on, as JSON values (see `Experiment.student_settings`), and the recipe:
+        the method with its settings and the training settings. Without a tuning stage both are those of the experiment
+        file.
 
     Raises:
-        UserError: the file of the choice cannot be read, or it holds no candidate of the method.
+        UserError: if choice.json cannot be read, or if it holds no candidate of the method.
     """
     run, recipe = step.training_run, step.recipe
     if step.choice:
@@ -29,13 +37,19 @@ def tuned(step: TrainStudent) -> tuple[dict[str, Any], Recipe]:
 
 
 def choice(teacher: str, student: str, method: str, candidate: Candidate) -> dict[str, Any]:
-    """Returns the content of choice.json; a candidate that is not chosen changes nothing in it.
+    """Returns the content of choice.json, the file with the candidate that the tuning stage chose.
+
+    It does not depend on the other candidates. So the students are not trained again if another candidate is added and
+    the choice stays the same.
 
     Args:
-        teacher: name of the teacher, none for a method without one.
+        teacher: name of the teacher; `none` for a method without one.
         student: name of the student.
         method: name of the method.
         candidate: the chosen values.
+
+    Returns:
+        `teacher`, `student`, `method` and `chosen`: `{"training": {...}, "method": {...}}`, setting to value.
     """
     return {"teacher": teacher, "student": student, "method": method, "chosen": candidate.resolved()}
 
@@ -44,14 +58,18 @@ def read_choice(file: Path, experiment: Experiment, teacher: str, student: str, 
     """Reads the candidate that the tuning stage chose.
 
     Args:
-        file: the choice.json.
+        file: path of choice.json.
         experiment: the experiment, which lists the candidates.
-        teacher: name of the teacher, none for a method without one.
+        teacher: name of the teacher; `none` for a method without one.
         student: name of the student.
         method: name of the method.
 
+    Returns:
+        The chosen candidate, one combination of hyperparameter values.
+
     Raises:
-        UserError: the file cannot be read, or it names no candidate of the method.
+        UserError: if the file cannot be read, is of another teacher, student or method, or names no candidate of the
+            method.
     """
     try:
         found = read_json(file)

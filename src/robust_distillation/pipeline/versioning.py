@@ -22,16 +22,25 @@ FILE = Path("dvc.yaml")
 
 
 def stage_name(experiment: Experiment) -> str:
-    """Returns the name of an experiment's DVC stage: its own name with _ for dots, which DVC does not allow."""
+    """Returns the name of an experiment's DVC stage: the experiment's name with _ for dots, which DVC does not allow.
+
+    Args:
+        experiment: the experiment, for example `cifar10.v2`, whose stage is `cifar10_v2`.
+    """
     return experiment.name.replace(".", "_")
 
 
 def stage(experiment: Experiment, files: list[str]) -> dict[str, Any]:
-    """Makes the DVC stage of an experiment, as a mapping for dvc.yaml.
+    """Makes the DVC stage of an experiment, as a mapping for dvc.yaml. Writes nothing.
 
     Args:
         experiment: the experiment.
-        files: path of the experiment file and, if there is one, of the overlay, relative to the checkout.
+        files: path of the experiment file and, if there is one, of the overlay (a YAML file whose values replace those
+            of the experiment file), relative to the checkout.
+
+    Returns:
+        `cmd` (the command line that runs Snakemake), `deps`, `params` (the `files`), `outs` (all versioned results; DVC
+        keeps them while the stage runs) and `metrics`.
     """
     config = [f"{key}={file}" for key, file in zip(("experiment", "overlay"), files, strict=False)]
     layout = experiment.layout
@@ -63,18 +72,22 @@ def _out(path: Path, **flags: bool) -> dict[str, Any]:
 
 
 def write_stage(experiment: Experiment, path: str, overlay: str | None) -> str:
-    """Adds an experiment's stage to dvc.yaml, or updates it.
+    """Adds an experiment's stage to dvc.yaml in the current folder, or updates it.
+
+    Other stages and comments stay as they are. The file is created if it is missing, and not written if nothing
+    changes.
 
     Args:
         experiment: the experiment.
-        path: the experiment file.
-        overlay: a second YAML file whose values replace those of `path`. None: no overlay.
+        path: path of the experiment file.
+        overlay: path of a second YAML file whose values replace those of `path`. None: no overlay.
 
     Returns:
         The name of the stage.
 
     Raises:
-        UserError: if a file lies outside the checkout, dvc.yaml cannot be read, or another experiment has the stage.
+        UserError: if `path` or `overlay` lies outside the current folder, if dvc.yaml cannot be read, or if the stage
+            of this name belongs to another experiment file or overlay.
     """
     files = [_inside(file) for file in (path, overlay) if file]
     name, yaml = stage_name(experiment), _yaml()
