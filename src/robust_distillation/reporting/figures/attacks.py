@@ -1,4 +1,4 @@
-"""Accuracy under each attack, from clean images to the strongest."""
+"""The figure of the accuracy under each attack, from clean images to the strongest attack."""
 
 from __future__ import annotations
 
@@ -13,12 +13,19 @@ from robust_distillation.reporting.table_spec import TableSpec, metric_title
 
 
 def attacks(table: pd.DataFrame, spec: TableSpec, comparison: Comparison) -> Figure:
-    """Draws a mark per attack for every method at the headline's checkpoint.
+    """Draws the accuracy of the teacher and of each method under every attack.
+
+    There is a row for the teacher and for each method, with one mark for each attack.
 
     Args:
-        table: tables/main.csv.
-        spec: order of the methods and of the attacks.
-        comparison: the students to draw, and their teacher.
+        table: tables/main.csv, with the columns teacher, student, method, checkpoint, metric (`clean` or an attack) and
+            mean (percent).
+        spec: order of the methods and of the metrics. Students are shown at the checkpoint `spec.first`.
+        comparison: the student and the teacher. Used are the student's rows with this teacher or without one (teacher
+            `none`), and the teacher's own rows (student `-`).
+
+    Returns:
+        A figure of one panel, with a legend of the attacks.
     """
     rows = comparison.rows(spec.at_headline(table))
     metrics = [metric for metric in spec.metrics if metric in set(rows[METRIC])]

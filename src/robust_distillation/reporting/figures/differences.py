@@ -1,4 +1,4 @@
-"""Differences between methods with their simultaneous intervals."""
+"""The figure of the differences between methods with their simultaneous confidence intervals."""
 
 from __future__ import annotations
 
@@ -14,12 +14,20 @@ from robust_distillation.statistics.intervals import ALPHA
 
 
 def differences(rows: pd.DataFrame, spec: TableSpec, comparison: Comparison) -> Figure:
-    """Draws a row per two methods, the better one first and in its colour.
+    """Draws the differences in accuracy of every two methods: a row for each pair, the largest difference at the top.
+
+    Each row is named `BETTER − WORSE` and has the colour of the better method, so no difference is negative. Its mark
+    is hollow if the adjusted p value is 0.05 or more, so that the interval contains zero.
 
     Args:
-        rows: those of tables/comparisons.csv about this comparison at the headline; may be empty.
-        spec: order of the methods, and which attack and checkpoint are the headline's.
-        comparison: the students compared.
+        rows: rows of tables/comparisons.csv about this student and teacher, at the checkpoint `spec.first` and the
+            metric `spec.strongest`. Used columns: method, other, difference (method minus other), ci_low, ci_high (all
+            three in percentage points), p_adjusted. It may have no rows: the chart is then empty.
+        spec: order of the methods, and names of the checkpoint and the metric for the caption.
+        comparison: the student and the teacher, for the title.
+
+    Returns:
+        A figure of one panel, with a legend of the methods.
     """
     ahead = rows["difference"] >= 0
     first, second = rows[METHOD].where(ahead, rows["other"]), rows["other"].where(ahead, rows[METHOD])

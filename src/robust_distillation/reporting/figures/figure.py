@@ -1,4 +1,4 @@
-"""A figure as data, its panels as SVG for the report, and its files."""
+"""A figure as data, its panels as SVG for the report, and its files as SVG, PNG and PDF."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ class Panel:
     """A drawing within a figure.
 
     Attributes:
-        chart: Vega-Altair's chart, without a size, a title or a legend.
-        alt: text alternative: what the chart shows, in words.
-        title: heading above the panel; empty if the figure needs none.
-        width: width in pixels on the page, axes included.
-        height: height in pixels on the page, axes included.
-        axis: pixels of the height that the axis takes.
+        chart: the Vega-Altair chart, without a size, a title or a legend.
+        alt: text alternative for screen readers: what the chart shows, in words.
+        title: heading above the panel; empty for none. In the files it may have several lines, separated by newlines.
+        width: width in pixels in the report, axes included.
+        height: height in pixels in the report, axes included.
+        axis: part of `height`, in pixels, that the horizontal axis with its labels takes. In the files the chart is
+            `axis` lower than `height`, and the axis comes below it.
     """
 
     chart: alt.Chart | alt.LayerChart
@@ -47,12 +48,12 @@ class Panel:
 
     @property
     def share(self) -> float:
-        """The width in shares of a usual panel's."""
+        """The width of the panel as a multiple of the default width of 340 pixels."""
         return self.width / WIDTH
 
     @property
     def svg(self) -> Markup:
-        """The drawing for the report, in the page's colours."""
+        """The drawing as an SVG element for the report, with CSS variables as colours (light or dark page)."""
         fit = alt.AutoSizeParams(type="fit", contains="padding")
         # The reader's font may be wider than the one that Vega measures with.
         padding = {"left": 14, "right": 8, "top": 4, "bottom": 4}
@@ -62,14 +63,15 @@ class Panel:
 
 @dataclass(frozen=True)
 class Figure:
-    """Panels with one legend.
+    """Panels with a common title, caption and legend. It is also an element of a section of the report.
 
     Attributes:
-        title: heading in the files; the report has it as heading of the section.
-        caption: what the marks are, in one or two sentences.
-        panels: from left to right.
-        legend: keys of the marks; empty if the axes name them.
-        columns: panels in a row of the files.
+        kind: name of the HTML template in the report, always `figure`.
+        title: heading in the files, and beginning of the caption in the report.
+        caption: what the marks mean, in one or two sentences.
+        panels: the panels, from left to right.
+        legend: keys of the marks, from top to bottom; empty if the axes name them.
+        columns: number of panels in a row of the files.
     """
 
     kind = "figure"  # its template in the report
@@ -81,10 +83,15 @@ class Figure:
 
 
 def save(figure: Figure, stem: Path) -> None:
-    """Writes STEM.svg, .png and .pdf. The same figure gives the same bytes.
+    """Writes a figure as STEM.svg, STEM.png and STEM.pdf.
 
-    The PDF is the same only while Liberation Sans, which the drawing library brings along, has all characters of the
-    names: its writer numbers several fonts at random.
+    The PNG has two pixels per pixel of the SVG. Missing folders are created, and existing files are replaced. The same
+    figure gives the same bytes, in the PDF only if all characters are in the font Liberation Sans, which the drawing
+    library contains: with several fonts, its PDF writer numbers them at random.
+
+    Args:
+        figure: the figure.
+        stem: path of the files without the ending, such as `results/digits/figures/wide/small/overview`.
     """
     svg = _svg(_composed(figure), FILE_FONT)
     contents = {
@@ -120,7 +127,15 @@ def _sized(panel: Panel) -> alt.Chart | alt.LayerChart:
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """Returns lines of at most `width` letters, broken after hyphens if there are any."""
+    """Breaks a text into lines at spaces and after hyphens. A longer word is cut.
+
+    Args:
+        text: the text. Newlines in it count as spaces.
+        width: maximum number of characters in a line, at least 1.
+
+    Returns:
+        The lines; none for an empty text.
+    """
     return textwrap.wrap(text, width)
 
 
@@ -138,7 +153,15 @@ def _legend(keys: list[Key]) -> alt.LayerChart:
 
 
 def scale(keys: list[Key], values: list[str]) -> alt.Scale:
-    """Returns the scale from the keys' names to `values`."""
+    """Makes the Vega-Altair scale that maps names to colours or shapes.
+
+    Args:
+        keys: entries of a legend. Their names are the domain of the scale.
+        values: colour (#rrggbb) or shape (SVG path) of each key, in the same order.
+
+    Returns:
+        The scale.
+    """
     return alt.Scale(domain=[key.name for key in keys], range=values)
 
 

@@ -1,4 +1,4 @@
-"""The figures of outcomes and curves."""
+"""The figures that are drawn for every experiment, from outcomes and training curves."""
 
 from __future__ import annotations
 
@@ -24,18 +24,25 @@ def draw_all(
     outcomes: pd.DataFrame, curves: pd.DataFrame, eps_curves: pd.DataFrame, spec: TableSpec, classes: tuple[str, ...],
     threat: ThreatModel, folder: Path,
 ) -> None:  # fmt: skip
-    """Draws FOLDER/TEACHER/STUDENT/NAME.{svg,png,pdf} for every comparison.
+    """Draws the figures of every student and teacher as FOLDER/TEACHER/STUDENT/NAME.{svg,png,pdf}.
 
-    NAME is overview, attacks, differences, training, trade-off or per-class, and robustness if there are curves.
+    NAME is overview, attacks, differences, training, trade-off or per-class, and also robustness if `eps_curves` has
+    rows.
 
     Args:
-        outcomes: those of all models.
-        curves: training curves of all students, as `reporting.curves.read_curves` returns them.
-        eps_curves: accuracy against eps, as `reporting.curves.robustness_curves` returns it; may be empty.
-        spec: the comparisons, and the order of methods and metrics.
-        classes: names of the classes.
-        threat: the threat model.
-        folder: of all figures.
+        outcomes: one row for each model (a teacher, or a student of one method and seed), checkpoint and test image, as
+            `evaluation.outcomes.read_outcomes` returns them: the columns teacher, student, method, seed, checkpoint,
+            index, label, prediction, block, attack_seed, and one bool column for each attack.
+        curves: training curves, one row for each student and epoch, as `reporting.curves.read_curves` returns them.
+        eps_curves: accuracy against eps, one row for each model and eps, as `reporting.curves.robustness_curves`
+            returns it. It has no rows if the experiment file has no entry `robustness`.
+        spec: the students and teachers (`spec.comparisons`), and the order of methods, checkpoints and metrics.
+        classes: names of the K classes; the label k is the class classes[k].
+        threat: norm and eps of the attacks.
+        folder: folder of all figures of the experiment.
+
+    Raises:
+        UserError: if the seeds of a model were not attacked on the same images.
     """
     values, table = accuracies(outcomes), summary(outcomes)
     apart = comparisons(Outcomes.of(outcomes), spec.comparisons, spec.methods, [spec.first], [spec.strongest])

@@ -1,4 +1,4 @@
-"""Accuracy under the strongest attack and on clean images, at a glance."""
+"""The figure of the accuracy under the strongest attack and on clean images."""
 
 from __future__ import annotations
 
@@ -13,13 +13,20 @@ from robust_distillation.reporting.table_spec import TableSpec, metric_title
 
 
 def overview(table: pd.DataFrame, values: pd.DataFrame, spec: TableSpec, comparison: Comparison) -> Figure:
-    """Draws both accuracies of every method at the headline's checkpoint.
+    """Draws the robust and the clean accuracy of the teacher and of each method, with 95 % intervals.
 
     Args:
-        table: tables/main.csv.
-        values: accuracies in percent per run, as `statistics.accuracies` returns them.
-        spec: order of the methods, and which attack and checkpoint are the headline's.
-        comparison: the students to draw, and their teacher.
+        table: tables/main.csv: means over the seeds. Used columns: teacher, student, method, checkpoint, metric, mean,
+            ci_low, ci_high (the last three in percent).
+        values: accuracies of each seed in percent, as `statistics.accuracies.accuracies` returns them. Used columns:
+            teacher, student, method, seed, checkpoint, metric, value.
+        spec: order of the methods, and the strongest attack (`spec.strongest`). Students are shown at the checkpoint
+            `spec.first`.
+        comparison: the student and the teacher. Used are the student's rows with this teacher or without one (teacher
+            `none`), and the teacher's own rows (student `-`).
+
+    Returns:
+        A figure of two panels: accuracy under the strongest attack, and on clean images.
     """
     means, seeds = (comparison.rows(spec.at_headline(frame)) for frame in (table, values))
     panels = []

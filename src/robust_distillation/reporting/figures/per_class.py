@@ -1,4 +1,4 @@
-"""Robust accuracy of each class."""
+"""The figure of the robust accuracy of each class."""
 
 from __future__ import annotations
 
@@ -16,16 +16,21 @@ NAMED = 20  # classes at most whose columns have a name and numbers
 
 
 def by_class(outcomes: pd.DataFrame, spec: TableSpec, classes: tuple[str, ...], comparison: Comparison) -> pd.DataFrame:
-    """Returns the accuracy in percent under the strongest attack, mean over the seeds at the headline's checkpoint.
-
-    Rows are `teacher` and the methods in the experiment's order, columns the labels 0 to K-1. A class without a test
-    image is missing (NaN).
+    """Computes the accuracy of the teacher and of each method in each class under the strongest attack, over all seeds.
 
     Args:
-        outcomes: those of all models.
-        spec: order of the methods, and which attack and checkpoint are the headline's.
-        classes: names of the K classes.
-        comparison: the students, and their teacher.
+        outcomes: one row for each model, checkpoint and test image, as `evaluation.outcomes.read_outcomes` returns
+            them. Used columns: teacher, student, method, checkpoint, label, prediction, and the bool column of the
+            strongest attack.
+        spec: order of the methods, and the strongest attack (`spec.strongest`). Students are taken at the checkpoint
+            `spec.first`.
+        classes: names of the K classes; only their number is used.
+        comparison: the student and the teacher. Used are the student's rows with this teacher or without one (teacher
+            `none`), and the teacher's own rows (student `-`).
+
+    Returns:
+        Accuracies in percent. Rows: `teacher`, then the methods in the order of the experiment; those without outcomes
+        are left out. Columns: the labels 0 to K - 1. A class without a test image is NaN.
     """
     rows = comparison.rows(spec.at_headline(outcomes))
     means = class_accuracies(rows.assign(method=labels(rows)), spec.strongest).reindex(columns=range(len(classes)))
@@ -33,13 +38,19 @@ def by_class(outcomes: pd.DataFrame, spec: TableSpec, classes: tuple[str, ...], 
 
 
 def per_class(means: pd.DataFrame, spec: TableSpec, classes: tuple[str, ...], comparison: Comparison) -> Figure:
-    """Draws the accuracy of each class: a method a row, a class a column, the worst class last.
+    """Draws a heat map of the robust accuracy in each class: a row for each method, a column for each class.
+
+    One more column on the right has the accuracy of the worst class. With more than 20 classes the map has neither
+    names of columns nor numbers, but a legend of the colours.
 
     Args:
-        means: accuracies in percent, as `by_class` returns them.
-        spec: which attack is the strongest.
-        classes: names of the K classes; only up to 20 are written, with the numbers.
-        comparison: the students drawn, and their teacher.
+        means: accuracies in percent, as `by_class` returns them: rows are `teacher` and methods, columns are labels.
+        spec: names of the strongest attack and of the checkpoint, for the texts.
+        classes: names of the K classes, in the order of the columns.
+        comparison: the student and the teacher, for the title.
+
+    Returns:
+        A figure of one panel.
     """
     named, title = len(classes) <= NAMED, metric_title(spec.strongest)
     worst = means.min(axis=1)

@@ -1,4 +1,4 @@
-"""Accuracy against the size of the perturbation."""
+"""The figure of the accuracy against eps, the size of the perturbation."""
 
 from __future__ import annotations
 
@@ -14,13 +14,21 @@ from robust_distillation.settings import ThreatModel
 
 
 def robustness(curves: pd.DataFrame, spec: TableSpec, comparison: Comparison, threat: ThreatModel) -> Figure:
-    """Draws the accuracy of every method by eps: the mean over the seeds with their range shaded.
+    """Draws the accuracy of the teacher and of each method against eps.
+
+    A line is the mean over the seeds. The range of the seeds is shaded.
 
     Args:
-        curves: a row per run and eps: teacher, student, method, seed, eps, value (percent).
-        spec: order of the methods, and which checkpoint is the headline's.
-        comparison: the students to draw, and their teacher.
-        threat: the threat model, whose eps is marked by a dashed line.
+        curves: one row for each model and eps, as `reporting.curves.robustness_curves` returns them. Columns: teacher,
+            student, method, seed, eps, value (percent).
+        spec: order of the methods, and the name of the checkpoint for the caption.
+        comparison: the student and the teacher. Used are the student's rows with this teacher or without one (teacher
+            `none`), and the teacher's own rows (student `-`).
+        threat: the threat model of the experiment. Its norm is in the title of the axis, and a dashed line is at its
+            eps.
+
+    Returns:
+        A figure of one panel, with a legend of the methods.
     """
     rows = comparison.rows(curves)
     frame = rows.assign(**{METHOD: labels(rows)}).groupby([METHOD, "eps"], sort=False)["value"]

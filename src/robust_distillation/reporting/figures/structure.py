@@ -1,4 +1,4 @@
-"""Class correlations of the logits, and distances of features under attack."""
+"""The figures of the class correlations of logits, and of the distances by which an attack moves features."""
 
 from __future__ import annotations
 
@@ -28,13 +28,21 @@ AXES = {
 
 
 def correlations(structures: pd.DataFrame, spec: TableSpec, classes: tuple[str, ...], comparison: Comparison) -> Figure:
-    """Draws the class-correlation matrices on clean images: the teacher's, then each method's mean over the seeds.
+    """Draws the class-correlation matrices of the logits on clean images: the teacher's, then one for each method.
+
+    A method's matrix is the mean over its seeds. Above it stands the mean over the seeds of the distance to the
+    teacher's matrix (see `correlation_distance`), unless the teacher is `none`.
 
     Args:
-        structures: a row per model and checkpoint, as `reporting.structure.frame` returns them.
-        spec: order of the methods, and which checkpoint is the headline's.
-        classes: names of the K classes; only up to 12 are written.
-        comparison: the students to draw, and their teacher.
+        structures: one row for each model, as `reporting.structure.read_structures` returns them. Used columns:
+            teacher, student, method, checkpoint, and correlation (K lists of K numbers in [-1, 1]).
+        spec: order of the methods. Students are shown at the checkpoint `spec.first`.
+        classes: names of the K classes. With more than 12 classes they are not written.
+        comparison: the student and the teacher. Used are the student's rows with this teacher or without one (teacher
+            `none`), and the teacher's own rows (student `-`).
+
+    Returns:
+        A figure with one panel for each matrix, and a legend of the colours.
     """
     rows = spec.at_headline(structures)
     teacher = [np.array(matrix) for matrix in comparison.teacher_rows(rows)["correlation"]]
@@ -61,12 +69,19 @@ def correlations(structures: pd.DataFrame, spec: TableSpec, classes: tuple[str, 
 
 
 def feature_distances(values: pd.DataFrame, spec: TableSpec, comparison: Comparison) -> Figure:
-    """Draws by how much PGD-20 moves the features, at the headline's checkpoint.
+    """Draws the distances by which a PGD-20 attack moves the features of the teacher and of each method.
 
     Args:
-        values: as `reporting.structure.distances` returns them.
-        spec: order of the methods, and which checkpoint is the headline's.
-        comparison: the students to draw, and their teacher.
+        values: one row for each model and metric, as `reporting.structure.distances` returns them. Used columns:
+            teacher, student, method, seed, checkpoint, metric, value. Used metrics: `feature_distance` and
+            `feature_cosine_distance`.
+        spec: order of the methods. Students are shown at the checkpoint `spec.first`.
+        comparison: the student and the teacher. Used are the student's rows with this teacher or without one (teacher
+            `none`), and the teacher's own rows (student `-`).
+
+    Returns:
+        A figure with a panel for each of the two metrics; a metric without values has none. Bars are one standard
+        deviation.
     """
     rows = comparison.rows(spec.at_headline(values))
     panels = []
@@ -90,13 +105,16 @@ def feature_distances(values: pd.DataFrame, spec: TableSpec, comparison: Compari
 
 
 def draw_all(structures: pd.DataFrame, spec: TableSpec, classes: tuple[str, ...], folder: Path) -> None:
-    """Draws FOLDER/TEACHER/STUDENT/{correlations,feature-distances}.{svg,png,pdf} for every comparison.
+    """Draws the figures of the structure analysis as FOLDER/TEACHER/STUDENT/NAME.{svg,png,pdf}.
+
+    NAME is correlations or feature-distances. Both are drawn for every student and teacher.
 
     Args:
-        structures: as `reporting.structure.read_structures` returns them.
-        spec: the comparisons, and the order of the methods.
-        classes: names of the classes.
-        folder: of all figures.
+        structures: one row for each model (a teacher, or a student of one method and seed), as
+            `reporting.structure.read_structures` returns them.
+        spec: the students and teachers (`spec.comparisons`), and the order of methods and checkpoints.
+        classes: names of the K classes.
+        folder: folder of all figures of the experiment.
     """
     values = distances(structures, spec)
     for comparison in spec.comparisons:

@@ -1,4 +1,4 @@
-"""Clean accuracy against robust accuracy."""
+"""The figure of clean accuracy against robust accuracy."""
 
 from __future__ import annotations
 
@@ -13,15 +13,22 @@ from robust_distillation.reporting.table_spec import TableSpec, metric_title
 
 
 def trade_off(values: pd.DataFrame, spec: TableSpec, comparison: Comparison) -> Figure:
-    """Draws a mark per method at its clean and its robust accuracy on the test images.
+    """Draws the clean accuracy (horizontal) against the robust accuracy (vertical) of the teacher and of each method.
 
-    A second panel shows the robust students closer, if some student has less than half of the best one's accuracy
-    under the strongest attack.
+    A large mark is the mean over the seeds. Small marks are the single seeds, for methods with several seeds. Robust
+    accuracy is that under the strongest attack.
 
     Args:
-        values: accuracies in percent per run, as `statistics.accuracies` returns them.
-        spec: order of the methods, and which attack and checkpoint are the headline's.
-        comparison: the students to draw, and their teacher.
+        values: accuracies of each seed in percent, as `statistics.accuracies.accuracies` returns them. Used columns:
+            teacher, student, method, seed, checkpoint, metric, value.
+        spec: order of the methods, and the strongest attack (`spec.strongest`). Students are shown at the checkpoint
+            `spec.first`.
+        comparison: the student and the teacher. Used are the student's rows with this teacher or without one (teacher
+            `none`), and the teacher's own rows (student `-`).
+
+    Returns:
+        A figure of one panel with all methods, and a legend of the methods. If some methods have less than half of the
+        best method's robust accuracy, a second panel shows only the others, without the teacher.
     """
     robust = spec.strongest
     rows = comparison.rows(spec.at_headline(values))

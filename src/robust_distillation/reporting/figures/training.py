@@ -1,4 +1,4 @@
-"""Training curves: accuracy on the images that choose `best`, by epoch."""
+"""The figure of training curves: accuracy after each epoch on the images by which the checkpoint `best` is chosen."""
 
 from __future__ import annotations
 
@@ -15,13 +15,21 @@ TITLES = {"selection_robust": "Under attack", "selection_clean": "Clean"}
 
 
 def training(curves: pd.DataFrame, spec: TableSpec, comparison: Comparison) -> Figure:
-    """Draws clean and robust accuracy by epoch, each the mean over the seeds with their range shaded.
+    """Draws the accuracy of each method by epoch, under attack and on clean images.
+
+    A line is the mean over the seeds. The range of the seeds is shaded.
 
     Args:
-        curves: columns teacher, student, method, seed, epoch, selection_clean and selection_robust (fractions; missing
-            in epochs without validation).
-        spec: order of the methods.
-        comparison: the students to draw.
+        curves: one row for each student and epoch, as `reporting.curves.read_curves` returns them. Used columns:
+            teacher, student, method, epoch, selection_robust and selection_clean (fractions; missing in epochs without
+            a validation, which are left out).
+        spec: order of the methods, and the protocol, which decides whether the texts name the validation or the test
+            split.
+        comparison: the student and the teacher. Drawn are the student's rows with this teacher or without one (teacher
+            `none`).
+
+    Returns:
+        A figure of two panels, under attack and clean, with a legend of the methods.
     """
     students, panels = comparison.students(curves), []
     split = "validation" if spec.protocol == "controlled" else "test"

@@ -1,4 +1,4 @@
-"""Accuracy on another task."""
+"""The figure of the accuracies after transfer to another dataset."""
 
 from __future__ import annotations
 
@@ -16,13 +16,22 @@ from robust_distillation.statistics.accuracies import accuracies
 
 
 def transfer(values: pd.DataFrame, spec: TableSpec, target: str, comparison: Comparison) -> Figure:
-    """Draws clean and robust accuracy on the target task at the headline's checkpoint.
+    """Draws the robust and the clean accuracy on a transfer target, of the teacher and of each method.
+
+    A transferred network is the frozen network with a new linear head for the classes of the target, another dataset.
 
     Args:
-        values: accuracies on the target in percent per run, as `statistics.accuracies` returns them.
-        spec: order of the methods; its metrics are those of the target.
-        target: name of the target.
-        comparison: the students to draw, and their teacher.
+        values: accuracies of each seed on the target's test images in percent, as `statistics.accuracies.accuracies`
+            returns them. Used columns: teacher, student, method, seed, checkpoint, metric, value.
+        spec: order of the methods, and the metrics of the target, as `TableSpec.transferred` returns it. Students are
+            shown at the checkpoint `spec.first`.
+        target: name of the target, for the title.
+        comparison: the student and the teacher. Used are the student's rows with this teacher or without one (teacher
+            `none`), and the teacher's own rows (student `-`).
+
+    Returns:
+        A figure of two panels: accuracy under the strongest attack on the target, and on clean images. Bars are one
+        standard deviation.
     """
     rows, panels = comparison.rows(spec.at_headline(values)), []
     for metric in (spec.strongest, "clean"):
@@ -44,13 +53,20 @@ def transfer(values: pd.DataFrame, spec: TableSpec, target: str, comparison: Com
 
 
 def draw_all(outcomes: pd.DataFrame, spec: TableSpec, target: str, folder: Path) -> None:
-    """Draws FOLDER/TEACHER/STUDENT/transfer-TARGET.{svg,png,pdf} for every comparison.
+    """Draws the accuracies on a transfer target as FOLDER/TEACHER/STUDENT/transfer-TARGET.{svg,png,pdf}.
+
+    There is one figure for every student and teacher.
 
     Args:
-        outcomes: on the target's test images.
-        spec: the comparisons, and the order of the methods; its metrics are the target's.
-        target: name of the target.
-        folder: of all figures.
+        outcomes: outcomes on the target's test images: one row for each model, checkpoint and image, as
+            `evaluation.outcomes.read_outcomes` returns them.
+        spec: the students and teachers (`spec.comparisons`), the order of the methods, and the metrics of the target,
+            as `TableSpec.transferred` returns it.
+        target: name of the target, as in the experiment file.
+        folder: folder of all figures of the experiment.
+
+    Raises:
+        UserError: if the seeds of a model were not attacked on the same images.
     """
     values = accuracies(outcomes)
     for comparison in spec.comparisons:

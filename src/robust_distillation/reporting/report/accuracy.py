@@ -15,7 +15,17 @@ WORST = 5  # classes listed per method
 
 
 def trade_offs(report: ReportData) -> Section:
-    """Returns clean against robust accuracy for every comparison."""
+    """Makes the section on clean against robust accuracy.
+
+    The section has the id `trade-off`. It contains one figure for each student and teacher, see `figures.trade_off`.
+
+    Args:
+        report: contents of the report, see `load_report_data`. Its `values` (accuracies of each run) and `spec` are
+            used.
+
+    Returns:
+        The section.
+    """
     lead = (
         "Clean accuracy against that under the strongest attack: what is further up and to the right is better in "
         "both. Beside all models the robust ones closer: those that keep at least half of the best one's robustness."
@@ -25,7 +35,18 @@ def trade_offs(report: ReportData) -> Section:
 
 
 def classes(report: ReportData) -> Section:
-    """Returns the robust accuracy of each class for every comparison."""
+    """Makes the section on the robust accuracy of each class.
+
+    The section has the id `classes`. For each student and teacher it contains a heat map of methods and classes, and a
+    table with up to five of the worst classes of each method. The accuracy is that under the strongest attack (the last
+    metric of the experiment) at the first checkpoint of the experiment, mean over the seeds.
+
+    Args:
+        report: contents of the report, see `load_report_data`. Its `outcomes`, `spec` and `experiment` are used.
+
+    Returns:
+        The section.
+    """
     lead = (
         f"{metric_title(report.spec.strongest)} accuracy of each class, mean over the seeds, at the checkpoint "
         f"{report.spec.first}. A mean can hide a class that is defended hardly at all."

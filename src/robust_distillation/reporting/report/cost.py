@@ -15,7 +15,22 @@ from robust_distillation.reporting.report.report_data import ReportData
 
 
 def section(report: ReportData) -> Section:
-    """Returns the cost of each step, and of a training by each method."""
+    """Makes the section on the costs of the experiment.
+
+    The section has the id `cost`. It contains two tables:
+
+    - For each step (a kind of job, such as `train-student`): number of jobs, sum of their durations, floating-point
+      operations (counted, not measured) in TFLOP, and energy in kJ. The column of energy exists if some job measured
+      its energy. Its cells say `not read` for a step of which some job did not.
+    - For each method and student: number of runs (trainings with one seed each), mean duration of a run, counted TFLOP
+      of one run, and the kinds of cached teacher outputs that the method reads.
+
+    Args:
+        report: contents of the report, see `load_report_data`. Its `records` (of all jobs) and `experiment` are used.
+
+    Returns:
+        The section.
+    """
     lead = (
         "Seconds are those of the jobs as they ran, jobs beside each other included, so that they add up to more "
         "than the time on the clock. Floating-point operations are counted, not measured: forward passes of an "

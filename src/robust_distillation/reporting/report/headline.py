@@ -15,7 +15,20 @@ LED = 3  # comparisons at most whose result the introduction tells
 
 
 def section(report: ReportData) -> Section:
-    """Returns the experiment's settings and the accuracies at a glance."""
+    """Makes the first section: the settings of the experiment and its main accuracies.
+
+    The section has the id `overview`. It contains a list of settings (dataset, threat model, protocol, numbers of
+    teachers, students, methods and seeds, strongest attack, dates, machines and git commits) and, for each student and
+    teacher, a figure of clean and robust accuracy. The introduction names the method with the highest accuracy under
+    the strongest attack, for the first three of these students and teachers.
+
+    Args:
+        report: contents of the report, see `load_report_data`. Its `experiment`, `spec`, tables/main.csv, `values` and
+            `records` are used.
+
+    Returns:
+        The section.
+    """
     experiment, spec = report.experiment, report.spec
     students = report.table[report.table[STUDENT] != TEACHER_ROW]
     facts = [

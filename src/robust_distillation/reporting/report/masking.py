@@ -1,8 +1,9 @@
-"""The attacks compared, and where a weak attack looks too good.
+"""The section that compares the attacks, and points out where a weak attack overestimates robustness.
 
 Gradient masking (Athalye et al., ICML 2018): where gradients mislead, attacks that follow them fail, and the accuracy
-they report is no robustness. Two signs are asked for: the strongest PGD leaves many more images than AutoAttack, whose
-steps and targets are not PGD's and which asks queries besides; or Square, which needs no gradient, finds more than PGD.
+that they report is no robustness. Two signs are searched for: the strongest PGD leaves much more accuracy than
+AutoAttack, whose steps and targets differ from PGD's and which uses queries as well; or Square, which needs no
+gradient, leaves less accuracy than PGD.
 """
 
 from __future__ import annotations
@@ -32,7 +33,18 @@ RULE = (
 
 
 def section(report: ReportData) -> Section:
-    """Returns the attacks compared for every comparison."""
+    """Makes the section that compares the attacks with each other.
+
+    The section has the id `attacks`. For each student and teacher it contains a figure of the accuracy under each
+    attack, a table of the strongest PGD beside AutoAttack, and a list of the models with a sign of gradient masking.
+    The table is left out if no model was attacked as `gaps` needs it, and the list if no model has a sign.
+
+    Args:
+        report: contents of the report, see `load_report_data`. Its tables/main.csv and `spec` are used.
+
+    Returns:
+        The section.
+    """
     groups = [Group(comparison.label, _parts(report, comparison)) for comparison in report.spec.comparisons]
     lead = (
         "Accuracy under each attack, from clean images to the strongest. An image counts as robust only where its "
@@ -52,13 +64,26 @@ def _parts(report: ReportData, comparison: Comparison) -> list:
 
 
 def gaps(rows: pd.DataFrame) -> Iterator[dict]:
-    """Yields a dict for each model that was attacked with a PGD and with AutoAttack or Square.
+    """Checks each model for signs of gradient masking, by comparing the accuracies under different attacks.
 
-    Its keys are row (the strongest PGD's), pgd (that attack's title), left (all rows by metric), gap (points between it
-    and AutoAttack; None without AutoAttack) and reason (text; empty without a sign of masking).
+    A model is one combination of teacher, student, method and checkpoint; accuracies are means over the seeds. A sign
+    is that the strongest PGD leaves more than 10 percentage points more accuracy than AutoAttack, or that Square leaves
+    less than the strongest PGD. The strongest PGD is the metric among `pgd10`, `pgd20`, `pgd_sat` and `pgd_trades` with
+    the lowest accuracy.
 
     Args:
-        rows: of main.csv.
+        rows: rows of tables/main.csv, with the columns teacher, student, method, checkpoint, metric and mean (percent).
+
+    Yields:
+        A dict for each model that has a PGD metric and one of `autoattack` and `square`, in the order of `rows`. Other
+        models are skipped. The keys of the dict are:
+
+        - `row`: the row of the strongest PGD, as a named tuple of `DataFrame.itertuples()`.
+        - `pgd`: the title of that attack, such as `PGD-20`.
+        - `left`: metric -> row, for all metrics of the model.
+        - `gap`: accuracy under the strongest PGD minus that under AutoAttack, in percentage points; None without
+          AutoAttack.
+        - `reason`: the signs of masking as text; empty if there is none.
     """
     for _, group in rows.groupby(GROUP, sort=False):
         left = {row.metric: row for row in group.itertuples()}

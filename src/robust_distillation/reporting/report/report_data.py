@@ -1,4 +1,4 @@
-"""The contents of the report, read once."""
+"""The contents of the report, read from the experiment's files."""
 
 from __future__ import annotations
 
@@ -22,20 +22,32 @@ from robust_distillation.statistics.accuracies import accuracies
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything that the report's sections are made of.
+    """All data that the sections of the report are made of.
+
+    A model is one trained network: a teacher, or a student of one method and seed. The columns that identify a model
+    are teacher, student, method and seed. The student of a teacher's own rows is `-`, and the teacher of a method
+    without a teacher is `none`.
 
     Attributes:
-        experiment: its settings.
-        spec: comparisons, methods, checkpoints and metrics in their order.
-        data: data.json, the description of the images.
-        outcomes: those of all models.
-        values: accuracies in percent per run, checkpoint and metric: see `statistics.accuracies`.
-        curves: training curves of all students.
-        tables: by name, as in tables/NAME.csv.
-        records: of all computing steps, by file.
-        robustness: accuracy against eps, by file; empty if the experiment asks for none.
-        structures: class correlations and feature distances: see `structure.read_structures`; empty likewise.
-        transfers: accuracies on other tasks, as `values`, by target.
+        experiment: the parsed experiment file.
+        spec: comparisons, methods, checkpoints and metrics in the order of the experiment file.
+        data: contents of data.json: the size and the hash of each split of the dataset.
+        outcomes: one row for each model, checkpoint and test image: the columns that identify a model, checkpoint,
+            index, label, prediction, block, attack_seed, and one bool column for each attack (True: correct on the
+            clean and on the attacked image).
+        values: one row for each model, checkpoint and metric: the columns that identify a model, checkpoint, metric
+            (`clean` or an attack), n_images and value (accuracy in percent).
+        curves: one row for each student and epoch of its training: the columns that identify a model, and the values of
+            metrics.jsonl, such as epoch, selection_clean and selection_robust (fractions).
+        tables: name of a table (such as `main`, `comparisons` or `claims`) -> contents of tables/NAME.csv.
+        records: path -> contents of the record of each job that prepares data or that trains, attacks or analyses a
+            model. A record is the JSON file that a job writes beside its outputs.
+        robustness: path -> contents of the JSON file with a model's accuracy against eps. Empty if the experiment file
+            has no entry `robustness`.
+        structures: one row for each model: class correlations and feature distances, as `structure.read_structures`
+            returns them. Empty if the experiment file has no entry `structure`.
+        transfers: name of a transfer target -> accuracies on its test images, with the columns of `values`. Empty if
+            the experiment file has no entry `transfer`.
     """
 
     experiment: Experiment
@@ -52,20 +64,33 @@ class ReportData:
 
     @property
     def layout(self) -> Layout:
-        """The places of the experiment's files."""
+        """The object that gives the paths of all files of the experiment."""
         return self.experiment.layout
 
     @property
     def table(self) -> pd.DataFrame:
-        """tables/main.csv."""
+        """The main table, tables/main.csv: means over the seeds, of accuracies in percent.
+
+        There is a row for each teacher, student, method, checkpoint and metric. Columns: teacher, student, method,
+        protocol, checkpoint, metric, n_seeds, n_images, mean, sd, ci_low, ci_high, published, difference (mean minus
+        published), mark (how reliable the published number is). The last three are missing if no published number is
+        known.
+        """
         return self.tables["main"]
 
 
 def load_report_data(experiment: Experiment) -> ReportData:
-    """Reads the files of a finished experiment.
+    """Reads all files that the report is made of.
+
+    Args:
+        experiment: the parsed experiment file. All steps before the report must be done.
+
+    Returns:
+        The contents of the files.
 
     Raises:
-        UserError: a file is missing.
+        UserError: if a file is missing, if a JSON file or an outcome file is damaged, or if the seeds of a model were
+            not attacked on the same images.
     """
     missing = [file for file in sources.sources(experiment) if not file.is_file()]
     if missing:
@@ -92,5 +117,14 @@ def load_report_data(experiment: Experiment) -> ReportData:
 
 
 def read_table(file: Path) -> pd.DataFrame:
-    """Reads a CSV in which only an empty cell is missing: a method may be called NA."""
+    """Reads a table from a CSV file.
+
+    Only empty cells are missing values. The text `NA` is kept, since it may be the name of a method.
+
+    Args:
+        file: path of the CSV file, with the column names in its first line.
+
+    Returns:
+        The table. Missing values are NaN.
+    """
     return pd.read_csv(file, keep_default_na=False, na_values=[""])

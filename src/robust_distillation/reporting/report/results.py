@@ -1,4 +1,4 @@
-"""The tables of results: ours beside published ones, and the analyses'. Every number leads to its lineage."""
+"""The tables of results: measured beside published accuracies, and the tables of the analyses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,18 @@ from robust_distillation.reporting.table_spec import TableSpec, metric_title
 
 
 def section(report: ReportData) -> Section:
-    """Returns the main table, and the tables that the experiment names."""
+    """Makes the section with the accuracies of all models beside published ones.
+
+    The section has the id `results`. It contains a table for each student and teacher: first for tables/main.csv, then
+    for each table that the experiment file names under `tables`. Each measured number is a link to its row in the
+    section on lineage.
+
+    Args:
+        report: contents of the report, see `load_report_data`. Its tables/main.csv and `spec` are used.
+
+    Returns:
+        The section.
+    """
     views = {"": tables.View(report.table, report.spec, "")}
     views |= tables.named_tables(report.table, report.spec)
     groups = []
@@ -86,12 +97,32 @@ def _cells(row, beside: bool) -> list[Cell]:
 
 
 def cell_of(row) -> str:
-    """Returns the id of a number's line in its lineage."""
+    """Returns the id of a number's row in the section on lineage, to which other sections link.
+
+    Args:
+        row: a row of tables/main.csv as a named tuple of `DataFrame.itertuples()`. Used fields: teacher, student,
+            method, checkpoint, metric.
+
+    Returns:
+        TEACHER/STUDENT/METHOD/CHECKPOINT/METRIC, such as `wide/small/rslad/best/autoattack`, with special characters
+        percent-encoded.
+    """
     return anchor(row.teacher, row.student, row.method, row.checkpoint, row.metric)
 
 
 def structures(report: ReportData) -> Section | None:
-    """Returns class correlations and feature distances; None if the experiment asks for neither."""
+    """Makes the section on class correlations and feature distances.
+
+    The section has the id `structure`. For each student and teacher it contains a table (mean and standard deviation
+    over the seeds), a figure of the class-correlation matrices, and a figure of the feature distances.
+
+    Args:
+        report: contents of the report, see `load_report_data`. Its table `structure`, `structures`, `spec` and
+            `experiment` are used.
+
+    Returns:
+        The section. None if the experiment file has no entry `structure`.
+    """
     if "structure" not in report.tables:
         return None
     table, spec = report.tables["structure"], report.spec
@@ -112,7 +143,18 @@ def structures(report: ReportData) -> Section | None:
 
 
 def transfers(report: ReportData) -> Section | None:
-    """Returns the accuracies on other tasks; None if the experiment asks for none."""
+    """Makes the section on transfer: the accuracies of the frozen networks with a new linear head on other datasets.
+
+    The section has the id `transfer`. For each target, student and teacher it contains a table (mean and standard
+    deviation over the seeds, in percent) and a figure.
+
+    Args:
+        report: contents of the report, see `load_report_data`. Its tables `transfer-TARGET`, `transfers`, `spec` and
+            `experiment` are used.
+
+    Returns:
+        The section. None if the experiment file has no entry `transfer`.
+    """
     groups: list[Group] = []
     for target, settings in report.experiment.file.transfer.items():
         table, spec = report.tables[f"transfer-{target}"], report.spec.transferred(settings.attacks)

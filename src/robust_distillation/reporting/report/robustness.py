@@ -24,16 +24,16 @@ SIDE = 72  # pixels on the page
 
 @dataclass(frozen=True)
 class Example:
-    """An attacked image. Pictures are `data:` URLs.
+    """An attacked image with the predictions of one model. Pictures are PNG files in `data:` URLs.
 
     Attributes:
-        clean: picture of the image.
-        perturbation: picture of the change, magnified around grey.
+        clean: picture of the clean image.
+        perturbation: picture of the perturbation, magnified: grey is no change.
         adversarial: picture of the attacked image.
-        label: the true class.
-        prediction: class predicted for the clean image.
-        attacked: class predicted for the attacked image.
-        robust: both predictions are right.
+        label: name of the true class.
+        prediction: name of the class that the model predicts for the clean image.
+        attacked: name of the class that the model predicts for the attacked image.
+        robust: True if both predictions are the true class.
     """
 
     clean: str
@@ -47,13 +47,15 @@ class Example:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Attacked images of one model, as a part of a section.
+    """Attacked images of one model, as an element of a section.
 
     Attributes:
-        model: its name.
-        caption: text above the images.
-        examples: the images.
-        pixelated: enlarge the images without smoothing.
+        kind: name of the HTML template, always `gallery`.
+        model: name of the method, or `teacher NAME` for a teacher.
+        caption: text above the images: the model, the seed, and how many of the images it classifies correctly under
+            attack.
+        examples: the images, in the order of the test split.
+        pixelated: True if the browser shall enlarge the images without smoothing, because they are small.
     """
 
     kind = "gallery"
@@ -64,7 +66,17 @@ class Gallery:
 
 
 def curves(report: ReportData) -> Section | None:
-    """Returns accuracy against eps for every comparison; None if the experiment does not ask for it."""
+    """Makes the section on accuracy against eps, the size of the perturbation.
+
+    The section has the id `eps`. It contains one figure for each student and teacher: the accuracy of the teacher and
+    of each method under attacks with several values of eps.
+
+    Args:
+        report: contents of the report, see `load_report_data`. Its `robustness`, `spec` and `experiment` are used.
+
+    Returns:
+        The section. None if the experiment file has no entry `robustness`.
+    """
     if not report.robustness:
         return None
     first = next(iter(report.robustness.values()))
@@ -79,7 +91,18 @@ def curves(report: ReportData) -> Section | None:
 
 
 def gallery(report: ReportData) -> Section | None:
-    """Returns attacked images of every model; None if the experiment does not ask for them."""
+    """Makes the section with attacked images of the teachers and of the first seed of each method.
+
+    The section has the id `gallery`. For each student and teacher it contains a gallery of the teacher and of each
+    method, with at most six images each; fewer if the page would become too large.
+
+    Args:
+        report: contents of the report, see `load_report_data`. Its `robustness`, `spec` and `experiment` are used. The
+            images are read from the .npz file beside each file of `robustness`.
+
+    Returns:
+        The section. None if the experiment file has no entry `robustness`.
+    """
     if not report.robustness:
         return None
     about = next(iter(report.robustness.values()))["gallery"]
@@ -130,10 +153,14 @@ def _gallery(report: ReportData, file: Path, models: int) -> Gallery:
 
 
 def picture(image: np.ndarray) -> str:
-    """Returns an image [C,H,W] as a PNG in a `data:` URL.
+    """Converts an image to a PNG file in a `data:` URL.
 
     Args:
-        image: C is 1 or 3; values outside [0,1] are clipped.
+        image: floats [C,H,W] in [0, 1], with C = 1 (grey) or C = 3 (red, green, blue). Values outside [0, 1] are
+            clipped.
+
+    Returns:
+        The URL, `data:image/png;base64,...`, with eight bits per channel.
     """
     pixels = (255 * image.clip(0, 1)).round().astype(np.uint8)
     stream = io.BytesIO()

@@ -12,7 +12,18 @@ from robust_distillation.reporting.report.report_data import ReportData
 
 
 def section(report: ReportData) -> Section | None:
-    """Returns the candidates of every method; None if the experiment has no tuning stage."""
+    """Makes the section on hyperparameter tuning.
+
+    The section has the id `tuning`. For each teacher and student it contains a table with a row for each candidate (a
+    combination of hyperparameters) of each method: accuracy in percent on the validation split under attack and on
+    clean images, the epoch of that validation, and whether the candidate was chosen.
+
+    Args:
+        report: contents of the report, see `load_report_data`. Its table `tuning` is used.
+
+    Returns:
+        The section. None if the experiment file has no entry `tuning`.
+    """
     if "tuning" not in report.tables:
         return None
     table = report.tables["tuning"]

@@ -21,15 +21,19 @@ TONES = {"supported": "good", "refuted": "bad", "inconclusive": "unsure"}
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict on a claim.
+    """A claim with its verdict and the evidence, as texts of the report.
+
+    A claim is a sentence of the experiment file such as `rslad > ard on autoattack`. A verdict is about one claim, one
+    student and one teacher.
 
     Attributes:
-        name: the claim's.
-        text: the claim.
+        name: key of the claim in the experiment file, such as `rslad-ard`.
+        text: the sentence of the claim.
         verdict: `supported`, `refuted` or `inconclusive`.
-        tone: a CSS class.
-        evidence: the difference with its interval, in words.
-        published: the paper's difference, in words; may be empty.
+        tone: CSS class that colours the verdict: `good` for supported, `bad` for refuted, `unsure` for inconclusive.
+        evidence: the measured difference with its confidence interval, as `evidence` returns it.
+        published: the paper's statement and printed difference, as a text that begins with `The paper:`. Empty if
+            neither is known.
     """
 
     name: str
@@ -42,14 +46,30 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """Claims with their verdicts, as a part of a section."""
+    """A list of verdicts on claims, as an element of a section.
+
+    Attributes:
+        kind: name of the HTML template, always `verdicts`.
+        verdicts: the verdicts, from top to bottom.
+    """
 
     kind = "verdicts"
     verdicts: list[Verdict]
 
 
 def claims(report: ReportData) -> Section | None:
-    """Returns the verdicts on all claims; None if the experiment makes none."""
+    """Makes the section with the verdicts on the experiment's claims.
+
+    A claim is a sentence of the experiment file such as `rslad > ard on autoattack`. The section has the id `claims`.
+    It contains one verdict for each row of tables/claims.csv, in the order of that file: a row is about one claim, one
+    student and one teacher. The introduction states how many claims have each verdict.
+
+    Args:
+        report: contents of the report, see `load_report_data`. The table `claims` is used.
+
+    Returns:
+        The section. None if the experiment makes no claims.
+    """
     if "claims" not in report.tables:
         return None
     table = report.tables["claims"]
@@ -68,7 +88,24 @@ def _verdict(row: Any) -> Verdict:
 
 
 def evidence(row: Any) -> str:
-    """Returns the difference with its interval and its scale, and the number of seeds that would decide it, as text."""
+    """Describes the measured difference behind a verdict in one or two sentences.
+
+    An example: `Student small, teacher wide: +1.20 points, 98.75 % interval -0.50 to +2.90 (digits, 300 test images,
+    student small (convnet, width 8), controlled protocol, 3 seeds). 12 seeds would decide it.`
+
+    - Differences of accuracies have the unit points (percentage points) and two decimals. Differences of distances,
+      which are claims on a metric `structure.NAME`, have three decimals and no unit.
+    - If `difference` is missing (NaN), the text is only the reason, which the column `seeds_needed` then contains.
+    - If `ci_low` is missing (one seed), the interval is left out.
+    - If `seeds_needed` is missing (the claim is decided), the last sentence is left out.
+
+    Args:
+        row: a row of tables/claims.csv as a named tuple of `DataFrame.itertuples()`. Used fields: text, teacher,
+            student, difference, ci_low, ci_high, level (of the interval, a fraction), scale, seeds_needed.
+
+    Returns:
+        The text.
+    """
     if pd.isna(row.difference):
         return f"Nothing was measured that speaks of it: {row.seeds_needed}."
     points = f" on {STRUCTURE}." not in row.text  # else in the unit of the distance
@@ -91,7 +128,18 @@ def _published(row: Any) -> str:
 
 
 def comparisons(report: ReportData) -> Section | None:
-    """Returns the differences between methods at the headline; None if no two methods share a seed."""
+    """Makes the section that compares every two methods with each other.
+
+    The section has the id `comparisons`. For each student and teacher it contains a figure and a table of the
+    differences in accuracy, with simultaneous confidence intervals and adjusted p values. Both are about the strongest
+    attack (the last metric of the experiment) and the first checkpoint of the experiment.
+
+    Args:
+        report: contents of the report, see `load_report_data`. The table `comparisons` and the `spec` are used.
+
+    Returns:
+        The section. None if no two methods have a seed in common.
+    """
     by_comparison = at_headline(report.tables["comparisons"], report.spec) if "comparisons" in report.tables else []
     if not by_comparison:
         return None
