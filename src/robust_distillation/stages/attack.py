@@ -1,4 +1,4 @@
-"""Attacks a model's checkpoints and writes an outcome for each image."""
+"""Attacks a model's checkpoints and writes the outcome for each image: correct or not under each attack."""
 
 from __future__ import annotations
 
@@ -17,7 +17,17 @@ if TYPE_CHECKING:
 
 
 def run(step: Attack, work: ResumableJob) -> None:
-    """Writes the outcomes of all blocks of the test split, or of one shard of them."""
+    """Attacks the checkpoints of one model on the test images and writes the outcomes (Parquet).
+
+    The outcomes have one row per image and checkpoint, with a boolean column per attack: whether the clean and the
+    adversarial image are both classified correctly. The columns teacher, student, method and seed name the model.
+    Images are attacked in blocks, fixed sets of images under one seed each.
+
+    Args:
+        step: the job: experiment, model and, if several jobs share the blocks, the shard `I-of-N` in `step.values`, of
+            which only the blocks are attacked.
+        work: saved state of the job, from which it continues.
+    """
     experiment, model = step.experiment, step.model
     evaluation = experiment.evaluation
     todo = blocks.blocks(experiment.test_images, evaluation.block_size, evaluation.seed)

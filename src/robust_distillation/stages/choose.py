@@ -1,4 +1,4 @@
-"""Chooses between the candidates of a method's settings."""
+"""Chooses between the candidates (combinations of hyperparameter values) of a method."""
 
 from __future__ import annotations
 
@@ -15,7 +15,19 @@ if TYPE_CHECKING:
 
 
 def run(step: Choose) -> None:
-    """Writes the choice, and the table of all candidates."""
+    """Writes choice.json, the chosen candidate of a method, and candidates.json, the scores of all candidates.
+
+    A candidate is a combination of hyperparameter values that was trained for a few epochs. candidates.json has
+    `teacher`, `student`, `method`, `chosen` (a name) and `candidates`: for each its `name`, its values (`training`,
+    `method`), and `selection_robust`, `selection_clean` (accuracies in [0, 1]) and `epoch` of its best validation, None
+    if it diverged.
+
+    Args:
+        step: the job. Its inputs are the training curves of the candidates.
+
+    Raises:
+        UserError: if a file of curves cannot be read, or if all candidates diverged.
+    """
     names = step.values["teacher"], step.values["student"], step.values["method"]
     candidates = step.experiment.candidates[names[-1]]
     runs = dict(zip(candidates, step.inputs, strict=True))

@@ -1,4 +1,4 @@
-"""Fills a cache with a teacher's answers to every view of every training image."""
+"""Fills a cache with a teacher's outputs for every view (crop and flip) of every training image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
 
 def run(step: FillCache, work: ResumableJob) -> None:
-    """Writes the cache's array and its description."""
+    """Writes the logits or features of a teacher for every view of every training image, with a description (JSON).
+
+    A view is one crop and flip of an image. The description lies beside the array and states what it was computed from.
+
+    Args:
+        step: the job: experiment, and in `step.values` the teacher and the kind of output (`logits` or `features`).
+        work: saved state of the job, from which it continues.
+    """
     experiment, teacher, kind = step.experiment, step.values["teacher"], step.values["kind"]
     device, data, scheme = select_device(experiment.compute), load_split(experiment, "train"), view_scheme(experiment)
     key = key_of(experiment, teacher, kind, data)

@@ -1,4 +1,4 @@
-"""Puts the outcomes of a model's shards together."""
+"""Merges the outcomes of the jobs that shared the attacks on one model."""
 
 from __future__ import annotations
 
@@ -11,5 +11,12 @@ if TYPE_CHECKING:
 
 
 def run(step: MergeOutcomes) -> None:
-    """Writes the outcomes of all blocks."""
+    """Writes the outcomes of a model (Parquet), merged from the outcomes of the jobs that shared its attacks.
+
+    Args:
+        step: the job. Its inputs are the outcomes of all shards.
+
+    Raises:
+        UserError: if a file cannot be read, or if an image is missing or occurs twice.
+    """
     write_outcomes(step.outputs[0], merge(step.inputs))

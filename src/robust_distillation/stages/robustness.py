@@ -17,7 +17,16 @@ if TYPE_CHECKING:
 
 
 def run(step: Robustness) -> None:
-    """Writes the curve of the model's headline checkpoint as JSON and the images as .npz."""
+    """Writes a model's accuracy under APGD-CE for each eps (JSON), and some images attacked with PGD-20 (.npz).
+
+    The first evaluated checkpoint of the model is used. The JSON file has `teacher`, `student`, `method`, `seed`,
+    `checkpoint`, `attack`, `norm`, `images` (their number), `eps` (0 first), `accuracy` (percent at each eps) and
+    `gallery` (`attack`, `eps` and number of the attacked images). The .npz file has the arrays of
+    `evaluation.robustness.gallery`.
+
+    Args:
+        step: the job: experiment, model and settings.
+    """
     experiment, settings, threat = step.experiment, step.settings, step.experiment.threat_model
     (checkpoint, weights), device = step.model.headline, select_device(experiment.compute)
     data = load_split(experiment, "test").first(settings["images"])

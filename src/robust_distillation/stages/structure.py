@@ -1,4 +1,4 @@
-"""Measures how a model's logits relate the classes, and how far an attack moves its features."""
+"""Measures how a model's logits correlate between the classes, and how far an attack moves its features."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 
 
 def run(step: Structure) -> None:
-    """Writes the class structure of the model's headline checkpoint."""
+    """Writes the class correlations and feature distances of a model as JSON.
+
+    The first evaluated checkpoint of the model is used, on clean images and on images attacked with PGD-20. The file
+    has `teacher`, `student`, `method`, `seed`, `checkpoint` and the values of `evaluation.structure.structure_of`.
+
+    Args:
+        step: the job: experiment, model and settings.
+    """
     experiment, settings = step.experiment, step.settings
     (checkpoint, weights), device = step.model.headline, select_device(experiment.compute)
     data = load_split(experiment, "test").first(settings["images"])

@@ -11,5 +11,13 @@ if TYPE_CHECKING:
 
 
 def run(step: Compare) -> None:
-    """Writes the table of comparisons and the table of claims."""
+    """Writes the tables `comparisons` (differences between every two methods) and `claims` (verdicts).
+
+    A claim is a statement of the experiment file, such as `rslad > ard on autoattack`; its verdict is supported,
+    refuted or inconclusive.
+
+    Args:
+        step: the job. Its inputs are the outcomes and, if claims need them, the results of other analyses. The tables
+            are written to `step.layout.tables` as CSV, Markdown and LaTeX.
+    """
     claims.write(step.experiment, step.evidence, step.layout.tables)

@@ -1,4 +1,4 @@
-"""Draws the figures of outcomes and curves."""
+"""Draws the figures of outcomes, training curves and accuracy against eps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 
 def run(step: DrawFigures) -> None:
-    """Writes the figures of each comparison."""
+    """Writes the figures of each student and teacher, as SVG, PNG and PDF below `step.layout.figures`.
+
+    Args:
+        step: the job. Its inputs are outcomes, training curves and accuracies against eps.
+    """
     experiment = step.experiment
     outcomes = read_outcomes(file for file in step.inputs if file.suffix == ".parquet")
     curves = read_curves(experiment.runs, experiment.layout)

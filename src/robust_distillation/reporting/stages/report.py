@@ -1,4 +1,4 @@
-"""Makes the report."""
+"""Makes the report, one HTML page."""
 
 from __future__ import annotations
 
@@ -12,5 +12,9 @@ if TYPE_CHECKING:
 
 
 def run(step: Report) -> None:
-    """Writes the page."""
+    """Writes report.html, the results of the experiment on one page.
+
+    Args:
+        step: the job.
+    """
     write_text(step.outputs[0], page(step.experiment))

@@ -1,4 +1,4 @@
-"""Makes the table and the figures of the transfer to another task."""
+"""Makes the table and the figures of the transfer to another dataset."""
 
 from __future__ import annotations
 
@@ -14,13 +14,21 @@ if TYPE_CHECKING:
 
 
 def run(step: ReportTransfer) -> None:
-    """Writes the table and draws the figures."""
+    """Writes the table and the figures of the accuracies on another dataset.
+
+    Args:
+        step: the job. Its inputs are the outcomes of all models on the target's test images.
+    """
     make_tables(step)
     draw_all(read_outcomes(step.inputs), _spec(step), step.values["target"], step.layout.figures)
 
 
 def make_tables(step: ReportTransfer) -> None:
-    """Writes the table."""
+    """Writes the table of the accuracies on another dataset only, as CSV, Markdown and LaTeX.
+
+    Args:
+        step: the job. The tables are written to `step.layout.tables`.
+    """
     transfer.write_tables(read_outcomes(step.inputs), _spec(step), step.values["target"], step.layout.tables)
 
 

@@ -12,5 +12,11 @@ if TYPE_CHECKING:
 
 
 def run(step: ReportTuning) -> None:
-    """Writes every candidate, its accuracy on the validation split, and the choice."""
+    """Writes the table of the tuning stage: every candidate, its accuracy on the validation split, and the choice.
+
+    A candidate is a combination of hyperparameter values.
+
+    Args:
+        step: the job. Its inputs are the candidates.json of each tuned teacher, student and method.
+    """
     write_tables([read_json(file) for file in step.inputs], step.settings, step.layout.tables)

@@ -1,4 +1,4 @@
-"""Makes the comparison tables and the headline metrics from the outcomes."""
+"""Makes the comparison tables and the files of main accuracies from the outcomes."""
 
 from __future__ import annotations
 
@@ -13,5 +13,9 @@ if TYPE_CHECKING:
 
 
 def run(step: Tabulate) -> None:
-    """Writes the main table, the experiment's own tables and the headline metrics."""
+    """Writes the main table, the tables under `tables` in the experiment file, and the files of main accuracies.
+
+    Args:
+        step: the job. Its inputs are the outcomes of all models.
+    """
     tables.write(read_outcomes(step.inputs), TableSpec(**step.settings), step.layout)
