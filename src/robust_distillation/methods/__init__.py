@@ -40,7 +40,7 @@ names = registry.names
 
 
 def get(name: str) -> type[Method]:
-    """Returns the class of the method `name`.
+    """Imports the module of the method `name`, such as "rslad", and returns its class, such as RSLAD.
 
     Raises:
         UserError: no method of this name is registered, or its module does not define exactly one subclass of Method.
