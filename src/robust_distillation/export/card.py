@@ -25,13 +25,17 @@ SELECTIONS = {
 
 
 def accuracies(outcomes: pd.DataFrame) -> list[dict[str, Any]]:
-    """Computes the accuracies of one checkpoint with their 95 % intervals for other test images, as in the tables.
+    """Computes the accuracies of one checkpoint with 95 % intervals that account for testing on other images, as in the
+    tables.
 
-    outcomes: the outcomes of the checkpoint: one row for each test image.
+    Args:
+        outcomes: the outcomes of one checkpoint of one trained network, one row per test image, with the columns
+            `teacher`, `student`, `method`, `seed`, `checkpoint`, `index`, `label`, `prediction`, and one bool column
+            per attack (True: classified correctly).
 
     Returns:
-        A dict for each metric, "clean" first, with the keys metric, images, about (a description of the attack), value,
-        low and high. The last three are percentages.
+        One dict for each metric, `clean` first, with the keys `metric`, `images` (number of test images), `about` (text
+        that describes the attack), and, in percent, `value`, `low` and `high`.
     """
     return [
         {
@@ -43,13 +47,17 @@ def accuracies(outcomes: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def seed_statistics(table: Path, keys: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Reads the mean accuracies over seeds from the main table.
+    """Reads the mean accuracies over seeds of one trained model from the main table.
 
-    table: path of tables/main.csv. keys: the values of teacher, student, method and checkpoint to select.
+    Args:
+        table: path of tables/main.csv; it may be missing.
+        keys: the values of `teacher`, `student`, `method` and `checkpoint` of the rows to select; other keys are
+            ignored.
 
     Returns:
-        For each metric a dict with n_seeds, mean, ci_low and ci_high (the last three in percent). Metrics of a single
-        seed, which have no interval, are left out. Empty if the table does not exist.
+        For each metric, such as `clean`, a dict with `n_seeds` (number of seeds) and, in percent, `mean`, `ci_low` and
+        `ci_high`. Metrics of a single seed, which have no interval over seeds, are left out. Empty if the table does
+        not exist.
     """
     if not table.is_file():
         return {}
@@ -61,9 +69,14 @@ def seed_statistics(table: Path, keys: dict[str, Any]) -> dict[str, dict[str, An
 
 
 def selection(metadata: dict[str, Any]) -> str:
-    """Describes how a checkpoint was selected, in a phrase for the model card.
+    """Describes how a checkpoint was selected, as a phrase for the model card.
 
-    metadata: the metadata of the checkpoint.
+    Args:
+        metadata: metadata of the checkpoint. `checkpoint` ("best", "last" or "imported") is used, and for "best" also
+            `dataset.selects_on_test`, `training.selection` and `epoch`.
+
+    Returns:
+        For example "the last epoch; nothing was chosen".
     """
     if metadata["checkpoint"] == "imported":
         return "as published; nothing was chosen here"
@@ -78,7 +91,15 @@ def selection(metadata: dict[str, Any]) -> str:
 
 
 def describe_attack(name: str) -> str:
-    """Describes an attack in one or two sentences. name: a metric, such as "clean", or a column of outcomes."""
+    """Describes an attack in one or two sentences, from the docstring of its module.
+
+    Args:
+        name: "clean", or the name of an attack such as "pgd20", or "transfer_pgd20" for an attack that is crafted on
+            another network.
+
+    Raises:
+        UserError: there is no such attack.
+    """
     if name == "clean":
         return "no attack"
     base = name.removeprefix(ON_SURROGATE)
@@ -87,7 +108,14 @@ def describe_attack(name: str) -> str:
 
 
 def describe_method(name: str) -> str:
-    """Describes a registered method: the first paragraph of its module's docstring."""
+    """Describes a method by the first paragraph of the docstring of its module, on one line.
+
+    Args:
+        name: name of a registered method, for example "rslad".
+
+    Raises:
+        UserError: there is no such method.
+    """
     return _summary(methods.registry, name)
 
 
@@ -98,10 +126,13 @@ def _summary(registry: Registry, name: str) -> str:
 
 
 def render(**values: Any) -> str:
-    """Renders the model card as Markdown.
+    """Renders the model card and returns it as Markdown text. Writes no file.
 
-    values: the variables of the template model_card.md.jinja. A variable that is missing raises
-    jinja2.UndefinedError.
+    Args:
+        values: the variables of the template model_card.md.jinja, by name.
+
+    Raises:
+        jinja2.UndefinedError: a variable of the template is missing.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("robust_distillation", "export"),

@@ -23,7 +23,7 @@ class Agreement:
     Attributes:
         images: number of images.
         difference: largest absolute difference between two logits.
-        same_predictions: number of images with the same predicted class.
+        same_predictions: number of images for which both predict the same class.
     """
 
     images: int
@@ -60,18 +60,19 @@ def write_onnx(model: nn.Module, shape: tuple[int, int, int], path: Path) -> Non
 
 
 def agreement(model: nn.Module, path: Path, images: Tensor) -> Agreement:
-    """Compares an ONNX model with the model that it was exported from.
+    """Compares an ONNX model with the PyTorch model that it was exported from.
 
     Args:
-        model: the original model, in eval mode on the CPU.
+        model: the PyTorch model, in eval mode on the CPU.
         path: the ONNX file.
-        images: float32 [N,C,H,W] in [0,1].
+        images: float32 [N,C,H,W] in [0, 1], with N at least 1.
 
     Returns:
-        The largest difference of the logits and the number of equal predictions.
+        Number of images, largest difference of the logits and number of equal predictions (equal to N).
 
     Raises:
-        RuntimeError: if a prediction differs, or two logits differ by more than LARGEST, relative to the largest logit.
+        RuntimeError: a prediction differs, or two logits differ by more than 0.001 (LARGEST) times the largest absolute
+            logit; the factor is at least 1.
     """
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     torch_logits, onnx_logits = [], []

@@ -30,10 +30,10 @@ class Cluster:
 
     Attributes:
         partition: name of the partition; None for the cluster's default.
-        account: name of the account; None for the user's default.
-        gpus: True if each computing job asks for a GPU.
-        tflops: sustained speed of one job, in 10^12 operations per second.
-        group: number of attacks and analyses that share one Slurm job.
+        account: name of the account to charge; None for the user's default.
+        gpus: True if each job that computes asks for a GPU.
+        tflops: sustained speed of one job, in 10^12 floating-point operations per second; time limits follow from it.
+        group: number of attacks and analyses that run one after the other in one Slurm job; 1: each has its own.
         jobs: largest number of jobs in Slurm at a time.
     """
 
@@ -46,7 +46,14 @@ class Cluster:
 
 
 def largest_flops(experiment: Experiment) -> dict[str, float]:
-    """Returns the FLOPs of the largest job of each step that computes."""
+    """Returns the number of floating-point operations of the largest job of each step.
+
+    Args:
+        experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
+
+    Returns:
+        Operations by name of the step, for example `{"train-student": 3e15}`. Steps that call no network have no entry.
+    """
     found: dict[str, float] = {}
     for job in jobs_of(experiment).values():
         if job.work:
@@ -55,13 +62,23 @@ def largest_flops(experiment: Experiment) -> dict[str, float]:
 
 
 def minutes(flops: float, tflops: float) -> int:
-    """Returns the time limit of a job of so many FLOPs at `tflops` 10^12 operations per second, in minutes."""
+    """Returns the time limit of a job in minutes: 10 for the start, and three times the computed duration, rounded up.
+
+    Args:
+        flops: number of floating-point operations of the job.
+        tflops: sustained speed, in 10^12 operations per second.
+    """
     return START + math.ceil(SLACK * flops / (tflops * 1e12) / 60)
 
 
 def megabytes(experiment: Experiment) -> int:
-    """Returns the memory limit of a job that computes: torch, the data, and models with gradients, momenta and a saved
-    state.
+    """Returns the memory limit in MB of a job that computes; the same for all such jobs of an experiment.
+
+    It is 4000 for torch, two bytes for each pixel value of the images of all splits, and eight times the bytes of the
+    largest model (for gradients, momenta and a saved state).
+
+    Args:
+        experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
     """
     pixels = math.prod(experiment.info.shape)
     images = sum(experiment.size(split) for split in ("train", "validation", "test"))
@@ -71,7 +88,19 @@ def megabytes(experiment: Experiment) -> int:
 
 
 def profile(experiment: Experiment, cluster: Cluster) -> dict[str, Any]:
-    """Returns Snakemake's options, by name."""
+    """Returns the content of a Snakemake profile that runs an experiment on Slurm.
+
+    The options of profiles/default are included, but for `cores`. Limits of time and memory grow with each attempt of a
+    job.
+
+    Args:
+        experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
+        cluster: properties of the cluster.
+
+    Returns:
+        Snakemake's options by name, for example `{"executor": "slurm", "jobs": 50, "set-resources": {"train_student":
+        {"runtime": "attempt * 90", "mem_mb": "attempt * 5000"}}, ...}`.
+    """
     memory, rules = megabytes(experiment), {}
     for step, flops in largest_flops(experiment).items():
         asked = {"runtime": f"attempt * {minutes(flops, cluster.tflops)}", "mem_mb": f"attempt * {memory}"}
@@ -110,15 +139,20 @@ def _default_profile() -> dict[str, Any]:
 
 
 def write_profile(experiment: Experiment, cluster: Cluster, folder: Path) -> Path:
-    """Writes the profile for an experiment on a cluster and returns its path.
+    """Writes a Snakemake profile, a file config.yaml, that runs an experiment on Slurm.
+
+    A profile that this function wrote before is replaced.
 
     Args:
-        experiment: the resolved experiment.
+        experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
         cluster: properties of the cluster.
-        folder: the folder of the profile.
+        folder: folder of the profile, for example `profiles/lab`; it is created if needed.
+
+    Returns:
+        The path of the file, `folder`/config.yaml.
 
     Raises:
-        UserError: the folder holds a profile that this command did not write.
+        UserError: the folder contains a config.yaml that this function did not write.
     """
     from io import StringIO
 

@@ -41,15 +41,17 @@ _counted_calls: dict[str, Counter[tuple[str, str, str]]] = {}  # by settings: ma
 
 @dataclass(frozen=True)
 class Calls:
-    """Calls of one network of one kind.
+    """Calls of one network, all of one kind and on equally many images.
 
     Attributes:
-        network: the architecture as canonical JSON.
-        f: forward FLOPs of one image.
-        kind: a key of `FORWARDS`.
-        calls: number of calls.
-        images: number of images of a call.
-        use: use of the network, as in `models.precision`.
+        network: the architecture, `{"name": NAME, **arguments}`, as canonical JSON text.
+        f: floating-point operations of the forward pass of one image.
+        kind: `ask` (forward pass), `query` (forward pass of Square attack), `attack` (step of PGD), `apgd` (step of
+            APGD), `fab` (step of FAB) or `train` (forward and backward pass to the weights).
+        calls: number of calls that each device makes.
+        images: number of images of one call on one device.
+        use: use of the network, which decides its precision: `answer` (inference in float32), `search` (inference in
+            bfloat16, to propose adversarial images) or `train` (a network in training).
         devices: number of devices that each make these calls at the same time.
     """
 
@@ -63,12 +65,12 @@ class Calls:
 
     @property
     def flops(self) -> float:
-        """Floating-point operations of all calls."""
+        """Floating-point operations of all calls on all devices."""
         return self.devices * self.calls * self.images * FORWARDS[self.kind] * self.f
 
 
 def flops(work: Iterable[Calls]) -> float:
-    """Sums the floating-point operations."""
+    """Returns the number of floating-point operations of all `work`, a list of calls."""
     return sum(part.flops for part in work)
 
 
@@ -94,13 +96,18 @@ class _Network:
 def training(
     experiment: Experiment, recipe: Recipe, architecture: dict[str, Any], teacher: str | None, devices: int = 1
 ) -> list[Calls]:
-    """Returns the work of one training and of its validations, each of which every device does on all images.
+    """Returns the calls of one training: of the student, its teachers, the method's own networks, and of the
+    validations.
+
+    The calls of a step are counted by running the method's code once for each phase (a run of epochs in which every
+    step makes the same calls). A validation, which every device does on all images, is counted for one device.
 
     Args:
-        experiment: the resolved experiment.
+        experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
         recipe: method and training settings.
-        architecture: the student's.
-        teacher: the name under which the teachers stand in runs; None for a method without one.
+        architecture: architecture of the network that is trained, `{"name": NAME, **arguments}`.
+        teacher: name of a teacher, or of an entry that assigns several teachers to the roles of a method, as in the
+            paths of trained students; None for a method without a teacher.
         devices: number of devices that share each batch.
     """
     settings, batch = recipe.training, recipe.training.batch_size
@@ -157,19 +164,27 @@ def _count_calls(experiment: Experiment, recipe: Recipe, architecture: dict[str,
 
 
 def filling(experiment: Experiment, architecture: dict[str, Any]) -> list[Calls]:
-    """Returns the work of filling one cache of a teacher: its output on every view."""
+    """Returns the calls that fill one cache of a teacher: one forward pass of every view (crop-and-flip) of every
+    training image.
+
+    Args:
+        experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
+        architecture: architecture of the teacher, `{"name": NAME, **arguments}`.
+    """
     teacher, rows = _Network(experiment, architecture), experiment.size("train") * views_of(experiment)
     teacher.add_calls("ask", rows / FILLED_AT_ONCE, FILLED_AT_ONCE)
     return teacher.work
 
 
 def attacking(experiment: Experiment, architecture: dict[str, Any], checkpoints: int) -> list[Calls]:
-    """Returns the work of all attacks on one model.
+    """Returns the calls of all attacks of the evaluation on one trained model.
+
+    An attack named `transfer_...` is crafted on the surrogate, and its calls are those of the surrogate's network.
 
     Args:
-        experiment: the resolved experiment.
-        architecture: the model's.
-        checkpoints: number of checkpoints that are attacked.
+        experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
+        architecture: architecture of the model, `{"name": NAME, **arguments}`.
+        checkpoints: number of checkpoints of the model that are attacked.
     """
     images = experiment.test_images
     block = min(images, experiment.evaluation.block_size)
@@ -185,15 +200,19 @@ def attacking(experiment: Experiment, architecture: dict[str, Any], checkpoints:
 def attack(
     experiment: Experiment, architecture: dict[str, Any], name: str, times: float, images: float, use: str = "answer"
 ) -> list[Calls]:
-    """Returns the work of one attack.
+    """Returns the calls of one attack.
+
+    Square and AutoAttack are counted on half of the images: they stop for an image that is misclassified. An attack of
+    another package is counted as 50 steps of PGD.
 
     Args:
-        experiment: the resolved experiment.
-        architecture: the attacked network's.
-        name: name of the attack.
-        times: number of runs of the attack.
-        images: number of images of a run.
-        use: use of the network, as in `models.precision`.
+        experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
+        architecture: architecture of the attacked network, `{"name": NAME, **arguments}`.
+        name: name of the attack, without the prefix `transfer_`, for example `pgd20`.
+        times: number of times that the attack is run; may be a fraction.
+        images: number of images of each run.
+        use: use of the network, which decides its precision: `answer` (inference in float32) or `search` (inference in
+            bfloat16).
     """
     network = _Network(experiment, architecture, use)
     share = SURVIVORS if name in QUERIED else 1
@@ -202,14 +221,26 @@ def attack(
 
 
 def structure(experiment: Experiment, architecture: dict[str, Any]) -> list[Calls]:
-    """Returns the work of the structure analysis of one model."""
+    """Returns the calls of the structure analysis of one model (how its logits correlate between classes, and how far
+    PGD moves its features): 20 steps of PGD on the images.
+
+    Args:
+        experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
+        architecture: architecture of the model, `{"name": NAME, **arguments}`.
+    """
     network = _Network(experiment, architecture)
     network.add_attack(PGD, 1, experiment.structure_images)
     return network.work
 
 
 def robustness(experiment: Experiment, architecture: dict[str, Any]) -> list[Calls]:
-    """Returns the work of one model's accuracy against eps."""
+    """Returns the calls that measure one model's accuracy at each radius eps that the experiment lists, and those for
+    its stored adversarial images.
+
+    Args:
+        experiment: the resolved experiment, which must have the setting `robustness`.
+        architecture: architecture of the model, `{"name": NAME, **arguments}`.
+    """
     network, asked = _Network(experiment, architecture), experiment.file.robustness
     network.add_attack(ROBUSTNESS, len(asked.eps), experiment.robustness_images)
     network.add_attack(PGD, 1, asked.gallery)
@@ -217,12 +248,13 @@ def robustness(experiment: Experiment, architecture: dict[str, Any]) -> list[Cal
 
 
 def transfer(experiment: Experiment, architecture: dict[str, Any], target: str) -> list[Calls]:
-    """Returns the work of the transfer to one target; the training of the linear head is neglected.
+    """Returns the calls of the transfer of one model to another dataset: features of all training images, and the
+    attacks. The training of the linear head is neglected.
 
     Args:
-        experiment: the resolved experiment.
-        architecture: the model's.
-        target: name of the transfer.
+        experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
+        architecture: architecture of the model, `{"name": NAME, **arguments}`.
+        target: name of the other dataset, a key of the experiment's `transfer`.
     """
     network, asked = _Network(experiment, architecture), experiment.file.transfer[target]
     sizes = experiment.target_info(target).sizes
@@ -235,25 +267,38 @@ def transfer(experiment: Experiment, architecture: dict[str, Any], target: str) 
 
 
 def shared(work: list[Calls], jobs: int) -> list[Calls]:
-    """Returns the work of one of `jobs` jobs that share it equally."""
+    """Returns the calls of one of several jobs that share work equally: `work` with each number of calls divided by
+    `jobs`.
+    """
     return [replace(part, calls=part.calls / jobs) for part in work]
 
 
 def views_of(experiment: Experiment) -> int:
-    """Returns the number of views of a training image."""
+    """Returns the number of views of a training image: of its crops after padding, each also mirrored if the dataset
+    allows it. It is 162 for a padding of 4 with mirroring.
+
+    Args:
+        experiment: the resolved experiment, of which the dataset settings are used.
+    """
     return (2 * experiment.dataset.padding + 1) ** 2 * (2 if experiment.info.flips else 1)
 
 
 def forward(experiment: Experiment, architecture: dict[str, Any]) -> int:
-    """Returns the forward FLOPs of one image."""
+    """Returns the number of floating-point operations of the forward pass of one image; a multiply-add counts as 2.
+
+    Args:
+        experiment: the resolved experiment, of which image shape and number of classes are used.
+        architecture: name and arguments, for example `{"name": "resnet", "depth": 18}`.
+    """
     return _counted("forward_flops", canonical(architecture), experiment.info.shape, len(experiment.info.classes))
 
 
 def cache_width(experiment: Experiment, teacher: str, kind: str) -> int:
-    """Returns the width of a teacher's cached outputs.
+    """Returns the number of values that a teacher's cache has for each view: classes for logits, width of the features
+    for features.
 
     Args:
-        experiment: the resolved experiment.
+        experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
         teacher: name of the teacher.
         kind: `logits` or `features`.
     """
@@ -264,10 +309,11 @@ def cache_width(experiment: Experiment, teacher: str, kind: str) -> int:
 
 
 def cache_bytes(experiment: Experiment, teacher: str, kind: str) -> int:
-    """Returns the size of a teacher's cache in bytes.
+    """Returns the size of a teacher's cache in bytes: 4 for each value of each view (crop-and-flip) of each training
+    image.
 
     Args:
-        experiment: the resolved experiment.
+        experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
         teacher: name of the teacher.
         kind: `logits` or `features`.
     """
@@ -275,7 +321,12 @@ def cache_bytes(experiment: Experiment, teacher: str, kind: str) -> int:
 
 
 def weights(experiment: Experiment, architecture: dict[str, Any]) -> int:
-    """Returns the size of a model's parameters in bytes."""
+    """Returns the size of a model's parameters and buffers in bytes.
+
+    Args:
+        experiment: the resolved experiment, of which image shape and number of classes are used.
+        architecture: name and arguments, for example `{"name": "resnet", "depth": 18}`.
+    """
     return _counted("parameter_bytes", canonical(architecture), experiment.info.shape, len(experiment.info.classes))
 
 

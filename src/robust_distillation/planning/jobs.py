@@ -20,16 +20,17 @@ Cost = tuple[list[Calls], dict[str, int]]  # calls of networks, and stored bytes
 
 @dataclass(frozen=True)
 class Job:
-    """One job of the plan.
+    """One job of the plan: one command that makes some files of an experiment.
 
     Attributes:
-        name: the command that runs it.
-        step: the row of the plan that counts it.
+        name: command line of the job without `robust-distillation`, for example `train-student wrn/small/rslad/seed-0`;
+            unique.
+        step: row of the plan that counts the job, the title of its step, for example `train-student`.
         needs: names of the jobs that must be done before it starts.
-        work: calls of networks.
-        bytes: bytes that it stores, by kind of file.
-        devices: number of devices that it uses at once.
-        priority: of the jobs that are ready, those of the highest priority are started first.
+        work: calls of networks; empty for a job that computes nothing on images.
+        bytes: bytes of the large files that the job stores, by kind: `checkpoints` or `cache`.
+        devices: number of devices that the job uses at once.
+        priority: among the jobs that are ready, those of the highest priority are started first.
     """
 
     name: str
@@ -42,12 +43,19 @@ class Job:
 
     @property
     def flops(self) -> float:
-        """Floating-point operations of its work."""
+        """Floating-point operations of the job's calls of networks."""
         return cost.flops(self.work)
 
 
 def jobs_of(experiment: Experiment) -> dict[str, Job]:
-    """Returns all jobs by name, from nothing, each after those that it waits for."""
+    """Returns all jobs of an experiment, as if no file of it existed yet.
+
+    Args:
+        experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
+
+    Returns:
+        The jobs by name. Each stands after the jobs that it needs.
+    """
     found: dict[str, Job] = {}
     makers: dict[Path, str] = {}
     for step in (*steps(experiment), Index(experiment)):
@@ -63,7 +71,15 @@ def jobs_of(experiment: Experiment) -> dict[str, Job]:
 
 
 def teacher_cost(step: Step) -> Cost:
-    """Returns the cost of a teacher: its training and checkpoints, or the checkpoint of an imported one."""
+    """Returns the cost of a teacher: its training and two checkpoints, or no calls and one checkpoint for an imported
+    teacher.
+
+    Args:
+        step: a job of the step train-teacher or import-teacher.
+
+    Returns:
+        The calls of networks, and the stored bytes by kind, here `{"checkpoints": BYTES}`.
+    """
     teacher, stored = step.teacher, cost.weights(step.experiment, step.teacher.architecture)
     if teacher.imported:
         return [], {"checkpoints": stored}
@@ -72,48 +88,108 @@ def teacher_cost(step: Step) -> Cost:
 
 
 def cache_cost(step: Step) -> Cost:
-    """Returns the cost of one cache of a teacher."""
+    """Returns the cost of one cache of a teacher.
+
+    Args:
+        step: a job that fills the cache of one kind of output (logits or features).
+
+    Returns:
+        The calls of the teacher's network, and the stored bytes by kind, here `{"cache": BYTES}`.
+    """
     teacher, kind = step.values["teacher"], step.values["kind"]
     architecture = step.experiment.teachers[teacher].architecture
     return cost.filling(step.experiment, architecture), {"cache": cost.cache_bytes(step.experiment, teacher, kind)}
 
 
 def candidate_cost(step: Step) -> Cost:
-    """Returns the cost of the short training of a candidate, which keeps no checkpoint."""
+    """Returns the cost of the short training of one candidate (a combination of hyperparameters that the tuning tries).
+    It keeps no checkpoint.
+
+    Args:
+        step: a job of the step tune.
+
+    Returns:
+        The calls of networks, and an empty dict.
+    """
     return cost.training(step.experiment, step.recipe, step.architecture, step.values["teacher"]), {}
 
 
 def student_cost(step: Step) -> Cost:
-    """Returns the cost of the training of a student."""
+    """Returns the cost of the training of a student, with its two checkpoints.
+
+    Args:
+        step: a job of the step train-student.
+
+    Returns:
+        The calls of networks, and the stored bytes by kind, here `{"checkpoints": BYTES}`.
+    """
     stored = 2 * cost.weights(step.experiment, step.architecture)
     return candidate_cost(step)[0], {"checkpoints": stored}
 
 
 def attack_cost(step: Step) -> Cost:
-    """Returns the cost of all attacks on one model, or of one job's shard of them."""
+    """Returns the cost of all attacks on one model. If several jobs share the attacks, it is the part of one of them.
+
+    Args:
+        step: a job of an attack step.
+
+    Returns:
+        The calls of networks, and an empty dict.
+    """
     whole = cost.attacking(step.experiment, step.model.architecture, len(step.model.checkpoints))
     return cost.shared(whole, step.experiment.shards), {}
 
 
 def structure_cost(step: Step) -> Cost:
-    """Returns the cost of the structure analysis of one model."""
+    """Returns the cost of the structure analysis of one model (how its logits correlate between classes, and how far
+    PGD moves its features).
+
+    Args:
+        step: a job of the step structure.
+
+    Returns:
+        The calls of networks, and an empty dict.
+    """
     return cost.structure(step.experiment, step.model.architecture), {}
 
 
 def robustness_cost(step: Step) -> Cost:
-    """Returns the cost of one model's accuracy against eps."""
+    """Returns the cost of measuring one model's accuracy against the radius eps of the attack.
+
+    Args:
+        step: a job of the step robustness.
+
+    Returns:
+        The calls of networks, and an empty dict.
+    """
     return cost.robustness(step.experiment, step.model.architecture), {}
 
 
 def transfer_cost(step: Step) -> Cost:
-    """Returns the cost of the transfer of one model, with the bytes of its checkpoint with another head."""
+    """Returns the cost of the transfer of one model to another dataset, with one checkpoint (the model with a new
+    linear head).
+
+    Args:
+        step: a job of the step transfer.
+
+    Returns:
+        The calls of networks, and the stored bytes by kind, here `{"checkpoints": BYTES}`.
+    """
     architecture = step.model.architecture
     work = cost.transfer(step.experiment, architecture, step.values["target"])
     return work, {"checkpoints": cost.weights(step.experiment, architecture)}
 
 
 def by_step(jobs: dict[str, Job], value: Callable[[Job], float]) -> Counter[str]:
-    """Sums a value over the jobs of each step, in the order in which steps begin."""
+    """Sums a value over the jobs of each step.
+
+    Args:
+        jobs: the jobs by name.
+        value: function of a job that returns a number, for example its seconds.
+
+    Returns:
+        The sum by step, in the order of the first job of each step.
+    """
     found: Counter[str] = Counter()
     for job in jobs.values():
         found[job.step] += value(job)
@@ -121,7 +197,7 @@ def by_step(jobs: dict[str, Job], value: Callable[[Job], float]) -> Counter[str]
 
 
 def written(jobs: dict[str, Job]) -> Counter[str]:
-    """Sums the stored bytes of all jobs by kind of file."""
+    """Returns the bytes that all `jobs` (by name) store together, by kind of file: `checkpoints` and `cache`."""
     found: Counter[str] = Counter()
     for job in jobs.values():
         found.update(job.bytes)
@@ -129,15 +205,15 @@ def written(jobs: dict[str, Job]) -> Counter[str]:
 
 
 def makespan(jobs: dict[str, Job], seconds: dict[str, float], devices: int) -> float:
-    """Simulates the jobs on `devices` devices and returns the seconds until all are done.
+    """Simulates running all jobs on several devices, and returns the seconds until the last one is done.
 
     Whenever devices become free, they start the first job of the highest priority among those whose predecessors are
     done and that need no more devices than are free (Graham's list scheduling, as in Snakemake).
 
     Args:
-        jobs: the jobs by name.
-        seconds: duration of each job, by name.
-        devices: number of devices; a job that needs more takes all.
+        jobs: the jobs by name; each job's `needs` are names in this dict.
+        seconds: duration of each job in seconds, by name.
+        devices: number of devices, at least 1. A job that needs more takes all of them.
     """
     waits = {name: len(job.needs) for name, job in jobs.items()}
     follow: dict[str, list[str]] = {name: [] for name in jobs}

@@ -21,12 +21,13 @@ DEVICES = (1, 2, 4, 8, 16, 32, 64)
 
 
 def describe(experiment: Experiment, tflops: float = TFLOPS, speed: Speed | None = None) -> str:
-    """Returns the text of the plan.
+    """Returns the plan of an experiment as text of several lines: jobs, GPU-hours, time and disk space. Runs no job.
 
     Args:
-        experiment: the resolved experiment.
-        tflops: sustained speed of one device, in 10^12 operations per second.
-        speed: the measured speed of this machine; None if it is not used.
+        experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
+        tflops: sustained speed of one device, in 10^12 floating-point operations per second; decides the GPU-hours.
+        speed: the measured speed of this machine, from which the time follows. None, or a speed without measurements of
+            these networks: the text names the option that measures it in place of the time.
     """
     threat, evaluation = experiment.threat_model, experiment.evaluation
     views, jobs = views_of(experiment), jobs_of(experiment)

@@ -15,19 +15,21 @@ ROBUSTBENCH = "robustbench"  # source of the models of RobustBench's zoo, see pi
 
 @dataclass(frozen=True)
 class KnownCheckpoint:
-    """A published checkpoint.
+    """A published checkpoint that can be imported by name.
 
     Attributes:
-        architecture: `{"name": NAME, **arguments}` of a registered architecture.
-        dataset: name of the dataset that it was trained on.
-        normalisation: a name in NORMALISATIONS, or None if the network takes images in [0,1].
+        architecture: name and arguments of a registered architecture, for example `{"name": "resnet", "depth": 18}`.
+        dataset: name of the dataset that the network was trained on, for example `cifar10`.
+        normalisation: name of mean and std in NORMALISATIONS, for example `cifar10`; None if the network takes images
+            in [0, 1].
         file: usual name of the file.
-        url: address of the file, or None if no direct address is known.
+        url: address of the file; None if no direct address is known.
         page: web page on which a person finds the file.
-        sha256: published hash of the file, or None if none is published.
-        threat: threat model that it was trained for, or "none".
-        drop: prefixes of keys in the file that no forward pass uses.
-        package: folder of an installed package that contains the file, or None.
+        sha256: hash of the file, 64 hexadecimal digits; None if the publisher states none.
+        threat: threat model that the network was trained for, for example `linf 8/255`; `none` for standard training.
+        drop: prefixes of tensor names in the file that no forward pass uses, for example ("sub_block1.",).
+        package: folder of an installed Python package that contains the file, for example `pyautoattack/examples`; None
+            if no package contains it.
         note: published accuracies and remarks.
     """
 
@@ -203,5 +205,8 @@ SOURCES: dict[str, KnownCheckpoint] = {
 
 
 def names() -> tuple[str, ...]:
-    """Returns the names that an experiment file may give as `source` of an imported teacher."""
+    """Returns the names that an experiment file may use as `source` of an imported teacher.
+
+    They are the keys of SOURCES, `file` (a file of the user's own) and `robustbench` (a model of RobustBench's zoo).
+    """
     return (*SOURCES, OWN_FILE, ROBUSTBENCH)

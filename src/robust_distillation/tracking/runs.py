@@ -22,18 +22,23 @@ PARENT = "mlflow.parentRunId"  # MLflow's tag for a parent run
 
 
 def import_runs(experiment: Experiment, layout: Layout) -> dict[str, str]:
-    """Imports all runs of an experiment into the MLflow store and deletes runs that are out of date.
+    """Imports all runs of a finished experiment into the MLflow store, and deletes stored runs that are out of date.
+
+    A run whose content the store has already is not imported again. So a second call changes nothing, and a call after
+    an interrupted one completes it.
 
     Args:
-        experiment: the experiment.
+        experiment: the resolved experiment (the parsed experiment file with all defaults filled in). The MLflow
+            experiment has the same name.
         layout: paths of the experiment's files.
 
     Returns:
-        Name of each imported run to the hash of its content. It is the same for every store.
+        The sha256 of the content of each run by its name, for example `wide/small/rslad/seed-0`. It does not depend on
+        the store.
 
     Raises:
-        FileNotFoundError: if a file of the experiment does not exist yet. Nothing was imported then.
-        UserError: if the store cannot be reached. Nothing was imported then.
+        FileNotFoundError: a file of the experiment does not exist yet. Nothing was imported.
+        UserError: the store cannot be reached. Nothing was imported.
     """
     runs = mlflow_runs(experiment, layout)
     client = store.client()

@@ -17,15 +17,17 @@ PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}
 
 
 def store_uri() -> str:
-    """Returns the URI of the MLflow store: MLFLOW_TRACKING_URI, or sqlite:///mlflow.db if it is not set."""
+    """Returns the URI of the MLflow store: the environment variable MLFLOW_TRACKING_URI, or `sqlite:///mlflow.db` if it
+    is not set.
+    """
     return os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_STORE)
 
 
 def client() -> Any:
-    """Connects to the MLflow store and returns an `mlflow.MlflowClient`.
+    """Connects to the MLflow store that `store_uri` names, and returns an `mlflow.MlflowClient`.
 
     Raises:
-        UserError: if nothing listens at the store's host and port. MLflow alone would retry for minutes.
+        UserError: nothing listens at the host and port of the store. (MLflow alone would retry for minutes.)
     """
     from mlflow import MlflowClient
 
@@ -38,7 +40,10 @@ def client() -> Any:
 
 
 def experiment_id(client: Any, name: str) -> str:
-    """Returns the id of an MLflow experiment, and creates or restores the experiment if needed.
+    """Returns the id of an MLflow experiment. A missing experiment is created, and a deleted one is restored.
+
+    If the database was moved, so that the stored folder of the experiment's artifacts is no longer right, the old
+    MLflow experiment is renamed and deleted, and a new one is created.
 
     Args:
         client: an `mlflow.MlflowClient`.
@@ -61,14 +66,15 @@ def experiment_id(client: Any, name: str) -> str:
 
 
 def run_id(experiment: str, run: str) -> str | None:
-    """Looks up the id of an imported run in the MLflow store.
+    """Finds the id of an imported run in the MLflow store that `store_uri` names. Nothing is written.
 
     Args:
         experiment: name of the experiment.
         run: name of the run, for example `wide/small/rslad/seed-0`.
 
     Returns:
-        The id of the MLflow run. None if the run was not imported, or if the store cannot be reached.
+        The id of the MLflow run. None if the run was not imported completely, or if the store cannot be reached or
+        read.
     """
     database = _database()
     if not (database.is_file() if database else _answers()):

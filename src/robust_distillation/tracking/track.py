@@ -16,12 +16,20 @@ log = logging.getLogger("robust-distillation")
 
 
 def run(step: Track) -> dict[str, Any] | None:
-    """Imports the runs of an experiment into MLflow and writes the hash of each run's content to the step's output.
+    """Imports the runs of an experiment into MLflow, and writes the sha256 of each run's content, by its name, as JSON
+    to the output.
 
     Runs that the store already has are not imported again.
 
+    Args:
+        step: the job, with the experiment and the paths of its files.
+
     Returns:
         None. UNCHANGED if the output was up to date and was not written.
+
+    Raises:
+        FileNotFoundError: a file of the experiment does not exist yet.
+        UserError: the MLflow store cannot be reached.
     """
     contents, output = import_runs(step.experiment, step.layout), step.outputs[0]
     log.info("%d runs of experiment %s are in MLflow", len(contents), step.experiment.name)
