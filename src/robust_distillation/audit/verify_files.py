@@ -100,8 +100,8 @@ def check_images(step: PrepareData, checked: Checked) -> None:
 def check_weights(step: Step, checked: Checked) -> None:
     """Compares the metadata in checkpoint files with the settings of the step that made them.
 
-    Every setting must be in the metadata with the same value; the metadata may have more entries. The weights are not
-    compared.
+    Every setting must be in the metadata with the same value; the metadata may have more entries. The setting
+    `imported` (source of published weights) is left out. The weights are not compared.
 
     Args:
         step: the step that trained or imported a network; its outputs with the suffix .safetensors are checked.

@@ -1,4 +1,4 @@
-"""Provides the options that commands share, and looks up the names in their arguments."""
+"""Provides the options that commands share, and finds the data, weights and networks that their arguments name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,18 @@ if TYPE_CHECKING:
 
 
 def experiment_options(command: Callable) -> Callable:
-    """Adds the options --experiment (parameter `path`) and --overlay to a command."""
+    """Adds the options --experiment FILE and --overlay FILE to a command. Used as a decorator.
+
+    The command's function gets two more arguments. `path` is the path of the experiment file (YAML), `params.yaml` if
+    the option is left out. `overlay` is the path of a second YAML file whose values replace those of the first, None if
+    the option is left out.
+
+    Args:
+        command: the function of the command, before `click.command` is applied to it.
+
+    Returns:
+        The same function with the options attached.
+    """
     command = click.option("--overlay", metavar="FILE", help="Values to put in place of the experiment's.")(command)
     return click.option(
         "--experiment", "path", metavar="FILE", default="params.yaml", show_default=True, help="The experiment file."
@@ -24,7 +35,16 @@ def experiment_options(command: Callable) -> Callable:
 
 
 def example(text: str) -> Callable:
-    """Makes a decorator that adds `Example: robust-distillation TEXT` to the end of a command's help."""
+    """Makes a decorator that adds a line with an example to the end of a command's help.
+
+    Args:
+        text: arguments of the example, such as `audit --recompute 5`. The line reads
+            `Example: robust-distillation audit --recompute 5`.
+
+    Returns:
+        Decorator that extends the docstring of the command's function in place and returns the function. Apply it
+        before `click.command`.
+    """
 
     def with_example(command: Callable) -> Callable:
         command.__doc__ = f"{command.__doc__}\n\nExample: robust-distillation {text}"
@@ -34,10 +54,15 @@ def example(text: str) -> Callable:
 
 
 def check_data(experiment: Experiment) -> None:
-    """Checks that the images of all datasets of an experiment exist or may be downloaded.
+    """Checks that the images of all datasets of an experiment are on disk or may be downloaded. Reads no image.
+
+    These are the dataset on which networks are trained and those of the transfer to other tasks.
+
+    Args:
+        experiment: the experiment.
 
     Raises:
-        UserError: if images are missing and may not be downloaded.
+        UserError: if images are missing and may not be downloaded, or if an option of the dataset is wrong.
     """
     from robust_distillation import data
 
@@ -46,7 +71,12 @@ def check_data(experiment: Experiment) -> None:
 
 
 def check_weights(experiment: Experiment) -> None:
-    """Checks that the published weights of an experiment's teachers exist, are imported already or may be downloaded.
+    """Checks that the published weights of all imported teachers are on disk, imported already, or may be downloaded.
+
+    Teachers that the experiment trains, and teachers from RobustBench, are not checked. No file is read.
+
+    Args:
+        experiment: the experiment.
 
     Raises:
         UserError: if weights are missing and may not be downloaded.
@@ -61,7 +91,17 @@ def check_weights(experiment: Experiment) -> None:
 
 
 def fetch_data(experiment: Experiment) -> None:
-    """Downloads the missing files of all datasets of an experiment."""
+    """Downloads or unpacks the missing files of all datasets of an experiment, into the datasets' folders.
+
+    These are the dataset on which networks are trained and those of the transfer to other tasks.
+
+    Args:
+        experiment: the experiment.
+
+    Raises:
+        UserError: if a file is missing and may not be downloaded, if a download fails, or if a file is broken or has
+            the wrong checksum.
+    """
     from robust_distillation import data
 
     for files in _datasets(experiment):
@@ -73,10 +113,18 @@ def _datasets(experiment: Experiment) -> list[DataFiles]:
 
 
 def model_named(experiment: Experiment, text: str) -> Model:
-    """Looks up a student (TEACHER/STUDENT/METHOD/seed-N) or a teacher (its name).
+    """Finds a trained network of an experiment by its name. Its files need not exist.
+
+    Args:
+        experiment: the experiment.
+        text: TEACHER/STUDENT/METHOD/seed-N for a student, such as `wide/small/rslad/seed-0`, or the name of a teacher,
+            such as `wide`.
+
+    Returns:
+        The network with its name, folder and checkpoint files.
 
     Raises:
-        UserError: if the experiment has no such model.
+        UserError: if the experiment has no such network. The message names similar ones.
     """
     from robust_distillation.pipeline.models import models
 

@@ -19,9 +19,9 @@ class Dataset:
     """Images and labels of one split, in memory.
 
     Attributes:
-        images: uint8 [N,C,H,W], with values from 0 to info.max_value.
-        labels: int64 [N].
-        info: shape, classes and sizes of the dataset.
+        images: uint8 [N,C,H,W], with values from 0 to `info.max_value`.
+        labels: class numbers, int64 [N]; label k is the class `info.classes[k]`.
+        info: image shape, class names, split sizes and `max_value` of the dataset.
     """
 
     images: Tensor
@@ -29,13 +29,18 @@ class Dataset:
     info: DatasetInfo
 
     def __len__(self) -> int:
-        """Returns the number of images."""
+        """Returns the number of images, N."""
         return len(self.labels)
 
     def floats(self, images: Tensor | None = None) -> Tensor:
-        """Converts pixels to float32 in [0,1].
+        """Converts pixels to float32 in [0,1] by division by `info.max_value`.
 
-        images: uint8 [B,C,H,W] with the value range of this dataset, or None for all images of the dataset.
+        Args:
+            images: uint8 [B,C,H,W] with values from 0 to `info.max_value`, or None for all images of this dataset. They
+                stay unchanged.
+
+        Returns:
+            float32 [B,C,H,W] in [0,1], on the device of the images.
         """
         floats = (self.images if images is None else images).to(torch.float32, copy=True)
         return floats.div_(self.info.max_value)  # in place: a new tensor for every batch takes ten times as long
@@ -44,9 +49,9 @@ class Dataset:
         """Returns a batch of views, where a view is one crop-and-flip of one image.
 
         Args:
-            scheme: the views that exist and their numbers.
+            scheme: the views of an image, such as all crops of the image padded by 4 pixels, and their numbers.
             index: int64 [B], positions of the images in this dataset, on the dataset's device.
-            views: int64 [B], the number of the view of each image.
+            views: int64 [B], the number of the view of each image, from 0 to len(scheme) - 1.
 
         Returns:
             float32 [B,C,H,W] in [0,1], on the dataset's device.
@@ -54,24 +59,46 @@ class Dataset:
         return self.floats(scheme.apply(self.images.index_select(0, index), views))
 
     def to(self, device: torch.device) -> Dataset:
-        """Returns a copy with its tensors on `device`. Its views are then computed on `device` too."""
+        """Returns this dataset with its tensors on another device. Its views are then computed there, too.
+
+        Args:
+            device: the device.
+
+        Returns:
+            A new dataset. Its tensors are copies, or the same tensors if they are on `device` already.
+        """
         return Dataset(self.images.to(device), self.labels.to(device), self.info)
 
     def first(self, count: int | None) -> Dataset:
-        """Returns the first `count` images, or this dataset if `count` is None. Fewer images than `count` are no error.
+        """Returns the first images of this dataset.
 
-        `info.sizes` still states the sizes of the whole splits.
+        Args:
+            count: number of images; if it exceeds the number of images, all of them. None for this dataset as it is.
+
+        Returns:
+            A dataset that shares its memory with this one. Its `info.sizes` still has the sizes of the whole splits.
         """
         return self if count is None else Dataset(self.images[:count], self.labels[:count], self.info)
 
     def followed_by(self, other: Dataset) -> Dataset:
-        """Concatenates this dataset and `other`. The result has the info of this dataset."""
+        """Concatenates the images and labels of this dataset and of another one.
+
+        Args:
+            other: dataset whose images come after those of this one. The shapes of the images must be equal.
+
+        Returns:
+            A new dataset with the `info` of this one; `info.sizes` still has the sizes of the splits before.
+        """
         return Dataset(torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels]), self.info)
 
     def digest(self) -> str:
-        """Computes the sha256 (64 hexadecimal digits) of shape, max_value, pixels and labels.
+        """Computes a sha256 of the images' shape, `info.max_value`, the pixels and the labels.
 
-        Records use it to identify the data: equal data have an equal digest. The images must be on the CPU.
+        It identifies the data in the files that an experiment writes: equal data have an equal digest. The tensors must
+        be on the CPU.
+
+        Returns:
+            64 hexadecimal digits.
         """
         hasher = hashlib.sha256(repr((tuple(self.images.shape), self.info.max_value)).encode())
         hasher.update(self.images.contiguous().numpy().tobytes())
@@ -80,12 +107,13 @@ class Dataset:
 
 
 def load(name: str, split: str, options: DataOptions = DataOptions()) -> Dataset:  # noqa: B008 (immutable)
-    """Loads a whole split. Downloads the dataset's missing files first, if `options.download` allows it.
+    """Loads a whole split. Downloads or unpacks the dataset's missing files first, if `options.download` allows it.
 
     Args:
-        name: name of a registered dataset.
+        name: name of a dataset, such as `cifar10`.
         split: "train", "validation" or "test".
-        options: folder, size and checksum options.
+        options: folder, image size, download and checksum options; the default is the folder `data` and the original
+            size.
 
     Returns:
         The split on the CPU.
