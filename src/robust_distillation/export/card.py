@@ -76,7 +76,7 @@ def selection(metadata: dict[str, Any]) -> str:
             `dataset.selects_on_test`, `training.selection` and `epoch`.
 
     Returns:
-        For example "the last epoch; nothing was chosen".
+        A phrase that starts with a small letter and has no full stop, for example "the last epoch; nothing was chosen".
     """
     if metadata["checkpoint"] == "imported":
         return "as published; nothing was chosen here"

@@ -109,6 +109,9 @@ def training(
         teacher: name of a teacher, or of an entry that assigns several teachers to the roles of a method, as in the
             paths of trained students; None for a method without a teacher.
         devices: number of devices that share each batch.
+
+    Returns:
+        One `Calls` (network, kind, number of calls, images of a call) for each network and kind of call.
     """
     settings, batch = recipe.training, recipe.training.batch_size
     steps = experiment.size("train") / batch  # of an epoch
@@ -170,6 +173,9 @@ def filling(experiment: Experiment, architecture: dict[str, Any]) -> list[Calls]
     Args:
         experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
         architecture: architecture of the teacher, `{"name": NAME, **arguments}`.
+
+    Returns:
+        One `Calls` (network, kind, number of calls, images of a call) for each network and kind of call.
     """
     teacher, rows = _Network(experiment, architecture), experiment.size("train") * views_of(experiment)
     teacher.add_calls("ask", rows / FILLED_AT_ONCE, FILLED_AT_ONCE)
@@ -185,6 +191,9 @@ def attacking(experiment: Experiment, architecture: dict[str, Any], checkpoints:
         experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
         architecture: architecture of the model, `{"name": NAME, **arguments}`.
         checkpoints: number of checkpoints of the model that are attacked.
+
+    Returns:
+        One `Calls` (network, kind, number of calls, images of a call) for each network and kind of call.
     """
     images = experiment.test_images
     block = min(images, experiment.evaluation.block_size)
@@ -213,6 +222,9 @@ def attack(
         images: number of images of each run.
         use: use of the network, which decides its precision: `answer` (inference in float32) or `search` (inference in
             bfloat16).
+
+    Returns:
+        One `Calls` (network, kind, number of calls, images of a call) for each network and kind of call.
     """
     network = _Network(experiment, architecture, use)
     share = SURVIVORS if name in QUERIED else 1
@@ -227,6 +239,9 @@ def structure(experiment: Experiment, architecture: dict[str, Any]) -> list[Call
     Args:
         experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
         architecture: architecture of the model, `{"name": NAME, **arguments}`.
+
+    Returns:
+        One `Calls` (network, kind, number of calls, images of a call) for each network and kind of call.
     """
     network = _Network(experiment, architecture)
     network.add_attack(PGD, 1, experiment.structure_images)
@@ -240,6 +255,9 @@ def robustness(experiment: Experiment, architecture: dict[str, Any]) -> list[Cal
     Args:
         experiment: the resolved experiment, which must have the setting `robustness`.
         architecture: architecture of the model, `{"name": NAME, **arguments}`.
+
+    Returns:
+        One `Calls` (network, kind, number of calls, images of a call) for each network and kind of call.
     """
     network, asked = _Network(experiment, architecture), experiment.file.robustness
     network.add_attack(ROBUSTNESS, len(asked.eps), experiment.robustness_images)
@@ -255,6 +273,9 @@ def transfer(experiment: Experiment, architecture: dict[str, Any], target: str) 
         experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
         architecture: architecture of the model, `{"name": NAME, **arguments}`.
         target: name of the other dataset, a key of the experiment's `transfer`.
+
+    Returns:
+        One `Calls` (network, kind, number of calls, images of a call) for each network and kind of call.
     """
     network, asked = _Network(experiment, architecture), experiment.file.transfer[target]
     sizes = experiment.target_info(target).sizes

@@ -26,8 +26,8 @@ def describe(experiment: Experiment, tflops: float = TFLOPS, speed: Speed | None
     Args:
         experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
         tflops: sustained speed of one device, in 10^12 floating-point operations per second; decides the GPU-hours.
-        speed: the measured speed of this machine, from which the time follows. None, or a speed without measurements of
-            these networks: the text names the option that measures it in place of the time.
+        speed: the measured speed of this machine, from which the time follows. If it is None or has no measurements of
+            these networks, the text names the option `--calibrate`, which measures them, in place of the time.
     """
     threat, evaluation = experiment.threat_model, experiment.evaluation
     views, jobs = views_of(experiment), jobs_of(experiment)

@@ -39,7 +39,8 @@ class Entry(NamedTuple):
         checkpoint: `best` or `last`; `-` (ANY) if the paper does not state it.
         metric: `clean` or the name of an attack, for example `pgd_trades`.
         value: accuracy in percent.
-        mark: reliability of the number, a key of MARKS: `P`, `C`, `S` or `R`.
+        mark: reliability of the number, a key of MARKS: `P` (read in the source or an image of its table), `C`
+            (official code), `S` (a secondary source that quotes the paper) or `R` (relayed, doubtful).
         source: document from which the number was taken.
         note: remark for readers of a comparison, or "".
     """
