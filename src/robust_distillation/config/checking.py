@@ -18,15 +18,15 @@ IMAGE_FOLDER = "image_folder"  # the dataset whose classes and sizes follow from
 
 
 def data_info(files: DataFiles, where: tuple, problems: list[str]) -> DatasetInfo | None:
-    """Looks up what is known of a dataset, and checks the settings of its files.
+    """Returns what is known of a dataset without reading it, and checks the settings of its files.
 
     Args:
         files: name, folder, classes and image size of the dataset.
-        where: keys that lead to these settings in the experiment file.
+        where: keys that lead to these settings in the experiment file, such as ("dataset",).
         problems: list to which one message per mistake is added.
 
     Returns:
-        Classes, image shape and sizes of the splits. None if there was a mistake.
+        Classes, image shape and sizes of the splits. None if a mistake makes them unknown.
     """
     folder, field = files.name == IMAGE_FOLDER, path_text(where)
     if files.classes and not folder and files.name in data.names():
@@ -49,8 +49,9 @@ def split_sizes(file: ExperimentFile, info: DatasetInfo) -> dict[str, int | None
     """Counts the images of each split under the experiment's protocol, before `dataset.limit` applies.
 
     Args:
-        file: the experiment file. Under the official protocol all training images train and the test split validates.
-        info: the dataset.
+        file: the parsed experiment file. Under the official protocol the validation images are used for training too,
+            and the test split takes the place of the validation split.
+        info: classes, image shape and sizes of the dataset.
 
     Returns:
         `train`, `validation` and `test` to their numbers of images. None for a split whose size is not known.
@@ -64,8 +65,10 @@ def split_sizes(file: ExperimentFile, info: DatasetInfo) -> dict[str, int | None
 def check_images(file: ExperimentFile, sizes: dict[str, int | None], problems: list[str]) -> None:
     """Checks that no setting asks for more images than a split has.
 
+    A split whose size is not known needs a value in `dataset.limit`.
+
     Args:
-        file: the experiment file.
+        file: the parsed experiment file.
         sizes: the result of `split_sizes`; empty if the dataset is unknown.
         problems: list to which one message per mistake is added.
     """
@@ -87,10 +90,12 @@ def check_images(file: ExperimentFile, sizes: dict[str, int | None], problems: l
 
 
 def check_evaluation(file: ExperimentFile, classes: int, problems: list[str]) -> None:
-    """Checks the attacks, the surrogate and the checkpoints of the evaluation.
+    """Checks the attacks, the surrogate and the checkpoints under `evaluation`.
+
+    The surrogate is the teacher on which transfer attacks are crafted.
 
     Args:
-        file: the experiment file.
+        file: the parsed experiment file.
         classes: number of classes of the dataset.
         problems: list to which one message per mistake is added.
     """
@@ -127,8 +132,8 @@ def check_analyses(file: ExperimentFile, info: DatasetInfo | None, problems: lis
     """Checks the settings of the robustness curves and of the transfers to other datasets.
 
     Args:
-        file: the experiment file.
-        info: the experiment's dataset. None if it is unknown.
+        file: the parsed experiment file.
+        info: classes, image shape and sizes of the experiment's dataset. None if it is unknown.
         problems: list to which one message per mistake is added.
     """
     if file.robustness:
@@ -166,9 +171,12 @@ def check_names(
     """Checks the names in `seeds`, `teachers`, `exclude`, `tables`, `published` and `published_as`.
 
     Args:
-        file: the experiment file.
-        recipes: (method, student) to the method's resolved settings. None for those with a mistake.
-        teacher_groups: name of an entry of `teachers` that gives roles, to its roles, each with the name of a teacher.
+        file: the parsed experiment file.
+        recipes: (method, student), such as ("rslad", "small"), to the method with its settings and the training
+            settings. None for those with a mistake.
+        teacher_groups: the entries of `teachers` that give several teachers roles, such as {"both": {"robust": "wide",
+            "natural": "plain"}}. A role is the name under which a method calls a teacher. None if these entries have
+            mistakes, which are reported already; the roles are then not checked.
         problems: list to which one message per mistake is added.
     """
     if len(set(file.seeds)) < len(file.seeds):

@@ -36,13 +36,14 @@ class Statement(NamedTuple):
     """A parsed claim: one method exceeds another, or stays below it, in one metric by more than a margin.
 
     Attributes:
-        method: the first method.
+        method: name of the first method.
         sign: `>` (method is above other) or `<` (method is below other).
-        other: the second method.
-        analysis: where the metric is measured: "" for the experiment's test images, `structure`, or `transfer-TARGET`.
-        metric: `clean`, the name of an attack, or a distance of the structure analysis.
+        other: name of the second method.
+        analysis: what the metric is measured on: "" for the experiment's test images, `structure` for the analysis of
+            class correlations and feature distances, or `transfer-TARGET` for the test images of a transfer dataset.
+        metric: `clean`, the name of an attack, or a distance of the structure analysis, such as `feature_distance`.
         checkpoint: `best` or `last`. None: the first of `evaluation.checkpoints`.
-        margin: in the unit of the metric: percentage points for accuracies.
+        margin: in the unit of the metric: percentage points for accuracies. It may be negative.
     """
 
     method: str
@@ -55,7 +56,10 @@ class Statement(NamedTuple):
 
     @property
     def threshold(self) -> float:
-        """The bound above (sign `>`) or below (sign `<`) which method minus other must lie."""
+        """The bound above (sign `>`) or below (sign `<`) which method minus other must lie.
+
+        It is `margin` for `>` and -`margin` for `<`.
+        """
         return self.margin if self.sign == ">" else 0.0 - self.margin
 
 
@@ -64,10 +68,11 @@ class Claim:
     """A statement to test, once for each teacher and student that it covers.
 
     Attributes:
-        name: its key in the experiment file.
-        text: the sentence.
-        statement: the parsed sentence.
-        comparisons: the teachers and students for which it is tested. The teacher is `none` if neither method has one.
+        name: its key under `claims` in the experiment file.
+        text: the sentence, such as "rslad > ard on autoattack".
+        statement: the parsed sentence, with its checkpoint filled in.
+        comparisons: the pairs of a teacher and a student architecture for which it is tested. The teacher is `none` if
+            neither method has one.
         paper: what the paper printed, as text; "" if nothing.
     """
 
@@ -78,12 +83,21 @@ class Claim:
     paper: str
 
     def resolved(self) -> dict[str, Any]:
-        """Returns the claim as a dict that can be written as JSON."""
+        """Returns the claim as a dict that can be written as JSON, with the names of the fields as keys."""
         return {**asdict(self), "statement": self.statement._asdict()}
 
 
 def parse_statement(text: str) -> Statement:
-    """Parses the sentence of a claim, such as `rslad > ard on autoattack at best by 1`.
+    """Parses the sentence of a claim.
+
+    The form is `A > B on METRIC [at best|last] [by X]`, with `>` or `<`. METRIC is `clean`, an attack, or one of
+    another analysis, such as `structure.feature_distance` or `transfer-parity.clean`.
+
+    Args:
+        text: the sentence, such as `rslad > ard on autoattack at best by 1`.
+
+    Returns:
+        The statement. Its checkpoint is None and its margin 0 if the sentence has none. The names are not checked.
 
     Raises:
         UserError: if the sentence does not have this form.
@@ -101,7 +115,10 @@ def parse_statement(text: str) -> Statement:
 
 
 def claims_of(experiment: Experiment) -> list[Claim]:
-    """Returns the claims of an experiment in the order of its file."""
+    """Returns the claims of `experiment` in the order of its file, each with the teachers and students that it covers.
+
+    A claim covers the teachers and students for which both of its methods have trainings.
+    """
     claims = []
     for name, entry in experiment.file.claims.items():
         statement = parse_statement(entry.claim)
@@ -133,12 +150,16 @@ def _comparisons(experiment: Experiment, statement: Statement, entry: ClaimEntry
 def comparison_settings(experiment: Experiment) -> dict[str, Any]:
     """Returns the settings that comparisons and claims depend on, apart from the outcomes.
 
-    They are the `params` of the Snakemake rule and the `settings` of the provenance record, so that a change makes the
-    comparisons be computed again.
+    They are the `params` of the Snakemake rule and the `settings` of the provenance record. So a change of them makes
+    Snakemake compute the comparisons again.
+
+    Args:
+        experiment: the resolved experiment.
 
     Returns:
-        A dict with `matrix` (teachers, students, methods, metrics of the tables), `claims`, and `scale` (dataset,
-        students and protocol, as the table of claims prints them).
+        A dict with `matrix` (see `Experiment.matrix`), `claims` (one dict per claim), and `scale`. The last has what
+        the table of claims prints: `datasets` (name of the dataset by analysis: "", `structure`, `transfer-TARGET`),
+        `students` (description by name, such as "small (convnet, width 8)") and `protocol`.
     """
     claims = claims_of(experiment)
     targets = {name: transfer.dataset.name for name, transfer in experiment.file.transfer.items()}
@@ -161,10 +182,10 @@ def _architecture(name: str, settings: dict[str, Any]) -> str:
 
 
 def check_claims(file: ExperimentFile, problems: list[str]) -> None:
-    """Checks that claims have the right form and that the experiment has what they name.
+    """Checks that claims have the right form and that the experiment has the methods, metrics and names in them.
 
     Args:
-        file: the experiment file.
+        file: the parsed experiment file.
         problems: list to which one message per mistake is added.
     """
     for name, entry in file.claims.items():
@@ -204,7 +225,14 @@ def _problems(statement: Statement, file: ExperimentFile) -> list[str]:
 
 
 def metrics_of(file: ExperimentFile) -> list[str]:
-    """Lists every metric that a claim of this experiment may name."""
+    """Returns every metric that a claim of an experiment may name.
+
+    Args:
+        file: the parsed experiment file.
+
+    Returns:
+        Names such as ["clean", "pgd20", "structure.feature_distance", "transfer-parity.clean"].
+    """
     structures = [f"{STRUCTURE}.{name}" for name in STRUCTURE_METRICS] if file.structure else []
     transfers = [
         f"transfer-{target}.{metric}"

@@ -33,7 +33,11 @@ FIRST_TUNING_SEED = 2**31  # no student has one as large
 class NamedMethod:
     """A method with its settings.
 
-    Its name in paths and tables is its key in `Experiment.methods`; `kind` is the name of its class in the registry.
+    The name of the method in paths and tables is not part of it: it is the key in `Experiment.methods`.
+
+    Attributes:
+        kind: name of the method in the registry, such as "rslad".
+        settings: an instance of the method's class, whose fields are the settings.
     """
 
     kind: str
@@ -41,22 +45,35 @@ class NamedMethod:
 
     @property
     def teachers(self) -> dict[str, methods.TeacherCalls]:
-        """The declared calls to each teacher, by role."""
+        """The declared calls to each teacher, by role; empty without a teacher.
+
+        A role is the name under which the method calls a teacher.
+        """
         return self.settings.teachers()
 
     @property
     def has_teacher(self) -> bool:
-        """True if the method asks a teacher."""
+        """True if the method uses at least one teacher."""
         return bool(self.teachers)
 
     def resolved(self) -> dict[str, Any]:
-        """Returns name and settings as JSON values."""
+        """Returns the name in the registry and every setting as a dict of JSON values.
+
+        An example is {"name": "trades", "beta": 6.0, "clean_first": False}.
+        """
         return {"name": self.kind, **self.settings.model_dump()}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The method and the training settings of one architecture; under the official protocol both may depend on it."""
+    """A method and the training settings with which one network is trained.
+
+    Under the official protocol both may depend on the architecture.
+
+    Attributes:
+        method: the method with its settings.
+        training: epochs, optimiser, inner maximisation and choice of the checkpoint `best`.
+    """
 
     method: NamedMethod
     training: Training
@@ -64,14 +81,15 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Teacher:
-    """A network that students learn from or that transfer attacks are crafted on; trained in the experiment or
-    imported.
+    """A network that students learn from or that transfer attacks are crafted on.
+
+    It is trained in the experiment or imported.
 
     Attributes:
-        architecture: name and arguments of the architecture.
+        architecture: name and arguments of the architecture, such as {"name": "convnet", "width": 32}.
         recipe: method and training settings; None for an imported teacher.
         imported: source of the published weights; None for a teacher that is trained.
-        seed: seed of its training.
+        seed: seed of its training; 0 for an imported teacher.
         checkpoint: the checkpoint that students learn from: `best`, `last` or `imported`.
         devices: number of devices that share its training.
         batch_norm: `synchronised` over the devices, or `local` to each.
@@ -87,18 +105,21 @@ class Teacher:
 
     @property
     def origin(self) -> str:
-        """The value of `method` in its rows of outcomes and tables: the method that trained it, or the source of its
-        weights.
+        """The value of `method` in the teacher's rows of outcomes and tables.
+
+        It is the method that trained the teacher, or the source of its weights (for RobustBench, the name in its model
+        zoo).
         """
         return self.recipe.method.kind if self.recipe else self.imported.model or self.imported.source
 
 
 @dataclass(frozen=True, order=True)
 class Run:
-    """One training of a student.
+    """One training of one student by one method with one seed.
 
     Attributes:
-        teacher: name of the teacher or of the entry that gives several teachers roles; `none` for a method without one.
+        teacher: name of the teacher, or of the entry of the experiment file that gives several teachers roles; `none`
+            for a method without a teacher.
         student: name of the student.
         method: name of the method.
         seed: seed of the training.
@@ -118,12 +139,15 @@ class Experiment:
 
     Attributes:
         file: the parsed experiment file.
-        teachers: the teachers by name.
-        teacher_groups: name of an entry that gives teachers roles -> role -> name of a teacher.
-        students: name of a student -> name and arguments of its architecture.
-        recipes: (method, student) -> how the student is trained by the method.
-        arguments: the command line options that load this experiment again.
-        candidates: candidates of the tuning stage, by method and name; empty without that stage.
+        teachers: the networks under `teachers`, by name.
+        teacher_groups: the entries under `teachers` that give several teachers roles, such as {"both": {"robust":
+            "wide", "natural": "plain"}}. A role is the name under which a method calls a teacher.
+        students: name of a student to the name and arguments of its architecture, such as {"small": {"name": "convnet",
+            "width": 8}}.
+        recipes: (method, student) to the method and training settings with which this student is trained.
+        arguments: the command line options that load this experiment again, such as "--experiment params.yaml".
+        candidates: method to its candidates (combinations of hyperparameter values) of the tuning stage by name; empty
+            without that stage.
     """
 
     file: ExperimentFile
@@ -136,16 +160,20 @@ class Experiment:
 
     @property
     def name(self) -> str:
-        """The experiment's name, also that of its folder of results."""
+        """The experiment's name, which is also the name of its folder below `results`."""
         return self.file.name
 
     @cached_property
     def layout(self) -> Layout:
-        """The paths of the experiment's files."""
+        """The object that returns the paths of all files of the experiment."""
         return Layout(self.name)
 
     def teacher_weights(self, name: str) -> Path:
-        """Returns the path of the checkpoint of a teacher that students learn from."""
+        """Returns the path of the checkpoint of the teacher `name` from which students learn.
+
+        Raises:
+            KeyError: if `name` is no teacher with a network of its own.
+        """
         return self.layout.checkpoint(self.layout.teacher(name), self.teachers[name].checkpoint)
 
     @property
@@ -184,7 +212,13 @@ class Experiment:
         return self.file.protocol == "official"
 
     def size(self, split: str) -> int:
-        """Returns the number of images of a split that the experiment uses."""
+        """Returns the number of images of a split that the experiment uses.
+
+        Args:
+            split: `train`, `validation` or `test`. Under the official protocol the training images include the
+                validation images, and the validation split is the test split. `dataset.limit` may make the number
+                smaller.
+        """
         limit = getattr(self.dataset.limit, split)
         if limit is not None:
             return limit
@@ -195,12 +229,20 @@ class Experiment:
 
     @cached_property
     def methods(self) -> dict[str, NamedMethod]:
-        """The methods by name, with their settings for the first student; the calls of teachers are those for all."""
+        """The methods by name, with their settings for the first student.
+
+        The calls of teachers are the same for all students.
+        """
         first = next(iter(self.students))
         return {method: recipe.method for (method, student), recipe in self.recipes.items() if student == first}
 
     def training_of(self, method: str, student: str | None = None) -> Training:
-        """Returns the training settings of a method for a student; by default for the first one."""
+        """Returns the training settings of a method for a student.
+
+        Args:
+            method: name of the method.
+            student: name of the student; None: the first one.
+        """
         return self.recipes[method, student or next(iter(self.students))].training
 
     @property
@@ -210,14 +252,17 @@ class Experiment:
 
     @property
     def shards(self) -> int:
-        """The number of jobs that share the blocks of one model's attacks; at most the number of blocks."""
+        """The number of jobs that share the attacks on one model.
+
+        It is `evaluation.jobs`, at most the number of blocks (sets of test images that are attacked together).
+        """
         return min(self.evaluation.jobs, -(-self.test_images // self.evaluation.block_size))
 
     @cached_property
     def runs(self) -> tuple[Run, ...]:
-        """Teachers x students x methods x seeds without the exclusions.
+        """All trainings of students: teachers x students x methods x seeds, without the exclusions.
 
-        A method without a teacher runs once for each student and seed.
+        A method without a teacher has one run for each student and seed, with the teacher `none`.
         """
         return tuple(run for run in self._matrix() if not any(_matches(rule, run) for rule in self.file.exclude))
 
@@ -229,16 +274,30 @@ class Experiment:
                         yield Run(teacher, student, method, seed)
 
     def roles(self, name: str) -> dict[str, str]:
-        """Returns the teachers behind the teacher name of a run: role -> name of a teacher.
+        """Returns the teachers behind the value of `teacher` of a run, by role.
 
-        A single teacher has the role `teacher`. `none` has no teachers.
+        A role is the name under which a method calls a teacher.
+
+        Args:
+            name: name of a teacher, or of an entry that gives several teachers roles, or `none`.
+
+        Returns:
+            Role to the name of a teacher: {"teacher": name} for a single teacher; empty for `none`.
         """
         if name == NO_TEACHER:
             return {}
         return self.teacher_groups.get(name) or {methods.TEACHER: name}
 
     def teachers_for(self, method: NamedMethod) -> tuple[str, ...]:
-        """Returns the names under which a method is trained: teachers and groups that fill its roles, or `none`."""
+        """Returns the values of `teacher` in the runs of a method.
+
+        Args:
+            method: the method with its settings.
+
+        Returns:
+            The names of all teachers, or of all entries that give several teachers roles, that have every role of the
+            method; ("none",) for a method without a teacher.
+        """
         if not method.has_teacher:
             return (NO_TEACHER,)
         return tuple(
@@ -251,21 +310,24 @@ class Experiment:
         return tuple(dict.fromkeys((r.teacher, r.student, r.method) for r in self.runs if self.file.tuning))
 
     def tuning_recipe(self, student: str, method: str, candidate: str) -> Recipe:
-        """Returns method and training settings of a candidate's short run in the tuning stage.
+        """Returns the method and training settings of a candidate's short run in the tuning stage.
+
+        A candidate is one combination of hyperparameter values.
 
         Args:
             student: name of the student.
             method: name of the method.
-            candidate: name of the candidate.
+            candidate: name of the candidate, such as "learning_rate=0.1".
         """
         chosen = self.candidates[method][candidate]
         return apply_candidate(self.recipes[method, student], chosen, self.file.tuning.training)
 
     @property
     def comparisons(self) -> list[Comparison]:
-        """The (teacher, student) pairs whose methods are compared.
+        """The pairs of a teacher and a student within which methods are compared.
 
-        One for each teacher and student with distilled runs. A student without any has one without a teacher.
+        There is one pair for each teacher and student with runs that have a teacher. A student without such runs has
+        one pair with the teacher `none`.
         """
         distilled = {(run.teacher, run.student) for run in self.runs if run.teacher != NO_TEACHER}
         taught = {student for _, student in distilled}
@@ -279,7 +341,10 @@ class Experiment:
 
     @property
     def caches(self) -> tuple[tuple[str, str], ...]:
-        """(teacher, kind) of each cache that some run reads."""
+        """(teacher, kind) of each cache of teacher outputs that some run reads, sorted.
+
+        kind is `logits` or `features`.
+        """
         return tuple(
             sorted(
                 {
@@ -322,13 +387,24 @@ class Experiment:
         }
 
     def data_settings(self, target: str | None = None) -> dict[str, Any]:
-        """Returns the settings that determine the images of the experiment's dataset, or of the dataset of a transfer
-        target.
+        """Returns the settings that determine the images of a dataset.
+
+        Args:
+            target: key under `transfer` in the experiment file, for the dataset of that transfer; None: the
+                experiment's dataset.
+
+        Returns:
+            A dict of JSON values: `name`, `size`, and `folder` if no checksum of the files is known.
         """
         return _images(self.dataset if target is None else self.file.transfer[target].dataset)
 
     def teacher_settings(self, name: str) -> dict[str, Any]:
-        """Returns the settings that a teacher's training or import depends on."""
+        """Returns the settings that the training or import of the teacher `name` depends on, as a dict of JSON values.
+
+        For a training the keys are `protocol`, `dataset`, `threat_model`, `training`, `compute`, `architecture`,
+        `method`, `seed`, and `devices` if several share it. For an import they are `imported`, `architecture` and
+        `dataset`.
+        """
         teacher = self.teachers[name]
         if teacher.imported:
             own = teacher.imported.model_dump()
@@ -339,37 +415,68 @@ class Experiment:
         return settings
 
     def cache_settings(self, kind: str) -> dict[str, Any]:
-        """Returns the settings that a cache of a kind (`logits` or `features`) depends on."""
+        """Returns the settings that a cache of teacher outputs depends on, as a dict of JSON values.
+
+        Args:
+            kind: `logits` or `features`.
+
+        Returns:
+            A dict with `kind`, `dataset` and `compute`.
+        """
         return {"kind": kind, "dataset": self._view_settings("train"), "compute": self._inference_settings}
 
     def student_settings(self, run: Run, recipe: Recipe | None = None) -> dict[str, Any]:
-        """Returns the settings that a student's training depends on.
+        """Returns the settings that the training of a student depends on, as a dict of JSON values.
 
         Args:
-            run: the training.
-            recipe: method and training settings after the choice of the tuning stage; None: those before it, as in the
-                params of the workflow's rule.
+            run: the training: names of teacher, student and method, and the seed.
+            recipe: method and training settings after the choice of the tuning stage. None: those before it, as in the
+                `params` of the workflow's rule.
+
+        Returns:
+            A dict with `protocol`, `dataset`, `threat_model`, `training`, `compute`, `architecture`, `method` and
+            `seed`.
         """
         recipe = recipe or self.recipes[run.method, run.student]
         return self._training_settings(recipe, self.students[run.student], run.seed)
 
     def candidate_settings(self, student: str, method: str, candidate: str) -> dict[str, Any]:
-        """Returns the settings that the short run of a candidate depends on.
+        """Returns the settings that the short run of a candidate depends on, as a dict of JSON values.
+
+        A candidate is one combination of hyperparameter values of the tuning stage.
 
         Args:
             student: name of the student.
             method: name of the method.
-            candidate: name of the candidate.
+            candidate: name of the candidate, such as "learning_rate=0.1".
+
+        Returns:
+            A dict with `protocol`, `dataset`, `threat_model`, `training`, `compute`, `architecture`, `method` and
+            `seed`.
         """
         seed = FIRST_TUNING_SEED + self.file.tuning.seed
         return self._training_settings(self.tuning_recipe(student, method, candidate), self.students[student], seed)
 
     def choice_settings(self, method: str) -> dict[str, Any]:
-        """Returns a method's candidates in the grid's order, which decides between equals."""
+        """Returns the candidates of a method in the order of the grid, which decides between equally good candidates.
+
+        Args:
+            method: name of the method.
+
+        Returns:
+            {"candidates": [{"training": {...}, "method": {...}}, ...]}.
+        """
         return {"candidates": [candidate.resolved() for candidate in self.candidates[method].values()]}
 
     def tuning_settings(self) -> dict[str, Any]:
-        """Returns the settings that the table of the tuning stage shows above its rows."""
+        """Returns the settings that the table of the tuning stage shows above its rows.
+
+        Call it only for an experiment with a tuning stage.
+
+        Returns:
+            `experiment` (its name), `threat` (such as "linf eps 0.15"), `images` (number of validation images) and
+            `epochs` (of a short run).
+        """
         training = next(iter(self.recipes.values())).training
         return {
             "experiment": self.name,
@@ -379,10 +486,13 @@ class Experiment:
         }
 
     def attack_settings(self, checkpoints: list[str]) -> dict[str, Any]:
-        """Returns the settings that the attacks on one model depend on.
+        """Returns the settings that the attacks on one model depend on, as a dict of JSON values.
 
         Args:
-            checkpoints: names of the model's checkpoints that are attacked.
+            checkpoints: names of the model's checkpoints that are attacked, such as ["best", "last"].
+
+        Returns:
+            A dict with `dataset`, `threat_model`, `compute` and `evaluation`.
         """
         evaluation = {**self.evaluation.model_dump(exclude={"jobs"}), "checkpoints": checkpoints}
         return {
@@ -394,17 +504,21 @@ class Experiment:
 
     @property
     def surrogate(self) -> str | None:
-        """The teacher on which transfer attacks are crafted; None without such attacks."""
+        """Name of the teacher on which transfer attacks are crafted; None if no attack is a transfer attack."""
         asked = any(name.startswith(ON_SURROGATE) for name in self.evaluation.attacks)
         return self.evaluation.surrogate if asked else None
 
     @property
     def structure_images(self) -> int:
-        """The number of test images of the structure analysis."""
+        """The number of test images of the structure analysis, for an experiment with the key `structure`."""
         return self.file.structure.images or self.size("test")
 
     def structure_settings(self) -> dict[str, Any]:
-        """Returns the settings that the structure analysis of a model depends on."""
+        """Returns the settings that the structure analysis of a model depends on, as a dict of JSON values.
+
+        Call it only for an experiment with the key `structure`. The keys are `dataset`, `threat_model`, `compute`,
+        `images` (their number) and `seed`.
+        """
         return {
             "dataset": self.data_settings(),
             "threat_model": self.threat_model.model_dump(),
@@ -415,11 +529,15 @@ class Experiment:
 
     @property
     def robustness_images(self) -> int:
-        """The number of test images of the accuracy against eps."""
+        """The number of test images of the accuracy against eps, for an experiment with the key `robustness`."""
         return self.file.robustness.images or self.size("test")
 
     def robustness_settings(self) -> dict[str, Any]:
-        """Returns the settings that a model's accuracy against eps depends on."""
+        """Returns the settings that the accuracy of a model against eps depends on, as a dict of JSON values.
+
+        Call it only for an experiment with the key `robustness`. The keys are `eps` (list of distances), `images`
+        (their number), `gallery`, `dataset`, `threat_model`, `compute` and `seed`.
+        """
         return {
             **self.file.robustness.model_dump(),
             "dataset": self.data_settings(),
@@ -430,12 +548,24 @@ class Experiment:
         }
 
     def target_info(self, target: str) -> data.DatasetInfo:
-        """Returns classes, image shape and sizes of the dataset of a transfer target."""
+        """Returns classes, image shape and sizes of the dataset of a transfer.
+
+        Args:
+            target: key under `transfer` in the experiment file, such as "parity".
+        """
         chosen = self.file.transfer[target].dataset
         return data.info(chosen.name, chosen.options)
 
     def transfer_settings(self, target: str) -> dict[str, Any]:
-        """Returns the settings that the transfer of a model to a target depends on."""
+        """Returns the settings that the transfer of a model to another dataset depends on, as a dict of JSON values.
+
+        Args:
+            target: key under `transfer` in the experiment file, such as "parity".
+
+        Returns:
+            A dict with the settings of the head (`epochs`, `batch_size`, `learning_rate`, `momentum`, `weight_decay`),
+            `attacks`, `dataset`, `images` (number of test images), `threat_model`, `compute`, `block_size` and `seed`.
+        """
         chosen: Transfer = self.file.transfer[target]
         return {
             **chosen.model_dump(exclude={"dataset"}),
@@ -452,7 +582,14 @@ class Experiment:
         return f"{self.threat_model.norm} eps {self.threat_model.eps:.4g}"
 
     def matrix(self) -> dict[str, Any]:
-        """Returns the settings that tables and figures depend on: headings, and the order of their rows and columns."""
+        """Returns the settings that tables and figures depend on: headings, and the order of their rows and columns.
+
+        Returns:
+            A dict with `experiment`, `protocol`, `threat` (such as "linf eps 0.15"), `search` (precision of the
+            attacked network), `comparisons` (pairs of teacher and student), `methods`, `checkpoints`, `metrics`
+            (`clean` and the attacks), `selection` (a text on how `best` is chosen), `published`, `published_as` and
+            `tables`.
+        """
         return {
             "experiment": self.name,
             "protocol": self.file.protocol,

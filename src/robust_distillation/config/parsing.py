@@ -23,11 +23,12 @@ REPLACED = {  # old keys of an experiment file, and what stands in their place
 
 
 def deep_merge(base: Mapping, overlay: Mapping) -> dict:
-    """Merges two nested mappings.
+    """Merges two nested mappings into a new dict.
 
     Args:
-        base: the mapping to change; it is not modified.
-        overlay: values that replace those of `base`. Mappings are merged key by key; None removes the key from `base`.
+        base: the first mapping; it is not modified.
+        overlay: values that replace those of `base`. Two mappings under the same key are merged key by key; lists are
+            replaced. None removes the key that `base` has.
 
     Returns:
         The merged mapping.
@@ -49,8 +50,8 @@ def parse(model: type[BaseModel], value: Any, where: tuple, problems: list[str])
     Args:
         model: the class to make.
         value: the value to validate, a mapping.
-        where: keys that lead to the value in the experiment file; () for the whole file.
-        problems: list to which one message per mistake is added.
+        where: keys that lead to the value in the experiment file, such as ("teachers", "wide"); () for the whole file.
+        problems: list to which one message per mistake is added, such as "teachers.wide.seed: is missing".
 
     Returns:
         An instance of `model`. None if there was a mistake.
@@ -67,9 +68,13 @@ def parse(model: type[BaseModel], value: Any, where: tuple, problems: list[str])
 
 
 def path_text(parts: tuple) -> str:
-    """Writes the keys that lead to a value as text: `training.inner_attack.steps`, `seeds[2]`.
+    """Formats the keys that lead to a value in the experiment file as text, such as `training.inner_attack.steps`.
 
-    The text is printable, on one line and at most 200 letters long, whatever the keys are. No keys: `the file`.
+    Args:
+        parts: the keys; a number is a position in a list: ("seeds", 2) becomes `seeds[2]`. () becomes `the file`.
+
+    Returns:
+        Printable text on one line, at most 200 characters long, whatever the keys are.
     """
     text = ""
     for part in parts:

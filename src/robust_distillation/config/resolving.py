@@ -31,12 +31,12 @@ from robust_distillation.settings import Training
 
 
 def resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None:
-    """Resolves the content of an experiment file.
+    """Resolves the content of an experiment file: checks every value, and fills in every default.
 
     Args:
         raw: the content of the YAML file, with the overlay merged in.
-        arguments: the command line options that load this experiment again.
-        problems: list to which one message per mistake is added.
+        arguments: the command line options that load this experiment again, such as "--experiment params.yaml".
+        problems: list to which one message per mistake is added. The experiment must not be used if it is not empty.
 
     Returns:
         The experiment; None if a mistake prevents it.
