@@ -23,7 +23,7 @@ def data_info(files: DataFiles, where: tuple, problems: list[str]) -> DatasetInf
     Args:
         files: name, folder, classes and image size of the dataset.
         where: keys that lead to these settings in the experiment file, such as ("dataset",).
-        problems: list to which one message per mistake is added.
+        problems: list to which one message per mistake is added, such as "seeds: 1 is named twice".
 
     Returns:
         Classes, image shape and sizes of the splits. None if a mistake makes them unknown.
@@ -70,7 +70,7 @@ def check_images(file: ExperimentFile, sizes: dict[str, int | None], problems: l
     Args:
         file: the parsed experiment file.
         sizes: the result of `split_sizes`; empty if the dataset is unknown.
-        problems: list to which one message per mistake is added.
+        problems: list to which one message per mistake is added, such as "seeds: 1 is named twice".
     """
     limits = file.dataset.limit
     for split, size in sizes.items():
@@ -97,7 +97,7 @@ def check_evaluation(file: ExperimentFile, classes: int, problems: list[str]) ->
     Args:
         file: the parsed experiment file.
         classes: number of classes of the dataset.
-        problems: list to which one message per mistake is added.
+        problems: list to which one message per mistake is added, such as "seeds: 1 is named twice".
     """
     evaluation = file.evaluation
     _check_attacks(evaluation.attacks, "evaluation.attacks", file.threat_model.norm, classes, problems)
@@ -134,7 +134,7 @@ def check_analyses(file: ExperimentFile, info: DatasetInfo | None, problems: lis
     Args:
         file: the parsed experiment file.
         info: classes, image shape and sizes of the experiment's dataset. None if it is unknown.
-        problems: list to which one message per mistake is added.
+        problems: list to which one message per mistake is added, such as "seeds: 1 is named twice".
     """
     if file.robustness:
         _check_distances(file.robustness.eps, file.threat_model.norm, problems)
@@ -177,7 +177,7 @@ def check_names(
         teacher_groups: the entries of `teachers` that give several teachers roles, such as {"both": {"robust": "wide",
             "natural": "plain"}}. A role is the name under which a method calls a teacher. None if these entries have
             mistakes, which are reported already; the roles are then not checked.
-        problems: list to which one message per mistake is added.
+        problems: list to which one message per mistake is added, such as "seeds: 1 is named twice".
     """
     if len(set(file.seeds)) < len(file.seeds):
         twice = next(seed for seed in file.seeds if file.seeds.count(seed) > 1)

@@ -186,7 +186,7 @@ def check_claims(file: ExperimentFile, problems: list[str]) -> None:
 
     Args:
         file: the parsed experiment file.
-        problems: list to which one message per mistake is added.
+        problems: list to which one message per mistake is added, such as "seeds: 1 is named twice".
     """
     for name, entry in file.claims.items():
         where = f"claims.{name}"

@@ -36,7 +36,8 @@ def resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None
     Args:
         raw: the content of the YAML file, with the overlay merged in.
         arguments: the command line options that load this experiment again, such as "--experiment params.yaml".
-        problems: list to which one message per mistake is added. The experiment must not be used if it is not empty.
+        problems: list to which one message per mistake is added, such as "seeds: 1 is named twice". The experiment must
+            not be used if it is not empty.
 
     Returns:
         The experiment; None if a mistake prevents it.

@@ -96,7 +96,7 @@ def tuning_candidates(
             mistake.
         parse_training: validates a mapping as training settings. It returns the settings (None after a mistake) and a
             list of messages.
-        problems: list to which one message per mistake is added.
+        problems: list to which one message per mistake is added, such as "seeds: 1 is named twice".
 
     Returns:
         Method to its candidates by name, in the order of the grid, such as {"rslad": {"learning_rate=0.1":

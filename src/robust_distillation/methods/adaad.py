@@ -33,9 +33,9 @@ class AdaAD(Method):
     )
 
     def teachers(self) -> dict[str, TeacherCalls]:
-        """Declares one teacher, which is called on x' with a gradient in x'.
+        """Declares one teacher (role `teacher`), which is called on adversarial images, with and without gradient.
 
-        If alpha < 1, its cached logits of clean views are read too.
+        If alpha < 1, its cached logits of clean views (crops and flips of training images) are read too.
         """
         return {TEACHER: TeacherCalls(cached=("logits",) * (self.alpha < 1), live=True, gradient=True)}
 
@@ -48,9 +48,10 @@ class AdaAD(Method):
         """Returns how the authors' code (boyellow/AdaAD) trains, with the radius of its main command.
 
         `classes`, the number of classes, sets the scale of the divergence (kl_scale): averaged over batch and classes
-        for 10 classes, summed over the classes for others. `architecture` is ignored. Its other quirks: x goes through
-        S, before x', although it has no weight (clean_pass); the attack starts from 0.001 N(0,1), which is not clamped.
-        `best` is chosen on the test set under PGD of 10 steps of 2/255.
+        for 10 classes, summed over the classes for others. `architecture` is ignored. Other quirks of that code: clean
+        images go through the student, before the adversarial ones, although they have no weight in the loss
+        (clean_pass); the attack starts from 0.001 N(0,1), which is not clamped. `best` is chosen on the test set under
+        PGD of 10 steps of 2/255.
         """
         return Official(
             training={
@@ -75,9 +76,11 @@ class AdaAD(Method):
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
         """Computes the terms of the batch `step`.
 
+        S is the student, T the teacher, x the clean and x' the adversarial images.
+
         Returns:
-            If alpha < 1, `clean`, KL(T(x) || S(x)) of weight 1-alpha; then `adversarial`, KL(T(x') || S(x')) of weight
-            alpha.
+            Terms with values [B] that are not reduced: if alpha < 1, `clean`, KL(T(x) || S(x)) of weight 1-alpha; then
+            `adversarial`, KL(T(x') || S(x')) of weight alpha.
         """
         teacher = step.teacher[TEACHER]
         x = step.attack(lambda x, logits: kl_divergence(teacher(x).logits, logits))

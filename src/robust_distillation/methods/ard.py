@@ -43,11 +43,11 @@ class ARD(Method):
         """Returns how the authors' code (goldblum/AdversariallyRobustDistillation) trains.
 
         `classes`, the number of classes, sets the batch size: 256 for 100 classes, else 128. `architecture` is ignored.
-        Its quirks: the divergence is averaged over batch and classes, whatever their number (kl_scale); batch norm is
-        in train mode during the attack; the uniform start is not clamped; the second milestone sets the learning rate
-        of the first again (decay); the cross-entropy, which has weight 0 at alpha = 1, has no temperature. That code
-        keeps every epoch and selects none: `best` is chosen by this project's rule, accuracy on the test set under PGD
-        of 20 steps of 0.003.
+        Quirks of that code: the divergence is averaged over batch and classes, whatever their number (kl_scale); batch
+        norm is in train mode during the attack; the uniform start is not clamped; the second milestone sets the same
+        learning rate as the first (decay); the cross-entropy, which has weight 0 at alpha = 1, has no temperature. That
+        code keeps every epoch and selects none: `best` is chosen by this project's rule, accuracy on the test set under
+        PGD of 20 steps of 0.003.
         """
         return Official(
             training={
@@ -72,15 +72,21 @@ class ARD(Method):
         )
 
     def teachers(self) -> dict[str, TeacherCalls]:
-        """Declares one teacher, of which the cached logits of clean views are read."""
+        """Declares one teacher (role `teacher`), of which the cached logits of clean views are read.
+
+        A clean view is one crop-and-flip of a training image.
+        """
         return {TEACHER: TeacherCalls(cached=("logits",))}
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
         """Computes the terms of the batch `step`.
 
+        S is the student, T the teacher, x the clean and x' the adversarial images, y the labels, ^t means
+        softmax(logits / t) at the temperature t.
+
         Returns:
-            `cross_entropy`, CE(S^t(x), y) of weight 1-alpha, and `adversarial`, t^2 KL(T^t(x) || S^t(x')) of weight
-            alpha.
+            Terms with values [B] that are not reduced: `cross_entropy`, CE(S^t(x), y) of weight 1-alpha, and
+            `adversarial`, t^2 KL(T^t(x) || S^t(x')) of weight alpha.
         """
         t, x = self.temperature, step.attack(misclassification, step.labels)
         adversarial, clean = (step.student(images, train=True).logits for images in (x, step.x))

@@ -47,7 +47,10 @@ class CRD(Method):
     kd_temperature: float = Field(4.0, gt=0)
 
     def teachers(self) -> dict[str, TeacherCalls]:
-        """Declares one teacher, of which cached features of clean views are read, and logits if alpha > 0."""
+        """Declares one teacher (role `teacher`), of which cached outputs on clean views are read.
+
+        They are the features and, if alpha > 0, the logits. A clean view is one crop-and-flip of a training image.
+        """
         return {TEACHER: TeacherCalls(cached=("logits", "features") if self.alpha > 0 else ("features",))}
 
     def build(self, sizes: Sizes, generator: torch.Generator) -> dict[str, nn.Module]:
@@ -66,9 +69,12 @@ class CRD(Method):
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
         """Computes the terms of the batch `step`; updates the memory banks in place.
 
+        S is the student, T the teacher, x the clean images, y their labels, ^t means softmax(logits / t) at the
+        temperature t, and L is the contrastive loss between the features of S and T against memory banks.
+
         Returns:
-            `cross_entropy`, CE(S(x), y) of weight gamma, `contrast`, L of weight beta, and, if alpha > 0,
-            `distillation`, t^2 KL(T^t(x) || S^t(x)) of weight alpha.
+            Terms with values [B] that are not reduced: `cross_entropy`, CE(S(x), y) of weight gamma, `contrast`, L of
+            weight beta, and, if alpha > 0, `distillation`, t^2 KL(T^t(x) || S^t(x)) of weight alpha.
         """
         student, teacher, t = step.student(step.x, train=True), step.cached(), self.kd_temperature
         contrast = step.own["contrast"](student.features, teacher.features, step)

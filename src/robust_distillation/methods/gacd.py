@@ -54,7 +54,10 @@ class GACD(Method):
     reweight: bool = True
 
     def teachers(self) -> dict[str, TeacherCalls]:
-        """Declares one teacher, of which the cached logits and features of clean views are read."""
+        """Declares one teacher (role `teacher`), of which the cached logits and features of clean views are read.
+
+        A clean view is one crop-and-flip of a training image.
+        """
         return {TEACHER: TeacherCalls(cached=("logits", "features"))}
 
     def build(self, sizes: Sizes, generator: torch.Generator) -> dict[str, nn.Module]:
@@ -73,8 +76,12 @@ class GACD(Method):
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
         """Computes the terms of the batch `step`; updates the memory banks in place.
 
+        S is the student, x' the adversarial images, y their labels. The contrastive loss compares the features of S on
+        x' with those of the teacher on the clean images, against memory banks.
+
         Returns:
-            `cross_entropy`, CE(S(x'), y), and `contrast`, the reweighted contrastive loss of weight beta.
+            Terms with values [B] that are not reduced: `cross_entropy`, CE(S(x'), y), and `contrast`, the reweighted
+            contrastive loss of weight beta.
         """
         teacher = step.cached()
         student = step.student(step.attack(misclassification, step.labels), train=True)

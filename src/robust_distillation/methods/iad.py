@@ -53,7 +53,10 @@ class IAD(Method):
     )
 
     def teachers(self) -> dict[str, TeacherCalls]:
-        """Declares one teacher, of which the cached logits of clean views are read and which is called on x'."""
+        """Declares one teacher (role `teacher`), which is called on adversarial images without gradient.
+
+        Its cached logits of clean views (crops and flips of training images) are read too.
+        """
         return {TEACHER: TeacherCalls(cached=("logits",), live=True)}
 
     def phases(self) -> tuple[int, ...]:
@@ -64,11 +67,11 @@ class IAD(Method):
     def official(cls, classes: int, architecture: str) -> Official:
         """Returns how the authors' code (ZFancy/IAD, IAD-I) trains.
 
-        `classes` and `architecture` are ignored. Its quirks: 60 epochs of ARD first (begin); the teacher's term is not
-        weighted (teacher_weight); batch norm sees x' twice and, once introspection began, x twice (repeat_passes); it
-        is in train mode during the attack; the uniform start is not clamped; the second milestone sets the learning
-        rate of the first again (decay). Divergences are summed over the classes. `best` is chosen on the test set at
-        every epoch, under PGD of 10 steps of 2/255.
+        `classes` and `architecture` are ignored. Quirks of that code: 60 epochs of ARD first (begin); the teacher's
+        term is not weighted (teacher_weight); batch norm sees adversarial images twice and, after these epochs, clean
+        images twice (repeat_passes); it is in train mode during the attack; the uniform start is not clamped; the
+        second milestone sets the same learning rate as the first (decay). Divergences are summed over the classes.
+        `best` is chosen on the test set at every epoch, under PGD of 10 steps of 2/255.
         """
         return Official(
             training={
@@ -94,10 +97,14 @@ class IAD(Method):
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
         """Computes the terms of the batch `step`.
 
+        S is the student, T the teacher, x the clean and x' the adversarial images, ^t means softmax(logits / t) at the
+        temperature t, and w = T_y(x')^beta is a power of the teacher's probability of the label.
+
         Returns:
-            `teacher`, w KL(T^t(x) || S^t(x')), and `introspection`, (1-w) KL(S^t(x) || S^t(x')), or their forms for
-            `teacher_weight: one`. In the first `begin` epochs `teacher` is t^2 KL(T^t(x) || S^t(x')) and
-            `introspection` is 0; x then goes through S for batch norm's running statistics only.
+            Terms with values [B] that are not reduced: `teacher`, w KL(T^t(x) || S^t(x')), and `introspection`, (1-w)
+            KL(S^t(x) || S^t(x')), or their forms for `teacher_weight: one`. In the first `begin` epochs `teacher` is
+            t^2 KL(T^t(x) || S^t(x')) and `introspection` is 0; x then goes through S for batch norm's running
+            statistics only.
         """
         x, t = step.attack(misclassification, step.labels), self.temperature
         adversarial = step.student(x, train=True).logits

@@ -30,14 +30,21 @@ class KD(Method):
     temperature: float = Field(4.0, gt=0)
 
     def teachers(self) -> dict[str, TeacherCalls]:
-        """Declares one teacher, of which the cached logits of clean views are read."""
+        """Declares one teacher (role `teacher`), of which the cached logits of clean views are read.
+
+        A clean view is one crop-and-flip of a training image.
+        """
         return {TEACHER: TeacherCalls(cached=("logits",))}
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
         """Computes the terms of the batch `step`.
 
+        S is the student, T the teacher, x the clean images, y their labels, ^t means softmax(logits / t) at the
+        temperature t.
+
         Returns:
-            `cross_entropy`, CE(S(x), y) of weight gamma, and `distillation`, t^2 KL(T^t(x) || S^t(x)) of weight alpha.
+            Terms with values [B] that are not reduced: `cross_entropy`, CE(S(x), y) of weight gamma, and
+            `distillation`, t^2 KL(T^t(x) || S^t(x)) of weight alpha.
         """
         t, logits = self.temperature, step.student(step.x, train=True).logits
         distance = kl_divergence(step.cached().logits, logits, t)

@@ -38,10 +38,10 @@ class MART(Method):
         """Returns how the authors' code (YisenWang/MART) trains on CIFAR-10.
 
         `architecture` is the name of the student's architecture: wide ResNets have settings of their own; all others
-        have those of ResNet-18. `classes` is ignored. Its quirks: eps is 0.031 and the step 0.007; the attack starts
-        from 0.001 N(0,1), which is not clamped; 1e-12 inside the logarithms (log_constant); the learning rate falls at
-        the start of epochs 75 and 90, that is after 74 and 89. `best` is the best of its log: PGD of 20 steps on the
-        test set at every epoch.
+        have those of ResNet-18. `classes` is ignored. Quirks of that code: eps is 0.031 and the step 0.007; the attack
+        starts from 0.001 N(0,1), which is not clamped; 1e-12 inside the logarithms (log_constant); the learning rate
+        falls at the start of epochs 75 and 90, that is after 74 and 89. `best` is the best of its log: PGD of 20 steps
+        on the test set at every epoch.
         """
         wide = "wide_resnet" in architecture
         return Official(
@@ -66,8 +66,12 @@ class MART(Method):
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
         """Computes the terms of the batch `step`.
 
+        S is the student, S_y its probability of the label y, x the clean and x' the adversarial images. BCE(p, y) is
+        -log p_y - log(1 - max_{k != y} p_k).
+
         Returns:
-            `boosted_cross_entropy`, BCE(S(x'), y), and `divergence`, (1 - S_y(x)) KL(S(x) || S(x')) of weight beta.
+            Terms with values [B] that are not reduced: `boosted_cross_entropy`, BCE(S(x'), y), and `divergence`, (1 -
+            S_y(x)) KL(S(x) || S(x')) of weight beta.
         """
         x = step.attack(misclassification, step.labels)
         if self.clean_first:

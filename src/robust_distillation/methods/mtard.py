@@ -48,18 +48,22 @@ class MTARD(Method):
     )
 
     def teachers(self) -> dict[str, TeacherCalls]:
-        """Declares the teachers `robust`, called on x', and `natural`, whose cached logits of clean views are read."""
+        """Declares two teachers, in the roles `robust` and `natural`.
+
+        `robust` is called on adversarial images without gradient. Of `natural` the cached logits of clean views (crops
+        and flips of training images) are read.
+        """
         return {"robust": TeacherCalls(live=True), "natural": TeacherCalls(cached=("logits",))}
 
     @classmethod
     def official(cls, classes: int, architecture: str) -> Official:
         """Returns how the authors' code (zhaoshiji123/MTARD) trains.
 
-        `classes` and `architecture` are ignored. Its quirks: the divergence is averaged over batch and classes, on
-        CIFAR-100 times 10, so on both datasets it is a tenth of the sum over the classes (kl_scale); 1e-5 inside the
-        logarithm (log_constant); the attack starts from 0.001 N(0,1), which is not clamped. That code keeps each
-        evaluated checkpoint; `best` is the one with the highest accuracy under its PGD of 20 steps of 0.003 on the test
-        set, at every 20th epoch and from 215 on at every epoch.
+        `classes` and `architecture` are ignored. Quirks of that code: the divergence is averaged over batch and
+        classes, on CIFAR-100 times 10, so on both datasets it is a tenth of the sum over the classes (kl_scale); 1e-5
+        inside the logarithm (log_constant); the attack starts from 0.001 N(0,1), which is not clamped. That code keeps
+        each evaluated checkpoint; `best` is the one with the highest accuracy under its PGD of 20 steps of 0.003 on the
+        test set, at every 20th epoch and from 215 on at every epoch.
         """
         return Official(
             training={
@@ -93,8 +97,11 @@ class MTARD(Method):
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
         """Computes the terms of the batch `step`; updates the weight w in place by their relative values.
 
+        S is the student, T_natural and T_robust are the teachers, x the clean and x' the adversarial images.
+
         Returns:
-            `natural`, KL(T_natural(x) || S(x)) of weight w, and `adversarial`, KL(T_robust(x') || S(x')) of weight 1-w.
+            Terms with values [B] that are not reduced: `natural`, KL(T_natural(x) || S(x)) of weight w, and
+            `adversarial`, KL(T_robust(x') || S(x')) of weight 1-w.
         """
         constant, x = self.log_constant, step.attack(misclassification, step.labels)
         adversarial = kl_divergence(

@@ -36,5 +36,11 @@ class Natural(Method):
         )
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
-        """Computes the term `cross_entropy`, CE(S(x), y), of the batch `step`."""
+        """Computes the terms of the batch `step`.
+
+        S is the student, x the clean images, y their labels.
+
+        Returns:
+            Terms with values [B] that are not reduced: `cross_entropy`, CE(S(x), y).
+        """
         return (Term("cross_entropy", cross_entropy(step.student(step.x, train=True).logits, step.labels)),)

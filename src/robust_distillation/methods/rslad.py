@@ -47,22 +47,26 @@ class RSLAD(Method):
     )
 
     def teachers(self) -> dict[str, TeacherCalls]:
-        """Declares one teacher, of which cached logits of clean views are read; none if no loss has its labels."""
+        """Declares one teacher (role `teacher`), of which the cached logits of clean views are read.
+
+        A clean view is one crop-and-flip of a training image. Empty if none of the three losses has the teacher's
+        labels.
+        """
         labels = (self.clean_labels, self.adversarial_labels, self.inner_labels)
         return {TEACHER: TeacherCalls(cached=("logits",))} if "teacher" in labels else {}
 
     def needs_labels(self) -> bool:
-        """Returns True if any of the three losses has hard labels."""
+        """Returns True if any of the three losses (clean, adversarial, inner maximisation) has hard labels."""
         return "hard" in (self.clean_labels, self.adversarial_labels, self.inner_labels)
 
     @classmethod
     def official(cls, classes: int, architecture: str) -> Official:
         """Returns how the authors' code (zibojia/RSLAD) trains, the same for both of its students.
 
-        `classes` and `architecture` are ignored. Its quirks: the divergence is averaged over batch and classes, on
-        CIFAR-100 times 10, so on both datasets it is a tenth of the sum over the classes (kl_scale); 1e-5 inside the
-        logarithm (log_constant); the attack starts from 0.001 N(0,1), which is not clamped; `best` is chosen on the
-        test set under PGD of 20 steps of 0.003, at every 20th epoch and from 215 on at every epoch.
+        `classes` and `architecture` are ignored. Quirks of that code: the divergence is averaged over batch and
+        classes, on CIFAR-100 times 10, so on both datasets it is a tenth of the sum over the classes (kl_scale); 1e-5
+        inside the logarithm (log_constant); the attack starts from 0.001 N(0,1), which is not clamped; `best` is chosen
+        on the test set under PGD of 20 steps of 0.003, at every 20th epoch and from 215 on at every epoch.
         """
         return Official(
             training={
@@ -87,9 +91,11 @@ class RSLAD(Method):
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
         """Computes the terms of the batch `step`.
 
+        S is the student, T the teacher, x the clean and x' the adversarial images.
+
         Returns:
-            `clean`, KL(T(x) || S(x)) of weight 1-alpha, and `adversarial`, KL(T(x) || S(x')) of weight alpha, or the
-            losses with the other labels that the settings choose.
+            Terms with values [B] that are not reduced: `clean`, KL(T(x) || S(x)) of weight 1-alpha, and `adversarial`,
+            KL(T(x) || S(x')) of weight alpha, or the losses with the other labels that the settings choose.
         """
         teacher = step.cached().logits if self.teachers() else None
         inner = {

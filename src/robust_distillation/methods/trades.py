@@ -36,10 +36,11 @@ class TRADES(Method):
     def official(cls, classes: int, architecture: str) -> Official:
         """Returns how the authors' code (yaodongyu/TRADES) trains on CIFAR-10.
 
-        `classes` and `architecture` are ignored. Its quirks: eps is 0.031 and the step 0.007; S(x) is computed again
-        for the divergence, so that batch norm sees x twice (clean_first); the attack starts from 0.001 N(0,1), which is
-        not clamped; the learning rate falls at the start of epoch 75, that is after 74. That code selects no
-        checkpoint: `best` is chosen by this project's rule, accuracy on the test set under PGD of 20 steps of 0.003.
+        `classes` and `architecture` are ignored. Quirks of that code: eps is 0.031 and the step 0.007; the student's
+        output on the clean images is computed again for the divergence, so that batch norm sees them twice
+        (clean_first); the attack starts from 0.001 N(0,1), which is not clamped; the learning rate falls at the start
+        of epoch 75, that is after 74. That code selects no checkpoint: `best` is chosen by this project's rule,
+        accuracy on the test set under PGD of 20 steps of 0.003.
         """
         return Official(
             training={
@@ -63,8 +64,11 @@ class TRADES(Method):
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
         """Computes the terms of the batch `step`.
 
+        S is the student, x the clean and x' the adversarial images, y the labels.
+
         Returns:
-            `cross_entropy`, CE(S(x), y), and `divergence`, KL(S(x) || S(x')) of weight beta.
+            Terms with values [B] that are not reduced: `cross_entropy`, CE(S(x), y), and `divergence`, KL(S(x) ||
+            S(x')) of weight beta.
         """
         x = step.attack(lambda x, logits, clean: kl_divergence(clean, logits), step.student(step.x).logits)
         if self.clean_first:
