@@ -77,7 +77,7 @@ def load_split(experiment: Experiment, split: str) -> Dataset:
     followed by the validation images, and "validation" is the test split.
 
     Args:
-        experiment: the experiment. Its data.json must exist.
+        experiment: the parsed experiment file, with every default filled in. Its data.json must exist.
         split: `train`, `validation` or `test`.
 
     Returns:

@@ -19,7 +19,7 @@ def import_to_file(experiment: Experiment, name: str, output: Path) -> dict[str,
     images from the experiment's data.json, for the metadata of the checkpoint.
 
     Args:
-        experiment: the experiment.
+        experiment: the parsed experiment file, with every default filled in.
         name: name of a teacher whose entry in the experiment file has `imported`.
         output: path of the checkpoint to write (.safetensors).
 

@@ -39,7 +39,7 @@ class Model:
 
     @property
     def headline(self) -> tuple[str, Path]:
-        """Name and file of the first of `checkpoints`, the one that summaries show and analyses evaluate."""
+        """Name and file of the first of `checkpoints`, which analyses evaluate and summaries of the results show."""
         return next(iter(self.checkpoints.items()))
 
 
@@ -50,7 +50,7 @@ def models(experiment: Experiment) -> tuple[Model, ...]:
     A run is the training of one student by one method with one seed. The order is that of the experiment file.
 
     Args:
-        experiment: the resolved experiment.
+        experiment: the parsed experiment file, with every default filled in.
     """
     layout, found = experiment.layout, []
     for name, teacher in experiment.teachers.items():
@@ -69,7 +69,7 @@ def model_in(experiment: Experiment, folder: Path) -> Model:
     """Returns the trained network of a folder.
 
     Args:
-        experiment: the resolved experiment.
+        experiment: the parsed experiment file, with every default filled in.
         folder: folder of a training or import below results/EXPERIMENT, for example results/digits/teachers/wide.
 
     Raises:
@@ -91,7 +91,7 @@ def student_folder(experiment: Experiment, run: Run) -> Path:
     """Returns the folder of a student's training, results/EXPERIMENT/students/TEACHER/STUDENT/METHOD/seed-N.
 
     Args:
-        experiment: the experiment.
+        experiment: the parsed experiment file, with every default filled in.
         run: the training of one student: its teacher (`none` for a method without one), student, method and seed.
     """
     return experiment.layout.student(run.teacher, run.student, run.method, run.seed)

@@ -21,7 +21,7 @@ def run_workflow(experiment: Experiment, path: str, overlay: str | None) -> int:
     writes Snakemake's own report, unless it is newer than the results.
 
     Args:
-        experiment: the experiment.
+        experiment: the parsed experiment file, with every default filled in.
         path: path of the experiment file, for example `params.yaml`.
         overlay: path of a second YAML file whose values replace those of `path`. None: no overlay.
 

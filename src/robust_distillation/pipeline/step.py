@@ -58,7 +58,7 @@ class Step:
         grouped: True if several jobs of the step may share one job of a cluster.
         resumable: True if the job saves its state and continues from it after a kill.
         rebuildable: True if the outputs are not versioned, may be absent and are then made again.
-        experiment: the resolved experiment, with every default filled in.
+        experiment: the parsed experiment file, with every default filled in.
         layout: paths of the job's outputs.
         values: wildcard to its value in this job, for example `{"teacher": "wide"}`.
     """
@@ -86,7 +86,7 @@ class Step:
         """Creates a job. Reads and writes no file.
 
         Args:
-            experiment: the resolved experiment.
+            experiment: the parsed experiment file, with every default filled in.
             layout: paths of the job's outputs. None: those of the experiment.
             **values: the value of each wildcard, for example `teacher="wide"`. For a workflow rule it is the wildcard
                 in braces, `teacher="{teacher}"`.
@@ -106,7 +106,7 @@ class Step:
         """Yields the jobs of this step that an experiment asks for; none if it does not ask for the step.
 
         Args:
-            experiment: the resolved experiment.
+            experiment: the parsed experiment file, with every default filled in.
         """
         yield cls(experiment)
 
@@ -115,7 +115,7 @@ class Step:
         """Returns the step with its wildcards in braces in place of values, as a workflow rule needs the paths.
 
         Args:
-            experiment: the resolved experiment.
+            experiment: the parsed experiment file, with every default filled in.
 
         Returns:
             A step whose values are for example `{"teacher": "{teacher}"}`.
@@ -157,9 +157,10 @@ class Step:
 
     @property
     def named(self) -> Iterable[str]:
-        """Dotted names of the modules of the dataset, architectures, methods and attacks that the settings name.
+        """Dotted names of the modules that the settings name, for example `robust_distillation.methods.rslad`.
 
-        Such modules are found by name at run time, so they are hashed in addition to those that `run` imports.
+        These are the modules of the dataset, architectures, methods and attacks. They are found by name at run time, so
+        they are hashed in addition to those that `run` imports.
         """
         return ()
 
@@ -188,8 +189,10 @@ class Step:
     def constraints(cls, experiment: Experiment) -> dict[str, str]:
         """Returns the regular expression of each wildcard, by name, for the step's workflow rule.
 
+        Some steps allow only names that the experiment has.
+
         Args:
-            experiment: the resolved experiment. Some steps allow only names that it has.
+            experiment: the parsed experiment file, with every default filled in.
         """
         return cls.wildcards
 
@@ -227,7 +230,7 @@ class Step:
         """Returns a message for an unknown value of a command's argument that explains more than the general one.
 
         Args:
-            experiment: the resolved experiment.
+            experiment: the parsed experiment file, with every default filled in.
             text: the value, which no job of this step has.
 
         Returns:

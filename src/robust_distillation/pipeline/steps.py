@@ -106,26 +106,37 @@ class _OfTeacher(Step):
 
     @property
     def folder(self) -> Path:
+        """Folder of the teacher, results/EXPERIMENT/teachers/TEACHER."""
         return self.layout.teacher(self.values["teacher"])
 
     @classmethod
     def constraints(cls, experiment: Experiment) -> dict[str, str]:
-        """Returns the names of the teachers of this step only: training and import write the same record."""
+        """Returns the regular expression of the wildcard `teacher`: the names of the teachers of this step only.
+
+        Training and import write the same record, so that their names must not overlap.
+
+        Args:
+            experiment: the parsed experiment file, with every default filled in.
+        """
         return {"teacher": "|".join(re.escape(step.values["teacher"]) for step in cls.jobs(experiment))}
 
     @property
     def teacher(self) -> Teacher:
+        """The teacher: architecture, training settings or source of its weights, seed."""
         return self.experiment.teachers[self.values["teacher"]]
 
     def reads(self) -> Iterable[Path]:
+        """Yields the path of the dataset's description."""
         return (self.layout.data,)
 
     @property
     def record(self) -> Path:
+        """Path of the job's record, record.json in the folder of the teacher."""
         return self.layout.training_record(self.folder)
 
     @property
     def settings(self) -> dict[str, Any]:
+        """The settings that the training or import depends on, as JSON values."""
         return self.experiment.teacher_settings(self.values["teacher"])
 
 
@@ -147,7 +158,7 @@ class TrainTeacher(_OfTeacher):
         """Returns a message that names the command import-teacher, or "".
 
         Args:
-            experiment: the resolved experiment.
+            experiment: the parsed experiment file, with every default filled in.
             text: a value of the argument TEACHER. If it is no teacher of the experiment, "" is returned.
         """
         imported = text in experiment.teachers
@@ -194,7 +205,7 @@ class ImportTeacher(_OfTeacher):
         """Returns a message that names the command train-teacher, or "".
 
         Args:
-            experiment: the resolved experiment.
+            experiment: the parsed experiment file, with every default filled in.
             text: a value of the argument TEACHER. If it is no teacher of the experiment, "" is returned.
         """
         trained = text in experiment.teachers
@@ -265,14 +276,16 @@ class _Training(Step):
 
     @property
     def method(self) -> Any:
+        """The method with its settings."""
         return self.experiment.methods[self.values["method"]]
 
     @property
     def architecture(self) -> dict[str, Any]:
+        """Name and arguments of the student's architecture."""
         return self.experiment.students[self.values["student"]]
 
     def reads(self) -> Iterable[Path]:
-        """Yields the data, and the weights and cached outputs of the method's teachers."""
+        """Yields the paths of the dataset's description, and of the teachers' checkpoints and cached outputs."""
         yield self.layout.data
         yield from dict.fromkeys(self.experiment.teacher_weights(self.roles[role]) for role in self.method.teachers)
         for teacher, kind in self.caches:
@@ -280,16 +293,17 @@ class _Training(Step):
 
     @property
     def roles(self) -> dict[str, str]:
-        """Returns the teachers by role."""
+        """Role (part of a teacher in the method, such as `teacher`, `robust` or `natural`) to name of the teacher."""
         return self.experiment.roles(self.values["teacher"])
 
     @property
     def caches(self) -> tuple[tuple[str, str], ...]:
-        """Returns (teacher, kind) of each cache that the training reads."""
+        """(teacher, kind) of each cache that the training reads; the kind is `logits` or `features`."""
         return tuple(dict.fromkeys((self.roles[role], kind) for role, kind in self.method.settings.cached))
 
     @property
     def named(self) -> Iterable[str]:
+        """Dotted names of the modules of the dataset, the method, and the architectures of all networks."""
         yield from _training(self.experiment, self.architecture, self.method.kind)
         for role, calls in self.method.teachers.items():
             if calls.loads_network:
@@ -298,14 +312,16 @@ class _Training(Step):
 
     @property
     def artefact(self) -> Path:
+        """Folder of the training."""
         return self.folder
 
     @property
     def record(self) -> Path:
+        """Path of the job's record, record.json in the folder of the training."""
         return self.layout.training_record(self.folder)
 
     def input_hashes(self) -> dict[Path, str]:
-        """Returns the sha256 of each input; that of a cache was written when it was filled."""
+        """Returns the path of each input to its sha256. That of a cached array is read from its description."""
         from robust_distillation.cache.store import sha256_of
         from robust_distillation.files import sha256
 
@@ -430,7 +446,7 @@ class TrainStudent(_Training):
         """Returns the job that trains one student.
 
         Args:
-            experiment: the resolved experiment.
+            experiment: the parsed experiment file, with every default filled in.
             run: the training: teacher (`none` for a method without one), student, method and seed.
         """
         return cls(experiment, teacher=run.teacher, student=run.student, method=run.method, seed=str(run.seed))
@@ -515,7 +531,7 @@ class OfModel(Step):
         """Yields the step's jobs for one trained network; none if the experiment does not ask for the step.
 
         Args:
-            experiment: the resolved experiment.
+            experiment: the parsed experiment file, with every default filled in.
             model: a teacher or a student.
         """
         yield cls(experiment, trained=model.folder.relative_to(experiment.layout.root).as_posix())
@@ -564,7 +580,7 @@ class Attack(OfModel):
     def of(cls, experiment: Experiment, model: Model) -> Iterator[Self]:
         """Yields one job for `model`, or one for each shard if `evaluation.jobs` of `experiment` is more than 1.
 
-        A shard is a part of the blocks of test images, named I-of-N.
+        A shard, named I-of-N, is the share of the test images that one of N jobs attacks.
         """
         [one] = super().of(experiment, model)
         if experiment.shards == 1:
@@ -776,12 +792,13 @@ class Transfer(OfModel):
 
 
 class _Table(Step):
-    """A step that computes nothing on images."""
+    """A step that computes nothing on images: it makes tables, figures or reports from results."""
 
     title = TABLES
 
     @property
     def settings(self) -> dict[str, Any]:
+        """The settings of tables and figures: headings, and the order of their rows and columns."""
         return self.experiment.matrix()
 
 
@@ -1058,7 +1075,7 @@ def computed(experiment: Experiment) -> tuple[Step, ...]:
     """Returns the jobs that make data, networks, caches, and evaluations of each network.
 
     Args:
-        experiment: the resolved experiment.
+        experiment: the parsed experiment file, with every default filled in.
 
     Returns:
         The jobs, each after those whose outputs it reads.
@@ -1071,7 +1088,7 @@ def tables(experiment: Experiment) -> tuple[Step, ...]:
     """Returns the jobs that make tables and figures.
 
     Args:
-        experiment: the resolved experiment.
+        experiment: the parsed experiment file, with every default filled in.
     """
     return tuple(step for kind in TABULATED for step in kind.jobs(experiment))
 
@@ -1081,7 +1098,7 @@ def steps(experiment: Experiment) -> tuple[Step, ...]:
     """Returns every job of an experiment but the index, each after those whose outputs it reads.
 
     Args:
-        experiment: the resolved experiment.
+        experiment: the parsed experiment file, with every default filled in.
     """
     return *computed(experiment), *tables(experiment), Track(experiment), Report(experiment)
 
@@ -1090,7 +1107,7 @@ def evaluations(experiment: Experiment, model: Model) -> Iterator[Step]:
     """Yields the jobs that evaluate one trained network: attacks, merging of their shards, and analyses.
 
     Args:
-        experiment: the resolved experiment.
+        experiment: the parsed experiment file, with every default filled in.
         model: a teacher or a student.
     """
     for kind in COMPUTED:
@@ -1102,7 +1119,7 @@ def steps_of_model(experiment: Experiment, model: Model) -> Iterator[Step]:
     """Yields the jobs about one trained network only: its training or import, then its attacks and analyses.
 
     Args:
-        experiment: the resolved experiment.
+        experiment: the parsed experiment file, with every default filled in.
         model: a teacher or a student.
     """
     if model.run:
@@ -1117,7 +1134,7 @@ def outcomes(experiment: Experiment) -> list[Path]:
     """Returns the paths of the outcomes (Parquet) of all models, teachers first.
 
     Args:
-        experiment: the resolved experiment.
+        experiment: the parsed experiment file, with every default filled in.
     """
     return [experiment.layout.outcomes(model.folder) for model in models_of(experiment)]
 
@@ -1129,7 +1146,7 @@ def shown_tables(experiment: Experiment) -> list[Path]:
     none.
 
     Args:
-        experiment: the resolved experiment.
+        experiment: the parsed experiment file, with every default filled in.
     """
     apart = {*experiment.file.tables, *([] if experiment.file.claims else ["claims"])}
     made = [file for step in tables(experiment) for file in step.outputs if file.suffix == ".csv"]

@@ -23,11 +23,11 @@ class TeacherSource:
     """The teachers of one training, and the sources of their outputs.
 
     Attributes:
-        teachers: the teachers by role, the part that a teacher plays in the method: `teacher`, or for example `clean`
-            and `robust` for a method with two.
+        teachers: the teachers by role, the part of a teacher in the method: `teacher`, or for MTARD `robust` and
+            `natural`.
         served_from: kind of output to its source (`cache`, `live teacher` or `checkpoint`), for the record of the
             training, for example `{"logits on clean views": "cache", "logits on adversarial images": "live teacher"}`.
-            Keys of another role than `teacher` begin with the role, as in `clean: logits on clean views`.
+            Keys of another role than `teacher` begin with the role, as in `natural: logits on clean views`.
     """
 
     teachers: Teachers
@@ -40,7 +40,7 @@ def key_of(experiment: Experiment, teacher: str, kind: str, data: Dataset) -> di
     Hashes the teacher's checkpoint file and the images.
 
     Args:
-        experiment: the resolved experiment.
+        experiment: the parsed experiment file, with every default filled in.
         teacher: name of the teacher.
         kind: kind of the cached outputs: `logits` or `features`.
         data: the training images.
@@ -61,9 +61,9 @@ def open_teachers(
     with the student.
 
     Args:
-        experiment: the resolved experiment.
+        experiment: the parsed experiment file, with every default filled in.
         names: name of a teacher, or of an entry of the experiment file that assigns a teacher to each role of a method,
-            for example `clean` and `robust`.
+            for example `robust` and `natural`.
         method: the method, which declares its calls to each role.
         data: the training images.
         device: the device of the networks. Networks that are trained together with the student stay on the CPU.

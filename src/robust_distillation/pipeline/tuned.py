@@ -39,8 +39,8 @@ def tuned(step: TrainStudent) -> tuple[dict[str, Any], Recipe]:
 def choice(teacher: str, student: str, method: str, candidate: Candidate) -> dict[str, Any]:
     """Returns the content of choice.json, the file with the candidate that the tuning stage chose.
 
-    It does not depend on the other candidates. So the students are not trained again if another candidate is added and
-    the choice stays the same.
+    A candidate is a combination of hyperparameter values. The content does not depend on the other candidates. So the
+    students are not trained again if another candidate is added and the choice stays the same.
 
     Args:
         teacher: name of the teacher; `none` for a method without one.
@@ -49,7 +49,8 @@ def choice(teacher: str, student: str, method: str, candidate: Candidate) -> dic
         candidate: the chosen values.
 
     Returns:
-        `teacher`, `student`, `method` and `chosen`: `{"training": {...}, "method": {...}}`, setting to value.
+        A dict with `teacher`, `student`, `method` and `chosen`. The last is `{"training": {...}, "method": {...}}`,
+        each setting to value, for example `{"training": {"learning_rate": 0.1}, "method": {}}`.
     """
     return {"teacher": teacher, "student": student, "method": method, "chosen": candidate.resolved()}
 
@@ -59,7 +60,7 @@ def read_choice(file: Path, experiment: Experiment, teacher: str, student: str, 
 
     Args:
         file: path of choice.json.
-        experiment: the experiment, which lists the candidates.
+        experiment: the parsed experiment file, which lists the candidates.
         teacher: name of the teacher; `none` for a method without one.
         student: name of the student.
         method: name of the method.

@@ -25,7 +25,7 @@ def stage_name(experiment: Experiment) -> str:
     """Returns the name of an experiment's DVC stage: the experiment's name with _ for dots, which DVC does not allow.
 
     Args:
-        experiment: the experiment, for example `cifar10.v2`, whose stage is `cifar10_v2`.
+        experiment: the parsed experiment file, for example `cifar10.v2`, whose stage is `cifar10_v2`.
     """
     return experiment.name.replace(".", "_")
 
@@ -34,7 +34,7 @@ def stage(experiment: Experiment, files: list[str]) -> dict[str, Any]:
     """Makes the DVC stage of an experiment, as a mapping for dvc.yaml. Writes nothing.
 
     Args:
-        experiment: the experiment.
+        experiment: the parsed experiment file, with every default filled in.
         files: path of the experiment file and, if there is one, of the overlay (a YAML file whose values replace those
             of the experiment file), relative to the checkout.
 
@@ -78,7 +78,7 @@ def write_stage(experiment: Experiment, path: str, overlay: str | None) -> str:
     changes.
 
     Args:
-        experiment: the experiment.
+        experiment: the parsed experiment file, with every default filled in.
         path: path of the experiment file.
         overlay: path of a second YAML file whose values replace those of `path`. None: no overlay.
 

@@ -1,4 +1,8 @@
-"""Verdicts on the experiment's claims: one per claim and comparison, beside the paper's own numbers."""
+"""Tests the experiment's claims on the results: one verdict per claim and comparison, beside the papers' own numbers.
+
+A claim is a statement of the experiment file such as `rslad > ard on autoattack`. A comparison is a student with a
+teacher, or with none.
+"""
 
 from __future__ import annotations
 
@@ -33,19 +37,38 @@ NONE = "The experiment makes no claims."
 
 
 class Evidence:
-    """The measurements that claims are judged by.
+    """The measurements on which claims are tested.
 
     Attributes:
-        outcomes: those on the experiment's images under "", and on each transfer's under transfer-TARGET.
-        distances: as `reporting.structure.distances` returns them; None if no claim is about them.
+        outcomes: analysis to the outcomes (correct or not) of all models, as matrices of seeds and images. The analysis
+            is "" for the experiment's test images and `transfer-TARGET` for those of another dataset.
+        distances: distances of the structure analysis, as `reporting.structure.distances` returns them. Columns:
+            `teacher`, `student`, `method`, `checkpoint`, `seed`, `n_images`, `metric` and `value`. None if no claim is
+            about them.
     """
 
     def __init__(self, outcomes: Mapping[str, Outcomes], distances: pd.DataFrame | None = None):
+        """Stores the measurements.
+
+        Args:
+            outcomes: analysis ("" or `transfer-TARGET`) to the outcomes of all models.
+            distances: as `reporting.structure.distances` returns them, or None.
+        """
         self.outcomes, self.distances = outcomes, distances
 
     @classmethod
     def of(cls, files: Mapping[str, list[Path]], spec: TableSpec) -> Evidence:
-        """Reads the files of each analysis, as pipeline.steps.Compare.evidence names them. spec: the comparisons."""
+        """Reads the measurements from files.
+
+        Args:
+            files: analysis to its files, one per model, for example `{"": [...], "structure": [...], "transfer-parity":
+                [...]}`. The key "" stands for the experiment's test images. The files are JSON for `structure`, else
+                outcomes (Parquet).
+            spec: the comparisons (student and teacher) for which distances between student and teacher are computed.
+
+        Raises:
+            UserError: if a file of outcomes is missing or broken.
+        """
         distances = None
         if STRUCTURE in files:
             from robust_distillation.reporting import structure  # imports torch
@@ -55,9 +78,19 @@ class Evidence:
         return cls(outcomes, distances)
 
     def differences(self, claim: Claim, comparison: Comparison) -> np.ndarray | str:
-        """Returns the claim's first method less its second, [S,N] of outcomes or [S] of distances.
+        """Computes the differences of a claim's two methods in the claim's metric, seed by seed.
 
-        If no seed has both, returns the reason as text.
+        Of each method the student distilled from the comparison's teacher is used or, if there is none, the one trained
+        without a teacher.
+
+        Args:
+            claim: the claim, with its methods, metric and checkpoint.
+            comparison: the student and the teacher.
+
+        Returns:
+            First method minus second, for the S seeds that both have. For accuracies int8 [S,N] of -1, 0 and 1 for N
+            test images; for a distance of the structure analysis float [S]. If no seed has both, a text with the
+            reason.
         """
         about = claim.statement
         methods = (about.method, about.other)
@@ -83,17 +116,28 @@ class Evidence:
         return rows[(rows[list(values)] == list(values.values())).all(axis=1)].set_index(SEED)["value"]
 
     def images(self, claim: Claim, values: np.ndarray) -> int:
-        """Returns the number of test images behind the differences."""
+        """Returns the number of test images from which differences were measured.
+
+        Args:
+            claim: the claim.
+            values: the differences, as `differences` returns them for the claim.
+        """
         return int(self.distances["n_images"].iloc[0]) if claim.statement.analysis == STRUCTURE else values.shape[1]
 
 
 def write(experiment: Experiment, files: Mapping[str, list[Path]], folder: Path) -> None:
-    """Writes FOLDER/comparisons.{csv,md,tex} and FOLDER/claims.{csv,md,tex}.
+    """Writes the tables of all differences between methods and of the verdicts on the claims.
+
+    The files are FOLDER/comparisons.{csv,md,tex} and FOLDER/claims.{csv,md,tex}.
 
     Args:
-        experiment: its claims, and the order of the rows.
-        files: those of each analysis, as pipeline.steps.Compare.evidence names them.
-        folder: of the tables.
+        experiment: the parsed experiment file, with every default filled in, and its claims.
+        files: analysis to its files, one per model: "" for the outcomes on the experiment's test images and, if claims
+            are about them, `structure` and `transfer-TARGET`.
+        folder: folder of the tables.
+
+    Raises:
+        UserError: if a file of outcomes is missing or broken.
     """
     spec = TableSpec(**experiment.matrix())
     evidence = Evidence.of(files, spec)
@@ -103,16 +147,35 @@ def write(experiment: Experiment, files: Mapping[str, list[Path]], folder: Path)
 
 
 def judged(claims: list[Claim], evidence: Evidence, spec: TableSpec, scale: dict[str, Any]) -> pd.DataFrame:
-    """Returns claims.csv: a row of COLUMNS per claim and comparison. All rows are one family (Bonferroni).
+    """Tests claims on the measurements.
 
-    difference is the first method of the text less the second, in points or in the unit of a distance. seeds_needed is
-    the number of seeds that would decide the claim (see statistics.verdicts), or the reason why nothing was measured.
+    The intervals of all rows together cover with 95 % (Bonferroni). The verdict is `supported` if the claim is true on
+    the whole interval and `refuted` if it is false on the whole interval, else `inconclusive`. With fewer than two
+    seeds it is always `inconclusive`.
 
     Args:
-        claims: in the order of the rows.
+        claims: the claims, in the order of the rows.
         evidence: the measurements.
-        spec: the published numbers.
-        scale: texts for the column scale: `datasets` by analysis, `students` by name, and `protocol`.
+        spec: the published numbers to print beside the differences.
+        scale: texts for the column `scale`: `datasets` (analysis to name of the dataset), `students` (name to
+            description) and `protocol`, as in `config.comparison_settings`.
+
+    Returns:
+        A row per claim and comparison, the content of claims.csv. Empty without claims. Columns:
+
+        - `claim`, `text`: the claim's name and sentence.
+        - `teacher`, `student`: the comparison. The teacher is `none` if neither method has one.
+        - `verdict`: `supported`, `refuted` or `inconclusive`.
+        - `difference`, `ci_low`, `ci_high`: mean of the first method minus the second with its interval, in percentage
+          points or in the unit of a distance. NaN if not measured; with one seed only the interval is NaN.
+        - `level`: confidence level of the interval, in (0, 1).
+        - `n_seeds`, `n_images`: numbers of shared seeds and of test images.
+        - `seeds_needed`: for an inconclusive claim the number of seeds that would decide it, or a text with the reason
+          why there is no number; else "".
+        - `published`, `mark`, `source`: the same difference in a paper, in points, its reliability (a key of
+          `reference.published.MARKS`) and its origin. NaN if no paper has both numbers.
+        - `paper`: what the paper claims, from the experiment file; "" if nothing.
+        - `scale`: dataset, test images, student, protocol and seeds, as text.
     """
     family = sum(len(claim.comparisons) for claim in claims)
     rows = [
@@ -219,7 +282,14 @@ def _legend(table: pd.DataFrame) -> list[str]:
 
 
 def markdown(table: pd.DataFrame, spec: TableSpec) -> str:
-    """Returns claims.csv as a Markdown table."""
+    """Returns claims.csv as a Markdown table with a caption above and the papers' statements and sources below.
+
+    Args:
+        table: as `judged` returns it, with the columns `claim`, `text`, `teacher`, `student`, `verdict`, `difference`,
+            `ci_low`, `ci_high`, `seeds_needed`, `published`, `mark`, `source`, `paper` and `scale`. If it is empty,
+            only a sentence is returned.
+        spec: name of the experiment and threat model, for the caption.
+    """
     if table.empty:
         return f"{NONE}\n"
     aligned = ["left"] * 4 + ["right"] * 3 + ["left"]
@@ -231,7 +301,14 @@ def markdown(table: pd.DataFrame, spec: TableSpec) -> str:
 
 
 def latex(table: pd.DataFrame, spec: TableSpec) -> str:
-    """Returns claims.csv as a LaTeX table that may run over pages."""
+    """Returns claims.csv as a LaTeX table that may run over pages (packages longtable and booktabs).
+
+    Args:
+        table: as `judged` returns it, with the columns `claim`, `text`, `teacher`, `student`, `verdict`, `difference`,
+            `ci_low`, `ci_high`, `seeds_needed`, `published`, `mark`, `source`, `paper` and `scale`. If it is empty,
+            only a sentence is returned.
+        spec: name of the experiment and threat model, for the caption.
+    """
     if table.empty:
         return f"{formats.escaped(NONE)}\n"
     rows = [_cells(row) for row in table.itertuples()]
@@ -242,11 +319,11 @@ def latex(table: pd.DataFrame, spec: TableSpec) -> str:
 
 
 def write_tables(table: pd.DataFrame, spec: TableSpec, folder: Path) -> list[Path]:
-    """Writes FOLDER/claims.{csv,md,tex}, and returns their paths.
+    """Writes FOLDER/claims.{csv,md,tex}, and returns their paths in this order.
 
     Args:
-        table: as `judged` returns it.
-        spec: the experiment, for the caption.
-        folder: of the tables.
+        table: verdicts on claims, as `judged` returns them, with the columns of claims.csv.
+        spec: name of the experiment and threat model, for the caption.
+        folder: folder of the tables.
     """
     return formats.write(folder / "claims", table, markdown(table, spec), latex(table, spec))

@@ -1,4 +1,7 @@
-"""The table of differences between methods: as CSV all of them, for people those at the headline."""
+"""Makes the table of differences between every two methods.
+
+The CSV file has all checkpoints and metrics. Markdown and LaTeX have the first checkpoint under the strongest attack.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,19 @@ NONE = "No two methods share a seed."
 
 
 def tidy(outcomes: Outcomes, spec: TableSpec) -> pd.DataFrame:
-    """Returns comparisons.csv: see evaluation.comparing.comparisons."""
+    """Compares every two methods, for each student and teacher, checkpoint and metric.
+
+    Args:
+        outcomes: correct or not for each model, seed, image and metric.
+        spec: comparisons (student and teacher), methods, checkpoints and metrics.
+
+    Returns:
+        The content of comparisons.csv: a row per two methods that share a seed. Columns: `teacher`, `student`,
+        `checkpoint`, `metric`, `method`, `other`, `n_seeds`, `n_images`, `difference` (of `method` minus `other`),
+        `ci_low` and `ci_high` (percentage points, 4 decimals), `p` and `p_adjusted` (4 significant digits) and
+        `comparisons` (number of rows that are corrected together by Bonferroni: those of one teacher, student,
+        checkpoint and metric).
+    """
     table = comparisons(outcomes, spec.comparisons, spec.methods, spec.checkpoints, spec.metrics)
     points, chances = ["difference", "ci_low", "ci_high"], ["p", "p_adjusted"]
     table[points] = table[points].astype(float).round(4) + 0.0  # + 0.0: never -0.0
@@ -28,7 +43,11 @@ def tidy(outcomes: Outcomes, spec: TableSpec) -> pd.DataFrame:
 
 
 def caption(spec: TableSpec) -> str:
-    """Returns the caption of the table in its files."""
+    """Returns the caption of the table in its Markdown and LaTeX files.
+
+    Args:
+        spec: name of the experiment, protocol, threat model, first checkpoint and last metric.
+    """
     return (
         f"{spec.experiment}: accuracy of a method less that of another in points under "
         f"{metric_title(spec.strongest)}, at the checkpoint {spec.first}, on the same images and seeds; "
@@ -38,16 +57,29 @@ def caption(spec: TableSpec) -> str:
 
 
 def at_headline(table: pd.DataFrame, spec: TableSpec) -> list[tuple[Comparison, pd.DataFrame]]:
-    """Returns the rows of comparisons.csv at the headline's checkpoint and metric, by comparison.
+    """Selects the rows that people see: those at the first checkpoint under the strongest attack.
 
-    A comparison in which no two methods share a seed is left out.
+    Args:
+        table: as `tidy` returns it; `teacher`, `student`, `checkpoint` and `metric` are used.
+        spec: the comparisons; its first checkpoint and its last metric are selected.
+
+    Returns:
+        (comparison, rows) for each student and teacher, in the order of `spec`. A comparison in which no two methods
+        share a seed is left out.
     """
     rows = table[table[CHECKPOINT].eq(spec.first) & table[METRIC].eq(spec.strongest)]
     return [(comparison, own) for comparison in spec.comparisons if len(own := comparison.own(rows))]
 
 
 def title(comparison: Comparison, rows: pd.DataFrame) -> str:
-    """Returns the heading of a comparison's rows."""
+    """Returns the heading of the rows of one comparison.
+
+    An example is `Student small, teacher wide: 28 comparisons, 3 seeds, 300 images`.
+
+    Args:
+        comparison: the student and the teacher.
+        rows: rows of `tidy` of this comparison, at least one, with the columns `n_seeds` and `n_images`.
+    """
     seeds, images = formats.seeds_label(rows["n_seeds"]), rows["n_images"].iloc[0]
     return f"{comparison.label}: {len(rows)} comparisons, {seeds}, {images} images"
 
@@ -59,7 +91,14 @@ def _cells(row: tuple) -> list[str]:
 
 
 def markdown(table: pd.DataFrame, spec: TableSpec) -> str:
-    """Returns a table per comparison."""
+    """Returns the caption and a Markdown table per comparison, at the first checkpoint under the strongest attack.
+
+    Args:
+        table: as `tidy` returns it, with the columns `teacher`, `student`, `checkpoint`, `metric`, `method`, `other`,
+            `n_seeds`, `n_images`, `difference`, `ci_low`, `ci_high` and `p_adjusted`. If no two methods share a seed, a
+            sentence stands in place of the tables.
+        spec: the comparisons; its first checkpoint and its last metric are shown.
+    """
     parts = [caption(spec)]
     for comparison, rows in at_headline(table, spec):
         aligned = ["left", "left", "right", "right", "right"]
@@ -71,7 +110,16 @@ def markdown(table: pd.DataFrame, spec: TableSpec) -> str:
 
 
 def latex(table: pd.DataFrame, spec: TableSpec) -> str:
-    """Returns a table per comparison that may run over pages."""
+    """Returns a LaTeX table per comparison, at the first checkpoint under the strongest attack.
+
+    The tables may run over pages (packages longtable and booktabs).
+
+    Args:
+        table: as `tidy` returns it, with the columns `teacher`, `student`, `checkpoint`, `metric`, `method`, `other`,
+            `n_seeds`, `n_images`, `difference`, `ci_low`, `ci_high` and `p_adjusted`. If no two methods share a seed, a
+            sentence is returned.
+        spec: the comparisons; its first checkpoint and its last metric are shown.
+    """
     made = []
     for comparison, rows in at_headline(table, spec):
         cells = [_cells(row) for row in rows.itertuples()]
@@ -80,11 +128,11 @@ def latex(table: pd.DataFrame, spec: TableSpec) -> str:
 
 
 def write_tables(table: pd.DataFrame, spec: TableSpec, folder: Path) -> list[Path]:
-    """Writes FOLDER/comparisons.{csv,md,tex}, and returns their paths.
+    """Writes FOLDER/comparisons.{csv,md,tex}, and returns their paths in this order.
 
     Args:
-        table: as `tidy` returns it.
-        spec: the comparisons, and the headline's checkpoint and metric.
-        folder: of the tables.
+        table: differences between methods, as `tidy` returns them, with the columns of comparisons.csv.
+        spec: the comparisons; its first checkpoint and its last metric are shown in the Markdown and LaTeX files.
+        folder: folder of the tables.
     """
     return formats.write(folder / "comparisons", table, markdown(table, spec), latex(table, spec))

@@ -1,7 +1,7 @@
-"""Tables over the seeds as Markdown and LaTeX: one per comparison, a row per method, columns by checkpoint and metric.
+"""Formats tables over the seeds as Markdown and LaTeX: one table per comparison of methods.
 
-The functions take tables in tidy form: one row per teacher, student, method, checkpoint and metric, with the columns
-n_seeds, n_images, mean and sd.
+A table has a row per method, and columns by checkpoint and metric. The functions take tables in tidy form: one row per
+teacher, student, method, checkpoint and metric, with the columns of these names and n_seeds, n_images, mean and sd.
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ LATEX = {
 
 
 class Block(NamedTuple):
-    """The table of one comparison.
+    """The table of one comparison: of the methods for one student with one teacher.
 
     Attributes:
-        comparison: the students and their teacher.
-        cells: text; rows are methods, columns (checkpoint, metric).
+        comparison: names of the student and the teacher.
+        cells: texts, for example `53.20 ± 0.41`; "" for a missing one. Rows are methods, the teacher's own row first;
+            columns are pairs (checkpoint, metric).
     """
 
     comparison: Comparison
@@ -48,29 +49,41 @@ class Block(NamedTuple):
 
 
 def teacher_labels(rows: pd.DataFrame) -> pd.Series:
-    """Returns the labels of teachers' own rows: what trained them, and their checkpoint."""
+    """Returns the labels of teachers' own rows, for example `teacher (trades, best)`.
+
+    Args:
+        rows: rows of teachers, with the columns `method` (what trained the teacher, or the source of its weights) and
+            `checkpoint`.
+
+    Returns:
+        Texts with the index of `rows`.
+    """
     return "teacher (" + rows[METHOD] + ", " + rows[CHECKPOINT] + ")"
 
 
 def mean_sd(mean: float, sd: float, number: Callable[[float], str] = "{:.2f}".format) -> str:
-    """Returns `mean ± sd`, or `mean` if there is no standard deviation (NaN: one seed).
+    """Returns `mean ± sd`, for example `53.20 ± 0.41`, or `mean` alone if there is no standard deviation.
 
     Args:
-        mean: over the seeds.
-        sd: their standard deviation.
-        number: text of a number; two decimals by default.
+        mean: mean over the seeds.
+        sd: standard deviation over the seeds; NaN for one seed.
+        number: formats a number; by default with two decimals.
     """
     return number(mean) if pd.isna(sd) else f"{number(mean)} ± {number(sd)}"
 
 
 def blocks(table: pd.DataFrame, spec: TableSpec, metrics: list[str], number: Callable[[float], str]) -> list[Block]:
-    """Returns a table per comparison: the teacher's own row, then a row per method.
+    """Makes a table of texts `mean ± sd` for each comparison: the teacher's own row, then a row per method.
+
+    The teacher has one checkpoint, which the label of its row names. Its numbers stand in the columns of the first
+    checkpoint.
 
     Args:
-        table: in tidy form.
+        table: table in tidy form, with the columns `teacher`, `student`, `method`, `checkpoint`, `metric`, `mean` and
+            `sd`.
         spec: comparisons, methods and checkpoints in their order.
-        metrics: columns in their order.
-        number: text of a number.
+        metrics: metrics of the columns in their order. Those without a row are left out.
+        number: formats a number.
     """
     found = []
     for comparison in spec.comparisons:
@@ -88,30 +101,45 @@ def blocks(table: pd.DataFrame, spec: TableSpec, metrics: list[str], number: Cal
 
 
 def aggregate_label(table: pd.DataFrame) -> str:
-    """Returns the meaning of a cell, for a caption: `mean ± sd over 3 seeds`, or `one seed`."""
+    """Returns what a cell of a table is, for a caption: `mean ± sd over 3 seeds`, or `one seed`.
+
+    Args:
+        table: table with the columns `student` and `n_seeds`. Teachers' own rows (student `-`) are not counted.
+    """
     seeds = table.loc[table[STUDENT] != TEACHER_ROW, "n_seeds"]
     return seeds_label(seeds) if seeds.max() == 1 else f"mean ± sd over {seeds_label(seeds)}"
 
 
 def seeds_label(seeds: pd.Series) -> str:
-    """Returns numbers of seeds as text: `3 seeds`, `2 to 3 seeds` or `one seed`."""
+    """Returns numbers of seeds as text: `3 seeds`, `2 to 3 seeds` or `one seed`.
+
+    Args:
+        seeds: numbers of seeds, at least one number.
+    """
     few, many = seeds.min(), seeds.max()
     return "one seed" if many == 1 else f"{many if few == many else f'{few} to {many}'} seeds"
 
 
 def checkpoints_label(table: pd.DataFrame, spec: TableSpec) -> str:
-    """Returns how the table's checkpoints were chosen, for a caption."""
+    """Returns the rules by which a table's checkpoints were chosen, for a caption.
+
+    An example is `best: chosen on the validation split; last: after the last epoch`.
+
+    Args:
+        table: table with the column `checkpoint`. Only those of `best` and `last` that occur in it are named.
+        spec: the rule by which `best` was chosen.
+    """
     rules = {"best": spec.selection, "last": "after the last epoch"}
     return "; ".join(f"{name}: {rule}" for name, rule in rules.items() if name in set(table[CHECKPOINT]))
 
 
 def markdown(caption: str, tables: list[Block], titles: dict[str, str]) -> str:
-    """Returns the tables as Markdown.
+    """Returns tables as Markdown, each under the name of its comparison (student and teacher).
 
     Args:
-        caption: text above them.
-        tables: one per comparison.
-        titles: column heading by metric; a metric without one keeps its name.
+        caption: text above all tables.
+        tables: one table per comparison.
+        titles: metric to its column heading. A metric that is not in it keeps its name.
     """
     parts = [caption]
     for comparison, cells in tables:
@@ -122,12 +150,12 @@ def markdown(caption: str, tables: list[Block], titles: dict[str, str]) -> str:
 
 
 def latex(caption: str, tables: list[Block], titles: dict[str, str]) -> str:
-    """Returns the tables as LaTeX (package booktabs).
+    """Returns tables as LaTeX (package booktabs), one `table` environment for each.
 
     Args:
-        caption: beginning of each caption.
-        tables: one per comparison.
-        titles: column heading by metric; a metric without one keeps its name.
+        caption: beginning of each caption, plain text; the name of the comparison (student and teacher) follows.
+        tables: one table per comparison.
+        titles: metric to its column heading. A metric that is not in it keeps its name.
     """
     parts = []
     for comparison, cells in tables:
@@ -147,11 +175,11 @@ def latex(caption: str, tables: list[Block], titles: dict[str, str]) -> str:
 
 
 def write(stem: Path, table: pd.DataFrame, markdown: str, latex: str) -> list[Path]:
-    """Writes STEM.csv, STEM.md and STEM.tex, and returns their paths.
+    """Writes STEM.csv, STEM.md and STEM.tex, creating the folder if needed, and returns their paths in this order.
 
     Args:
-        stem: path without the ending.
-        table: content of the CSV file.
+        stem: path without the ending, for example results/digits/tables/main.
+        table: content of the CSV file; its index is not written.
         markdown: content of the Markdown file.
         latex: content of the LaTeX file.
     """
@@ -162,15 +190,16 @@ def write(stem: Path, table: pd.DataFrame, markdown: str, latex: str) -> list[Pa
 
 
 def longtable(caption: str, head: list[str], rows: list[list[str]], columns: str) -> str:
-    """Returns rows of plain text as a table that may run over pages (packages longtable and booktabs).
+    """Returns rows of plain text as a LaTeX table that may run over pages (packages longtable and booktabs).
 
-    Styler.to_latex would repeat the whole caption on every page.
+    It is used in place of pandas' Styler.to_latex, which would repeat the whole caption on every page.
 
     Args:
         caption: plain text.
-        head: titles of the C columns, repeated on every page.
-        rows: C cells each.
-        columns: LaTeX's column format.
+        head: titles of the C columns as plain text, repeated on every page.
+        rows: C cells of plain text for each row. In a cell that begins with a signed number, hyphens become minus
+            signs.
+        columns: LaTeX's column format, for example `llrrr`.
     """
     written = [
         " & ".join(escaped(cell).replace("-", "$-$") if _signed(cell) else escaped(cell) for cell in row)
@@ -190,5 +219,9 @@ def _signed(cell: str) -> bool:
 
 
 def escaped(text: str) -> str:
-    """Returns plain text as LaTeX."""
+    r"""Returns text with LaTeX's special characters replaced, for example `a_b` as `a\_b`.
+
+    Args:
+        text: plain text.
+    """
     return "".join(LATEX.get(character, character) for character in text)

@@ -1,4 +1,4 @@
-"""Table of class correlations and feature distances, from the files that the step `structure` wrote."""
+"""Makes the table of class correlations and feature distances, from the files that the step `structure` wrote."""
 
 from __future__ import annotations
 
@@ -37,23 +37,39 @@ TITLES = {
 
 
 def read_structures(files: Iterable[Path]) -> pd.DataFrame:
-    """Returns a row per model and checkpoint: its keys and the values of `evaluation.structure.structure_of`.
+    """Reads the measurements of the step `structure`.
 
-    A teacher's own row has the student `-`.
+    Args:
+        files: the JSON files, one per model.
+
+    Returns:
+        A row per model. Columns: `teacher`, `student` (`-` for a teacher's own row), `method`, `seed`, `checkpoint`,
+        and the values of `evaluation.structure.structure_of`: `images`, `correlation`, `adversarial_correlation` (K
+        lists of K numbers), `feature_distance`, `feature_cosine_distance` and `feature_images`.
     """
     return pd.DataFrame([read_json(file) for file in files])
 
 
 def distances(structures: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
-    """Returns a row per model, checkpoint and metric: CELL, seed, n_images, value.
+    """Computes the distances between student and teacher, and collects the feature distances of both.
 
-    A student is compared with its teacher; one trained without a teacher is compared with the teacher of every
-    comparison and stands once under each. correlation_distance is that of the logits on clean images,
-    adversarial_correlation_distance that on x', each network's own. A teacher has feature distances only.
+    A student is compared with the teacher of each of its comparisons. So one trained without a teacher has rows under
+    each of these teachers. If a comparison has no single teacher, the student has feature distances only, as a teacher
+    has.
 
     Args:
-        structures: as `read_structures` returns them.
-        spec: the comparisons.
+        structures: as `read_structures` returns them: a row per model with the columns `teacher`, `student`, `method`,
+            `seed`, `checkpoint`, `images`, `correlation`, `adversarial_correlation`, `feature_distance` and
+            `feature_cosine_distance`.
+        spec: the comparisons (student and teacher).
+
+    Returns:
+        A row per model, teacher and metric, teachers' own rows (student `-`) first. Columns: `student`, `method`,
+        `checkpoint`, `seed`, `teacher`, `n_images`, `metric` and `value`. Metrics: `correlation_distance` and
+        `adversarial_correlation_distance`, the root mean square difference of the class correlations of the student's
+        and the teacher's logits on clean images, and on images attacked with PGD-20, each network on its own;
+        `feature_distance` and `feature_cosine_distance`, how far PGD-20 moves a network's features. Values that were
+        not measured have no row.
     """
     rows = []
     for teacher in dict.fromkeys(comparison.teacher for comparison in spec.comparisons):
@@ -85,13 +101,19 @@ def _rows(own: dict[str, Any], teacher: str, values: dict[str, float]) -> list[d
 
 
 def tidy(structures: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
-    """Returns structure.csv: a row per teacher, student, method, checkpoint and metric with the statistics over seeds.
-
-    The interval is Student's t (95 %). Teachers' own rows come first, with the student `-`.
+    """Computes the mean over the seeds of each distance, with standard deviation and 95 % interval (Student's t).
 
     Args:
-        structures: as `read_structures` returns them.
-        spec: the comparisons, and the order of the rows.
+        structures: as `read_structures` returns them: a row per model with the columns `teacher`, `student`, `method`,
+            `seed`, `checkpoint`, `images`, `correlation`, `adversarial_correlation`, `feature_distance` and
+            `feature_cosine_distance`.
+        spec: the comparisons (student and teacher), and the order of the rows.
+
+    Returns:
+        The content of structure.csv: a row per teacher, student, method, checkpoint and metric (the metrics of
+        `distances`), teachers' own rows (student `-`) first. Columns: `teacher`, `student`, `method`, `protocol`,
+        `checkpoint`, `metric`, `n_seeds`, `n_images`, `mean`, `sd`, `ci_low` and `ci_high`, the last three NaN for one
+        seed; 6 decimals.
     """
     rows = []
     for keys, group in distances(structures, spec).groupby(CELL, sort=False):
@@ -102,7 +124,12 @@ def tidy(structures: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
 
 
 def caption(table: pd.DataFrame, spec: TableSpec) -> str:
-    """Returns the caption of the table in its files."""
+    """Returns the caption of the table in its Markdown and LaTeX files, which explains the distances.
+
+    Args:
+        table: as `tidy` returns it; `student`, `checkpoint`, `n_seeds` and `n_images` are used.
+        spec: name of the experiment, threat model, protocol and choice of the checkpoint.
+    """
     images, seeds = table["n_images"].iloc[0], formats.aggregate_label(table)
     return (
         f"{spec.experiment}: structural knowledge and robust features on {images} test images, {spec.threat}, "
@@ -114,12 +141,14 @@ def caption(table: pd.DataFrame, spec: TableSpec) -> str:
 
 
 def write_tables(structures: pd.DataFrame, spec: TableSpec, folder: Path) -> None:
-    """Writes FOLDER/structure.{csv,md,tex}.
+    """Writes FOLDER/structure.{csv,md,tex}: class correlations and feature distances, their means over the seeds.
 
     Args:
-        structures: as `read_structures` returns them.
-        spec: the comparisons, and the order of the rows.
-        folder: of the tables.
+        structures: as `read_structures` returns them: a row per model with the columns `teacher`, `student`, `method`,
+            `seed`, `checkpoint`, `images`, `correlation`, `adversarial_correlation`, `feature_distance` and
+            `feature_cosine_distance`.
+        spec: the comparisons (student and teacher), and the order of the rows.
+        folder: folder of the tables.
     """
     table = tidy(structures, spec)
     text, blocks = caption(table, spec), formats.blocks(table, spec, list(TITLES), "{:.3f}".format)

@@ -1,4 +1,4 @@
-"""The contents of an experiment's tables and figures, and the order of their rows."""
+"""Specifies the contents of an experiment's tables and figures, and the order of their rows."""
 
 from __future__ import annotations
 
@@ -27,16 +27,18 @@ class TableSpec:
     Attributes:
         experiment: name of the experiment.
         protocol: `controlled` or `official`.
-        threat: threat model of the main attacks, as text.
-        comparisons: one table and one of each figure per comparison.
+        threat: threat model of the main attacks, as text, for example `linf eps 0.03137`.
+        comparisons: pairs of a teacher and a student. Each has a table and one of each figure, in which the methods are
+            compared.
         methods: names of the methods.
-        checkpoints: `best`, `last` or both; the first is the headline's.
-        metrics: `clean`, then the attacks; the last is the headline's.
-        search: precision in which the main attacks search for x': `fp32` or `bf16`.
+        checkpoints: `best`, `last` or both. Summaries show the first.
+        metrics: `clean`, then the names of the attacks. Summaries show the last.
+        search: precision in which the main attacks search for adversarial images: `fp32` or `bf16`.
         selection: rule by which the checkpoint `best` was chosen, as text.
-        published: references of `published`, the preferred first.
-        published_as: our names of teachers, students and methods to the references' names.
-        tables: settings of the named tables, by name.
+        published: names of the published tables to compare with, the preferred first.
+        published_as: our name of a teacher, student or method to the name in the published tables, where they differ.
+        tables: settings of the tables under `tables` in the experiment file, by name: `title`, and the lists
+            `teachers`, `students`, `methods`, `checkpoints` and `metrics` that the table shows (None: all).
     """
 
     experiment: str
@@ -54,38 +56,60 @@ class TableSpec:
 
     @property
     def attacked(self) -> str:
-        """The threat model of the main attacks and the precision of their search, as text."""
+        """The threat model of the main attacks, with a note if they searched in bfloat16: for a caption."""
         return self.threat + (", attacks searched in bfloat16" if self.search == "bf16" else "")
 
     @property
     def strongest(self) -> str:
-        """The headline's metric: accuracy under the strongest attack."""
+        """The metric that summaries show: the last of `metrics`, which is the strongest attack."""
         return self.metrics[-1]
 
     @property
     def first(self) -> str:
-        """The headline's checkpoint."""
+        """The checkpoint that summaries show: the first of `checkpoints`."""
         return self.checkpoints[0]
 
     def transferred(self, attacks: list[str]) -> TableSpec:
-        """Returns the specification for another task, to which only the headline's checkpoint is transferred."""
+        """Returns the specification of tables on another dataset: other attacks, and the first checkpoint only.
+
+        Args:
+            attacks: names of the attacks on the other dataset. `metrics` becomes `clean` and these.
+        """
         return replace(self, metrics=["clean", *attacks], checkpoints=self.checkpoints[:1])
 
     def known(self, row: Any) -> list[published.Entry]:
-        """Returns the published numbers for a row of main.csv, the one to compare with first."""
+        """Returns the published numbers for a row of a table, the one to compare with first.
+
+        Args:
+            row: object with the attributes `teacher`, `student`, `method`, `checkpoint` and `metric`, such as a row of
+                main.csv from `itertuples`.
+
+        Returns:
+            The numbers of the tables in `published`; empty if none is known.
+        """
         names = [self.published_as.get(name, name) for name in (row.teacher, row.student, row.method)]
         return published.find_published(self.published, *names, row.checkpoint, row.metric)
 
     def at_headline(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Returns the students' rows at the headline's checkpoint and the teachers' at the one they teach from."""
+        """Selects the rows that summaries show: the students' at the first checkpoint, and all rows of teachers.
+
+        Args:
+            frame: table with the columns `checkpoint` and `student` (`-` for a teacher's own row).
+        """
         return frame[frame[CHECKPOINT].eq(self.first) | frame[STUDENT].eq(TEACHER_ROW)]
 
     def ordered(self, table: pd.DataFrame, metrics: Iterable[str]) -> pd.DataFrame:
-        """Sorts a table over the seeds: the teachers' own rows first, then by CELL in the experiment's order.
+        """Returns a table sorted by teacher, student, method, checkpoint and metric, after the teachers' own rows.
+
+        Names are in the order of this specification. Unknown ones come last.
 
         Args:
-            table: columns CELL and others.
+            table: table with the columns `teacher`, `student` (`-` for a teacher's own row), `method`, `checkpoint` and
+                `metric`. It is not changed.
             metrics: all metrics of the table in their order.
+
+        Returns:
+            The table with all its columns, the teachers' own rows first, and with a new index from 0.
         """
         order = {
             "own": [False, True],
@@ -103,7 +127,12 @@ class TableSpec:
 
 
 def metric_title(metric: str) -> str:
-    """Returns a metric's column heading; a metric without one keeps its name."""
+    """Returns the column heading of a metric, for example `PGD-20` for `pgd20`.
+
+    Args:
+        metric: `clean` or the name of an attack. After `transfer_` (an attack crafted on another network), the heading
+            is `transfer` and that of the attack. A name without a heading is returned as it is.
+    """
     if metric.startswith("transfer_"):
         return f"transfer {metric_title(metric.removeprefix('transfer_'))}"
     return METRIC_TITLES.get(metric, metric)

@@ -1,6 +1,6 @@
-"""The comparison tables, made from outcomes alone: CSV for programs, Markdown and LaTeX for people.
+"""Makes the comparison tables from outcomes alone: CSV for programs, Markdown and LaTeX for people.
 
-Beside our numbers stand the published ones, if the experiment names references: see published.py.
+Published numbers stand beside ours if the experiment names published tables, see `reference.published`.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class View(NamedTuple):
     """A part of the main table: the arguments of `markdown` and `latex`.
 
     Attributes:
-        table: its rows.
-        spec: its comparisons, methods, checkpoints and metrics.
-        title: heading; empty for none.
+        table: rows of main.csv with all its columns, see `tidy`.
+        spec: comparisons (student and teacher), methods, checkpoints and metrics of the part.
+        title: heading; "" for none.
     """
 
     table: pd.DataFrame
@@ -57,8 +57,10 @@ class Line(NamedTuple):
     """A line of a table beside published numbers.
 
     Attributes:
-        label: a method, or BENEATH and the source of published numbers.
-        cells: text by metric.
+        label: name of a method, or the teacher's label such as `teacher (trades, best)`. For a line of published
+            numbers: `↳ published`, or `↳ ` and the name of another paper.
+        cells: metric to text. A line of ours has `mean ± sd`, for example `53.20 ± 0.41`; a published one has value,
+            mark (reliability, see `reference.published.MARKS`) and difference, for example `53.85 P, -0.65`.
     """
 
     label: str
@@ -69,9 +71,10 @@ class PublishedBlock(NamedTuple):
     """The table of one comparison and checkpoint, beside published numbers.
 
     Attributes:
-        comparison: the students, and their teacher.
+        comparison: names of the student and the teacher.
         checkpoint: `best` or `last`.
-        lines: the teacher's first, then those of the methods.
+        lines: the teacher's line first, then those of the methods. Published numbers follow the line that they belong
+            to.
     """
 
     comparison: Comparison
@@ -80,12 +83,20 @@ class PublishedBlock(NamedTuple):
 
 
 def write(outcomes: pd.DataFrame, spec: TableSpec, layout: Layout) -> None:
-    """Writes main.{csv,md,tex}, the same files of every named table, and the headline numbers of every method.
+    """Writes the main table, the tables under `tables` in the experiment file, and the main accuracies.
+
+    Tables are results/EXPERIMENT/tables/NAME.{csv,md,tex}. Main accuracies are one JSON file for each teacher, and for
+    each teacher, student and method: `{"clean": 93.22, "autoattack": 46.0}`, in percent. Their folder is removed first,
+    so that files of methods that the experiment no longer has disappear.
 
     Args:
-        outcomes: those of all models.
-        spec: the comparisons, and the order of the rows.
-        layout: the places of the files.
+        outcomes: one row per image and checkpoint of each model. Columns: `teacher`, `student`, `method`, `seed`,
+            `checkpoint`, `index`, `label`, `prediction`, `block`, `attack_seed`, and one bool per attack.
+        spec: comparisons (student and teacher), and the order of the rows.
+        layout: paths of the files.
+
+    Raises:
+        UserError: if the seeds of a method were not attacked on the same images.
     """
     table = tidy(outcomes, spec)
     for name, view in {"main": View(table, spec, ""), **named_tables(table, spec)}.items():
@@ -97,11 +108,23 @@ def write(outcomes: pd.DataFrame, spec: TableSpec, layout: Layout) -> None:
 
 
 def tidy(outcomes: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
-    """Returns main.csv: a row per teacher, student, method, checkpoint and metric, in percent.
+    """Computes the main table: mean accuracies over the seeds, beside published numbers.
 
-    Teachers' own rows come first, with the student `-`. Runs whose method needs no teacher stand once, under the
-    teacher `none`. The columns published, difference (mean less published) and mark (a key of published.MARKS) are
-    empty if no published number is known.
+    Args:
+        outcomes: one row per image and checkpoint of each model. Columns: `teacher`, `student`, `method`, `seed`,
+            `checkpoint`, `index`, `label`, `prediction`, `block`, `attack_seed`, and one bool per attack.
+        spec: the order of the rows, and the published tables.
+
+    Returns:
+        The content of main.csv: a row per teacher, student, method, checkpoint and metric. Teachers' own rows (student
+        `-`) come first. Students trained without a teacher are under the teacher `none`. Columns: `teacher`, `student`,
+        `method`, `protocol`, `checkpoint`, `metric`, `n_seeds`, `n_images`, `mean`, `sd` (NaN for one seed), `ci_low`,
+        `ci_high` (95 % interval), `published`, `difference` (mean minus published) and `mark` (reliability, a key of
+        `reference.published.MARKS`), the last three empty if no published number is known. Accuracies are in percent,
+        with 4 decimals.
+
+    Raises:
+        UserError: if the seeds of a method were not attacked on the same images.
     """
     table = summary(outcomes).assign(**{PROTOCOL: spec.protocol})
     entries = [next(iter(spec.known(row)), None) for row in table.itertuples()]
@@ -112,11 +135,18 @@ def tidy(outcomes: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
 
 
 def named_tables(table: pd.DataFrame, spec: TableSpec) -> dict[str, View]:
-    """Returns the tables that the experiment file names under `tables:`, by name. One may be empty.
+    """Returns the tables under `tables` in the experiment file: parts of the main table.
 
-    Each shows the teachers, students, methods, checkpoints and metrics of its settings; None or a missing key selects
-    all. Teachers' own rows and runs without a teacher stay beside the distilled students. A student without any
-    distilled run in the table stands alone.
+    Each shows the teachers, students, methods, checkpoints and metrics of its settings. Teachers' own rows and students
+    trained without a teacher are shown beside the distilled students. A student without any distilled one in the part
+    has a comparison without a teacher.
+
+    Args:
+        table: the main table, with all columns of `tidy`.
+        spec: comparisons (student and teacher), methods, checkpoints, metrics, and the settings of the tables.
+
+    Returns:
+        Name to the part of the main table, which may have no row.
     """
     return {name: _view(table, spec, settings) for name, settings in spec.tables.items()}
 
@@ -147,15 +177,26 @@ def _view(table: pd.DataFrame, spec: TableSpec, settings: dict[str, Any]) -> Vie
 
 
 def blocks(table: pd.DataFrame, spec: TableSpec) -> list[formats.Block]:
-    """Returns a table per comparison, without published numbers."""
+    """Makes a table of texts `mean ± sd` for each comparison (student and teacher), without published numbers.
+
+    Args:
+        table: rows of the main table, with the columns `teacher`, `student`, `method`, `checkpoint`, `metric`, `mean`
+            and `sd` (percent).
+        spec: comparisons, methods, checkpoints and metrics in their order.
+    """
     return formats.blocks(table, spec, spec.metrics, "{:.2f}".format)
 
 
 def blocks_beside_published(table: pd.DataFrame, spec: TableSpec) -> list[PublishedBlock]:
-    """Returns a table per comparison and checkpoint, each with the teacher's own row first.
+    """Makes a table for each comparison (student and teacher) and checkpoint, with published numbers beneath ours.
 
-    Beneath a line of ours stands the published number as `value mark, difference`, and beneath that the numbers of
-    other papers for the same model, a line per paper.
+    The teacher's own line comes first, then a line per method. Beneath it stands the published number as `value mark,
+    difference`, and beneath that the numbers of other papers for the same model, a line per paper.
+
+    Args:
+        table: rows of the main table, with the columns `teacher`, `student`, `method`, `checkpoint`, `metric`, `mean`
+            and `sd` (percent).
+        spec: comparisons, methods, checkpoints and metrics in their order, and the published tables.
     """
     found = []
     for comparison in spec.comparisons:
@@ -186,7 +227,12 @@ def _published_cell(mean: float, entry: published.Entry) -> str:
 
 
 def caption(table: pd.DataFrame, spec: TableSpec) -> str:
-    """Returns the caption of a table, which may be empty, in its files."""
+    """Returns the caption of a table in its Markdown and LaTeX files.
+
+    Args:
+        table: rows of the main table, with the columns `student`, `checkpoint`, `n_seeds` and `n_images`; may be empty.
+        spec: name of the experiment, threat model, protocol and choice of the checkpoint `best`.
+    """
     about = f"{spec.attacked}, {spec.protocol} protocol"
     if table.empty:
         return f"{spec.experiment}: {about}."
@@ -196,9 +242,14 @@ def caption(table: pd.DataFrame, spec: TableSpec) -> str:
 
 
 def legend(table: pd.DataFrame, spec: TableSpec) -> list[str]:
-    """Returns sentences on the published numbers in a table: their marks, sources and notes.
+    """Returns sentences on the published numbers in a table: the meaning of their marks, their sources and notes.
 
-    The list is empty if the experiment names no reference.
+    Args:
+        table: rows of the main table, with the columns `teacher`, `student`, `method`, `checkpoint` and `metric`.
+        spec: the published tables, and the methods.
+
+    Returns:
+        The sentences. Empty if the experiment names no published table.
     """
     if not spec.published:
         return []
@@ -225,12 +276,16 @@ def _listed(texts: Iterable[str]) -> str:
 
 
 def markdown(table: pd.DataFrame, spec: TableSpec, title: str = "") -> str:
-    """Returns the tables as Markdown: one per comparison and, beside published numbers, per checkpoint.
+    """Returns tables as Markdown: one per comparison (student and teacher), or per comparison and checkpoint.
+
+    Without published numbers there is one per comparison. If a row of `table` has a published number, there is one per
+    comparison and checkpoint, with published numbers beneath ours and a legend below.
 
     Args:
-        table: rows of main.csv.
-        spec: their comparisons, and the order of rows and columns.
-        title: heading; empty for none.
+        table: rows of the main table with all columns of `tidy`. If it is empty, a sentence stands in place of the
+            tables.
+        spec: comparisons, and the order of rows and columns.
+        title: heading; "" for none.
     """
     head = f"## {title}\n\n{caption(table, spec)}" if title else caption(table, spec)
     if table.empty:
@@ -250,12 +305,15 @@ def markdown(table: pd.DataFrame, spec: TableSpec, title: str = "") -> str:
 
 
 def latex(table: pd.DataFrame, spec: TableSpec, title: str = "") -> str:
-    """Returns a booktabs table per comparison; beside published numbers the checkpoints stand one above the other.
+    """Returns a LaTeX table (package booktabs) per comparison (student and teacher).
+
+    If a row of `table` has a published number, the checkpoints stand one above the other, with published numbers
+    beneath ours and a legend below.
 
     Args:
-        table: rows of main.csv.
-        spec: their comparisons, and the order of rows and columns.
-        title: beginning of the caption; empty for none.
+        table: rows of the main table with all columns of `tidy`. If it is empty, a sentence stands in the table.
+        spec: comparisons, and the order of rows and columns.
+        title: beginning of the caption; "" for none.
     """
     head = f"{title}. {caption(table, spec)}" if title else caption(table, spec)
     if table.empty:
@@ -301,7 +359,18 @@ def _row(label: str, cells: Iterable[str]) -> str:
 
 
 def headline(table: pd.DataFrame, spec: TableSpec) -> dict[tuple[str, str, str], dict[str, float]]:
-    """Returns clean accuracy and that under the strongest attack, in percent, by (teacher, student, method)."""
+    """Returns the main accuracies of each teacher and method: clean, and under the last attack of the experiment.
+
+    Args:
+        table: rows of the main table, with the columns `teacher`, `student`, `method`, `checkpoint`, `metric` and
+            `mean`.
+        spec: the first of its checkpoints and the last of its metrics are selected. A teacher has one checkpoint.
+
+    Returns:
+        Maps (teacher, student, method) to a dict of metric to accuracy in percent, rounded to 2 decimals, for example
+        `{("wide", "small", "rslad"): {"clean": 93.22, "autoattack": 46.0}}`. The student of a teacher's own accuracies
+        is `-`.
+    """
     found: dict = {}
     rows = spec.at_headline(table)
     for row in rows[rows[METRIC].isin(["clean", spec.metrics[-1]])].itertuples():

@@ -1,4 +1,7 @@
-"""The tuning stage as a table: every candidate of every method, its accuracy on the validation split, the choice."""
+"""Makes the table of the tuning stage: all candidates, their accuracy on the validation split, and the choice.
+
+A candidate is a combination of hyperparameter values of a method.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,19 @@ TITLES = {"selection_clean": "clean", "selection_robust": "APGD-CE"}
 
 
 def tidy(found: list[dict[str, Any]]) -> pd.DataFrame:
-    """Returns tuning.csv: a row per candidate.
-
-    settings is JSON. The accuracies are in percent, of the best validation of the run, and epoch is that validation's;
-    they are empty if the run diverged.
+    """Arranges the candidates of the tuning stage, combinations of hyperparameter values, as a table.
 
     Args:
-        found: the contents of every candidates.json.
+        found: contents of the candidates.json of each teacher, student and method: dicts with `teacher`, `student`,
+            `method`, `chosen` (name of a candidate) and `candidates`, each with `name`, `training`, `method` (setting
+            to value), `selection_clean`, `selection_robust` (accuracies in [0, 1]) and `epoch`. Accuracies and epoch
+            are None if the training diverged.
+
+    Returns:
+        The content of tuning.csv: a row per candidate. Columns: `teacher`, `student`, `method`, `candidate` (name),
+        `settings` (its values as JSON text), `selection_clean` and `selection_robust` (percent on the validation split
+        at the best validation, clean and under attack), `epoch` (of that validation) and `chosen` (bool). Accuracies
+        and epoch are missing if the training diverged.
     """
     rows = [
         {
@@ -43,12 +52,15 @@ def tidy(found: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def write_tables(found: list[dict[str, Any]], settings: dict[str, Any], folder: Path) -> None:
-    """Writes FOLDER/tuning.{csv,md,tex}.
+    """Writes FOLDER/tuning.{csv,md,tex}: all candidates of the tuning stage, and which were chosen.
+
+    A candidate is a combination of hyperparameter values.
 
     Args:
-        found: the contents of every candidates.json.
-        settings: those of `Experiment.tuning_settings`.
-        folder: of the tables.
+        found: contents of the candidates.json of each teacher, student and method: dicts with `teacher`, `student`,
+            `method`, `chosen` (name of a candidate) and `candidates`, see `tidy`.
+        settings: texts and numbers for the caption, as `Experiment.tuning_settings` returns them.
+        folder: folder of the tables.
     """
     table = tidy(found)
     printed = _as_text(table)
@@ -64,7 +76,12 @@ def write_tables(found: list[dict[str, Any]], settings: dict[str, Any], folder: 
 
 
 def caption(settings: dict[str, Any]) -> str:
-    """Returns the caption of the table. settings: those of `Experiment.tuning_settings`."""
+    """Returns the caption of the table in its Markdown and LaTeX files.
+
+    Args:
+        settings: `experiment` (its name), `threat` (threat model as text), `images` (number of validation images) and
+            `epochs` (of each candidate's training), as `Experiment.tuning_settings` returns them.
+    """
     return (
         f"{settings['experiment']}: the tuning stage. Highest accuracy in percent on {settings['images']} validation "
         f"images, {settings['threat']}, in one run of {settings['epochs']} epochs per candidate, and the epoch it was "

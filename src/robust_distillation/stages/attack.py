@@ -26,7 +26,7 @@ def run(step: Attack, work: ResumableJob) -> None:
     Args:
         step: the job: experiment, model and, if several jobs share the blocks, the shard `I-of-N` in `step.values`, of
             which only the blocks are attacked.
-        work: saved state of the job, from which it continues.
+        work: saved state of the job: progress is saved there, and a killed job continues from it.
     """
     experiment, model = step.experiment, step.model
     evaluation = experiment.evaluation

@@ -22,7 +22,7 @@ def run(step: FillCache, work: ResumableJob) -> None:
 
     Args:
         step: the job: experiment, and in `step.values` the teacher and the kind of output (`logits` or `features`).
-        work: saved state of the job, from which it continues.
+        work: saved state of the job: progress is saved there, and a killed job continues from it.
     """
     experiment, teacher, kind = step.experiment, step.values["teacher"], step.values["kind"]
     device, data, scheme = select_device(experiment.compute), load_split(experiment, "train"), view_scheme(experiment)

@@ -27,7 +27,8 @@ def train_teacher(step: TrainTeacher, work: ResumableJob | None) -> dict[str, An
 
     Args:
         step: the job. With several devices, this function runs in one process per device.
-        work: saved state of the job, from which it continues. None in all processes but the first, which alone writes.
+        work: saved state of the job: progress is saved there, and a killed job continues from it. None in all
+            processes but the first, which alone writes.
 
     Returns:
         Entries for the record, the JSON file beside the outputs: `teacher_served_from` (an empty dict) and `compiled`
@@ -46,7 +47,7 @@ def train_student(step: TrainStudent, work: ResumableJob | None) -> dict[str, An
 
     Args:
         step: the job.
-        work: saved state of the job, from which it continues.
+        work: saved state of the job: progress is saved there, and a killed job continues from it.
 
     Returns:
         Entries for the record, the JSON file beside the outputs: `settings` (those of this training, after the choice),
@@ -70,7 +71,7 @@ def train_candidate(step: Tune, work: ResumableJob | None) -> dict[str, Any]:
 
     Args:
         step: the job.
-        work: saved state of the job, from which it continues.
+        work: saved state of the job: progress is saved there, and a killed job continues from it.
 
     Returns:
         Entries for the record, the JSON file beside the outputs: `teacher_served_from` (kind of a teacher's output to
@@ -98,7 +99,8 @@ def train(
 
     Args:
         step: the job.
-        work: saved state of the job, from which it continues. None in all processes but the first.
+        work: saved state of the job: progress is saved there, and a killed job continues from it. None in all
+            processes but the first.
         settings: all settings that the training depends on, as JSON values; they also become metadata of the
             checkpoints.
         recipe: the method with its settings, and the training settings.
