@@ -30,10 +30,10 @@ def tidy(outcomes: Outcomes, spec: TableSpec) -> pd.DataFrame:
 
     Returns:
         The content of comparisons.csv: a row per two methods that share a seed. Columns: `teacher`, `student`,
-        `checkpoint`, `metric`, `method`, `other`, `n_seeds`, `n_images`, `difference` (of `method` minus `other`),
-        `ci_low` and `ci_high` (percentage points, 4 decimals), `p` and `p_adjusted` (4 significant digits) and
-        `comparisons` (number of rows that are corrected together by Bonferroni: those of one teacher, student,
-        checkpoint and metric).
+        `checkpoint`, `metric`, `method`, `other` (of the two the earlier in `spec.methods`), `n_seeds`, `n_images`,
+        `difference` (of `method` minus `other`), `ci_low` and `ci_high` (its simultaneous 95 % interval; all in
+        percentage points, 4 decimals), `p` and `p_adjusted` (4 significant digits) and `comparisons` (number of rows
+        that are corrected together by Bonferroni: those of one teacher, student, checkpoint and metric).
     """
     table = comparisons(outcomes, spec.comparisons, spec.methods, spec.checkpoints, spec.metrics)
     points, chances = ["difference", "ci_low", "ci_high"], ["p", "p_adjusted"]
