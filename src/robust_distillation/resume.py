@@ -284,7 +284,8 @@ def remove_links(states: Path) -> None:
     Call it when no job runs any more.
 
     Args:
-        states: folder of the states of all jobs of an experiment, such as `results/digits/.state`.
+        states: folder with the saved progress of all jobs of an experiment, such as `results/digits/.state`;
+            `layout.states` returns it.
     """
     for made in list(states.rglob(MADE)):
         shutil.rmtree(made.parent, ignore_errors=True)

@@ -72,20 +72,22 @@ class Audit:
 
 
 def audit(experiment: Experiment) -> Audit:
-    """Audits the files of an experiment in results/EXPERIMENT, and writes nothing there.
+    """Audits the files of an experiment in results/EXPERIMENT. Writes nothing there.
 
-    Every file is hashed and compared with its record (the JSON file beside it that lists inputs, settings, code hash
-    and content hashes), with the index of all files, and with the dvc.lock of the last git commit. Every record is
-    compared with the experiment and the present code. Every table is made again from the outcomes (one row per network,
-    checkpoint and test image: correct or not under each attack).
+    Every file is hashed. The hash is compared with its record (the JSON file beside it that lists inputs, settings,
+    code hash and content hashes), with the index of all files (provenance.json in results/EXPERIMENT), and with the
+    dvc.lock of the last git commit. The settings and the code hash in every record are compared with the experiment and
+    the present code. Every table is made again from the outcomes (one row per network, checkpoint and test image:
+    correct or not under each attack).
 
     Args:
-        experiment: the experiment to audit, with all defaults filled in. Its paths are relative to the working
-            directory.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
+            Its paths are relative to the working directory.
 
     Returns:
-        The mistakes and notes. A missing or damaged file is a mistake in the result and raises no error; a missing file
-        of a teacher's cache is a note.
+        The mistakes, each with file, problem and the command that makes the file; the notes about what could not be
+        checked; and the numbers of files, records and table cells. A missing or damaged file is a mistake in the result
+        and raises no error. A missing file of a teacher's cached outputs is a note.
     """
     return _Auditor(experiment).run()
 
@@ -317,15 +319,16 @@ def _first_of(names: tuple[str, ...], most: int = 6) -> str:
 
 
 def format_audit(result: Audit, experiment: Experiment) -> str:
-    """Formats an audit as text of several lines.
+    """Formats an audit as text of several lines for the terminal.
 
     Each mistake has three lines: the file or cell, the problem, and the step that makes the file. The first mistake has
     a fourth line with up to six files that are made from it, and the number of further ones. The notes follow, one a
     line. The last line has the experiment's name, the number of mistakes, of files, records and cells, and the commit.
 
     Args:
-        result: the audit.
-        experiment: the experiment that was audited; only its name is used.
+        result: the mistakes, notes and counts, as `audit` returns them.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it;
+            only its name is used.
 
     Returns:
         The text, without a newline at the end.

@@ -45,11 +45,12 @@ def committed_lock(layout: Layout) -> CommittedLock | None:
     The dvc.lock on disk is not read.
 
     Args:
-        layout: paths of the experiment. The entry is the one that lists `layout.data`, results/EXPERIMENT/data.json.
+        layout: paths of the experiment, as `experiment.layout`. The entry is the one that lists `layout.data`,
+            results/EXPERIMENT/data.json.
 
     Returns:
-        The entry. None if there is no git repository or no commit, if the commit has no dvc.lock, or if no entry lists
-        the file.
+        The entry: commit hash, md5 of each file or folder of results, and the values of the experiment file. None if
+        there is no git repository or no commit, if the commit has no dvc.lock, or if no entry lists the file.
     """
     from ruamel.yaml import YAML
 
@@ -66,7 +67,7 @@ def deviations(lock: CommittedLock) -> Iterator[tuple[str, str]]:
     """Compares the files and folders of results on disk with the committed dvc.lock.
 
     Args:
-        lock: the entry of the experiment in the dvc.lock of the last commit.
+        lock: the entry of the experiment in the dvc.lock of the last commit, as `committed_lock` returns it.
 
     Yields:
         Path and problem of each file that differs, as in `("results/digits/data.json", "is not the file that the
@@ -124,10 +125,10 @@ def _listed_by_git(folder: Path) -> dict[str, str]:
 
 
 def md5_of_files(folder: Path) -> dict[str, str]:
-    """Computes the md5 of all files in a folder and its subfolders.
+    """Computes the md5 of all files in a folder and its subfolders, from which DVC makes the hash of the folder.
 
     Args:
-        folder: the folder.
+        folder: path of the folder.
 
     Returns:
         Path of each file relative to `folder`, with `/`, to its md5 of 32 hexadecimal digits. Example:

@@ -31,15 +31,20 @@ def trace_cell(experiment: Experiment, cell: Cell) -> list[Section]:
     """Collects the origin of one number of the main table as text.
 
     Args:
-        experiment: the experiment, which has been run.
-        cell: the number: teacher, student, method, checkpoint and metric of its row in tables/main.csv.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
+            It must have been run.
+        cell: the number, named by teacher, student, method, checkpoint and metric as in its row of tables/main.csv,
+            such as `Cell("wide", "small", "rslad", "best", "autoattack")`. `reporting.cells.cell_named` makes it from
+            text.
 
     Returns:
-        Sections, each a pair of a title and its lines. In order: the number with its interval and published values; for
-        each seed the accuracy, with the files, commands, machines and times behind it; the settings and package
-        versions of the training; the earlier steps (tuning, teacher and its cache, data), nearest first; the commands
-        that check the number. If the record of a step (the JSON file with its inputs and hashes) is missing, a line
-        reports that.
+        Sections, each a pair of a title and its lines, such as `("Seed 0: 41.20 %", ["made by robust-distillation
+        attack ...", ...])`.
+        The first section has the number with its interval and published values. One section for each seed follows, with
+        the accuracy and the files, commands, machines and times behind it. Then come the settings and package versions
+        of the training, and the earlier steps (tuning, teacher and its cached outputs, data), the latest first. The
+        last section has the commands that check the number. If the record of a step (the JSON file with its inputs and
+        hashes) is missing, a line reports that.
 
     Raises:
         UserError: if the main table does not exist, or if an outcomes file (one row per checkpoint and test image:

@@ -28,9 +28,10 @@ class Recomputed:
     whether the clean and the attacked image are classified correctly.
 
     Attributes:
-        cell: the cell of the main table: teacher, student, method, checkpoint and metric.
+        cell: the cell of tables/main.csv: its teacher, student, method, checkpoint and metric, such as
+            `wide/small/rslad/best/autoattack`.
         outcomes: number of outcomes that were computed again: test images times seeds.
-        different: number of these that differ from the stored outcomes.
+        different: number of recomputed outcomes that differ from the stored ones.
     """
 
     cell: Cell
@@ -61,15 +62,18 @@ def recompute_cells(experiment: Experiment, count: int, seed: int) -> Iterator[R
 
     An outcome is the result for one test image and one seed: the predicted class for the metric `clean`; for an attack,
     whether the clean and the attacked image are classified correctly. Nothing is written. Each cell costs as much time
-    as the attack in the experiment, for all seeds.
+    as the attack took in the experiment, for all seeds together.
 
     Args:
-        experiment: the experiment, which has been run.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
+            It must have been run.
         count: number of cells to draw without repetition; 0 for none. All cells, if the table has fewer.
         seed: seed of the random choice of the cells. The seeds of the attacks are those of the experiment.
 
     Yields:
-        One comparison per cell, in the order in which the cells were drawn, each as soon as it is computed.
+        One Recomputed for each cell, as soon as it is computed, in the order in which the cells were drawn. Its
+        `outcomes` is the number of outcomes compared, `different` the number of those that differ, and `fits` is True
+        if at most 2 % differ.
 
     Raises:
         UserError: if stored outcomes are missing, damaged or not of the experiment's test images, or if the images

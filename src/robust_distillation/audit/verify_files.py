@@ -46,15 +46,17 @@ class Checked:
 def check(step: Step) -> Checked:
     """Checks the content of the files that a step made.
 
-    The check is the function that the step names in `step.check`: `check_images`, `check_weights`, `check_outcomes` or
-    `check_choice`. If the step names a function in `step.remake`, its tables are also made again in a temporary folder
-    and compared cell by cell. The files of the step stay unchanged.
+    The check is the function of this module that `step.check` names: `check_images`, `check_weights`, `check_outcomes`
+    or `check_choice`. If `step.remake` names a function, the step's tables are also made again by that function, in a
+    temporary folder, and compared cell by cell. The step's files stay unchanged.
 
     Args:
-        step: a job of the experiment, with the paths of its output files.
+        step: one job of an experiment, an element of `pipeline.steps.steps(experiment)`. `step.outputs` are the paths
+            of the files to check.
 
     Returns:
-        The mistakes and notes. Nothing is checked if an output file is missing or if the step names neither function.
+        The mistakes, the notes and the number of table cells that were compared. All are empty or 0 if an output file
+        is missing, or if `step.check` and `step.remake` are empty.
 
     Raises:
         OSError, UserError, ValueError, KeyError, TypeError: if a file is damaged and cannot be read.
@@ -74,8 +76,9 @@ def check_images(step: PrepareData, checked: Checked) -> None:
     No image is downloaded. If images are missing, this is a note and no mistake.
 
     Args:
-        step: the step that wrote the description data.json: name, and size and sha256 of each split.
-        checked: result to which mistakes and notes are added, in place.
+        step: the job that wrote the description: its one output is results/EXPERIMENT/data.json, with the dataset's
+            name, and the size and sha256 of each split.
+        checked: the result to fill: mistakes are appended to `checked.problems`, notes to `checked.notes`.
     """
     from robust_distillation import data
     from robust_distillation.pipeline.experiment_data import describe_dataset
@@ -101,11 +104,11 @@ def check_weights(step: Step, checked: Checked) -> None:
     """Compares the metadata in checkpoint files with the settings of the step that made them.
 
     Every setting must be in the metadata with the same value; the metadata may have more entries. The setting
-    `imported` (source of published weights) is left out. The weights are not compared.
+    `imported` (source of published weights) is left out. The weights are not read.
 
     Args:
-        step: the step that trained or imported a network; its outputs with the suffix .safetensors are checked.
-        checked: result to which mistakes are added, in place.
+        step: the job that trained or imported a network; those of its outputs with the suffix .safetensors are checked.
+        checked: the result to fill: mistakes are appended to `checked.problems`.
     """
     settings = json.loads(json.dumps(settings_of(step)))
     for file in step.outputs:
@@ -148,11 +151,11 @@ def metadata(file: Path) -> dict[str, Any]:
 def check_outcomes(step: OfModel, checked: Checked) -> None:
     """Checks that a file of outcomes has the rows of its own network only, and each image once per checkpoint.
 
-    Outcomes are a table with one row per checkpoint and test image: correct or not under each attack.
+    Outcomes are a Parquet file with one row per checkpoint and test image: correct or not under each attack.
 
     Args:
-        step: the step that wrote the file, with the network that it attacked in `step.model`.
-        checked: result to which mistakes are added, in place.
+        step: the job that wrote the file, its one output (Parquet). `step.model` is the network that it attacked.
+        checked: the result to fill: mistakes are appended to `checked.problems`.
 
     Raises:
         UserError: if the file does not match the checksum in it or cannot be read.
@@ -212,12 +215,13 @@ def _differences(file: Path, made: Path) -> Iterator[tuple[str, str]]:
 def check_choice(step: Choose, checked: Checked) -> None:
     """Compares the hyperparameters that the tuning stage chose with the results of its short trainings.
 
-    The choice is made again from the validation accuracies of all candidates, and compared with choice.json and
-    candidates.json.
+    A candidate is one combination of hyperparameter values, tried in a short training. The choice is made again from
+    the validation accuracies in the metrics.jsonl of all candidates, and compared with the files choice.json and
+    candidates.json in results/EXPERIMENT/tuning/TEACHER/STUDENT/METHOD.
 
     Args:
-        step: the step that made the choice for one teacher, student and method.
-        checked: result to which mistakes are added, in place.
+        step: the job that made the choice for one teacher, student and method.
+        checked: the result to fill: mistakes are appended to `checked.problems`.
 
     Raises:
         UserError: if a file cannot be read, or if the training of every candidate diverged.
@@ -244,12 +248,12 @@ def settings_of(step: Step) -> dict[str, Any]:
     A record is the JSON file beside an output that lists its inputs, settings, code hash and content hashes.
 
     Args:
-        step: a job of the experiment.
+        step: one job of an experiment, an element of `pipeline.steps.steps(experiment)`.
 
     Returns:
-        The settings by name, such as `{"method": {...}, "seed": 0, ...}`. For the training of a student they include
-        the hyperparameters that the tuning stage chose. If the file of the choice is missing or damaged, they are the
-        settings before the choice.
+        Name of each setting to a JSON value, such as `{"method": {...}, "seed": 0, ...}`. It equals `step.settings`,
+        except for the training of a student whose hyperparameters the tuning stage chose: there the chosen values are
+        put in. If the file of the choice is missing or damaged, the result is `step.settings`.
     """
     from robust_distillation.pipeline.steps import TrainStudent
 

@@ -30,7 +30,7 @@ def teacher_values(
     device: torch.device | str = "cpu",
     first_batch: int = 0,
 ) -> Iterator[Tensor]:
-    """Computes a teacher's logits or features on every view of every image, in batches and without gradient.
+    """Computes a teacher's logits or features on each view of each image, in batches and without gradient.
 
     A view is one crop-and-flip of an image, named by a number.
 
@@ -38,8 +38,10 @@ def teacher_values(
         teacher: network on `device` with the modules `features`, which maps images [B,C,H,W] in [0,1] to features
             [B,D], and `classifier`, which maps features to logits [B,K]. It is in eval mode until the iterator ends;
             then its modes are restored.
-        data: the training split, N images.
-        scheme: the V views of an image, such as all crops of the image padded by 4 pixels, mirrored or not.
+        data: the training split, N images: `images` uint8 [N,C,H,W] and `labels` int64 [N], as `data.dataset.load`
+            returns them.
+        scheme: the V views of an image: all crops of the image padded by `padding` pixels, mirrored too if `flips`,
+            such as `ViewScheme(padding=4, flips=True)`.
         kind: `logits` or `features`.
         device: device of the computation.
         first_batch: number of the batch to begin with, from 0. The batches before it are not computed.
@@ -77,11 +79,14 @@ def fill_cache(
         path: file to write, ending in `.npy`. The array has the shape [N * V, width], for N images in V views: the
             views of image 0, then those of image 1, and so on. The width is the number of classes for logits, and the
             number of features for features.
-        key: the values that identify teacher, images, views and kind, see `cache_key`. A reader must have an equal key.
+        key: the values that identify teacher, images, views and kind, as `cache.store.cache_key` returns them. They are
+            written into the JSON file. A reader must have an equal key.
         teacher: network with the modules `features` (images [B,C,H,W] in [0,1] to features [B,D]) and `classifier` (a
             linear layer, features to logits [B,K]). It is moved to `device` and stays there.
-        data: the training split, N images.
-        scheme: the V views of an image.
+        data: the training split, N images: `images` uint8 [N,C,H,W] and `labels` int64 [N], as `data.dataset.load`
+            returns them.
+        scheme: the V views of an image: all crops of the image padded by `padding` pixels, mirrored too if `flips`,
+            such as `ViewScheme(padding=4, flips=True)`.
         kind: `logits` or `features`.
         device: device of the computation.
         work: saved progress of this job, so that batches computed before an interruption are not computed again.

@@ -35,8 +35,10 @@ def cache_key(teacher: str, data: str, scheme: ViewScheme, kind: str) -> dict[st
 
     Args:
         teacher: sha256 of the teacher's checkpoint file, which holds weights and preprocessing.
-        data: digest of the training images, as `Dataset.digest` returns it: 64 hexadecimal digits.
-        scheme: the views (crops and flips) of an image.
+        data: sha256 of the training images and labels, as `data.dataset.Dataset.digest` returns it: 64 hexadecimal
+            digits.
+        scheme: the views of an image: all crops of the image padded by `padding` pixels, mirrored too if `flips`, such
+            as `ViewScheme(padding=4, flips=True)`.
         kind: `logits` or `features`.
 
     Returns:
@@ -192,6 +194,10 @@ class CachedValues:
     An instance is called as `values(sample_ids, view_ids)`. Only the rows of the batch are read from the file, so the
     memory needed does not depend on the size of the file. The file is read and not memory-mapped: a disk that vanishes
     then raises an error and does not kill the process. The file stays open.
+
+    The call takes `sample_ids`, the positions of the images in the training split, and `view_ids`, the numbers of their
+    views. Both are int64 [B] on the CPU and count from 0. It returns a tensor [B,width] on the CPU in the dtype of the
+    file.
 
     Attributes:
         path: the cache file.

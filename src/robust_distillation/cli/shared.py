@@ -56,10 +56,10 @@ def example(text: str) -> Callable:
 def check_data(experiment: Experiment) -> None:
     """Checks that the images of all datasets of an experiment are on disk or may be downloaded. Reads no image.
 
-    These are the dataset on which networks are trained and those of the transfer to other tasks.
+    The datasets are the one under `dataset` in the experiment file and those under `transfer`.
 
     Args:
-        experiment: the experiment.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
 
     Raises:
         UserError: if images are missing and may not be downloaded, or if an option of the dataset is wrong.
@@ -76,7 +76,7 @@ def check_weights(experiment: Experiment) -> None:
     Teachers that the experiment trains, and teachers from RobustBench, are not checked. No file is read.
 
     Args:
-        experiment: the experiment.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
 
     Raises:
         UserError: if weights are missing and may not be downloaded.
@@ -93,10 +93,10 @@ def check_weights(experiment: Experiment) -> None:
 def fetch_data(experiment: Experiment) -> None:
     """Downloads or unpacks the missing files of all datasets of an experiment, into the datasets' folders.
 
-    These are the dataset on which networks are trained and those of the transfer to other tasks.
+    The datasets are the one under `dataset` in the experiment file and those under `transfer`.
 
     Args:
-        experiment: the experiment.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
 
     Raises:
         UserError: if a file is missing and may not be downloaded, if a download fails, or if a file is broken or has
@@ -116,12 +116,13 @@ def model_named(experiment: Experiment, text: str) -> Model:
     """Finds a trained network of an experiment by its name. Its files need not exist.
 
     Args:
-        experiment: the experiment.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
         text: TEACHER/STUDENT/METHOD/seed-N for a student, such as `wide/small/rslad/seed-0`, or the name of a teacher,
             such as `wide`.
 
     Returns:
-        The network with its name, folder and checkpoint files.
+        The network: `name`, `folder`, `keys` (`teacher`, `student`, `method`, `seed` as in its rows of the tables),
+        `architecture` and `checkpoints` (name such as `best` to the path of the .safetensors file).
 
     Raises:
         UserError: if the experiment has no such network. The message names similar ones.

@@ -16,16 +16,17 @@ if TYPE_CHECKING:
 
 
 def command_of(kind: type[Step]) -> click.Command:
-    """Makes the command line command of a step, a kind of job such as training one student.
+    """Makes the command of a step, a kind of job such as training one student, from the declaration in its class.
 
-    The command has the arguments and options that the class declares, and --experiment and --overlay. The docstring of
-    the class and its example are the help. Calling the command runs the job and writes its outputs.
+    The command has the arguments and options that the class declares in `arguments` and `options`, and --experiment and
+    --overlay. The docstring of the class and its example are the help. Calling the command runs the job and writes its
+    outputs.
 
     Args:
-        kind: class of the step.
+        kind: class of the step, a subclass of `pipeline.step.Step`, such as `pipeline.steps.TrainStudent`.
 
     Returns:
-        The command, named `kind.name`, for example `train-student`.
+        A click command, named `kind.name`, for example `train-student`.
     """
 
     def callback(path: str, overlay: str | None, **arguments: str | None) -> None:
@@ -50,14 +51,14 @@ def job_named(kind: type[Step], experiment: Experiment, words: list[str], option
     """Finds the job of a step by the arguments of its command. Runs nothing.
 
     Args:
-        kind: class of the step, such as the training of one student.
-        experiment: the experiment.
+        kind: class of the step, a subclass of `pipeline.step.Step`, such as `pipeline.steps.TrainStudent`.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
         words: values of the command's arguments, in order, such as `["wide/small/rslad/seed-0"]`.
         options: name to value of the command's options that were used, without --experiment and --overlay. Example:
             `{"shard": "2-of-3"}`.
 
     Returns:
-        The job, with the paths of its inputs and outputs.
+        The job, an instance of `kind`. `job.inputs` and `job.outputs` are the paths of its files.
 
     Raises:
         UserError: if the experiment has no such job, or if the step does not allow the value of an option. The message

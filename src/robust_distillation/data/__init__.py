@@ -27,11 +27,15 @@ def info(name: str, options: DataOptions = DataOptions()) -> DatasetInfo:  # noq
     """Returns the image shape, classes and split sizes of a dataset, as read with `options`. Its files may be absent.
 
     Args:
-        name: name of the dataset, such as `cifar10`: the name of a module of this package, or of an entry point.
-        options: folder, image size, checksum options and so on; the default is the folder `data` and the original size.
+        name: name of a dataset: `cifar10`, `cifar100`, `svhn`, `stl10`, `fashion_mnist`, `digits`, `digits_parity`,
+            `image_folder` (your own images), or one that another package registers.
+        options: a DataOptions: `folder` of the files, `size` to which images are resized, `download`, `verify`
+            (checksums), `mirror` and `classes`. The default is the folder `data` and the original size.
 
     Returns:
-        Shape, class names and number of images of each split.
+        A DatasetInfo: `shape` (C,H,W), `classes` (their names), `sizes` (number of images by "train", "validation" and
+        "test", None if unknown), `flips` (True if a mirrored image keeps its class) and `max_value` (the pixel value
+        that stands for 1.0).
 
     Raises:
         UserError: if no dataset has this name, or if the dataset refuses the options or the files that exist.

@@ -37,13 +37,15 @@ def count(path: Path) -> int:
 
 
 def read(files: PublishedFiles, names: Iterable[str], options: DataOptions, key: str):
-    """Reads batch files of CIFAR-10 or CIFAR-100 and concatenates their images and labels.
+    """Reads batch files of CIFAR-10 or CIFAR-100 and concatenates the images and labels. Runs no code of the files.
 
     Args:
-        files: the published files of the dataset: folder and checksums.
+        files: the published files of the dataset, a PublishedFiles: its methods give the folder of the dataset and
+            compare checksums.
         names: paths of the batch files relative to the dataset's folder, in the order in which they are concatenated,
             such as `["cifar-10-batches-py/data_batch_1", ...]`.
-        options: `folder` of the files, and `verify`: whether their checksums are compared with the published ones.
+        options: fields of DataOptions: `folder` of the files, and `verify`: whether their checksums are compared with
+            the published ones.
         key: key of the labels in a batch file: "labels" for CIFAR-10, "fine_labels" for CIFAR-100.
 
     Returns:

@@ -18,10 +18,13 @@ from robust_distillation.errors import UserError, unknown
 class Dataset:
     """Images and labels of one split, in memory.
 
+    `load` makes it. It is not a torch.utils.data.Dataset and is not indexed: a batch is taken by `views`.
+
     Attributes:
         images: uint8 [N,C,H,W], with values from 0 to `info.max_value`.
         labels: class numbers, int64 [N]; label k is the class `info.classes[k]`.
-        info: image shape, class names, split sizes and `max_value` of the dataset.
+        info: a DatasetInfo: `shape` (C,H,W), `classes` (their names), `sizes` of the splits, `flips`, and `max_value`,
+            the pixel value that stands for 1.0 (255; 16 for the digits).
     """
 
     images: Tensor
@@ -49,7 +52,8 @@ class Dataset:
         """Returns a batch of views, where a view is one crop-and-flip of one image.
 
         Args:
-            scheme: the views of an image, such as all crops of the image padded by 4 pixels, and their numbers.
+            scheme: the views of an image: all crops of the image padded by `padding` pixels, mirrored too if `flips`,
+                such as `ViewScheme(padding=4, flips=True)`.
             index: int64 [B], positions of the images in this dataset, on the dataset's device.
             views: int64 [B], the number of the view of each image, from 0 to len(scheme) - 1.
 
@@ -107,16 +111,18 @@ class Dataset:
 
 
 def load(name: str, split: str, options: DataOptions = DataOptions()) -> Dataset:  # noqa: B008 (immutable)
-    """Loads a whole split. Downloads or unpacks the dataset's missing files first, if `options.download` allows it.
+    """Loads a whole split into memory. Downloads or unpacks missing files first, if `options.download` allows it.
 
     Args:
-        name: name of a dataset, such as `cifar10`.
+        name: name of a dataset: `cifar10`, `cifar100`, `svhn`, `stl10`, `fashion_mnist`, `digits`, `digits_parity`,
+            `image_folder` (your own images), or one that another package registers.
         split: "train", "validation" or "test".
-        options: folder, image size, download and checksum options; the default is the folder `data` and the original
-            size.
+        options: a DataOptions: `folder` of the files, `size` to which images are resized, `download`, `verify`
+            (checksums), `mirror` and `classes`. The default is the folder `data` and the original size.
 
     Returns:
-        The split on the CPU.
+        The split on the CPU: `images` uint8 [N,C,H,W] with values from 0 to `info.max_value`, `labels` int64 [N], and
+        `info` (shape, class names, split sizes). `floats()` converts the images to float32 in [0,1].
 
     Raises:
         UserError: if the name or the split is unknown, if a file is missing or broken, if the number or shape of the

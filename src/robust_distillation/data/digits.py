@@ -21,11 +21,12 @@ def info(options: DataOptions) -> DatasetInfo:
     """Returns image shape, classes and split sizes of the digits, as read with `options`.
 
     Args:
-        options: only `size` is used.
+        options: a DataOptions; only `size` is used: the side in pixels to which images are resized, None to keep their
+            size.
 
     Returns:
-        Shape (1,H,W), the ten class names, 1,000 training, 297 validation and 500 test images, and the largest pixel
-        value, 16. H and W are `options.size`, or 8 if it is None.
+        A DatasetInfo. Shape (1,H,W), the ten class names, 1,000 training, 297 validation and 500 test images, and the
+        largest pixel value, 16. H and W are `options.size`, or 8 if it is None.
     """
     return INFO.with_size(options.size)
 
@@ -34,7 +35,7 @@ def check(options: DataOptions) -> None:
     """Does nothing, because the images are part of scikit-learn and cannot be missing.
 
     Args:
-        options: not used.
+        options: a DataOptions; not used.
     """
 
 
@@ -42,7 +43,7 @@ def fetch(options: DataOptions) -> None:
     """Does nothing, because the images are part of scikit-learn and need no download.
 
     Args:
-        options: not used.
+        options: a DataOptions; not used.
     """
 
 
@@ -53,7 +54,8 @@ def read(split: str, options: DataOptions):
 
     Args:
         split: "train", "validation" or "test".
-        options: only `size` is used.
+        options: a DataOptions; only `size` is used: the side in pixels to which images are resized, None to keep their
+            size.
 
     Returns:
         A pair (images, labels): a torch tensor of images, uint8 [N,1,H,W] with values from 0 to 16, and a NumPy array

@@ -14,11 +14,12 @@ def info(options: DataOptions) -> DatasetInfo:
     """Returns image shape, classes and split sizes, as read with `options`.
 
     Args:
-        options: only `size` is used.
+        options: a DataOptions; only `size` is used: the side in pixels to which images are resized, None to keep their
+            size.
 
     Returns:
-        Shape (1,H,W), the classes `even` and `odd`, 1,000 training, 297 validation and 500 test images, and the largest
-        pixel value, 16. H and W are `options.size`, or 8 if it is None.
+        A DatasetInfo. Shape (1,H,W), the classes `even` and `odd`, 1,000 training, 297 validation and 500 test images,
+        and the largest pixel value, 16. H and W are `options.size`, or 8 if it is None.
     """
     return replace(digits.info(options), classes=("even", "odd"))
 
@@ -28,7 +29,8 @@ def read(split: str, options: DataOptions):
 
     Args:
         split: "train", "validation" or "test".
-        options: only `size` is used.
+        options: a DataOptions; only `size` is used: the side in pixels to which images are resized, None to keep their
+            size.
 
     Returns:
         A pair (images, labels): a torch tensor of images, uint8 [N,1,H,W] with values from 0 to 16, and a NumPy array

@@ -44,7 +44,7 @@ def check(options: DataOptions) -> None:
     If Debian's package dataset-fashion-mnist is installed and `options.mirror` is None, nothing is missing.
 
     Args:
-        options: `folder` of the files, and whether and from where they may be downloaded.
+        options: fields of DataOptions: `folder` of the files, and whether and from where they may be downloaded.
 
     Raises:
         UserError: if a file is missing, Debian's package is not installed and `options.download` is False, or if
@@ -60,8 +60,8 @@ def fetch(options: DataOptions) -> None:
     Debian's package dataset-fashion-mnist is used if it is installed and `options.mirror` is None.
 
     Args:
-        options: `folder` of the files, whether and from where they may be downloaded, and `verify`: whether the
-            checksums of downloaded files are compared with the published ones.
+        options: fields of DataOptions: `folder` of the files, whether and from where they may be downloaded, and
+            `verify`: whether the checksums of downloaded files are compared with the published ones.
 
     Raises:
         UserError: if a file is missing and may not be downloaded, if a download fails, or if a downloaded file is
@@ -80,13 +80,14 @@ def info(options: DataOptions) -> DatasetInfo:
     """Returns image shape, classes and split sizes of Fashion-MNIST, as read with `options`. The files may be absent.
 
     Args:
-        options: `folder` of the files, `size` of the images, and `verify`: False for your own files in the same format.
+        options: fields of DataOptions: `folder` of the files, `size` of the images, and `verify`: False for your own
+            files in the same format.
 
     Returns:
-        Shape (1,H,W), class names, and number of images of each split. H and W are `options.size`, or 28 if it is None.
-        The split sizes are the published ones, 55,000 / 5,000 / 10,000 for train, validation and test. If
-        `options.verify` is False and all files exist, the images in the files are counted. The validation split is then
-        the last 5,000 training images if there are 60,000 of them, else the last tenth.
+        A DatasetInfo. Shape (1,H,W), class names, and number of images of each split. H and W are `options.size`, or 28
+        if it is None. The split sizes are the published ones, 55,000 / 5,000 / 10,000 for train, validation and test.
+        If `options.verify` is False and all files exist, the images in the files are counted. The validation split is
+        then the last 5,000 training images if there are 60,000 of them, else the last tenth.
 
     Raises:
         UserError: if `options.verify` is False and a file is broken or holds fewer than two training images.
@@ -99,7 +100,7 @@ def read(split: str, options: DataOptions):
 
     Args:
         split: "train", "validation" or "test".
-        options: `folder` of the files and `size` of the returned images.
+        options: fields of DataOptions: `folder` of the files and `size` of the returned images.
 
     Returns:
         A pair (images, labels): a torch tensor of images, uint8 [N,1,H,W], and a NumPy array of labels, int64 [N]. H

@@ -25,12 +25,13 @@ def info(options: DataOptions) -> DatasetInfo:
     """Returns image shape, classes and split sizes, without reading an image.
 
     Args:
-        options: `folder` (FOLDER below), `size` and `classes` are used.
+        options: fields of DataOptions: `folder` (FOLDER below), `size` (side in pixels of the images) and `classes`
+            (their names; empty: the names of the class folders).
 
     Returns:
-        Shape (3,size,size), class names and number of images of each split. If FOLDER/train exists, classes and sizes
-        follow from the names of the image files. Otherwise the classes are `options.classes`, sorted, and all sizes are
-        None.
+        A DatasetInfo. Shape (3,size,size), class names and number of images of each split. If FOLDER/train exists,
+        classes and sizes follow from the names of the image files. Otherwise the classes are `options.classes`, sorted,
+        and all sizes are None.
 
     Raises:
         UserError: if `options.size` is None, if FOLDER/train is missing and `options.classes` is empty, or if
@@ -56,7 +57,8 @@ def check(options: DataOptions) -> None:
     FOLDER is `options.folder`. No image is read and nothing is written.
 
     Args:
-        options: `folder`, `size` and `classes` are used.
+        options: fields of DataOptions: `folder`, `size` (must be set) and `classes` (the names of the classes; empty:
+            the names of the class folders).
 
     Raises:
         UserError: if `options.size` is None, if FOLDER/train or FOLDER/test is missing, if there are fewer than two
@@ -71,7 +73,7 @@ def fetch(options: DataOptions) -> None:
     """Checks that `options.folder`/train exists. Downloads nothing, for these images are your own.
 
     Args:
-        options: `folder` and `size` are used.
+        options: fields of DataOptions: `folder` and `size` are used.
 
     Raises:
         UserError: if the folder is missing or `options.size` is None.
@@ -88,7 +90,8 @@ def read(split: str, options: DataOptions):
 
     Args:
         split: "train", "validation" or "test".
-        options: `folder`, `size` of the returned images, and `classes`: the names of the classes, or empty.
+        options: fields of DataOptions: `folder`, `size` (side in pixels of the returned images) and `classes` (the
+            names of the classes; empty: the names of the class folders).
 
     Returns:
         A pair of NumPy arrays: images, uint8 [N,3,size,size] in RGB, and labels, int64 [N], by the sorted class names.

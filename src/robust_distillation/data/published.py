@@ -46,6 +46,9 @@ class Download:
 class PublishedFiles:
     """Published files of one dataset: what to download, and where the unpacked files lie.
 
+    A module of a dataset makes one instance and delegates to it. In the arguments, `options` is a DataOptions: `folder`
+    of the datasets, `size` of the images, `download`, `verify` (checksums) and `mirror` (base URL in place of `url`).
+
     Attributes:
         dataset: name of the dataset, for messages.
         url: base URL of the downloads.

@@ -31,11 +31,12 @@ def validation_size(train: int, official: dict[str, int] | None = None) -> int:
 
 
 def split_slice(split: str, count: int, official: dict[str, int] | None = None) -> slice:
-    """Returns the positions of a split within the images of its files.
+    """Returns the slice of the images of a dataset's files that belongs to a split.
 
     Args:
         split: "train", "validation" or "test".
-        count: number of images in the files: the test files for "test", else the training files.
+        count: number of images in the files: in the test files for "test", else in the training files, which hold the
+            validation images too.
         official: published sizes of the splits "train" and "validation", such as
             `{"train": 45000, "validation": 5000}`, or None if nothing is published.
 

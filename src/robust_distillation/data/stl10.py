@@ -38,13 +38,14 @@ def info(options: DataOptions) -> DatasetInfo:
     """Returns image shape, classes and split sizes of STL-10, as read with `options`. The files may be absent.
 
     Args:
-        options: `folder` of the files, `size` of the images, and `verify`: False for your own files in the same format.
+        options: fields of DataOptions: `folder` of the files, `size` of the images, and `verify`: False for your own
+            files in the same format.
 
     Returns:
-        Shape (3,H,W), class names, and number of images of each split. H and W are `options.size`, or 96 if it is None.
-        The split sizes are the published ones, 4,500 / 500 / 8,000 for train, validation and test. If `options.verify`
-        is False and all files exist, the images in the files are counted. The validation split is then the last 500
-        training images if there are 5,000 of them, else the last tenth.
+        A DatasetInfo. Shape (3,H,W), class names, and number of images of each split. H and W are `options.size`, or 96
+        if it is None. The split sizes are the published ones, 4,500 / 500 / 8,000 for train, validation and test. If
+        `options.verify` is False and all files exist, the images in the files are counted. The validation split is then
+        the last 500 training images if there are 5,000 of them, else the last tenth.
 
     Raises:
         UserError: if `options.verify` is False and a file is broken or holds fewer than two training images.
@@ -57,8 +58,8 @@ def read(split: str, options: DataOptions):
 
     Args:
         split: "train", "validation" or "test".
-        options: `folder` of the files, `size` of the returned images, and `verify`: whether the files' checksums are
-            compared with the published ones.
+        options: fields of DataOptions: `folder` of the files, `size` of the returned images, and `verify`: whether the
+            files' checksums are compared with the published ones.
 
     Returns:
         A pair (images, labels): a torch tensor of images, uint8 [N,3,H,W], and a NumPy array of labels, int64 [N]. H
