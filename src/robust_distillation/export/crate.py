@@ -53,17 +53,21 @@ COMPLETED = "http://schema.org/CompletedActionStatus"
 
 @dataclass(frozen=True)
 class Content:
-    """The files and records of an experiment that go into a crate. Paths are relative to the repository.
+    """The files and records of an experiment that go into an RO-Crate, a folder that describes its files as linked
+    data.
 
-    A record is the JSON file beside an output that lists its inputs, settings, code hash, times and the hashes of its
+    `collect_content` returns such an object. Paths are relative to the repository, which is the current folder. A
+    record is the JSON file beside an output that lists its inputs, settings, code hash, times and the hashes of its
     files.
 
     Attributes:
         experiment_files: path of the experiment file and, if there is one, of the overlay (a YAML file merged over it).
             A path outside of the repository is absolute.
-        code: paths of the source code and the workflow.
-        results: paths of the results below results/EXPERIMENT, records included.
-        records: the content of each record by its path, in the order in which the steps began.
+        code: paths of the source code and the workflow: Snakefile, pyproject.toml, requirements.txt, and all files
+            below workflow, profiles and src.
+        results: paths of the results below results/EXPERIMENT, records included, for example
+            results/digits/tables/main.csv.
+        records: path of each record to its content (the parsed JSON), in the order in which the steps began.
     """
 
     experiment_files: tuple[Path, ...]
@@ -93,14 +97,20 @@ class Content:
 
 
 def collect_content(experiment: Experiment, experiment_files: Iterable[str]) -> Content:
-    """Collects the files and records of a finished experiment. Nothing is copied.
+    """Lists the files of a finished experiment for an RO-Crate, and reads its records. Nothing is copied.
 
-    Left out are cached arrays of teachers, logs, hidden files, and files of students that are no longer in the
-    experiment.
+    A record is the JSON file beside an output that lists its inputs, settings, code hash, times and the hashes of its
+    files. Files are searched in the current folder, which must be the top of the repository, and below
+    results/EXPERIMENT. Left out are cached arrays of teachers, logs, hidden files, and files of students that are no
+    longer in the experiment.
 
     Args:
-        experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
-        experiment_files: path of the experiment file and, if there is one, of the overlay (a YAML file merged over it).
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        experiment_files: path of the experiment file, for example `params.yaml`, and, if there is one, of the overlay
+            (a YAML file merged over it).
+
+    Returns:
+        The paths of the files and the content of the records, the argument `content` of `write_crate`.
 
     Raises:
         UserError: the record or the outcomes of a model, the record of the data, or tables/main.csv is missing, or a
@@ -160,17 +170,20 @@ def _relative(name: str) -> Path:
 
 
 def write_crate(experiment: Experiment, content: Content, target: Path, author: str, licence: str | None) -> None:
-    """Writes an RO-Crate: the files of an experiment and ro-crate-metadata.json. After an error nothing is left.
+    """Writes an RO-Crate 1.1 for publication: copies of an experiment's files and ro-crate-metadata.json, which
+    describes them.
 
-    The same arguments and files give the same bytes.
+    The metadata state for each job which files it read and made, their sha256, the code, and the times (profile
+    Provenance Run Crate 0.5). The same arguments and files give the same bytes. After an error nothing is left.
 
     Args:
-        experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
         content: the files and records, from `collect_content`.
-        target: path of the folder to write or, with the suffix .zip, of the archive. It must not exist.
+        target: path of the folder to write or, with the suffix .zip, of the archive, for example `digits.zip`. It must
+            not exist.
         author: name of the person who publishes the crate.
-        licence: URL of the licence; None if there is none: the crate then tells readers to ask the author before they
-            use it.
+        licence: URL of the licence, for example `https://creativecommons.org/licenses/by/4.0/`. None: the crate tells
+            readers to ask the author before they use it.
 
     Raises:
         UserError: `target` exists, or the hash of a file is not the one in a record.

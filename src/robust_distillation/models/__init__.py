@@ -30,7 +30,9 @@ names = registry.names
 
 @dataclass(frozen=True)
 class Argument:
-    """A keyword argument of the `build` function of an architecture's module.
+    """A keyword argument of the `build` function of an architecture's module, such as `depth` of "resnet".
+
+    `arguments` returns these objects, so that an experiment file can be checked against them without importing torch.
 
     Attributes:
         type: name of the type of the default value, for example "int".
@@ -54,7 +56,8 @@ def arguments(name: str) -> dict[str, Argument]:
         name: name of a registered architecture, for example "resnet".
 
     Returns:
-        The arguments by name, in the order of the signature.
+        Name of each argument to its type, allowed values and default, in the order of the signature. For "resnet":
+        `{"depth": Argument("int", (18, 34, 50), 18), "width": Argument("int", (), 64)}`.
 
     Raises:
         UserError: there is no such architecture, its file defines no `build` with exactly two positional arguments

@@ -31,15 +31,16 @@ REMEDY = "Remove it, and start the experiment again to make it anew"
 def save_checkpoint(path: str | Path, state: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
     """Writes a checkpoint, a safetensors file. The file appears complete or not at all, and replaces an existing one.
 
-    The same arguments give the same bytes.
+    The same arguments give the same bytes. `load_model` builds the model from such a file.
 
     Args:
-        path: file to write.
+        path: file to write, for example results/digits/teachers/wide/best.safetensors.
         state: the tensors of a model's state dict by name, on any device.
-        metadata: JSON values that describe the model. `load_model` needs `architecture` (`{"name": NAME, **arguments}`)
-            and `dataset` (a dict with `shape`, [C, H, W], and `classes`, a list of names), and reads `normalisation`
-            (`{"mean": [...], "std": [...]}` or None). A checksum of weights and metadata is added under the key
-            `digest`.
+        metadata: JSON values that describe the model. `load_model` needs `architecture` (`{"name": NAME, **arguments}`,
+            for example `{"name": "resnet", "depth": 18}`) and `dataset` (a dict with `shape`, [C, H, W], and `classes`,
+            a list of names), and reads `normalisation` (`{"mean": [...], "std": [...]}` with C numbers each, or None).
+            Further entries are stored as they are. A checksum of weights and metadata is added to the file under the
+            key `digest`.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     metadata = {**metadata, DIGEST: _digest(tensors, metadata)}
@@ -80,7 +81,8 @@ def _digest(state: dict[str, torch.Tensor], metadata: dict[str, Any]) -> str:
 
 
 def weights_digest(state: dict[str, torch.Tensor]) -> str:
-    """Computes the sha256 of the names, dtypes, shapes and values of a state dict.
+    """Computes the sha256 of the names, dtypes, shapes and values of a state dict, to recognise checkpoints with equal
+    weights.
 
     Equal weights have an equal digest, whatever the order of the tensors and the metadata of their checkpoints.
 
@@ -101,15 +103,16 @@ def build_model(architecture: dict[str, Any], shape: tuple[int, int, int], class
     """Builds a model with freshly drawn weights. The state of torch's global random generator is restored afterwards.
 
     Args:
-        architecture: name and arguments, for example `{"name": "resnet", "depth": 18}`. Arguments that are left out
-            have the defaults of the architecture's `build`.
+        architecture: name of a registered architecture and its arguments, for example `{"name": "resnet", "depth":
+            18}`. Arguments that are left out have the defaults of the architecture's `build`.
         shape: (C, H, W) of the images.
         classes: number of classes K.
         seed: seed of the initial weights.
 
     Returns:
-        The model in train mode, on torch's default device. It maps images [N,C,H,W] to logits [N,K], and has `features`
-        and `classifier` (see `models`).
+        The model in train mode, on torch's default device. It maps images [N,C,H,W] to logits [N,K]. Its method
+        `features` maps images to the penultimate features [N,D], and its `classifier` is the torch.nn.Linear from
+        features to logits.
 
     Raises:
         UserError: the architecture is unknown, does not allow the value of an argument, or builds a network without
@@ -152,16 +155,18 @@ def _check_fits(architecture: dict[str, Any], shape: list[int], classes: int, st
 
 
 def load_model(path: str | Path) -> nn.Module:
-    """Loads the model of a checkpoint.
+    """Loads the model of a checkpoint that `save_checkpoint` wrote.
 
-    If the metadata has a "normalisation", `{"mean": [...], "std": [...]}` with C numbers each, the model applies it to
-    its input.
+    If the metadata has a "normalisation", `{"mean": [...], "std": [...]}` with C numbers each, the returned module
+    applies it to its input.
 
     Args:
-        path: the safetensors file.
+        path: the safetensors file, for example results/digits/teachers/wide/best.safetensors.
 
     Returns:
-        A module in eval mode on the CPU, with float32 weights. It maps images [N,C,H,W] in [0, 1] to logits [N,K].
+        A module in eval mode on the CPU, with float32 weights. It maps images [N,C,H,W] in [0, 1] to logits [N,K]. Its
+        method `features` maps images to the penultimate features [N,D], and its `classifier` is the torch.nn.Linear
+        from features to logits.
 
     Raises:
         UserError: the file is missing or damaged, was not written by `save_checkpoint`, or its weights do not fit the

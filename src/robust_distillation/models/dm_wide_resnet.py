@@ -30,7 +30,13 @@ def _pad_same(x: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """Pre-activation residual block of two 3x3 convolutions."""
+    """Pre-activation residual block: batch norm, Swish, 3x3 convolution, batch norm, Swish, 3x3 convolution, plus a
+    shortcut.
+
+    The shortcut is the identity or, if the number of channels changes, a 1x1 convolution of the block's input after
+    batch norm and Swish. A convolution of stride 2 pads like TensorFlow's SAME (for even sizes only to the right and
+    below).
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int):
         """Creates the block.
@@ -57,7 +63,7 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
-    """Sequence of blocks of the same width."""
+    """Sequence of residual blocks with the same number of output channels, of which the first may halve the resolution."""
 
     def __init__(self, count: int, inputs: int, outputs: int, stride: int):
         """Creates the stage.
@@ -79,7 +85,11 @@ class Stage(nn.Module):
 
 
 class DMWideResNet(nn.Module):
-    """Wide residual network with Swish: maps normalised images [N,C,H,W] to logits [N,K].
+    """DeepMind's wide residual network with Swish, WRN-depth-width: maps normalised images [N,C,H,W] to logits [N,K].
+
+    A 3x3 convolution to 16 channels, three stages of (depth - 4) / 6 pre-activation blocks with 16, 32 and 64 times
+    `width` channels and strides 1, 2 and 2, batch norm, Swish, global average pooling, and a linear layer. Images may
+    have any size.
 
     Attributes:
         foldable: True: batch norm may be folded into the convolutions for inference.
@@ -130,14 +140,20 @@ def build(
     depth: Literal[10, 16, 22, 28, 34, 40, 46, 52, 58, 64, 70, 94, 106] = 70,
     width: int = 16,
 ) -> DMWideResNet:
-    """Builds DeepMind's WRN-depth-width with Swish, with freshly drawn weights, in train mode.
+    """Builds DeepMind's WRN-depth-width with Swish (Gowal et al., arXiv 2010.03593), with freshly drawn weights, in
+    train mode.
 
-    The network expects normalised images; `models.normalised.Normalised` normalises them.
+    The layers are a 3x3 convolution to 16 channels, three stages of (depth - 4) / 6 pre-activation blocks with strides
+    1, 2 and 2, batch norm, Swish, global average pooling, and a linear layer. The network expects normalised images:
+    `models.normalised.Normalised` applies it to images in [0, 1].
 
     Args:
-        shape: (C, H, W) of the images.
+        shape: (C, H, W) of the images; only C is used.
         classes: number of classes K.
         depth: number of layers with weights, 6n + 4.
-        width: the widening factor k of WRN-depth-k. The first stage has 16k channels.
+        width: the widening factor k of WRN-depth-k. The three stages have 16k, 32k and 64k channels.
+
+    Returns:
+        The network, which maps normalised images [N,C,H,W] to logits [N,K].
     """
     return DMWideResNet(shape[0], classes, depth, width)

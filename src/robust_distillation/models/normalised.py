@@ -12,6 +12,8 @@ class Normalised(nn.Module):
     """A model with input normalisation: applies the wrapped model to (x - mean) / std, for images x [N,C,H,W] in [0,
     1].
 
+    So attacks can perturb images in [0, 1] whatever normalisation the weights expect.
+
     Attributes:
         model: the wrapped model.
         mean, std: buffers [C,1,1]. They move with the module to another device, but are not in its state dict. A

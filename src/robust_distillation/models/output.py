@@ -22,12 +22,17 @@ class Output(NamedTuple):
 
 
 def output(model: nn.Module, x: Tensor) -> Output:
-    """Computes logits [B,K] and features [B,D] of a batch in one forward pass. Mode and gradients are those that the
-    model has.
+    """Computes logits [B,K] and features [B,D] of a batch in one forward pass.
+
+    The mode (train or eval) and the gradients are as the caller set them.
 
     Args:
-        model: network with `features` and `classifier` (see `models`).
+        model: network with a method `features` (images to penultimate features [B,D]) and a linear layer `classifier`
+            (features to logits [B,K]).
         x: images [B,C,H,W], on the device of the model.
+
+    Returns:
+        The named tuple (logits, features).
     """
     features = model.features(x)
     return Output(model.classifier(features), features)

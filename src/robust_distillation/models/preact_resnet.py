@@ -21,7 +21,11 @@ from torch import Tensor, nn
 
 
 class PreActBlock(nn.Module):
-    """Residual block of two 3x3 convolutions, each after batch norm and ReLU."""
+    """Pre-activation residual block: batch norm, ReLU, 3x3 convolution, batch norm, ReLU, 3x3 convolution, plus a
+    shortcut.
+
+    The shortcut is the identity or, if stride or number of channels change, a 1x1 convolution.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int, shortcut: str):
         """Creates the block.
@@ -51,8 +55,11 @@ class PreActBlock(nn.Module):
 
 
 class PreActResNet18(nn.Module):
-    """PreActResNet-18: maps images [N,C,H,W] to logits [N,K]. Whether the images must be normalised depends on the
-    weights.
+    """PreActResNet-18 for CIFAR: maps images [N,C,H,W] to logits [N,K].
+
+    A 3x3 convolution of stride 1; four stages of two pre-activation blocks with 1, 2, 4 and 8 times `width` channels
+    and strides 1, 2, 2 and 2; batch norm and ReLU if `final_bn`; global average pooling; a linear layer. Images may
+    have any size. Whether they must be normalised depends on the weights: some published checkpoints expect it.
 
     Attributes:
         foldable: True: batch norm may be folded into the convolutions for inference.
@@ -106,14 +113,21 @@ def build(
     shortcut: Literal["activated", "raw"] = "activated",
     final_bn: Literal[True, False] = True,
 ) -> PreActResNet18:
-    """Builds a PreActResNet-18 with freshly drawn weights, in train mode.
+    """Builds a PreActResNet-18 for CIFAR with freshly drawn weights, in train mode.
+
+    The layers are a 3x3 convolution of stride 1, four stages of two pre-activation blocks with strides 1, 2, 2 and 2,
+    global average pooling and a linear layer.
 
     Args:
-        shape: (C, H, W) of the images.
+        shape: (C, H, W) of the images; only C is used.
         classes: number of classes K.
-        width: channels of the stem and the first stage, 64 in the paper.
+        width: channels of the first convolution and the first stage, 64 in the paper. Each further stage has twice as
+            many.
         shortcut: input of the 1x1 convolutions of the shortcuts: "activated" for the block's input after batch norm and
-            ReLU, "raw" for the block's input.
-        final_bn: True if batch norm and ReLU follow the last block.
+            ReLU, "raw" for the block's input. Published checkpoints differ in it.
+        final_bn: True if batch norm and ReLU follow the last block. Published checkpoints differ in it.
+
+    Returns:
+        The network, which maps images [N,C,H,W] to logits [N,K].
     """
     return PreActResNet18(shape[0], classes, width, shortcut, final_bn)

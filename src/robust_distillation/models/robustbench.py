@@ -30,7 +30,8 @@ THREATS = {"linf": "Linf", "l2": "L2", "corruptions": "corruptions"}  # name her
 class RobustBenchModel(nn.Module):
     """A model of RobustBench's zoo with `features` and `classifier`, which distillation needs.
 
-    It maps images [N,3,32,32] in [0, 1] to logits [N,K].
+    It maps images [N,3,32,32] in [0, 1] to logits [N,K]. Its features [N,D] are the input of the network's last linear
+    layer, recorded by a forward hook, and its classifier is that layer.
 
     Attributes:
         network: the network that RobustBench built.
@@ -96,10 +97,10 @@ class RobustBenchModel(nn.Module):
 
 
 def package() -> ModuleType:
-    """Imports RobustBench's package and returns it.
+    """Imports the package robustbench and returns the module.
 
-    If the module `autoattack` is not installed, PyPI's `pyautoattack` is registered under that name, which RobustBench
-    imports.
+    RobustBench imports a module `autoattack`. If that is not installed, PyPI's `pyautoattack` is registered under its
+    name in sys.modules.
 
     Raises:
         UserError: the package cannot be imported. The message has the command that installs it.
@@ -117,16 +118,16 @@ def package() -> ModuleType:
 
 
 def entry(model: str, dataset: str, threat: str) -> dict[str, Any]:
-    """Returns RobustBench's entry for a model.
+    """Returns the entry of a model in RobustBench's zoo. Downloads nothing.
 
     Args:
         model: name in RobustBench's zoo, for example "Carmon2019Unlabeled".
         dataset: "cifar10" or "cifar100".
-        threat: "linf", "l2" or "corruptions".
+        threat: threat model for which the network was trained: "linf", "l2" or "corruptions".
 
     Returns:
-        A dict with `model`, a function without arguments that builds the network, and `gdrive_id`, the id of its file
-        on Google Drive.
+        A dict with `model`, a function without arguments that builds the network with random weights, and `gdrive_id`,
+        the id of the file of its trained weights on Google Drive.
 
     Raises:
         UserError: a name is unknown, the model is an ensemble or is not loaded from one file, or RobustBench is not
@@ -152,16 +153,17 @@ def entry(model: str, dataset: str, threat: str) -> dict[str, Any]:
 
 
 def load(model: str, dataset: str, threat: str, folder: Path) -> nn.Module:
-    """Loads a trained network of the zoo with RobustBench's own code. The file cannot run code.
+    """Loads a trained network of RobustBench's zoo with RobustBench's own code. The file cannot run code.
 
     Args:
         model: name in RobustBench's zoo, for example "Carmon2019Unlabeled".
         dataset: "cifar10" or "cifar100".
-        threat: "linf", "l2" or "corruptions".
-        folder: folder in which RobustBench stores models. A missing file is downloaded into it.
+        threat: threat model for which the network was trained: "linf", "l2" or "corruptions".
+        folder: folder in which RobustBench stores models, for example models/robustbench. A missing file is downloaded
+            to `folder`/DATASET/THREAT/MODEL.pt.
 
     Returns:
-        RobustBench's network in eval mode, without `RobustBenchModel` around it.
+        RobustBench's network on the CPU in eval mode, without `RobustBenchModel` around it.
 
     Raises:
         UserError: RobustBench is not installed, or the file does not fit the network.
@@ -186,7 +188,7 @@ def build(
     model: str = "",
     threat: Literal["linf", "l2", "corruptions"] = "linf",
 ) -> RobustBenchModel:
-    """Builds a network of RobustBench's zoo with freshly drawn weights.
+    """Builds a network of RobustBench's zoo with freshly drawn weights. `load` loads the trained ones.
 
     Args:
         shape: (C, H, W) of the images, always (3, 32, 32).
@@ -194,6 +196,10 @@ def build(
         model: name in RobustBench's zoo for this dataset and threat, for example "Carmon2019Unlabeled". Required: the
             default "" is refused.
         threat: threat model for which the network was trained.
+
+    Returns:
+        The network, wrapped so that it has `features` (images to penultimate features [N,D]) and `classifier` (the last
+        linear layer).
 
     Raises:
         UserError: shape and classes are not those of CIFAR-10 or CIFAR-100, there is no such model, or RobustBench is

@@ -64,9 +64,10 @@ def check_kind(stream: BinaryIO, path: Path) -> None:
 
 
 def read(stream: BinaryIO, path: Path) -> dict[str, Tensor]:
-    """Reads the state dict of a PyTorch or safetensors file. No code in the file runs.
+    """Reads the state dict of a PyTorch or safetensors file from elsewhere. No code in the file runs.
 
-    A state dict under one of the keys STATE_KEYS, such as "state_dict" or "net", is found too, up to three levels deep.
+    A PyTorch file may contain the state dict, or a dict that has it under one of the keys in STATE_KEYS: `state_dict`,
+    `model_state_dict`, `model`, `net` or `student`. Up to three such dicts may be nested.
 
     Args:
         stream: the file, opened in binary mode, at its start.
@@ -91,8 +92,8 @@ def load(stream: BinaryIO, path: Path) -> Any:
         path: path of the file, for messages.
 
     Returns:
-        The content with tensors on the CPU: tensors by name for a safetensors file, whatever was saved for a PyTorch
-        file.
+        The content with tensors on the CPU. For a safetensors file it is a dict of tensors by name, for a PyTorch file
+        the object that was saved, such as a state dict or a dict that contains one.
 
     Raises:
         UserError: the file is broken or asks to run code.
@@ -161,18 +162,21 @@ def convert(
     """Converts published weights to the names, dtypes and order of the state dict of a registered architecture.
 
     Prefixes of wrappers such as `module.` are removed, and so is a normalisation layer in front of the model. Batch
-    norm counters, which PyTorch before 0.4.1 did not save, are set to 0. Half and double precision become float32.
+    norm counters (`num_batches_tracked`), which PyTorch before 0.4.1 did not save, are set to 0. Half and double
+    precision become float32.
 
     Args:
-        state: the published tensors by name; changed in place if the file has a normalisation layer.
-        architecture: the architecture to convert to, for example `{"name": "resnet", "depth": 18}`.
+        state: the published tensors by name, as `read` returns them; changed in place if the file has a normalisation
+            layer.
+        architecture: name and arguments of the architecture to convert to, for example `{"name": "resnet", "depth":
+            18}`.
         shape: (C, H, W) of the images.
         classes: number of classes.
         path: path of the file, for messages.
         drop: prefixes of names to leave out, for example ("sub_block1.",). They are compared after the prefixes of
             wrappers are removed.
-        normalisations: allowed values of a normalisation layer, each `{"mean": [...], "std": [...]}` with C numbers.
-            Differences below 0.001 are ignored.
+        normalisations: allowed values of a normalisation layer in the file, each `{"mean": [...], "std": [...]}` with C
+            numbers. Differences below 0.001 are ignored.
 
     Returns:
         Copies of the tensors, by the names and in the order of the architecture's state dict.
@@ -200,12 +204,14 @@ def layout(
     """Returns the shape and dtype of each tensor in the state dict of an architecture, by name. Allocates no tensor.
 
     Args:
-        architecture: name and arguments, for example `{"name": "resnet", "depth": 18}`.
+        architecture: name of a registered architecture and its arguments, for example `{"name": "resnet", "depth":
+            18}`.
         shape: (C, H, W) of the images.
         classes: number of classes.
 
     Returns:
-        (shape, dtype) by name, in the order of the state dict.
+        Name of each tensor to (shape, dtype), in the order of the state dict, for example `{"conv1.weight": ((64, 3, 3,
+        3), torch.float32), ...}`.
 
     Raises:
         UserError: the architecture is unknown or does not allow an argument.
@@ -218,7 +224,8 @@ def layout(
 def strip_wrappers(state: dict[str, Tensor], prefixes: set[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Removes the prefixes of wrapper modules from tensor names, and separates the tensors of a normalisation layer.
 
-    A prefix is removed if all names have it and it is one of WRAPPERS, such as `module`. This is repeated.
+    For example `module.conv1.weight` becomes `conv1.weight`. A prefix is removed if all names have it and it is one of
+    the constant WRAPPERS: `module`, `model`, `net`, `0` or `1`. This is repeated for nested wrappers.
 
     Args:
         state: the tensors by name; those of a normalisation layer may be removed from it in place.
@@ -226,8 +233,8 @@ def strip_wrappers(state: dict[str, Tensor], prefixes: set[str]) -> tuple[dict[s
             taken for wrappers.
 
     Returns:
-        The tensors of the model by name, and those of the normalisation layer by "mean", "mu", "std" or "sigma" (empty
-        if there is none).
+        A pair of dicts: the tensors of the model by name, and the tensors of the normalisation layer by "mean", "mu",
+        "std" or "sigma" (empty if there is no such layer).
     """
     normaliser = {}
     while True:
@@ -319,16 +326,18 @@ def guess_architecture(
 ) -> tuple[dict[str, Any], int] | None:
     """Searches the registered architectures for one whose tensors have the same names and shapes as those of a file.
 
-    Depth and similar arguments are found from the names, then width and number of classes from the shapes.
+    It serves error messages about a file that does not fit the architecture in the experiment file. Depth and similar
+    arguments are found from the names, then width and number of classes from the shapes.
 
     Args:
-        shapes: shape of each tensor by name, without batch norm counters.
-        architecture: the architecture to try first, `{"name": NAME, **arguments}`.
+        shapes: shape of each tensor by name, without batch norm counters, for example `{"conv1.weight": (64, 3, 3,
+            3)}`.
+        architecture: the architecture to try first, for example `{"name": "resnet", "depth": 18}`.
         shape: (C, H, W) of the images.
         classes: number of classes to try first.
 
     Returns:
-        The architecture, as `{"name": NAME, **arguments}`, and its number of classes; None if no architecture fits.
+        The architecture, in the form of the argument, and its number of classes; None if no architecture fits.
     """
 
     def sizes(candidate: dict[str, Any], count: int = classes) -> dict[str, tuple[int, ...]]:
