@@ -15,17 +15,19 @@ from robust_distillation.pipeline.models import Model, models
 
 
 class Cell(NamedTuple):
-    """Name of a number of the main table (tables/main.csv), a mean accuracy over the seeds.
+    """Name of one mean accuracy in the main table (results/EXPERIMENT/tables/main.csv), for commands and links.
 
-    `str(cell)` is TEACHER/STUDENT/METHOD/CHECKPOINT/METRIC, for example `wide/small/rslad/best/autoattack`.
+    `str(cell)` joins the fields with slashes, such as `wide/small/rslad/best/autoattack`. The command
+    `robust-distillation explain` takes this text. A teacher's own accuracy is for example `wide/-/trades/best/clean`.
 
     Attributes:
-        teacher: name of the teacher; `none` for a method without a teacher.
-        student: name of the student; `-` for a teacher's own accuracy.
-        method: name of the method. For a teacher's own accuracy: the method that trained it, or the source of its
-            imported weights.
-        checkpoint: `best`, `last` or `imported`.
-        metric: `clean` or the name of an attack.
+        teacher: name of the teacher in the experiment file, such as `wide`; `none` for a student of a method without a
+            teacher.
+        student: name of the student in the experiment file, such as `small`; `-` for a teacher's own accuracy.
+        method: name of the distillation method, such as `rslad`. For a teacher's own accuracy: the method that trained
+            the teacher, such as `trades`, or the source of its imported weights, such as `trades_wrn_34_10`.
+        checkpoint: `best` or `last`; `imported` for a teacher with imported weights.
+        metric: `clean` or the name of an attack, such as `autoattack`.
     """
 
     teacher: str
@@ -41,25 +43,29 @@ class Cell(NamedTuple):
         """Returns the networks over which the mean is taken: the students of all seeds, or the teacher alone.
 
         Args:
-            experiment: the parsed experiment file, with every default filled in.
+            experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns
+                it.
 
         Returns:
-            The networks; empty if the experiment has none of these names.
+            The networks as `pipeline.models.Model`, with their names, folders and checkpoints, in the order of the
+            seeds in the experiment file. Empty if the experiment has no network with these names.
         """
         return models_of(experiment, *self[:3])
 
 
 def models_of(experiment: Experiment, teacher: str, student: str, method: str) -> list[Model]:
-    """Returns the students of one method, one for each seed, or a teacher alone.
+    """Returns the students that one method trained, one for each seed, or a teacher alone.
 
     Args:
-        experiment: the parsed experiment file, with every default filled in.
-        teacher: name of the teacher; `none` for a method without a teacher.
-        student: name of the student; `-` for the teacher alone.
-        method: name of the method. For a teacher: the method that trained it, or the source of its imported weights.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
+        teacher: name of the teacher, such as `wide`; `none` for a method without a teacher.
+        student: name of the student, such as `small`; `-` for the teacher alone.
+        method: name of the distillation method, such as `rslad`. For a teacher: the method that trained it, such as
+            `trades`, or the source of its imported weights, such as `trades_wrn_34_10`.
 
     Returns:
-        The trained networks; empty if the experiment has none of these names.
+        The networks as `pipeline.models.Model`, with their names, folders and checkpoints, in the order of the seeds in
+        the experiment file. Empty if the experiment has no network with these names.
     """
     return [model for model in models(experiment) if _names(model) == (teacher, student, method)]
 
@@ -69,10 +75,16 @@ def _names(model: Model) -> tuple[str, str, str]:
 
 
 def cells(experiment: Experiment) -> Iterator[Cell]:
-    """Yields the names of all numbers of the main table (tables/main.csv), the teachers' own first.
+    """Yields the names of all mean accuracies in the main table (results/EXPERIMENT/tables/main.csv).
+
+    The names follow from the experiment file alone. No result is read.
 
     Args:
-        experiment: the parsed experiment file, with every default filled in.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
+
+    Yields:
+        Names such as `Cell("wide", "small", "rslad", "best", "autoattack")`: those of the teachers' own accuracies
+        first.
     """
     for names, checkpoints in {_names(model): model.checkpoints for model in models(experiment)}.items():
         for checkpoint in checkpoints:
@@ -81,14 +93,18 @@ def cells(experiment: Experiment) -> Iterator[Cell]:
 
 
 def cell_named(experiment: Experiment, text: str) -> Cell:
-    """Returns the number of the main table (tables/main.csv) that a text names.
+    """Finds the mean accuracy of the main table (results/EXPERIMENT/tables/main.csv) that a text names.
 
     Args:
-        experiment: the parsed experiment file, with every default filled in.
-        text: TEACHER/STUDENT/METHOD/CHECKPOINT/METRIC, for example `wide/small/rslad/best/autoattack`.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
+        text: TEACHER/STUDENT/METHOD/CHECKPOINT/METRIC, such as `wide/small/rslad/best/autoattack`, or
+            `wide/-/trades/best/clean` for a teacher's own accuracy.
+
+    Returns:
+        The name with its five fields: teacher, student, method, checkpoint and metric.
 
     Raises:
-        UserError: if the main table has no such number.
+        UserError: if the main table of this experiment has no number with this name.
     """
     known = {str(cell): cell for cell in cells(experiment)}
     if text not in known:

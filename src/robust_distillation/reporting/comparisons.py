@@ -22,18 +22,26 @@ NONE = "No two methods share a seed."
 
 
 def tidy(outcomes: Outcomes, spec: TableSpec) -> pd.DataFrame:
-    """Compares every two methods, for each student and teacher, checkpoint and metric.
+    """Compares every two methods on the same seeds and test images, for each teacher and student, checkpoint and
+    metric.
+
+    The interval of a difference is that of `statistics.intervals.half_width`: it covers training with other seeds and
+    testing on other images. With one seed it covers other images only. Among m pairs of methods with the same teacher,
+    student, checkpoint and metric its level is 1 - 0.05 / m (Bonferroni).
 
     Args:
-        outcomes: correct or not for each model, seed, image and metric.
-        spec: comparisons (student and teacher), methods, checkpoints and metrics.
+        outcomes: correctness of the predictions, as `Outcomes.of(read_outcomes(files))` returns it: its field `correct`
+            maps (teacher, student, method, checkpoint), such as ("wide", "small", "rslad", "best"), to bool arrays
+            [seeds, images] for each metric.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `comparisons` (pairs of teacher and student), `methods`, `checkpoints` and `metrics`.
 
     Returns:
-        The content of comparisons.csv: a row per two methods that share a seed. Columns: `teacher`, `student`,
-        `checkpoint`, `metric`, `method`, `other` (of the two the earlier in `spec.methods`), `n_seeds`, `n_images`,
-        `difference` (of `method` minus `other`), `ci_low` and `ci_high` (its simultaneous 95 % interval; all in
-        percentage points, 4 decimals), `p` and `p_adjusted` (4 significant digits) and `comparisons` (number of rows
-        that are corrected together by Bonferroni: those of one teacher, student, checkpoint and metric).
+        The content of comparisons.csv: one row per teacher, student, checkpoint, metric and pair of methods that have a
+        seed in common. Columns: `teacher`, `student`, `checkpoint`, `metric`, `method` (of the pair the later in
+        `spec.methods`), `other` (the earlier), `n_seeds` (that both have), `n_images`, `difference` (`method` minus
+        `other`), `ci_low` and `ci_high` (all three in percentage points, 4 decimals), `p` (two-sided), `p_adjusted` (m
+        times p, at most 1; both with 4 significant digits) and `comparisons` (m).
     """
     table = comparisons(outcomes, spec.comparisons, spec.methods, spec.checkpoints, spec.metrics)
     points, chances = ["difference", "ci_low", "ci_high"], ["p", "p_adjusted"]
@@ -43,10 +51,14 @@ def tidy(outcomes: Outcomes, spec: TableSpec) -> pd.DataFrame:
 
 
 def caption(spec: TableSpec) -> str:
-    """Returns the caption of the table in its Markdown and LaTeX files.
+    """Returns the caption of the table of differences between methods, for its Markdown and LaTeX files.
+
+    It states that the intervals are simultaneous and that a star marks those without zero.
 
     Args:
-        spec: name of the experiment, protocol, threat model, first checkpoint and last metric.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are the name of the experiment, the protocol, the threat model, and the first checkpoint
+            and the last metric, which these files show.
     """
     return (
         f"{spec.experiment}: accuracy of a method less that of another in points under "
@@ -57,28 +69,32 @@ def caption(spec: TableSpec) -> str:
 
 
 def at_headline(table: pd.DataFrame, spec: TableSpec) -> list[tuple[Comparison, pd.DataFrame]]:
-    """Selects the rows that people see: those at the first checkpoint under the strongest attack.
+    """Selects the rows for the figures, the report, Markdown and LaTeX: the first checkpoint and the strongest attack.
 
     Args:
-        table: as `tidy` returns it; `teacher`, `student`, `checkpoint` and `metric` are used.
-        spec: the comparisons; its first checkpoint and its last metric are selected.
+        table: differences between every two methods, as `tidy` returns them. Used columns: `teacher`, `student`,
+            `checkpoint` and `metric`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `comparisons` (pairs of teacher and student), the first of `checkpoints`, and the
+            last of `metrics`, which is the strongest attack.
 
     Returns:
-        (comparison, rows) for each student and teacher, in the order of `spec`. A comparison in which no two methods
-        share a seed is left out.
+        A list of pairs (comparison, rows), such as `(Comparison("wide", "small"), rows)`, one for each teacher and
+        student in the order of `spec.comparisons`. The rows have all columns of `table`. A teacher and student without
+        rows are left out.
     """
     rows = table[table[CHECKPOINT].eq(spec.first) & table[METRIC].eq(spec.strongest)]
     return [(comparison, own) for comparison in spec.comparisons if len(own := comparison.own(rows))]
 
 
 def title(comparison: Comparison, rows: pd.DataFrame) -> str:
-    """Returns the heading of the rows of one comparison.
+    """Returns the heading above the differences of one teacher and student.
 
     An example is `Student small, teacher wide: 28 comparisons, 3 seeds, 300 images`.
 
     Args:
-        comparison: the student and the teacher.
-        rows: rows of `tidy` of this comparison, at least one, with the columns `n_seeds` and `n_images`.
+        comparison: names of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`.
+        rows: rows of `tidy` with this teacher and student, at least one. Used columns: `n_seeds` and `n_images`.
     """
     seeds, images = formats.seeds_label(rows["n_seeds"]), rows["n_images"].iloc[0]
     return f"{comparison.label}: {len(rows)} comparisons, {seeds}, {images} images"
@@ -91,13 +107,18 @@ def _cells(row: tuple) -> list[str]:
 
 
 def markdown(table: pd.DataFrame, spec: TableSpec) -> str:
-    """Returns the caption and a Markdown table per comparison, at the first checkpoint under the strongest attack.
+    """Returns the caption and one Markdown table of differences between methods for each teacher and student.
+
+    The tables show the first checkpoint under the strongest attack only. A star marks an interval without zero.
 
     Args:
-        table: as `tidy` returns it, with the columns `teacher`, `student`, `checkpoint`, `metric`, `method`, `other`,
-            `n_seeds`, `n_images`, `difference`, `ci_low`, `ci_high` and `p_adjusted`. If no two methods share a seed, a
-            sentence stands in place of the tables.
-        spec: the comparisons; its first checkpoint and its last metric are shown.
+        table: differences between every two methods, as `tidy` returns them. Used columns: `teacher`, `student`,
+            `checkpoint`, `metric`, `method`, `other`, `n_seeds`, `n_images`, `difference`, `ci_low`, `ci_high` and
+            `p_adjusted`. If it has no rows to show, the sentence `No two methods share a seed.` stands in place of the
+            tables.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `comparisons` (pairs of teacher and student), the first of `checkpoints`, the last of
+            `metrics`, and the texts of the caption.
     """
     parts = [caption(spec)]
     for comparison, rows in at_headline(table, spec):
@@ -110,15 +131,18 @@ def markdown(table: pd.DataFrame, spec: TableSpec) -> str:
 
 
 def latex(table: pd.DataFrame, spec: TableSpec) -> str:
-    """Returns a LaTeX table per comparison, at the first checkpoint under the strongest attack.
+    """Returns one LaTeX table of differences between methods for each teacher and student.
 
-    The tables may run over pages (packages longtable and booktabs).
+    The tables show the first checkpoint under the strongest attack only. A star marks an interval without zero. The
+    tables may run over pages (packages longtable and booktabs).
 
     Args:
-        table: as `tidy` returns it, with the columns `teacher`, `student`, `checkpoint`, `metric`, `method`, `other`,
-            `n_seeds`, `n_images`, `difference`, `ci_low`, `ci_high` and `p_adjusted`. If no two methods share a seed, a
-            sentence is returned.
-        spec: the comparisons; its first checkpoint and its last metric are shown.
+        table: differences between every two methods, as `tidy` returns them. Used columns: `teacher`, `student`,
+            `checkpoint`, `metric`, `method`, `other`, `n_seeds`, `n_images`, `difference`, `ci_low`, `ci_high` and
+            `p_adjusted`. If it has no rows to show, the result is the sentence `No two methods share a seed.`
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `comparisons` (pairs of teacher and student), the first of `checkpoints`, the last of
+            `metrics`, and the texts of the caption.
     """
     made = []
     for comparison, rows in at_headline(table, spec):
@@ -128,11 +152,20 @@ def latex(table: pd.DataFrame, spec: TableSpec) -> str:
 
 
 def write_tables(table: pd.DataFrame, spec: TableSpec, folder: Path) -> list[Path]:
-    """Writes FOLDER/comparisons.{csv,md,tex}, and returns their paths in this order.
+    """Writes the differences between methods as FOLDER/comparisons.csv, FOLDER/comparisons.md and
+    FOLDER/comparisons.tex.
+
+    The CSV file has all rows and columns of `table`. The other two files show the first checkpoint under the strongest
+    attack only.
 
     Args:
-        table: differences between methods, as `tidy` returns them, with the columns of comparisons.csv.
-        spec: the comparisons; its first checkpoint and its last metric are shown in the Markdown and LaTeX files.
-        folder: folder of the tables.
+        table: differences between every two methods, as `tidy` returns them.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `comparisons` (pairs of teacher and student), the first of `checkpoints`, the last of
+            `metrics`, and the texts of the caption.
+        folder: folder of the tables, such as results/digits/tables. It is created if it does not exist.
+
+    Returns:
+        The three paths, in this order.
     """
     return formats.write(folder / "comparisons", table, markdown(table, spec), latex(table, spec))

@@ -14,15 +14,17 @@ from robust_distillation.layout import Layout
 
 
 def robustness_curves(curves: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """Arranges curves of accuracy against eps as a data frame.
+    """Arranges curves of accuracy against eps, the size of the perturbation, as one table.
 
     Args:
-        curves: contents of the JSON files of the step `robustness`, one per model. Of each, `teacher`, `student`,
-            `method`, `seed`, `eps` (list) and `accuracy` (list, percent) are used.
+        curves: contents of the JSON files of the step `robustness`, one per trained network (a teacher, or a student of
+            one method and one seed), such as results/digits/robustness/students/wide/small/rslad/seed-0.json. Used
+            keys: `teacher`, `student`, `method`, `seed`, `eps` (list, from 0 upwards) and `accuracy` (list of the same
+            length, percent).
 
     Returns:
-        A row per model and eps. Columns: `teacher`, `student` (`-` for a teacher's own curve), `method`, `seed`, `eps`
-        and `value` (percent). Empty without curves.
+        One row per network and eps. Columns: `teacher`, `student` (`-` for a teacher's own curve), `method`, `seed`,
+        `eps` and `value` (accuracy in percent). No rows if there are no curves.
     """
     rows = [
         {**{key: curve[key] for key in RUN}, "eps": eps, "value": value}
@@ -33,16 +35,20 @@ def robustness_curves(curves: Iterable[dict[str, Any]]) -> pd.DataFrame:
 
 
 def read_curves(runs: Iterable[Run], layout: Layout) -> pd.DataFrame:
-    """Reads the training curves (metrics.jsonl) of several trainings.
+    """Reads the training curves of several students into one table.
 
     Args:
-        runs: the trainings, at least one: teacher, student, method and seed of each.
-        layout: paths of the experiment's files.
+        runs: the trainings, at least one, such as `experiment.runs`. Each has the attributes `teacher`, `student`,
+            `method` and `seed`.
+        layout: paths of the experiment's files, `experiment.layout`. The files are those such as
+            results/digits/students/wide/small/rslad/seed-0/metrics.jsonl, with one line of JSON per epoch.
 
     Returns:
-        A row per training and epoch. Columns: those of metrics.jsonl (`epoch`, `learning_rate`, `loss`, the method's
-        loss terms, and `selection_clean` and `selection_robust`, accuracies in [0, 1] on the validation split), and
-        `teacher`, `student`, `method` and `seed`. A value that a training or epoch does not have is NaN.
+        One row per training and epoch, training after training. Columns: those of metrics.jsonl (`epoch` from 1,
+        `learning_rate`, `loss`, the loss terms of the method, and `selection_clean` and `selection_robust`), and
+        `teacher`, `student`, `method` and `seed`. The last two curves are accuracies in [0, 1] on clean and on attacked
+        images of the validation split, or of the test split under the official protocol. A value that a training or
+        epoch does not have is NaN.
 
     Raises:
         CorruptFileError: if a file is empty or a line is not JSON.

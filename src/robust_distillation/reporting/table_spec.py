@@ -22,23 +22,30 @@ METRIC_TITLES = {
 
 @dataclass(frozen=True)
 class TableSpec:
-    """The comparisons of an experiment, and all methods, checkpoints and metrics in the order of its file.
+    """The contents and the order of an experiment's tables and figures, as its experiment file states them.
+
+    It is made by `TableSpec(**experiment.matrix())`, where `experiment` is the parsed experiment file that
+    `config.load("params.yaml")` returns. Lists are in the order of that file.
 
     Attributes:
-        experiment: name of the experiment.
-        protocol: `controlled` or `official`.
-        threat: threat model of the main attacks, as text, for example `linf eps 0.03137`.
-        comparisons: pairs of a teacher and a student. Each has a table and one of each figure, in which the methods are
-            compared.
-        methods: names of the methods.
-        checkpoints: `best`, `last` or both. Summaries show the first.
-        metrics: `clean`, then the names of the attacks. Summaries show the last.
+        experiment: name of the experiment, such as `digits`.
+        protocol: `controlled` (every method is trained with equal settings) or `official` (with those of its authors).
+        threat: threat model of the main attacks, as text, such as `linf eps 0.03137`.
+        comparisons: pairs of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`.
+            Methods are compared within a pair: each pair has a table and one of each figure. A student that is only
+            trained without a teacher has the teacher `none`.
+        methods: names of the distillation methods, such as `["sat", "ard", "rslad"]`.
+        checkpoints: checkpoints that are evaluated: `["best"]`, `["last"]` or both. Summaries show the first.
+        metrics: `clean`, then the names of the attacks, the strongest last. Summaries show the last.
         search: precision in which the main attacks search for adversarial images: `fp32` or `bf16`.
-        selection: rule by which the checkpoint `best` was chosen, as text.
-        published: names of the published tables to compare with, the preferred first.
-        published_as: our name of a teacher, student or method to the name in the published tables, where they differ.
-        tables: settings of the tables under `tables` in the experiment file, by name: `title`, and the lists
-            `teachers`, `students`, `methods`, `checkpoints` and `metrics` that the table shows (None: all).
+        selection: how the checkpoint `best` was chosen, as text for captions.
+        published: short names of the published tables to compare with, the preferred first, such as
+            `["rslad_cifar10_white_box"]`, see `reference.published`.
+        published_as: name of a teacher, student or method in this experiment to its name in the published tables, if
+            the two differ, such as `{"wrn-34-10": "wrn34_10_trades"}`.
+        tables: further tables, entry `tables` of the experiment file: name to a dict with `title` and the lists
+            `teachers`, `students`, `methods`, `checkpoints` and `metrics` of the names that the table shows (None:
+            all).
     """
 
     experiment: str
@@ -70,46 +77,52 @@ class TableSpec:
         return self.checkpoints[0]
 
     def transferred(self, attacks: list[str]) -> TableSpec:
-        """Returns the specification of tables on another dataset: other attacks, and the first checkpoint only.
+        """Returns a copy for the tables on another dataset: with other metrics, and with the first checkpoint only.
 
         Args:
-            attacks: names of the attacks on the other dataset. `metrics` becomes `clean` and these.
+            attacks: names of the attacks on the other dataset, the strongest last. The `metrics` of the copy are
+                `clean` and these names.
         """
         return replace(self, metrics=["clean", *attacks], checkpoints=self.checkpoints[:1])
 
     def known(self, row: Any) -> list[published.Entry]:
-        """Returns the published numbers for a row of a table, the one to compare with first.
+        """Returns the published accuracies to print beside a row of a table.
 
         Args:
             row: object with the attributes `teacher`, `student`, `method`, `checkpoint` and `metric`, such as a row of
-                main.csv from `itertuples`.
+                tables/main.csv from `DataFrame.itertuples()`.
 
         Returns:
-            The numbers of the tables in `published`; empty if none is known.
+            The numbers of the published tables in `published`, in the order of that list. The first is the one to
+            compare with. Each has `value` (percent), `paper`, `table`, `mark` (reliability), `source` and `note`. Empty
+            if none is known.
         """
         names = [self.published_as.get(name, name) for name in (row.teacher, row.student, row.method)]
         return published.find_published(self.published, *names, row.checkpoint, row.metric)
 
     def at_headline(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Selects the rows that summaries show: the students' at the first checkpoint, and all rows of teachers.
+        """Selects the rows that summaries show: students at the first of `checkpoints`, and all rows about teachers.
 
         Args:
-            frame: table with the columns `checkpoint` and `student` (`-` for a teacher's own row).
+            frame: any table with the columns `checkpoint` and `student` (`-` in a row about a teacher).
+
+        Returns:
+            The selected rows with all columns, in the order and with the index of `frame`.
         """
         return frame[frame[CHECKPOINT].eq(self.first) | frame[STUDENT].eq(TEACHER_ROW)]
 
     def ordered(self, table: pd.DataFrame, metrics: Iterable[str]) -> pd.DataFrame:
-        """Returns a table sorted by teacher, student, method, checkpoint and metric, after the teachers' own rows.
+        """Sorts a table by teacher, student, method, checkpoint and metric, with the rows about teachers first.
 
-        Names are in the order of this specification. Unknown ones come last.
+        Names have the order of this specification, with the teacher `none` first. Unknown names come last.
 
         Args:
-            table: table with the columns `teacher`, `student` (`-` for a teacher's own row), `method`, `checkpoint` and
-                `metric`. It is not changed.
-            metrics: all metrics of the table in their order.
+            table: table with the columns `teacher`, `student` (`-` in a row about a teacher), `method`, `checkpoint`
+                and `metric`. It is not changed.
+            metrics: all metrics of the table in their order, such as `["clean", "pgd20", "autoattack"]`.
 
         Returns:
-            The table with all its columns, the teachers' own rows first, and with a new index from 0.
+            A sorted copy with all columns and with a new index from 0.
         """
         order = {
             "own": [False, True],
@@ -127,11 +140,11 @@ class TableSpec:
 
 
 def metric_title(metric: str) -> str:
-    """Returns the column heading of a metric, for example `PGD-20` for `pgd20`.
+    """Returns the title of a metric for column headings and axes, for example `PGD-20` for `pgd20`.
 
     Args:
-        metric: `clean` or the name of an attack. After `transfer_` (an attack crafted on another network), the heading
-            is `transfer` and that of the attack. A name without a heading is returned as it is.
+        metric: `clean` or the name of an attack, such as `autoattack`. `transfer_pgd20`, an attack that is crafted on
+            another network (the surrogate), gives `transfer PGD-20`. An unknown name is returned as it is.
     """
     if metric.startswith("transfer_"):
         return f"transfer {metric_title(metric.removeprefix('transfer_'))}"

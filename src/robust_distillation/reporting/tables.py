@@ -40,12 +40,13 @@ NO_RUN = "No run of this experiment belongs to this table."
 
 
 class View(NamedTuple):
-    """A part of the main table: the arguments of `markdown` and `latex`.
+    """A part of the main table with the settings by which it is printed: the arguments of `markdown` and `latex`.
 
     Attributes:
-        table: rows of main.csv with all its columns, see `tidy`.
-        spec: comparisons (student and teacher), methods, checkpoints and metrics of the part.
-        title: heading; "" for none.
+        table: rows of tables/main.csv with all columns, see `tidy`.
+        spec: contents and order of this part: a copy of the experiment's `TableSpec` with the `comparisons` (pairs of
+            teacher and student), `methods`, `checkpoints` and `metrics` of the part.
+        title: heading of the part, such as `White-box robustness`; "" for none.
     """
 
     table: pd.DataFrame
@@ -54,13 +55,15 @@ class View(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line of a table beside published numbers.
+    """One line of a table that has our numbers and published ones.
 
     Attributes:
-        label: name of a method, or the teacher's label such as `teacher (trades, best)`. For a line of published
-            numbers: `↳ published`, or `↳ ` and the name of another paper.
-        cells: metric to text. A line of ours has `mean ± sd`, for example `53.20 ± 0.41`; a published one has value,
-            mark (reliability, see `reference.published.MARKS`) and difference, for example `53.85 P, -0.65`.
+        label: first cell of the line. A line of ours has the name of a method, or `teacher (trades, best)`. A line of
+            published numbers, which stands below the line of ours, has `↳ published` or `↳ ` and the name of another
+            paper.
+        cells: name of a metric to text. A line of ours has `mean ± sd`, for example `53.20 ± 0.41`. A line of published
+            numbers has the published value, the letter of its reliability (see `reference.published.MARKS`), and ours
+            minus the published value, for example `53.85 P, -0.65`.
     """
 
     label: str
@@ -68,13 +71,13 @@ class Line(NamedTuple):
 
 
 class PublishedBlock(NamedTuple):
-    """The table of one comparison and checkpoint, beside published numbers.
+    """The table of one teacher, student and checkpoint, with published numbers below ours.
 
     Attributes:
-        comparison: names of the student and the teacher.
+        comparison: names of the teacher and the student network, such as `Comparison(teacher="wide", student="small")`.
         checkpoint: `best` or `last`.
-        lines: the teacher's line first, then those of the methods. Published numbers follow the line that they belong
-            to.
+        lines: lines from top to bottom: that of the teacher, then one per method. Lines of published numbers follow the
+            line that they are about.
     """
 
     comparison: Comparison
@@ -83,17 +86,23 @@ class PublishedBlock(NamedTuple):
 
 
 def write(outcomes: pd.DataFrame, spec: TableSpec, layout: Layout) -> None:
-    """Writes the main table, the tables under `tables` in the experiment file, and the main accuracies.
+    """Writes the main table, the tables under `tables` in the experiment file, and JSON files of the main accuracies.
 
-    Tables are results/EXPERIMENT/tables/NAME.{csv,md,tex}. Main accuracies are one JSON file for each teacher, and for
-    each teacher, student and method: `{"clean": 93.22, "autoattack": 46.0}`, in percent. Their folder is removed first,
-    so that files of methods that the experiment no longer has disappear.
+    A table is results/EXPERIMENT/tables/NAME.csv, NAME.md and NAME.tex; NAME is `main` or a name under `tables`. The
+    main accuracies are results/EXPERIMENT/metrics/teachers/TEACHER.json and
+    results/EXPERIMENT/metrics/students/TEACHER/STUDENT/METHOD.json, for example `{"clean": 93.22, "autoattack": 46.0}`
+    in percent, mean over the seeds. The folder results/EXPERIMENT/metrics is removed first, so that files of methods
+    that the experiment no longer has disappear.
 
     Args:
-        outcomes: one row per image and checkpoint of each model. Columns: `teacher`, `student`, `method`, `seed`,
-            `checkpoint`, `index`, `label`, `prediction`, `block`, `attack_seed`, and one bool per attack.
-        spec: comparisons (student and teacher), and the order of the rows.
-        layout: paths of the files.
+        outcomes: one row per trained network (a teacher, or a student of one method and one seed), checkpoint and test
+            image, as `evaluation.outcomes.read_outcomes` returns them. Columns: `teacher`, `student` (`-` in a row
+            about a teacher), `method`, `seed`, `checkpoint`, `index` (position in the test split), `label`,
+            `prediction` (class of the clean image), `block`, `attack_seed`, and one bool column per attack, such as
+            `autoattack`: True if the clean and the adversarial image are both classified correctly.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`.
+        layout: paths of the files, `experiment.layout`.
 
     Raises:
         UserError: if the seeds of a method were not attacked on the same images.
@@ -108,20 +117,28 @@ def write(outcomes: pd.DataFrame, spec: TableSpec, layout: Layout) -> None:
 
 
 def tidy(outcomes: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
-    """Computes the main table: mean accuracies over the seeds, beside published numbers.
+    """Computes the main table from outcomes: mean accuracies over the seeds, beside published numbers.
+
+    The interval of a mean is that of `statistics.accuracies.summary`: it covers training with other seeds and testing
+    on other images, and with one seed other images only.
 
     Args:
-        outcomes: one row per image and checkpoint of each model. Columns: `teacher`, `student`, `method`, `seed`,
-            `checkpoint`, `index`, `label`, `prediction`, `block`, `attack_seed`, and one bool per attack.
-        spec: the order of the rows, and the published tables.
+        outcomes: one row per trained network (a teacher, or a student of one method and one seed), checkpoint and test
+            image, as `evaluation.outcomes.read_outcomes` returns them. Columns: `teacher`, `student` (`-` in a row
+            about a teacher), `method`, `seed`, `checkpoint`, `index` (position in the test split), `label`,
+            `prediction` (class of the clean image), `block`, `attack_seed`, and one bool column per attack, such as
+            `autoattack`: True if the clean and the adversarial image are both classified correctly.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `protocol`, the order of the names, and `published` and `published_as`, which select
+            the published numbers.
 
     Returns:
-        The content of main.csv: a row per teacher, student, method, checkpoint and metric. Teachers' own rows (student
-        `-`) come first. Students trained without a teacher are under the teacher `none`. Columns: `teacher`, `student`,
-        `method`, `protocol`, `checkpoint`, `metric`, `n_seeds`, `n_images`, `mean`, `sd` (NaN for one seed), `ci_low`,
-        `ci_high` (95 % interval), `published`, `difference` (mean minus published) and `mark` (reliability, a key of
-        `reference.published.MARKS`), the last three empty if no published number is known. Accuracies are in percent,
-        with 4 decimals.
+        The content of tables/main.csv: one row per teacher, student, method, checkpoint and metric. The rows about
+        teachers (student `-`) come first. Students trained without a teacher have the teacher `none`. Columns:
+        `teacher`, `student`, `method`, `protocol`, `checkpoint`, `metric`, `n_seeds`, `n_images`, `mean`, `sd` (NaN for
+        one seed), `ci_low`, `ci_high` (95 % interval of the mean), `published`, `difference` (mean minus published) and
+        `mark` (reliability: `P`, `C`, `S` or `R`, the keys of `reference.published.MARKS`). The last three are missing
+        if no published number is known. Accuracies are in percent, with 4 decimals.
 
     Raises:
         UserError: if the seeds of a method were not attacked on the same images.
@@ -135,18 +152,22 @@ def tidy(outcomes: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
 
 
 def named_tables(table: pd.DataFrame, spec: TableSpec) -> dict[str, View]:
-    """Returns the tables under `tables` in the experiment file: parts of the main table.
+    """Selects the parts of the main table that the experiment file names under `tables`.
 
-    Each shows the teachers, students, methods, checkpoints and metrics of its settings. Teachers' own rows and students
-    trained without a teacher are shown beside the distilled students. A student without any distilled one in the part
-    has a comparison without a teacher.
+    A part shows the teachers, students, methods, checkpoints and metrics that its entry lists. Rows about the teachers
+    of the part, and about students trained without a teacher, are shown beside the distilled students. If the entry
+    lists no teachers, or the part has no distilled students, then each student without distilled networks is shown
+    under the teacher `none`.
 
     Args:
-        table: the main table, with all columns of `tidy`.
-        spec: comparisons (student and teacher), methods, checkpoints, metrics, and the settings of the tables.
+        table: the main table with all columns, as `tidy` returns it.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `tables` (the entries) and the lists `comparisons`, `methods`, `checkpoints` and
+            `metrics`, from which the entries select.
 
     Returns:
-        Name to the part of the main table, which may have no row.
+        Name of the entry to the rows, settings and title of the part, such as `{"white-box": View(...)}`. A part may
+        have no rows.
     """
     return {name: _view(table, spec, settings) for name, settings in spec.tables.items()}
 
@@ -177,26 +198,38 @@ def _view(table: pd.DataFrame, spec: TableSpec, settings: dict[str, Any]) -> Vie
 
 
 def blocks(table: pd.DataFrame, spec: TableSpec) -> list[formats.Block]:
-    """Makes a table of texts `mean ± sd` for each comparison (student and teacher), without published numbers.
+    """Makes one table of texts `mean ± sd` for each teacher and student, without published numbers.
 
     Args:
-        table: rows of the main table, with the columns `teacher`, `student`, `method`, `checkpoint`, `metric`, `mean`
-            and `sd` (percent).
-        spec: comparisons, methods, checkpoints and metrics in their order.
+        table: rows of the main table, as `tidy` returns them. Used columns: `teacher`, `student`, `method`,
+            `checkpoint`, `metric`, `mean` and `sd` (percent).
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `comparisons` (pairs of teacher and student), `methods`, `checkpoints` and `metrics`.
+
+    Returns:
+        One `formats.Block` for each teacher and student: its `cells` have a row for the teacher and for each method,
+        and a column for each pair (checkpoint, metric).
     """
     return formats.blocks(table, spec, spec.metrics, "{:.2f}".format)
 
 
 def blocks_beside_published(table: pd.DataFrame, spec: TableSpec) -> list[PublishedBlock]:
-    """Makes a table for each comparison (student and teacher) and checkpoint, with published numbers beneath ours.
+    """Makes one table for each teacher, student and checkpoint, with published numbers below ours.
 
-    The teacher's own line comes first, then a line per method. Beneath it stands the published number as `value mark,
-    difference`, and beneath that the numbers of other papers for the same model, a line per paper.
+    The teacher's line comes first, then one line per method. Below a line stands a line with the published numbers to
+    compare with, as `53.85 P, -0.65` (value, reliability, ours minus published), and then one line per further paper
+    that has numbers for the same network.
 
     Args:
-        table: rows of the main table, with the columns `teacher`, `student`, `method`, `checkpoint`, `metric`, `mean`
-            and `sd` (percent).
-        spec: comparisons, methods, checkpoints and metrics in their order, and the published tables.
+        table: rows of the main table, as `tidy` returns them. Used columns: `teacher`, `student`, `method`,
+            `checkpoint`, `metric`, `mean` and `sd` (percent).
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `comparisons` (pairs of teacher and student), `methods`, `checkpoints`, and
+            `published` and `published_as`, which select the published numbers.
+
+    Returns:
+        The tables in the order of `spec.comparisons`, then of `spec.checkpoints`. A checkpoint without students is left
+        out.
     """
     found = []
     for comparison in spec.comparisons:
@@ -227,11 +260,14 @@ def _published_cell(mean: float, entry: published.Entry) -> str:
 
 
 def caption(table: pd.DataFrame, spec: TableSpec) -> str:
-    """Returns the caption of a table in its Markdown and LaTeX files.
+    """Returns the caption of a table of accuracies, for its Markdown and LaTeX files and for the report.
 
     Args:
-        table: rows of the main table, with the columns `student`, `checkpoint`, `n_seeds` and `n_images`; may be empty.
-        spec: name of the experiment, threat model, protocol and choice of the checkpoint `best`.
+        table: rows of the main table, as `tidy` returns them; may be empty. Used columns: `student`, `checkpoint`,
+            `n_seeds` and `n_images`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are the name of the experiment, the threat model, `protocol` and `selection` (how `best`
+            was chosen).
     """
     about = f"{spec.attacked}, {spec.protocol} protocol"
     if table.empty:
@@ -242,14 +278,17 @@ def caption(table: pd.DataFrame, spec: TableSpec) -> str:
 
 
 def legend(table: pd.DataFrame, spec: TableSpec) -> list[str]:
-    """Returns sentences on the published numbers in a table: the meaning of their marks, their sources and notes.
+    """Explains the published numbers in a table: what their marks mean, their sources and notes, and which methods have
+    none.
 
     Args:
-        table: rows of the main table, with the columns `teacher`, `student`, `method`, `checkpoint` and `metric`.
-        spec: the published tables, and the methods.
+        table: rows of the main table, as `tidy` returns them. Used columns: `teacher`, `student`, `method`,
+            `checkpoint` and `metric`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `methods`, and `published` and `published_as`, which select the published numbers.
 
     Returns:
-        The sentences. Empty if the experiment names no published table.
+        Sentences for the lines below the table. Empty if the experiment file names no published table.
     """
     if not spec.published:
         return []
@@ -276,16 +315,19 @@ def _listed(texts: Iterable[str]) -> str:
 
 
 def markdown(table: pd.DataFrame, spec: TableSpec, title: str = "") -> str:
-    """Returns tables as Markdown: one per comparison (student and teacher), or per comparison and checkpoint.
+    """Returns the main table or a part of it as Markdown.
 
-    Without published numbers there is one per comparison. If a row of `table` has a published number, there is one per
-    comparison and checkpoint, with published numbers beneath ours and a legend below.
+    If no row has a published number, there is one table for each teacher and student. Else there is one for each
+    teacher, student and checkpoint, with published numbers below ours. If the experiment file names published tables, a
+    list that explains them follows.
 
     Args:
-        table: rows of the main table with all columns of `tidy`. If it is empty, a sentence stands in place of the
-            tables.
-        spec: comparisons, and the order of rows and columns.
-        title: heading; "" for none.
+        table: rows of the main table with all columns, as `tidy` returns them. If there are none, a sentence stands in
+            place of the tables.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `comparisons` (pairs of teacher and student), the order of rows and columns, and the
+            texts of the caption.
+        title: heading, such as `White-box robustness`; "" for none.
     """
     head = f"## {title}\n\n{caption(table, spec)}" if title else caption(table, spec)
     if table.empty:
@@ -305,15 +347,19 @@ def markdown(table: pd.DataFrame, spec: TableSpec, title: str = "") -> str:
 
 
 def latex(table: pd.DataFrame, spec: TableSpec, title: str = "") -> str:
-    """Returns a LaTeX table (package booktabs) per comparison (student and teacher).
+    """Returns the main table or a part of it as LaTeX (package booktabs), one `table` environment per teacher and
+    student.
 
-    If a row of `table` has a published number, the checkpoints stand one above the other, with published numbers
-    beneath ours and a legend below.
+    If a row has a published number, the checkpoints stand one above the other, with published numbers below ours. If
+    the experiment file names published tables, a text that explains them follows in small type.
 
     Args:
-        table: rows of the main table with all columns of `tidy`. If it is empty, a sentence stands in the table.
-        spec: comparisons, and the order of rows and columns.
-        title: beginning of the caption; "" for none.
+        table: rows of the main table with all columns, as `tidy` returns them. If there are none, the table contains a
+            sentence.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `comparisons` (pairs of teacher and student), the order of rows and columns, and the
+            texts of the caption.
+        title: beginning of the caption, such as `White-box robustness`; "" for none.
     """
     head = f"{title}. {caption(table, spec)}" if title else caption(table, spec)
     if table.empty:
@@ -359,17 +405,19 @@ def _row(label: str, cells: Iterable[str]) -> str:
 
 
 def headline(table: pd.DataFrame, spec: TableSpec) -> dict[tuple[str, str, str], dict[str, float]]:
-    """Returns the main accuracies of each teacher and method: clean, and under the last attack of the experiment.
+    """Returns the main accuracies of each teacher and method: clean, and under the last (strongest) attack.
 
     Args:
-        table: rows of the main table, with the columns `teacher`, `student`, `method`, `checkpoint`, `metric` and
-            `mean`.
-        spec: the first of its checkpoints and the last of its metrics are selected. A teacher has one checkpoint.
+        table: rows of the main table, as `tidy` returns them. Used columns: `teacher`, `student`, `method`,
+            `checkpoint`, `metric` and `mean`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are the first of `checkpoints`, at which students are taken, and the last of `metrics`. A
+            teacher has one checkpoint.
 
     Returns:
-        Maps (teacher, student, method) to a dict of metric to accuracy in percent, rounded to 2 decimals, for example
-        `{("wide", "small", "rslad"): {"clean": 93.22, "autoattack": 46.0}}`. The student of a teacher's own accuracies
-        is `-`.
+        (teacher, student, method) to a dict of metric to accuracy in percent, mean over the seeds, rounded to 2
+        decimals. An example is `{("wide", "small", "rslad"): {"clean": 93.22, "autoattack": 46.0}}`. For a teacher's
+        own accuracies the student is `-`.
     """
     found: dict = {}
     rows = spec.at_headline(table)

@@ -19,19 +19,29 @@ COLUMNS = ["target", *ROW_KEYS, *SPREAD]
 
 
 def tidy(outcomes: pd.DataFrame, spec: TableSpec, target: str) -> pd.DataFrame:
-    """Computes the mean accuracies over the seeds on another dataset.
+    """Computes the mean accuracies over the seeds on a transfer target, another dataset.
+
+    A transferred network is a frozen network with a new linear head for the classes of the target. The interval of a
+    mean is that of `statistics.accuracies.summary`: it covers training with other seeds and testing on other images,
+    and with one seed other images only.
 
     Args:
-        outcomes: one row per image of the target's test split and model. Columns: `teacher`, `student`, `method`,
-            `seed`, `checkpoint`, `index`, `label`, `prediction`, `block`, `attack_seed`, and one bool per attack.
-        spec: the order of the rows. Its metrics are those of the target.
-        target: name of the target, a key of `transfer` in the experiment file.
+        outcomes: outcomes on the target's test split: one row per trained network (a teacher, or a student of one
+            method and one seed), checkpoint and test image, as `evaluation.outcomes.read_outcomes` returns them.
+            Columns: `teacher`, `student` (`-` in a row about a teacher), `method`, `seed`, `checkpoint`, `index`
+            (position in the test split), `label`, `prediction` (class of the clean image), `block`, `attack_seed`, and
+            one bool column per attack, such as `autoattack`: True if the clean and the adversarial image are both
+            classified correctly.
+        spec: contents and order of the table, `TableSpec(**experiment.matrix()).transferred(attacks)` with the attacks
+            on the target. Used are `protocol` and the order of the names.
+        target: name of the target, a key under `transfer` in the experiment file, such as `parity`.
 
     Returns:
-        The content of transfer-TARGET.csv: a row per teacher, student, method, checkpoint and metric. Teachers' own
-        rows (student `-`) come first. Students trained without a teacher are under the teacher `none`. Columns:
+        The content of tables/transfer-TARGET.csv: one row per teacher, student, method, checkpoint and metric. The rows
+        about teachers (student `-`) come first. Students trained without a teacher have the teacher `none`. Columns:
         `target`, `teacher`, `student`, `method`, `protocol`, `checkpoint`, `metric`, `n_seeds`, `n_images`, `mean`,
-        `sd` (NaN for one seed), `ci_low` and `ci_high` (95 % interval). Accuracies are in percent, with 4 decimals.
+        `sd` (NaN for one seed), `ci_low` and `ci_high` (95 % interval of the mean). Accuracies are in percent, with 4
+        decimals.
 
     Raises:
         UserError: if the seeds of a method were not attacked on the same images.
@@ -41,11 +51,13 @@ def tidy(outcomes: pd.DataFrame, spec: TableSpec, target: str) -> pd.DataFrame:
 
 
 def caption(table: pd.DataFrame, spec: TableSpec) -> str:
-    """Returns the caption of the table in its Markdown and LaTeX files.
+    """Returns the caption of the table of accuracies on a transfer target, for its Markdown and LaTeX files.
 
     Args:
-        table: as `tidy` returns it; `target`, `student`, `checkpoint`, `n_seeds` and `n_images` are used.
-        spec: name of the experiment, threat model, protocol and choice of the checkpoint.
+        table: as `tidy` returns it. Used columns: `target`, `student`, `checkpoint`, `n_seeds` and `n_images`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are the name of the experiment, `threat`, `protocol` and `selection` (how `best` was
+            chosen).
     """
     return (
         f"{spec.experiment}: transfer to {table['target'].iloc[0]}, a linear head on the frozen backbone, attacked "
@@ -55,14 +67,21 @@ def caption(table: pd.DataFrame, spec: TableSpec) -> str:
 
 
 def write_tables(outcomes: pd.DataFrame, spec: TableSpec, target: str, folder: Path) -> None:
-    """Writes FOLDER/transfer-TARGET.{csv,md,tex}: the mean accuracies over the seeds on another dataset.
+    """Writes the mean accuracies on a transfer target as FOLDER/transfer-TARGET.csv, .md and .tex.
+
+    A transfer target is another dataset, for which a frozen network has a new linear head.
 
     Args:
-        outcomes: one row per image of the target's test split and model. Columns: `teacher`, `student`, `method`,
-            `seed`, `checkpoint`, `index`, `label`, `prediction`, `block`, `attack_seed`, and one bool per attack.
-        spec: comparisons (student and teacher), and the order of the rows. Its metrics are those of the target.
-        target: name of the target, a key of `transfer` in the experiment file.
-        folder: folder of the tables.
+        outcomes: outcomes on the target's test split: one row per trained network (a teacher, or a student of one
+            method and one seed), checkpoint and test image, as `evaluation.outcomes.read_outcomes` returns them.
+            Columns: `teacher`, `student` (`-` in a row about a teacher), `method`, `seed`, `checkpoint`, `index`
+            (position in the test split), `label`, `prediction` (class of the clean image), `block`, `attack_seed`, and
+            one bool column per attack, such as `autoattack`: True if the clean and the adversarial image are both
+            classified correctly.
+        spec: contents and order of the table, `TableSpec(**experiment.matrix()).transferred(attacks)` with the attacks
+            on the target.
+        target: name of the target, a key under `transfer` in the experiment file, such as `parity`.
+        folder: folder of the tables, such as results/digits/tables. It is created if it does not exist.
 
     Raises:
         UserError: if the seeds of a method were not attacked on the same images.
