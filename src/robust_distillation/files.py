@@ -19,7 +19,7 @@ PARTIAL = ".partial-"  # part of the name of temporary files
 def find_temporary_files(folder: str | Path) -> Iterator[Path]:
     """Finds the temporary files below `folder`, at any depth, that killed processes left behind.
 
-    These are the files of `atomic_write`. Those of running processes are found too.
+    They are the hidden files `.NAME.partial-*` of `atomic_write`. Files of processes that still run are found too.
 
     Yields:
         The path of each file.

@@ -29,6 +29,8 @@ class Layout:
     Names passed to the methods may be Snakemake wildcards, such as "{teacher}". No method reads or writes a file. All
     results are below the folder `base`/`experiment`.
 
+    `experiment.layout` returns the one of an experiment. In its methods, `trained` is the folder of a trained network.
+
     Attributes:
         experiment: name of the experiment, such as "digits".
         base: folder of all experiments.
@@ -64,10 +66,10 @@ class Layout:
         inputs, settings, code and hashes of the files beside it.
 
         Args:
-            teacher: name of the teacher, or of the entry that gives several teachers roles; "none" for a method that
-                needs no teacher.
-            student: name of the student.
-            method: name of the method.
+            teacher: name of the teacher, such as "wide", or of the entry of the experiment file that names several
+                teachers; "none" for a method that needs no teacher.
+            student: name of the student network, such as "small".
+            method: name of the method in the experiment file, such as "rslad".
             seed: seed of the training.
         """
         return self.root / "students" / teacher / student / method / f"seed-{seed}"
@@ -77,7 +79,8 @@ class Layout:
         """Returns the path of a checkpoint, such as `.../seed-0/best.safetensors`.
 
         Args:
-            trained: folder of a teacher or of one student training.
+            trained: folder of a teacher or of one student training, as `teacher` or `student` returns it, such as
+                `results/digits/students/wide/small/rslad/seed-0`.
             name: "best", "last" or "imported".
         """
         return trained / f"{name}.safetensors"
@@ -87,7 +90,8 @@ class Layout:
         """Returns the path of the metrics of a training, metrics.jsonl, with one line of JSON for each epoch.
 
         Args:
-            trained: folder of a teacher or of one student training.
+            trained: folder of a teacher or of one student training, as `teacher` or `student` returns it, such as
+                `results/digits/students/wide/small/rslad/seed-0`.
         """
         return trained / "metrics.jsonl"
 
@@ -96,7 +100,8 @@ class Layout:
         """Returns the paths of the checkpoint "best", the checkpoint "last" and the metrics of a training.
 
         Args:
-            trained: folder of a teacher or of one student training.
+            trained: folder of a teacher or of one student training, as `teacher` or `student` returns it, such as
+                `results/digits/students/wide/small/rslad/seed-0`.
         """
         return Layout.checkpoint(trained, "best"), Layout.checkpoint(trained, "last"), Layout.curves(trained)
 
@@ -107,7 +112,8 @@ class Layout:
         The record lists inputs, hashes, code and settings.
 
         Args:
-            trained: folder of a teacher or of one student training.
+            trained: folder of a teacher or of one student training, as `teacher` or `student` returns it, such as
+                `results/digits/students/wide/small/rslad/seed-0`.
         """
         return trained / "record.json"
 
@@ -121,8 +127,10 @@ class Layout:
 
         It has one row for each view of each training image. A view is one crop-and-flip of one image.
 
+        An example is `results/digits/cache/wide/logits.npy`.
+
         Args:
-            teacher: name of the teacher.
+            teacher: name of the teacher, such as "wide".
             kind: "logits" or "features".
         """
         return self.caches / teacher / f"{kind}.npy"
@@ -131,7 +139,7 @@ class Layout:
         """Returns the paths of a cached array of a teacher's outputs and of the JSON file that describes the array.
 
         Args:
-            teacher: name of the teacher.
+            teacher: name of the teacher, such as "wide".
             kind: "logits" or "features".
         """
         return self.cache(teacher, kind), description_of(self.cache(teacher, kind))
@@ -141,8 +149,10 @@ class Layout:
 
         It is in the teacher's folder, as DVC does not version the cache.
 
+        An example is `results/digits/teachers/wide/cache-logits.record.json`.
+
         Args:
-            teacher: name of the teacher.
+            teacher: name of the teacher, such as "wide".
             kind: "logits" or "features".
         """
         return self.teacher(teacher) / f"cache-{kind}.record.json"
@@ -154,15 +164,19 @@ class Layout:
         `results/digits/outcomes/students/wide/small/rslad/seed-0.parquet`.
 
         Args:
-            trained: folder of a teacher or of one student training, below `root`.
+            trained: folder of a teacher or of one student training, as `teacher` or `student` returns it, such as
+                `results/digits/students/wide/small/rslad/seed-0`.
         """
         return self.root / "outcomes" / trained.relative_to(self.root).with_name(f"{trained.name}.parquet")
 
     def shard(self, trained: Path, shard: str) -> Path:
         """Returns the path of the part of a model's outcomes that one of several jobs makes, a Parquet file.
 
+        An example is `results/digits/outcomes/students/wide/small/rslad/seed-0/1-of-3.parquet`.
+
         Args:
-            trained: folder of a teacher or of one student training, below `root`.
+            trained: folder of a teacher or of one student training, as `teacher` or `student` returns it, such as
+                `results/digits/students/wide/small/rslad/seed-0`.
             shard: name of the part, such as "1-of-3".
         """
         return self.root / "outcomes" / trained.relative_to(self.root) / f"{shard}.parquet"
@@ -184,13 +198,18 @@ class Layout:
         It has the correlations between the logits of the classes and the distances by which an attack moves the
         features.
 
+        An example is `results/digits/structure/students/wide/small/rslad/seed-0.json`.
+
         Args:
-            trained: folder of a teacher or of one student training, below `root`.
+            trained: folder of a teacher or of one student training, as `teacher` or `student` returns it, such as
+                `results/digits/students/wide/small/rslad/seed-0`.
         """
         return (self.root / "structure" / trained.relative_to(self.root)).with_name(f"{trained.name}.json")
 
     def target_data(self, target: str) -> Path:
         """Returns the path of the JSON file with the split sizes and hashes of a transfer dataset.
+
+        An example is `results/digits/transfer/parity/data.json`.
 
         Args:
             target: key of the dataset under `transfer` in the experiment file, such as "parity".
@@ -203,18 +222,24 @@ class Layout:
         Outcomes state for each test image and attack whether the model, with a new linear head, classifies the image
         correctly.
 
+        An example is `results/digits/transfer/parity/students/wide/small/rslad/seed-0.parquet`.
+
         Args:
             target: key of the dataset under `transfer` in the experiment file, such as "parity".
-            trained: folder of a teacher or of one student training, below `root`.
+            trained: folder of a teacher or of one student training, as `teacher` or `student` returns it, such as
+                `results/digits/students/wide/small/rslad/seed-0`.
         """
         return (self.root / "transfer" / target / trained.relative_to(self.root)).with_name(f"{trained.name}.parquet")
 
     def transferred_weights(self, target: str, trained: Path) -> Path:
         """Returns the path of the checkpoint of a model with a new linear head for another dataset.
 
+        An example is `results/digits/transfer/parity/students/wide/small/rslad/seed-0.safetensors`.
+
         Args:
             target: key of the dataset under `transfer` in the experiment file, such as "parity".
-            trained: folder of a teacher or of one student training, below `root`.
+            trained: folder of a teacher or of one student training, as `teacher` or `student` returns it, such as
+                `results/digits/students/wide/small/rslad/seed-0`.
         """
         return self.transferred(target, trained).with_suffix(".safetensors")
 
@@ -223,22 +248,26 @@ class Layout:
 
         It has one folder for each candidate (one combination of values), candidates.json and choice.json.
 
+        An example is `results/digits/tuning/wide/small/rslad`.
+
         Args:
-            teacher: name of the teacher, or of the entry that gives several teachers roles; "none" for a method that
-                needs no teacher.
-            student: name of the student.
-            method: name of the method.
+            teacher: name of the teacher, such as "wide", or of the entry of the experiment file that names several
+                teachers; "none" for a method that needs no teacher.
+            student: name of the student network, such as "small".
+            method: name of the method in the experiment file, such as "rslad".
         """
         return self.root / "tuning" / teacher / student / method
 
     def candidate(self, teacher: str, student: str, method: str, candidate: str) -> Path:
         """Returns the folder of the training of one candidate, a combination of hyperparameters that the tuning tries.
 
+        An example is `results/digits/tuning/wide/small/rslad/learning_rate=0.1`.
+
         Args:
-            teacher: name of the teacher, or of the entry that gives several teachers roles; "none" for a method that
-                needs no teacher.
-            student: name of the student.
-            method: name of the method.
+            teacher: name of the teacher, such as "wide", or of the entry of the experiment file that names several
+                teachers; "none" for a method that needs no teacher.
+            student: name of the student network, such as "small".
+            method: name of the method in the experiment file, such as "rslad".
             candidate: name of the candidate, for example "learning_rate=0.1,beta=3.0".
         """
         return self.candidates(teacher, student, method) / candidate
@@ -246,43 +275,55 @@ class Layout:
     def compared(self, teacher: str, student: str, method: str) -> Path:
         """Returns the path of the JSON file with the values and validation accuracies of all candidates of a tuning.
 
+        An example is `results/digits/tuning/wide/small/rslad/candidates.json`.
+
         Args:
-            teacher: name of the teacher, or of the entry that gives several teachers roles; "none" for a method that
-                needs no teacher.
-            student: name of the student.
-            method: name of the method.
+            teacher: name of the teacher, such as "wide", or of the entry of the experiment file that names several
+                teachers; "none" for a method that needs no teacher.
+            student: name of the student network, such as "small".
+            method: name of the method in the experiment file, such as "rslad".
         """
         return self.candidates(teacher, student, method) / "candidates.json"
 
     def choice(self, teacher: str, student: str, method: str) -> Path:
         """Returns the path of the JSON file with the hyperparameters that the tuning selected.
 
+        An example is `results/digits/tuning/wide/small/rslad/choice.json`.
+
         Args:
-            teacher: name of the teacher, or of the entry that gives several teachers roles; "none" for a method that
-                needs no teacher.
-            student: name of the student.
-            method: name of the method.
+            teacher: name of the teacher, such as "wide", or of the entry of the experiment file that names several
+                teachers; "none" for a method that needs no teacher.
+            student: name of the student network, such as "small".
+            method: name of the method in the experiment file, such as "rslad".
         """
         return self.candidates(teacher, student, method) / "choice.json"
 
     def robustness(self, trained: Path) -> Path:
         """Returns the path of the accuracy of a model at several sizes eps of the perturbation, a JSON file.
 
+        An example is `results/digits/robustness/students/wide/small/rslad/seed-0.json`.
+
         Args:
-            trained: folder of a teacher or of one student training, below `root`.
+            trained: folder of a teacher or of one student training, as `teacher` or `student` returns it, such as
+                `results/digits/students/wide/small/rslad/seed-0`.
         """
         return (self.root / "robustness" / trained.relative_to(self.root)).with_name(f"{trained.name}.json")
 
     def gallery(self, trained: Path) -> Path:
         """Returns the path of some clean and adversarial images of a model, an .npz file.
 
+        An example is `results/digits/robustness/students/wide/small/rslad/seed-0.npz`.
+
         Args:
-            trained: folder of a teacher or of one student training, below `root`.
+            trained: folder of a teacher or of one student training, as `teacher` or `student` returns it, such as
+                `results/digits/students/wide/small/rslad/seed-0`.
         """
         return self.robustness(trained).with_suffix(".npz")
 
     def state(self, artefact: Path) -> Path:
         """Returns the folder of the saved progress of the job that makes `artefact`. DVC does not version it.
+
+        An example is `results/digits/.state/students/wide/small/rslad/seed-0`.
 
         Args:
             artefact: output file or folder of the job, below `root`.
@@ -352,9 +393,11 @@ class Layout:
 
         They are the mean accuracies over the seeds, clean and under the last attack of the experiment.
 
+        An example is `results/digits/metrics/students/wide/small/rslad.json`.
+
         Args:
-            teacher: name of the teacher, or of the entry that gives several teachers roles; "none" for a method that
-                needs no teacher.
+            teacher: name of the teacher, such as "wide", or of the entry of the experiment file that names several
+                teachers; "none" for a method that needs no teacher.
             student: name of the student, or None for the teacher's accuracies.
             method: name of the method; None if `student` is None.
         """

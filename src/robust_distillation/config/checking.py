@@ -21,12 +21,15 @@ def data_info(files: DataFiles, where: tuple, problems: list[str]) -> DatasetInf
     """Returns what is known of a dataset without reading it, and checks the settings of its files.
 
     Args:
-        files: name, folder, classes and image size of the dataset.
+        files: the settings of the dataset as they stand in the experiment file: `name` such as "cifar10", `folder`,
+            `size` in pixels, `classes`, `download`, `verify` and `mirror`.
         where: keys that lead to these settings in the experiment file, such as ("dataset",).
-        problems: list to which one message per mistake is added, such as "seeds: 1 is named twice".
+        problems: list to which one message per mistake is appended, such as "seeds: 1 is named twice"; nothing is
+            appended if all is correct.
 
     Returns:
-        Classes, image shape and sizes of the splits. None if a mistake makes them unknown.
+        A DatasetInfo: `shape` (C,H,W), `classes` (their names), `sizes` (number of images by "train", "validation" and
+        "test") and `flips`. None if a mistake makes them unknown.
     """
     folder, field = files.name == IMAGE_FOLDER, path_text(where)
     if files.classes and not folder and files.name in data.names():
@@ -49,12 +52,13 @@ def split_sizes(file: ExperimentFile, info: DatasetInfo) -> dict[str, int | None
     """Counts the images of each split under the experiment's protocol, before `dataset.limit` applies.
 
     Args:
-        file: the parsed experiment file. Under the official protocol the validation images are used for training too,
-            and the test split takes the place of the validation split.
-        info: classes, image shape and sizes of the dataset.
+        file: the parsed experiment file; only `file.protocol` is used. Under the `official` protocol the validation
+            images are used for training too, and the test split takes the place of the validation split.
+        info: facts about the dataset, as `data_info` returns them; only `sizes` is used.
 
     Returns:
-        `train`, `validation` and `test` to their numbers of images. None for a split whose size is not known.
+        Number of images of each split, such as `{"train": 45000, "validation": 5000, "test": 10000}`. None stands for a
+        size that is not known.
     """
     sizes = dict(info.sizes)
     if file.protocol == "official" and None not in sizes.values():
@@ -63,14 +67,17 @@ def split_sizes(file: ExperimentFile, info: DatasetInfo) -> dict[str, int | None
 
 
 def check_images(file: ExperimentFile, sizes: dict[str, int | None], problems: list[str]) -> None:
-    """Checks that no setting asks for more images than a split has.
+    """Checks that no setting of an experiment file asks for more images than a split has.
 
-    A split whose size is not known needs a value in `dataset.limit`.
+    The settings are `dataset.limit`, and `images` under `evaluation`, `structure` and `robustness`. A split whose size
+    is not known needs a value in `dataset.limit`.
 
     Args:
-        file: the parsed experiment file.
-        sizes: the result of `split_sizes`; empty if the dataset is unknown.
-        problems: list to which one message per mistake is added, such as "seeds: 1 is named twice".
+        file: the parsed experiment file, an object with its top-level keys as attributes, such as `file.seeds` and
+            `file.dataset` (see `config.schema.ExperimentFile`).
+        sizes: number of images of each split, as `split_sizes` returns it; empty if the dataset is unknown.
+        problems: list to which one message per mistake is appended, such as "seeds: 1 is named twice"; nothing is
+            appended if all is correct.
     """
     limits = file.dataset.limit
     for split, size in sizes.items():
@@ -90,14 +97,18 @@ def check_images(file: ExperimentFile, sizes: dict[str, int | None], problems: l
 
 
 def check_evaluation(file: ExperimentFile, classes: int, problems: list[str]) -> None:
-    """Checks the attacks, the surrogate and the checkpoints under `evaluation`.
+    """Checks the attacks, the surrogate and the checkpoints under `evaluation` in an experiment file.
 
-    The surrogate is the teacher on which transfer attacks are crafted.
+    Every attack must exist, be named once, and be defined for the norm and the number of classes. Transfer attacks need
+    a surrogate, the teacher on which they are crafted; it must be a name under `teachers`. No checkpoint may be named
+    twice.
 
     Args:
-        file: the parsed experiment file.
+        file: the parsed experiment file, an object with its top-level keys as attributes, such as `file.seeds` and
+            `file.dataset` (see `config.schema.ExperimentFile`).
         classes: number of classes of the dataset.
-        problems: list to which one message per mistake is added, such as "seeds: 1 is named twice".
+        problems: list to which one message per mistake is appended, such as "seeds: 1 is named twice"; nothing is
+            appended if all is correct.
     """
     evaluation = file.evaluation
     _check_attacks(evaluation.attacks, "evaluation.attacks", file.threat_model.norm, classes, problems)
@@ -129,12 +140,19 @@ def _check_attacks(
 
 
 def check_analyses(file: ExperimentFile, info: DatasetInfo | None, problems: list[str]) -> None:
-    """Checks the settings of the robustness curves and of the transfers to other datasets.
+    """Checks the settings under `robustness` and `transfer` in an experiment file.
+
+    `robustness` measures the accuracy at several sizes eps of the perturbation, which must be ascending. `transfer`
+    trains a linear head for other datasets: their images must have the shape of the experiment's images, their attacks
+    must exist, and they must have enough test images.
 
     Args:
-        file: the parsed experiment file.
-        info: classes, image shape and sizes of the experiment's dataset. None if it is unknown.
-        problems: list to which one message per mistake is added, such as "seeds: 1 is named twice".
+        file: the parsed experiment file, an object with its top-level keys as attributes, such as `file.seeds` and
+            `file.dataset` (see `config.schema.ExperimentFile`).
+        info: facts about the experiment's dataset, as `data_info` returns them; only `shape` is used. None if the
+            dataset is unknown.
+        problems: list to which one message per mistake is appended, such as "seeds: 1 is named twice"; nothing is
+            appended if all is correct.
     """
     if file.robustness:
         _check_distances(file.robustness.eps, file.threat_model.norm, problems)
@@ -170,14 +188,19 @@ def check_names(
 ) -> None:
     """Checks the names in `seeds`, `teachers`, `exclude`, `tables`, `published` and `published_as`.
 
+    Every name must exist in the experiment file or, for `published`, among the stored references. No seed may be named
+    twice. The teachers must have every role that a method needs.
+
     Args:
-        file: the parsed experiment file.
-        recipes: (method, student), such as ("rslad", "small"), to the method with its settings and the training
-            settings. None for those with a mistake.
+        file: the parsed experiment file, an object with its top-level keys as attributes, such as `file.seeds` and
+            `file.dataset` (see `config.schema.ExperimentFile`).
+        recipes: (method, student), such as ("rslad", "small"), to a Recipe: the method with its settings, and the
+            training settings. None in place of a Recipe with a mistake.
         teacher_groups: the entries of `teachers` that give several teachers roles, such as {"both": {"robust": "wide",
             "natural": "plain"}}. A role is the name under which a method calls a teacher. None if these entries have
             mistakes, which are reported already; the roles are then not checked.
-        problems: list to which one message per mistake is added, such as "seeds: 1 is named twice".
+        problems: list to which one message per mistake is appended, such as "seeds: 1 is named twice"; nothing is
+            appended if all is correct.
     """
     if len(set(file.seeds)) < len(file.seeds):
         twice = next(seed for seed in file.seeds if file.seeds.count(seed) > 1)

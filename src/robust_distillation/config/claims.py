@@ -69,10 +69,10 @@ class Claim:
 
     Attributes:
         name: its key under `claims` in the experiment file.
-        text: the sentence, such as "rslad > ard on autoattack".
+        text: the sentence as it stands in the experiment file, such as "rslad > ard on autoattack".
         statement: the parsed sentence, with its checkpoint filled in.
-        comparisons: the pairs of a teacher and a student architecture for which it is tested. The teacher is `none` if
-            neither method has one.
+        comparisons: the pairs of a teacher and a student network for which it is tested, such as `Comparison("wide",
+            "small")`. The teacher is `none` if neither method has one.
         paper: what the paper printed, as text; "" if nothing.
     """
 
@@ -90,14 +90,15 @@ class Claim:
 def parse_statement(text: str) -> Statement:
     """Parses the sentence of a claim.
 
-    The form is `A > B on METRIC [at best|last] [by X]`, with `>` or `<`. METRIC is `clean`, an attack, or one of
-    another analysis, such as `structure.feature_distance` or `transfer-parity.clean`.
+    The form is `A > B on METRIC [at best|last] [by X]`, with `>` or `<`. METRIC is `clean`, the name of an attack, or a
+    metric of another analysis, such as `structure.feature_distance` or `transfer-parity.clean`. X is a number in the
+    unit of the metric: percentage points for accuracies.
 
     Args:
         text: the sentence, such as `rslad > ard on autoattack at best by 1`.
 
     Returns:
-        The statement. Its checkpoint is None and its margin 0 if the sentence has none. The names are not checked.
+        The statement. Without `at` its checkpoint is None, and without `by` its margin is 0. The names are not checked.
 
     Raises:
         UserError: if the sentence does not have this form.
@@ -115,9 +116,17 @@ def parse_statement(text: str) -> Statement:
 
 
 def claims_of(experiment: Experiment) -> list[Claim]:
-    """Returns the claims of `experiment` in the order of its file, each with the teachers and students that it covers.
+    """Returns the claims of an experiment, each with the teachers and students for which it is tested.
 
-    A claim covers the teachers and students for which both of its methods have trainings.
+    A claim is a sentence under `claims` in the experiment file, such as `rslad > ard on autoattack at best by 1`. It is
+    tested for each pair of a teacher and a student for which both of its methods have trainings, unless the entry names
+    fewer teachers or students.
+
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
+
+    Returns:
+        The claims in the order of the experiment file; empty if it has none.
     """
     claims = []
     for name, entry in experiment.file.claims.items():
@@ -150,16 +159,18 @@ def _comparisons(experiment: Experiment, statement: Statement, entry: ClaimEntry
 def comparison_settings(experiment: Experiment) -> dict[str, Any]:
     """Returns the settings that comparisons and claims depend on, apart from the outcomes.
 
-    They are the `params` of the Snakemake rule and the `settings` of the provenance record. So a change of them makes
-    Snakemake compute the comparisons again.
+    They are the `params` of the Snakemake rule that makes the tables of comparisons and claims, and the `settings` of
+    its record (the JSON file beside the tables). A change of them makes Snakemake compute these tables again.
 
     Args:
-        experiment: the resolved experiment.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
 
     Returns:
-        A dict with `matrix` (see `Experiment.matrix`), `claims` (one dict per claim), and `scale`. The last has what
-        the table of claims prints: `datasets` (name of the dataset by analysis: "", `structure`, `transfer-TARGET`),
-        `students` (description by name, such as "small (convnet, width 8)") and `protocol`.
+        A dict of JSON values with three keys. `matrix` has names and order of teachers, students, methods, checkpoints
+        and metrics, as `Experiment.matrix` returns them. `claims` is a list with one dict per claim. `scale` has what
+        the table of claims prints: `datasets`, such as `{"": "cifar10", "structure": "cifar10", "transfer-parity":
+        "digits_parity"}`, the dataset of each analysis, with "" for the experiment's own test images; `students`, such
+        as `{"small": "small (convnet, width 8)"}`; and `protocol`.
     """
     claims = claims_of(experiment)
     targets = {name: transfer.dataset.name for name, transfer in experiment.file.transfer.items()}
@@ -182,11 +193,15 @@ def _architecture(name: str, settings: dict[str, Any]) -> str:
 
 
 def check_claims(file: ExperimentFile, problems: list[str]) -> None:
-    """Checks that claims have the right form and that the experiment has the methods, metrics and names in them.
+    """Checks that claims have the right form and that the methods, metrics and names in them exist.
+
+    A claim is a sentence such as `rslad > ard on autoattack at best by 1` under `claims` in the experiment file.
 
     Args:
-        file: the parsed experiment file.
-        problems: list to which one message per mistake is added, such as "seeds: 1 is named twice".
+        file: the parsed experiment file, an object with its top-level keys as attributes, such as `file.seeds` and
+            `file.dataset` (see `config.schema.ExperimentFile`).
+        problems: list to which one message per mistake is appended, such as "seeds: 1 is named twice"; nothing is
+            appended if all is correct.
     """
     for name, entry in file.claims.items():
         where = f"claims.{name}"
@@ -228,7 +243,8 @@ def metrics_of(file: ExperimentFile) -> list[str]:
     """Returns every metric that a claim of an experiment may name.
 
     Args:
-        file: the parsed experiment file.
+        file: the parsed experiment file, an object with its top-level keys as attributes, such as `file.seeds` and
+            `file.dataset` (see `config.schema.ExperimentFile`).
 
     Returns:
         Names such as ["clean", "pgd20", "structure.feature_distance", "transfer-parity.clean"].

@@ -31,13 +31,14 @@ FIRST_TUNING_SEED = 2**31  # no student has one as large
 
 @dataclass(frozen=True)
 class NamedMethod:
-    """A method with its settings.
+    """A training method, such as RSLAD or TRADES, with its settings.
 
     The name of the method in paths and tables is not part of it: it is the key in `Experiment.methods`.
 
     Attributes:
-        kind: name of the method in the registry, such as "rslad".
-        settings: an instance of the method's class, whose fields are the settings.
+        kind: name of the method in the registry, that is of its module in `robust_distillation.methods`, such as
+            "rslad".
+        settings: an instance of the method's class, whose fields are the settings, such as `alpha`.
     """
 
     kind: str
@@ -68,11 +69,12 @@ class NamedMethod:
 class Recipe:
     """A method and the training settings with which one network is trained.
 
-    Under the official protocol both may depend on the architecture.
+    Under the official protocol (the settings of the methods' released codes) both may depend on the architecture.
 
     Attributes:
-        method: the method with its settings.
-        training: epochs, optimiser, inner maximisation and choice of the checkpoint `best`.
+        method: the method with its settings: `method.kind`, such as "rslad", and `method.settings`.
+        training: the settings under `training`: epochs, batch size, optimiser, learning rate, inner maximisation and
+            choice of the checkpoint `best`.
     """
 
     method: NamedMethod
@@ -87,8 +89,9 @@ class Teacher:
 
     Attributes:
         architecture: name and arguments of the architecture, such as {"name": "convnet", "width": 32}.
-        recipe: method and training settings; None for an imported teacher.
-        imported: source of the published weights; None for a teacher that is trained.
+        recipe: the method and the training settings by which it is trained; None for an imported teacher.
+        imported: source of the published weights, such as `Imported(source="robustbench", model=...)`; None for a
+            teacher that is trained.
         seed: seed of its training; 0 for an imported teacher.
         checkpoint: the checkpoint that students learn from: `best`, `last` or `imported`.
         devices: number of devices that share its training.
@@ -117,11 +120,13 @@ class Teacher:
 class Run:
     """One training of one student by one method with one seed.
 
+    `experiment.runs` lists the runs of an experiment.
+
     Attributes:
-        teacher: name of the teacher, or of the entry of the experiment file that gives several teachers roles; `none`
-            for a method without a teacher.
-        student: name of the student.
-        method: name of the method.
+        teacher: name of the teacher, such as "wide", or of the entry of the experiment file that names several
+            teachers, one for each role in a method; `none` for a method without a teacher.
+        student: name of the student network, such as "small".
+        method: name under which the method stands in the experiment file, such as "rslad".
         seed: seed of the training.
     """
 
@@ -133,21 +138,24 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """One experiment file, resolved: every default is filled in, every name exists.
+    """One experiment file, resolved: all defaults are filled in, and all names in it exist.
 
     Two experiments are equal only if they are the same object, so that results can be cached per experiment.
 
+    `config.load("params.yaml")` makes it.
+
     Attributes:
-        file: the parsed experiment file.
+        file: the parsed experiment file, an object with its top-level keys as attributes, such as `file.seeds`.
         teachers: the networks under `teachers`, by name.
         teacher_groups: the entries under `teachers` that give several teachers roles, such as {"both": {"robust":
             "wide", "natural": "plain"}}. A role is the name under which a method calls a teacher.
         students: name of a student to the name and arguments of its architecture, such as {"small": {"name": "convnet",
             "width": 8}}.
-        recipes: (method, student) to the method and training settings with which this student is trained.
+        recipes: (method, student), such as ("rslad", "small"), to the method and training settings with which this
+            student is trained.
         arguments: the command line options that load this experiment again, such as "--experiment params.yaml".
-        candidates: method to its candidates (combinations of hyperparameter values) of the tuning stage by name; empty
-            without that stage.
+        candidates: method to its candidates (combinations of hyperparameter values that the tuning tries), by name,
+            such as {"rslad": {"learning_rate=0.1": Candidate(...)}}; empty if the experiment file has no `tuning`.
     """
 
     file: ExperimentFile
@@ -585,10 +593,11 @@ class Experiment:
         """Returns the settings that tables and figures depend on: headings, and the order of their rows and columns.
 
         Returns:
-            A dict with `experiment`, `protocol`, `threat` (such as "linf eps 0.15"), `search` (precision of the
-            attacked network), `comparisons` (pairs of teacher and student), `methods`, `checkpoints`, `metrics`
-            (`clean` and the attacks), `selection` (a text on how `best` is chosen), `published`, `published_as` and
-            `tables`.
+            A dict of JSON values. `experiment` is the name, `protocol` is `controlled` or `official`, `threat` is a
+            text such as "linf eps 0.15", and `search` is the precision of the attacked network, such as "fp32".
+            `comparisons` is a list of pairs of a teacher and a student, such as ("wide", "small"). `methods`,
+            `checkpoints` and `metrics` (`clean`, then the attacks) are lists of names. `selection` is a text on how
+            `best` is chosen. `published`, `published_as` and `tables` are as in the experiment file.
         """
         return {
             "experiment": self.name,

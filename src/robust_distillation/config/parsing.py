@@ -26,12 +26,12 @@ def deep_merge(base: Mapping, overlay: Mapping) -> dict:
     """Merges two nested mappings into a new dict.
 
     Args:
-        base: the first mapping; it is not modified.
+        base: the first mapping, such as the content of an experiment file; it is not modified.
         overlay: values that replace those of `base`. Two mappings under the same key are merged key by key; lists are
-            replaced. None removes the key that `base` has.
+            replaced as a whole. None removes a key that `base` has. A None for a key that `base` lacks is kept.
 
     Returns:
-        The merged mapping.
+        The merged mapping, for example `{"a": {"b": 1, "c": 3}}` for `{"a": {"b": 1, "c": 2}}` and `{"a": {"c": 3}}`.
     """
     merged = dict(base)
     for key, value in overlay.items():
@@ -48,8 +48,8 @@ def parse(model: type[BaseModel], value: Any, where: tuple, problems: list[str])
     """Validates a value against a pydantic model.
 
     Args:
-        model: the class to make.
-        value: the value to validate, a mapping.
+        model: the pydantic class of which an instance is made, such as `config.schema.ExperimentFile`.
+        value: the value to validate, as YAML gives it: usually a mapping of the class's fields to values.
         where: keys that lead to the value in the experiment file, such as ("teachers", "wide"); () for the whole file.
         problems: list to which one message per mistake is added, such as "teachers.wide.seed: is missing".
 

@@ -33,9 +33,13 @@ from robust_distillation.settings import Training
 def resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None:
     """Resolves the content of an experiment file: checks every value, and fills in every default.
 
+    Users call `config.load`, which reads the files, calls this function and raises an error if there are mistakes.
+
     Args:
-        raw: the content of the YAML file, with the overlay merged in.
-        arguments: the command line options that load this experiment again, such as "--experiment params.yaml".
+        raw: the content of the YAML file as a dict, with the overlay (a second file whose values take precedence)
+            merged in.
+        arguments: the command line options that load this experiment again, such as "--experiment params.yaml". They
+            are kept as `experiment.arguments`.
         problems: list to which one message per mistake is added, such as "seeds: 1 is named twice". The experiment must
             not be used if it is not empty.
 

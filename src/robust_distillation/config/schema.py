@@ -13,7 +13,9 @@ Checkpoint = Literal["best", "last"]
 
 
 class Limit(Settings):
-    """Numbers of images to use: only the first ones of each split.
+    """Numbers of images to use, taken from the beginning of each split.
+
+    It is `dataset.limit` in the experiment file.
 
     Attributes:
         train: number of training images; None: all.
@@ -28,6 +30,8 @@ class Limit(Settings):
 
 class DataFiles(Settings):
     """A dataset and the location of its files.
+
+    It is the form of `transfer.NAME.dataset` in the experiment file, and a part of `dataset`.
 
     Attributes:
         name: name of a registered dataset, such as "cifar10"; "image_folder" for your own images.
@@ -73,6 +77,9 @@ class DatasetSettings(DataFiles):
 class Evaluation(Settings):
     """The attacks on trained networks.
 
+    It is `evaluation` in the experiment file. The headline is the attack and the checkpoint whose numbers summaries
+    show.
+
     Attributes:
         images: number of test images that are attacked, the first ones; None: all.
         attacks: names of the attacks, weakest first, such as ["pgd20", "autoattack"]; `transfer_NAME` is NAME crafted
@@ -103,6 +110,8 @@ class Evaluation(Settings):
 class Structure(Settings):
     """The comparison of teacher and student: correlations of the logits of the classes, and features under attack.
 
+    It is `structure` in the experiment file.
+
     Attributes:
         images: number of test images, the first ones; None: all.
     """
@@ -112,6 +121,8 @@ class Structure(Settings):
 
 class Robustness(Settings):
     """The measurement of accuracy against eps, and a gallery of attacked images.
+
+    It is `robustness` in the experiment file.
 
     Attributes:
         eps: distances in the norm of the threat model, positive and ascending; texts such as "8/255" are converted. 0
@@ -127,6 +138,8 @@ class Robustness(Settings):
 
 class Transfer(Settings):
     """Transfer to another dataset: a linear head is trained on the frozen backbone, and both are attacked end to end.
+
+    It is `transfer.NAME` in the experiment file, where NAME is chosen freely, such as "parity".
 
     Attributes:
         dataset: the other dataset. Its images must have the shape of the experiment's.
@@ -199,14 +212,16 @@ class Exclusion(Settings):
 class Imported(Settings):
     """A source of published weights: see docs/importing.md.
 
+    It is `teachers.NAME.imported` in the experiment file.
+
     Attributes:
         source: name of a known source, such as "trades_wrn_34_10"; "file" for your own file; "robustbench" for a model
             of RobustBench's zoo.
         file: path of the file; None: the file under `models/` with the usual name of the source.
         sha256: expected sha256 of the file, 64 hexadecimal digits; None: the hash that is known from the source or from
             the first import, if any.
-        normalisation: name of the mean and standard deviation of the images, such as "cifar10", or "none"; None: that
-            of the source.
+        normalisation: name of the mean and standard deviation by which the images are normalised, such as "cifar10", or
+            "none"; None: that of the source.
         model: for "robustbench": the name in its model zoo; else None.
     """
 
@@ -223,13 +238,15 @@ class TeacherEntry(Settings):
     Attributes:
         roles: for an entry without a network of its own: role (the name under which a method calls a teacher) to the
             name of a teacher, such as {"robust": "wide", "natural": "plain"}. Else None.
-        trained_by: `method` and its settings, such as {"method": "trades", "beta": 6.0}; None for an imported teacher.
+        trained_by: name of the training method under `method`, and its settings, such as {"method": "trades", "beta":
+            6.0}; None for an imported teacher.
         imported: source of published weights; None for a teacher that is trained.
         seed: seed of the training.
         checkpoint: the checkpoint that students learn from: `best` or `last`.
         devices: number of devices that train it together; they share each batch.
         batch_norm: `synchronised`: statistics over the batch of all devices. `local`: over the share of each device.
-        training: training settings that differ from those of the experiment.
+        training: training settings that differ from those under `training` in the experiment file, such as {"epochs":
+            100}.
     """
 
     roles: dict[Name, Name] | None = Field(
@@ -273,12 +290,14 @@ class Tuning(Settings):
     Before its students, every method has the same number of short runs. The students are trained with the values of the
     run with the highest accuracy on the validation split.
 
+    It is `tuning` in the experiment file.
+
     Attributes:
         training: training settings that differ in the short runs, such as {"epochs": 7}.
-        grid: training setting to the values to compare, the same for every method, such as {"learning_rate": [0.1,
-            0.2]}. All combinations are tried.
-        methods: name of a method to a grid of its own: values of the method's settings, or of training settings in
-            place of those in `grid`.
+        grid: name of a training setting to the values to compare, the same for every method, such as {"learning_rate":
+            [0.1, 0.2]}. All combinations are tried.
+        methods: name of a method to a grid of its own, such as {"trades": {"beta": [3.0, 6.0]}}: values of the method's
+            settings, or of training settings in place of those in `grid`.
         seed: seed of the short runs. They share no random numbers with any student.
     """
 
@@ -291,7 +310,7 @@ class Tuning(Settings):
 
 
 class ExperimentFile(Settings):
-    """The top level of an experiment file.
+    """The top level of an experiment file (YAML).
 
     Attributes:
         name: name of the experiment and of its folder below `results`.
@@ -315,8 +334,9 @@ class ExperimentFile(Settings):
         transfer: name of a transfer to its dataset and settings; empty: no transfer.
         published: names of the references whose numbers the tables are compared to, such as "rslad_cifar10_white_box".
         published_as: name of a teacher, student or method of this experiment to its name in the references.
-        tables: name of an additional table to the part of the main table that it shows.
-        claims: name of a claim to the claim. In the file a text stands for {"claim": text}.
+        tables: name of an additional table (tables/NAME.csv) to the part of the main table that it shows.
+        claims: name of a claim to the claim, a sentence such as "rslad > ard on autoattack" that is tested on the
+            results. In the file a text stands for {"claim": text}.
     """
 
     name: Name

@@ -44,6 +44,8 @@ ParseTraining = Callable[[dict[str, Any]], tuple[Training | None, list[str]]]  #
 class Candidate:
     """One combination of hyperparameter values that the tuning stage tries.
 
+    `tuning_candidates` makes the candidates from the grids under `tuning` in the experiment file.
+
     Attributes:
         training: name of a training setting to its value, such as {"learning_rate": 0.1}.
         method: name of a setting of the method to its value, such as {"beta": 3.0}.
@@ -63,11 +65,13 @@ class Candidate:
 
 
 def apply_candidate(recipe: Recipe, candidate: Candidate, short: Mapping[str, Any] | None = None) -> Recipe:
-    """Returns the settings of a training with the values of a candidate put in.
+    """Returns the settings of a training with the values of a candidate of the tuning put in.
 
     Args:
-        recipe: the training settings and the method with its settings; it is not modified.
-        candidate: the values to put in.
+        recipe: the method with its settings and the training settings, as in `experiment.recipes["rslad", "small"]`; it
+            is not modified.
+        candidate: the values to put in: `training`, such as {"learning_rate": 0.1}, and `method`, such as {"beta":
+            3.0}.
         short: training settings that differ in the short runs of tuning, for example {"epochs": 7}. The candidate's
             values take precedence. None: a full-length training.
 
@@ -91,12 +95,14 @@ def tuning_candidates(
     Every method must have the same number of candidates, from 2 to 100. Teachers are not tuned.
 
     Args:
-        file: the parsed experiment file, with the grids under `tuning`.
-        recipes: (method, student) to the method with its settings and the training settings. None for those with a
-            mistake.
-        parse_training: validates a mapping as training settings. It returns the settings (None after a mistake) and a
-            list of messages.
-        problems: list to which one message per mistake is added, such as "seeds: 1 is named twice".
+        file: the parsed experiment file, an object with its top-level keys as attributes, such as `file.seeds` and
+            `file.dataset` (see `config.schema.ExperimentFile`). The grids are under `file.tuning`.
+        recipes: (method, student), such as ("rslad", "small"), to a Recipe: the method with its settings, and the
+            training settings. None in place of a Recipe with a mistake.
+        parse_training: function that validates a mapping as training settings. It returns a pair: the settings (None
+            after a mistake), and the list of messages.
+        problems: list to which one message per mistake is appended, such as "seeds: 1 is named twice"; nothing is
+            appended if all is correct.
 
     Returns:
         Method to its candidates by name, in the order of the grid, such as {"rslad": {"learning_rate=0.1":
