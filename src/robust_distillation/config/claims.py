@@ -35,10 +35,12 @@ STRUCTURE_METRICS = (
 class Statement(NamedTuple):
     """A parsed claim: one method exceeds another, or stays below it, in one metric by more than a margin.
 
+    `parse_statement` makes it from text.
+
     Attributes:
-        method: name of the first method.
+        method: name of the first method in the experiment file, such as "rslad".
         sign: `>` (method is above other) or `<` (method is below other).
-        other: name of the second method.
+        other: name of the second method, such as "ard".
         analysis: what the metric is measured on: "" for the experiment's test images, `structure` for the analysis of
             class correlations and feature distances, or `transfer-TARGET` for the test images of a transfer dataset.
         metric: `clean`, the name of an attack, or a distance of the structure analysis, such as `feature_distance`.
@@ -98,7 +100,8 @@ def parse_statement(text: str) -> Statement:
         text: the sentence, such as `rslad > ard on autoattack at best by 1`.
 
     Returns:
-        The statement. Without `at` its checkpoint is None, and without `by` its margin is 0. The names are not checked.
+        The statement, for the example `Statement("rslad", ">", "ard", "", "autoattack", "best", 1.0)`. Without `at` its
+        checkpoint is None, and without `by` its margin is 0. The names are not checked.
 
     Raises:
         UserError: if the sentence does not have this form.

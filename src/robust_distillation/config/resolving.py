@@ -40,11 +40,11 @@ def resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None
             merged in.
         arguments: the command line options that load this experiment again, such as "--experiment params.yaml". They
             are kept as `experiment.arguments`.
-        problems: list to which one message per mistake is added, such as "seeds: 1 is named twice". The experiment must
-            not be used if it is not empty.
+        problems: list to which one message per mistake is appended, such as "seeds: 1 is named twice". The returned
+            experiment must not be used if the list is not empty.
 
     Returns:
-        The experiment; None if a mistake prevents it.
+        The experiment with all defaults filled in; None if a mistake prevents it.
     """
     file = parse(ExperimentFile, raw, (), problems)
     if file is None:

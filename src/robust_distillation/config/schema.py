@@ -120,13 +120,13 @@ class Structure(Settings):
 
 
 class Robustness(Settings):
-    """The measurement of accuracy against eps, and a gallery of attacked images.
+    """The measurement of accuracy at several sizes eps of the perturbation, and a gallery of attacked images.
 
     It is `robustness` in the experiment file.
 
     Attributes:
-        eps: distances in the norm of the threat model, positive and ascending; texts such as "8/255" are converted. 0
-            is always measured.
+        eps: sizes of the perturbation in the norm of the threat model, positive and ascending; texts such as "8/255"
+            are converted. 0 is always measured.
         images: number of test images, the first ones; None: all.
         gallery: number of images that are stored, attacked at the eps of the threat model.
     """
@@ -142,7 +142,8 @@ class Transfer(Settings):
     It is `transfer.NAME` in the experiment file, where NAME is chosen freely, such as "parity".
 
     Attributes:
-        dataset: the other dataset. Its images must have the shape of the experiment's.
+        dataset: name of the other dataset, such as "digits_parity", and the location of its files. Its images must have
+            the shape of the experiment's images.
         epochs: number of epochs of the head's training.
         batch_size: number of images per step of the head's training.
         learning_rate: learning rate of the first epoch; it falls along a half cosine.

@@ -11,7 +11,7 @@ check, fetch = digits.check, digits.fetch
 
 
 def info(options: DataOptions) -> DatasetInfo:
-    """Returns image shape, classes and split sizes, as read with `options`.
+    """Returns image shape, classes and split sizes of the digits with the two classes even and odd.
 
     Args:
         options: a DataOptions; only `size` is used: the side in pixels to which images are resized, None to keep their
@@ -25,7 +25,7 @@ def info(options: DataOptions) -> DatasetInfo:
 
 
 def read(split: str, options: DataOptions):
-    """Reads one split.
+    """Reads one split of the digits, with the two classes even and odd.
 
     Args:
         split: "train", "validation" or "test".

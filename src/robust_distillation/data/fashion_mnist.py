@@ -44,7 +44,8 @@ def check(options: DataOptions) -> None:
     If Debian's package dataset-fashion-mnist is installed and `options.mirror` is None, nothing is missing.
 
     Args:
-        options: fields of DataOptions: `folder` of the files, and whether and from where they may be downloaded.
+        options: fields of DataOptions: `folder` of the files, `download` (whether missing files may be downloaded) and
+            `mirror` (base URL to download from; None: the original server).
 
     Raises:
         UserError: if a file is missing, Debian's package is not installed and `options.download` is False, or if
@@ -60,8 +61,9 @@ def fetch(options: DataOptions) -> None:
     Debian's package dataset-fashion-mnist is used if it is installed and `options.mirror` is None.
 
     Args:
-        options: fields of DataOptions: `folder` of the files, whether and from where they may be downloaded, and
-            `verify`: whether the checksums of downloaded files are compared with the published ones.
+        options: fields of DataOptions: `folder` of the files, `download` (whether missing files may be downloaded),
+            `mirror` (base URL to download from; None: the original server), and `verify`: whether the checksums of
+            downloaded files are compared with the published ones.
 
     Raises:
         UserError: if a file is missing and may not be downloaded, if a download fails, or if a downloaded file is

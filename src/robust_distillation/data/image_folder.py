@@ -73,7 +73,7 @@ def fetch(options: DataOptions) -> None:
     """Checks that `options.folder`/train exists. Downloads nothing, for these images are your own.
 
     Args:
-        options: fields of DataOptions: `folder` and `size` are used.
+        options: fields of DataOptions: `folder`, and `size` (side in pixels of the images; must be set).
 
     Raises:
         UserError: if the folder is missing or `options.size` is None.
