@@ -29,7 +29,8 @@ def data_info(files: DataFiles, where: tuple, problems: list[str]) -> DatasetInf
 
     Returns:
         A DatasetInfo: `shape` (C,H,W), `classes` (their names), `sizes` (number of images by "train", "validation" and
-        "test") and `flips`. None if a mistake makes them unknown.
+        "test"), `flips` (True if a mirrored image keeps its class) and `max_value` (the pixel value that stands for
+        1.0). None if a mistake makes them unknown.
     """
     folder, field = files.name == IMAGE_FOLDER, path_text(where)
     if files.classes and not folder and files.name in data.names():
