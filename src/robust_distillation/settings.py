@@ -33,7 +33,8 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class Settings(BaseModel):
-    """Base of all settings: immutable, strictly typed, and without unknown keys or infinite numbers.
+    """Base of all sections of an experiment file: pydantic models that are immutable, strictly typed (no conversion of
+    text to numbers), and refuse unknown keys and infinite numbers.
 
     Raises:
         pydantic.ValidationError: if a subclass is created from a value that is not allowed.
@@ -43,11 +44,15 @@ class Settings(BaseModel):
 
 
 class ThreatModel(Settings):
-    """The perturbed images x' of an image x that count as adversarial: at most `eps` from x in `norm`, and in [0,1].
+    """Threat model: the perturbed images x' of an image x that count as adversarial are at most `eps` from x in `norm`,
+    and in [0, 1].
+
+    It is the section `threat_model` of an experiment file.
 
     Attributes:
-        norm: `linf` (largest difference of a pixel) or `l2` (Euclidean norm of the difference of the images).
-        eps: largest distance, positive; at most 1 for `linf`. A text such as "8/255" is converted to a number.
+        norm: `linf` (largest difference of a pixel value) or `l2` (Euclidean norm of the difference of the images).
+        eps: largest distance, positive; at most 1 for `linf`. Pixel values are in [0, 1]. A text such as "8/255" is
+            converted to a number.
     """
 
     norm: Literal["linf", "l2"] = "linf"

@@ -63,7 +63,7 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
-    """Sequence of residual blocks with the same number of output channels, of which the first may halve the resolution."""
+    """Sequence of residual blocks with the same number of output channels. The first block may halve the resolution."""
 
     def __init__(self, count: int, inputs: int, outputs: int, stride: int):
         """Creates the stage.

@@ -26,15 +26,16 @@ SMALL = 2000  # MB of a step that computes nothing on images
 
 @dataclass(frozen=True)
 class Cluster:
-    """Properties of a Slurm cluster.
+    """Properties of a Slurm cluster, from which `profile` makes a Snakemake profile.
 
     Attributes:
         partition: name of the partition; None for the cluster's default.
         account: name of the account to charge; None for the user's default.
-        gpus: True if each job that computes asks for a GPU.
+        gpus: True if each job that computes on images asks for a GPU.
         tflops: sustained speed of one job, in 10^12 floating-point operations per second; time limits follow from it.
-        group: number of attacks and analyses that run one after the other in one Slurm job; 1: each has its own.
-        jobs: largest number of jobs in Slurm at a time.
+        group: number of attacks and analyses that run one after the other in one Slurm job; 1: each has its own Slurm
+            job.
+        jobs: largest number of jobs that are in Slurm (queued or running) at a time.
     """
 
     partition: str | None = None
@@ -46,13 +47,17 @@ class Cluster:
 
 
 def largest_flops(experiment: Experiment) -> dict[str, float]:
-    """Returns the number of floating-point operations of the largest job of each step.
+    """Returns the number of floating-point operations of the largest job of each step of the workflow.
+
+    A step of the workflow is a kind of job, such as the training of one student. The time limits of a cluster follow
+    from these numbers.
 
     Args:
-        experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
 
     Returns:
-        Operations by name of the step, for example `{"train-student": 3e15}`. Steps that call no network have no entry.
+        Operations by name of the step, for example `{"train-student": 3e15, "attack": 2e14}`. Steps that call no
+        network have no entry.
     """
     found: dict[str, float] = {}
     for job in jobs_of(experiment).values():
@@ -62,7 +67,10 @@ def largest_flops(experiment: Experiment) -> dict[str, float]:
 
 
 def minutes(flops: float, tflops: float) -> int:
-    """Returns the time limit of a job in minutes: 10 for the start, and three times the computed duration, rounded up.
+    """Returns the time limit of a job in minutes: 10 + ceil(3 * flops / (tflops * 10^12) / 60).
+
+    The 10 minutes are for imports, data and hashing. The factor 3 is for what a count of operations leaves out, such as
+    memory traffic.
 
     Args:
         flops: number of floating-point operations of the job.
@@ -72,13 +80,13 @@ def minutes(flops: float, tflops: float) -> int:
 
 
 def megabytes(experiment: Experiment) -> int:
-    """Returns the memory limit in MB of a job that computes; the same for all such jobs of an experiment.
+    """Returns the memory limit in MB of a job that computes on images; the same for all such jobs of an experiment.
 
-    It is 4000 for torch, two bytes for each pixel value of the images of all splits, and eight times the bytes of the
-    largest model (for gradients, momenta and a saved state).
+    It is 4000 + ceil((2 * pixel values of the images of all splits + 8 * bytes of the largest model) / 10^6). The 4000
+    are for torch, the 8 for gradients, momenta and a saved state.
 
     Args:
-        experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
     """
     pixels = math.prod(experiment.info.shape)
     images = sum(experiment.size(split) for split in ("train", "validation", "test"))
@@ -90,12 +98,12 @@ def megabytes(experiment: Experiment) -> int:
 def profile(experiment: Experiment, cluster: Cluster) -> dict[str, Any]:
     """Returns the content of a Snakemake profile that runs an experiment on Slurm.
 
-    The options of profiles/default are included, but for `cores`. Limits of time and memory grow with each attempt of a
-    job.
+    The options of profiles/default/config.yaml in the current folder are included, but for `cores`. The limits of time
+    and memory follow from the plan (see `minutes` and `megabytes`) and grow with each attempt of a job.
 
     Args:
-        experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
-        cluster: properties of the cluster.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        cluster: properties of the cluster, such as partition and speed.
 
     Returns:
         Snakemake's options by name, for example `{"executor": "slurm", "jobs": 50, "set-resources": {"train_student":
@@ -141,11 +149,11 @@ def _default_profile() -> dict[str, Any]:
 def write_profile(experiment: Experiment, cluster: Cluster, folder: Path) -> Path:
     """Writes a Snakemake profile, a file config.yaml, that runs an experiment on Slurm.
 
-    A profile that this function wrote before is replaced.
+    The content is that of `profile`. A profile that this function wrote before is replaced.
 
     Args:
-        experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
-        cluster: properties of the cluster.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        cluster: properties of the cluster, such as partition and speed.
         folder: folder of the profile, for example `profiles/lab`; it is created if needed.
 
     Returns:

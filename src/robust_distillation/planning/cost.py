@@ -41,15 +41,15 @@ _counted_calls: dict[str, Counter[tuple[str, str, str]]] = {}  # by settings: ma
 
 @dataclass(frozen=True)
 class Calls:
-    """Calls of one network, all of one kind and on equally many images.
+    """Calls of one network, all of one kind and on equally many images: the unit in which the cost of a job is counted.
 
     Attributes:
         network: the architecture, `{"name": NAME, **arguments}`, as canonical JSON text.
         f: floating-point operations of the forward pass of one image.
         kind: `ask` (forward pass), `query` (forward pass of Square attack), `attack` (step of PGD), `apgd` (step of
             APGD), `fab` (step of FAB) or `train` (forward and backward pass to the weights).
-        calls: number of calls that each device makes.
-        images: number of images of one call on one device.
+        calls: number of calls that each device makes; may be a fraction.
+        images: number of images of one call on one device; may be a fraction.
         use: use of the network, which decides its precision: `answer` (inference in float32), `search` (inference in
             bfloat16, to propose adversarial images) or `train` (a network in training).
         devices: number of devices that each make these calls at the same time.
@@ -70,7 +70,14 @@ class Calls:
 
 
 def flops(work: Iterable[Calls]) -> float:
-    """Returns the number of floating-point operations of all `work`, a list of calls."""
+    """Returns the number of floating-point operations of all calls in `work`, on all their devices.
+
+    One call costs its images times f times the cost of its kind, where f is the cost of the forward pass of one image:
+    1 for a forward pass, 2 for a step of PGD or APGD, 3 for a step of FAB or of training.
+
+    Args:
+        work: calls of networks, as `training` or `attacking` return them.
+    """
     return sum(part.flops for part in work)
 
 
@@ -96,22 +103,27 @@ class _Network:
 def training(
     experiment: Experiment, recipe: Recipe, architecture: dict[str, Any], teacher: str | None, devices: int = 1
 ) -> list[Calls]:
-    """Returns the calls of one training: of the student, its teachers, the method's own networks, and of the
-    validations.
+    """Returns the calls of one training: of the student, its teachers, the networks that the method trains besides, and
+    of the validations.
 
-    The calls of a step are counted by running the method's code once for each phase (a run of epochs in which every
-    step makes the same calls). A validation, which every device does on all images, is counted for one device.
+    The calls of an optimisation step are counted by running the method's code once, on tiny networks, for each phase (a
+    range of epochs in which every optimisation step makes the same calls). A validation, which every device does on all
+    images, is counted for one device. Teacher outputs that are read from a cache cost nothing.
 
     Args:
-        experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
-        recipe: method and training settings.
-        architecture: architecture of the network that is trained, `{"name": NAME, **arguments}`.
-        teacher: name of a teacher, or of an entry that assigns several teachers to the roles of a method, as in the
-            paths of trained students; None for a method without a teacher.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        recipe: how the network is trained: `method` (distillation or training method with its settings) and `training`
+            (epochs, batch size, inner attack, selection of the checkpoint), for example `experiment.recipes["rslad",
+            "small"]`.
+        architecture: architecture of the network that is trained, name of a registered architecture and its arguments,
+            for example `{"name": "resnet", "depth": 18}`.
+        teacher: name of a teacher, for example `wide`, or of an entry of the experiment file that assigns several
+            teachers to the roles of a method. None or `none` for a method without a teacher.
         devices: number of devices that share each batch.
 
     Returns:
-        One `Calls` (network, kind, number of calls, images of a call) for each network and kind of call.
+        One `Calls` for each network and kind of call: the network as JSON text, the kind (such as `ask`, a forward
+        pass), the number of calls and the images of a call. `flops` sums their operations.
     """
     settings, batch = recipe.training, recipe.training.batch_size
     steps = experiment.size("train") / batch  # of an epoch
@@ -168,14 +180,16 @@ def _count_calls(experiment: Experiment, recipe: Recipe, architecture: dict[str,
 
 def filling(experiment: Experiment, architecture: dict[str, Any]) -> list[Calls]:
     """Returns the calls that fill one cache of a teacher: one forward pass of every view (crop-and-flip) of every
-    training image.
+    training image, in batches of 512.
 
     Args:
-        experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
-        architecture: architecture of the teacher, `{"name": NAME, **arguments}`.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        architecture: architecture of the teacher, name of a registered architecture and its arguments, for example
+            `{"name": "resnet", "depth": 18}`.
 
     Returns:
-        One `Calls` (network, kind, number of calls, images of a call) for each network and kind of call.
+        One `Calls` for each network and kind of call: the network as JSON text, the kind (such as `ask`, a forward
+        pass), the number of calls and the images of a call. `flops` sums their operations.
     """
     teacher, rows = _Network(experiment, architecture), experiment.size("train") * views_of(experiment)
     teacher.add_calls("ask", rows / FILLED_AT_ONCE, FILLED_AT_ONCE)
@@ -185,15 +199,18 @@ def filling(experiment: Experiment, architecture: dict[str, Any]) -> list[Calls]
 def attacking(experiment: Experiment, architecture: dict[str, Any], checkpoints: int) -> list[Calls]:
     """Returns the calls of all attacks of the evaluation on one trained model.
 
-    An attack named `transfer_...` is crafted on the surrogate, and its calls are those of the surrogate's network.
+    The attacks are `evaluation.attacks` of the experiment file. An attack named `transfer_...` is crafted on the
+    surrogate (the teacher `evaluation.surrogate`), and its calls are those of the surrogate's network.
 
     Args:
-        experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
-        architecture: architecture of the model, `{"name": NAME, **arguments}`.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        architecture: architecture of the model, name of a registered architecture and its arguments, for example
+            `{"name": "resnet", "depth": 18}`.
         checkpoints: number of checkpoints of the model that are attacked.
 
     Returns:
-        One `Calls` (network, kind, number of calls, images of a call) for each network and kind of call.
+        One `Calls` for each network and kind of call: the network as JSON text, the kind (such as `ask`, a forward
+        pass), the number of calls and the images of a call. `flops` sums their operations.
     """
     images = experiment.test_images
     block = min(images, experiment.evaluation.block_size)
@@ -215,8 +232,9 @@ def attack(
     another package is counted as 50 steps of PGD.
 
     Args:
-        experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
-        architecture: architecture of the attacked network, `{"name": NAME, **arguments}`.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        architecture: architecture of the attacked network, name of a registered architecture and its arguments, for
+            example `{"name": "resnet", "depth": 18}`.
         name: name of the attack, without the prefix `transfer_`, for example `pgd20`.
         times: number of times that the attack is run; may be a fraction.
         images: number of images of each run.
@@ -224,7 +242,8 @@ def attack(
             bfloat16).
 
     Returns:
-        One `Calls` (network, kind, number of calls, images of a call) for each network and kind of call.
+        One `Calls` for each network and kind of call: the network as JSON text, the kind (such as `ask`, a forward
+        pass), the number of calls and the images of a call. `flops` sums their operations.
     """
     network = _Network(experiment, architecture, use)
     share = SURVIVORS if name in QUERIED else 1
@@ -237,11 +256,14 @@ def structure(experiment: Experiment, architecture: dict[str, Any]) -> list[Call
     PGD moves its features): 20 steps of PGD on the images.
 
     Args:
-        experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
-        architecture: architecture of the model, `{"name": NAME, **arguments}`.
+        experiment: the parsed experiment file, as `config.load` returns it. It must have the key `structure`, which
+            decides the number of images.
+        architecture: architecture of the model, name of a registered architecture and its arguments, for example
+            `{"name": "resnet", "depth": 18}`.
 
     Returns:
-        One `Calls` (network, kind, number of calls, images of a call) for each network and kind of call.
+        One `Calls` for each network and kind of call: the network as JSON text, the kind (such as `ask`, a forward
+        pass), the number of calls and the images of a call. `flops` sums their operations.
     """
     network = _Network(experiment, architecture)
     network.add_attack(PGD, 1, experiment.structure_images)
@@ -249,15 +271,18 @@ def structure(experiment: Experiment, architecture: dict[str, Any]) -> list[Call
 
 
 def robustness(experiment: Experiment, architecture: dict[str, Any]) -> list[Calls]:
-    """Returns the calls that measure one model's accuracy at each radius eps that the experiment lists, and those for
-    its stored adversarial images.
+    """Returns the calls that measure one model's accuracy at each radius eps that the experiment lists (50 steps of
+    APGD for each), and those for its stored adversarial images (20 steps of PGD).
 
     Args:
-        experiment: the resolved experiment, which must have the setting `robustness`.
-        architecture: architecture of the model, `{"name": NAME, **arguments}`.
+        experiment: the parsed experiment file, as `config.load` returns it. It must have the key `robustness`, with the
+            list `eps` and the number of stored images, `gallery`.
+        architecture: architecture of the model, name of a registered architecture and its arguments, for example
+            `{"name": "resnet", "depth": 18}`.
 
     Returns:
-        One `Calls` (network, kind, number of calls, images of a call) for each network and kind of call.
+        One `Calls` for each network and kind of call: the network as JSON text, the kind (such as `ask`, a forward
+        pass), the number of calls and the images of a call. `flops` sums their operations.
     """
     network, asked = _Network(experiment, architecture), experiment.file.robustness
     network.add_attack(ROBUSTNESS, len(asked.eps), experiment.robustness_images)
@@ -266,16 +291,18 @@ def robustness(experiment: Experiment, architecture: dict[str, Any]) -> list[Cal
 
 
 def transfer(experiment: Experiment, architecture: dict[str, Any], target: str) -> list[Calls]:
-    """Returns the calls of the transfer of one model to another dataset: features of all training images, and the
-    attacks. The training of the linear head is neglected.
+    """Returns the calls of the transfer of one model to another dataset: features of all training and validation
+    images, and the attacks. The training of the linear head is neglected.
 
     Args:
-        experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
-        architecture: architecture of the model, `{"name": NAME, **arguments}`.
-        target: name of the other dataset, a key of the experiment's `transfer`.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        architecture: architecture of the model, name of a registered architecture and its arguments, for example
+            `{"name": "resnet", "depth": 18}`.
+        target: name of the other dataset, a key under `transfer` in the experiment file, for example `parity`.
 
     Returns:
-        One `Calls` (network, kind, number of calls, images of a call) for each network and kind of call.
+        One `Calls` for each network and kind of call: the network as JSON text, the kind (such as `ask`, a forward
+        pass), the number of calls and the images of a call. `flops` sums their operations.
     """
     network, asked = _Network(experiment, architecture), experiment.file.transfer[target]
     sizes = experiment.target_info(target).sizes
@@ -288,18 +315,27 @@ def transfer(experiment: Experiment, architecture: dict[str, Any], target: str) 
 
 
 def shared(work: list[Calls], jobs: int) -> list[Calls]:
-    """Returns the calls of one of several jobs that share work equally: `work` with each number of calls divided by
-    `jobs`.
+    """Returns the calls of one of several jobs that share work equally.
+
+    Args:
+        work: calls of networks of the whole work.
+        jobs: number of jobs that share the work, at least 1.
+
+    Returns:
+        `work` with each number of calls divided by `jobs`.
     """
     return [replace(part, calls=part.calls / jobs) for part in work]
 
 
 def views_of(experiment: Experiment) -> int:
-    """Returns the number of views of a training image: of its crops after padding, each also mirrored if the dataset
-    allows it. It is 162 for a padding of 4 with mirroring.
+    """Returns the number of views of a training image, where a view is one crop of the zero-padded image, mirrored or
+    not.
+
+    It is (2 * padding + 1)^2, twice as many if the dataset allows mirroring: 162 for a padding of 4 with mirroring.
 
     Args:
-        experiment: the resolved experiment, of which the dataset settings are used.
+        experiment: the parsed experiment file, as `config.load` returns it. `dataset.padding` (pixels) and the property
+            of the dataset that allows mirroring are used.
     """
     return (2 * experiment.dataset.padding + 1) ** 2 * (2 if experiment.info.flips else 1)
 
@@ -308,20 +344,24 @@ def forward(experiment: Experiment, architecture: dict[str, Any]) -> int:
     """Returns the number of floating-point operations of the forward pass of one image; a multiply-add counts as 2.
 
     Args:
-        experiment: the resolved experiment, of which image shape and number of classes are used.
-        architecture: name and arguments, for example `{"name": "resnet", "depth": 18}`.
+        experiment: the parsed experiment file, as `config.load` returns it. Image shape and number of classes of its
+            dataset are used.
+        architecture: name of a registered architecture and its arguments, for example `{"name": "resnet", "depth":
+            18}`.
     """
     return _counted("forward_flops", canonical(architecture), experiment.info.shape, len(experiment.info.classes))
 
 
 def cache_width(experiment: Experiment, teacher: str, kind: str) -> int:
-    """Returns the number of values that a teacher's cache has for each view: classes for logits, width of the features
-    for features.
+    """Returns the number of values that a teacher's cache has for each view (crop-and-flip) of an image.
 
     Args:
-        experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
-        teacher: name of the teacher.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        teacher: name of the teacher, for example `wide`.
         kind: `logits` or `features`.
+
+    Returns:
+        The number of classes for `logits`, the width of the penultimate features for `features`.
     """
     if kind == "logits":
         return len(experiment.info.classes)
@@ -334,8 +374,8 @@ def cache_bytes(experiment: Experiment, teacher: str, kind: str) -> int:
     image.
 
     Args:
-        experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
-        teacher: name of the teacher.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        teacher: name of the teacher, for example `wide`.
         kind: `logits` or `features`.
     """
     return 4 * experiment.size("train") * views_of(experiment) * cache_width(experiment, teacher, kind)
@@ -345,8 +385,10 @@ def weights(experiment: Experiment, architecture: dict[str, Any]) -> int:
     """Returns the size of a model's parameters and buffers in bytes.
 
     Args:
-        experiment: the resolved experiment, of which image shape and number of classes are used.
-        architecture: name and arguments, for example `{"name": "resnet", "depth": 18}`.
+        experiment: the parsed experiment file, as `config.load` returns it. Image shape and number of classes of its
+            dataset are used.
+        architecture: name of a registered architecture and its arguments, for example `{"name": "resnet", "depth":
+            18}`.
     """
     return _counted("parameter_bytes", canonical(architecture), experiment.info.shape, len(experiment.info.classes))
 

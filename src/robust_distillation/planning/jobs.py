@@ -23,13 +23,14 @@ class Job:
     """One job of the plan: one command that makes some files of an experiment.
 
     Attributes:
-        name: command line of the job without `robust-distillation`, for example `train-student wrn/small/rslad/seed-0`;
-            unique.
-        step: row of the plan that counts the job, the title of its step, for example `train-student`.
+        name: command line of the job without `robust-distillation`, for example `train-student
+            wide/small/rslad/seed-0`; unique.
+        step: row of the plan that counts the job: the title of its step of the workflow (its kind), for example
+            `train-student`.
         needs: names of the jobs that must be done before it starts.
         work: calls of networks; empty for a job that computes nothing on images.
         bytes: bytes of the large files that the job stores, by kind: `checkpoints` or `cache`.
-        devices: number of devices that the job uses at once.
+        devices: number of devices (GPUs) that the job uses at once.
         priority: among the jobs that are ready, those of the highest priority are started first.
     """
 
@@ -48,13 +49,13 @@ class Job:
 
 
 def jobs_of(experiment: Experiment) -> dict[str, Job]:
-    """Returns all jobs of an experiment, as if no file of it existed yet.
+    """Returns all jobs of an experiment with their cost and order, as if no file of it existed yet.
 
     Args:
-        experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
 
     Returns:
-        The jobs by name. Each stands after the jobs that it needs.
+        The jobs by name, for example `train-student wide/small/rslad/seed-0`. Each stands after the jobs that it needs.
     """
     found: dict[str, Job] = {}
     makers: dict[Path, str] = {}
@@ -71,11 +72,12 @@ def jobs_of(experiment: Experiment) -> dict[str, Job]:
 
 
 def teacher_cost(step: Step) -> Cost:
-    """Returns the cost of a teacher: its training and two checkpoints, or no calls and one checkpoint for an imported
-    teacher.
+    """Returns the cost of a job that makes a teacher: its training and two checkpoints, or no calls and one checkpoint
+    for an imported teacher.
 
     Args:
-        step: a job of the step train-teacher or import-teacher.
+        step: a job of the workflow step train-teacher or import-teacher. Its `experiment` and `teacher` (architecture,
+            training settings, number of devices) are used.
 
     Returns:
         The calls of networks, and the stored bytes by kind, here `{"checkpoints": BYTES}`.
@@ -88,10 +90,11 @@ def teacher_cost(step: Step) -> Cost:
 
 
 def cache_cost(step: Step) -> Cost:
-    """Returns the cost of one cache of a teacher.
+    """Returns the cost of a job that fills one cache of a teacher.
 
     Args:
-        step: a job that fills the cache of one kind of output (logits or features).
+        step: a job of the workflow step fill-cache. Its `experiment` and `values` (`teacher`, and `kind`: `logits` or
+            `features`) are used.
 
     Returns:
         The calls of the teacher's network, and the stored bytes by kind, here `{"cache": BYTES}`.
@@ -106,10 +109,11 @@ def candidate_cost(step: Step) -> Cost:
     It keeps no checkpoint.
 
     Args:
-        step: a job of the step tune.
+        step: a job of the workflow step tune. Its `experiment`, `recipe` (method and training settings), `architecture`
+            and `values["teacher"]` are used.
 
     Returns:
-        The calls of networks, and an empty dict.
+        The calls of networks, and an empty dict, as no large file is stored.
     """
     return cost.training(step.experiment, step.recipe, step.architecture, step.values["teacher"]), {}
 
@@ -118,7 +122,8 @@ def student_cost(step: Step) -> Cost:
     """Returns the cost of the training of a student, with its two checkpoints.
 
     Args:
-        step: a job of the step train-student.
+        step: a job of the workflow step train-student. Its `experiment`, `recipe` (method and training settings),
+            `architecture` and `values["teacher"]` are used.
 
     Returns:
         The calls of networks, and the stored bytes by kind, here `{"checkpoints": BYTES}`.
@@ -128,13 +133,15 @@ def student_cost(step: Step) -> Cost:
 
 
 def attack_cost(step: Step) -> Cost:
-    """Returns the cost of all attacks on one model. If several jobs share the attacks, it is the part of one of them.
+    """Returns the cost of all attacks on one model. If several jobs share the attacks (`evaluation.jobs`), it is the
+    part of one of them.
 
     Args:
-        step: a job of an attack step.
+        step: a job of the workflow step attack. Its `experiment` and `model` (architecture and checkpoints of the
+            attacked network) are used.
 
     Returns:
-        The calls of networks, and an empty dict.
+        The calls of networks, and an empty dict, as no large file is stored.
     """
     whole = cost.attacking(step.experiment, step.model.architecture, len(step.model.checkpoints))
     return cost.shared(whole, step.experiment.shards), {}
@@ -145,10 +152,10 @@ def structure_cost(step: Step) -> Cost:
     PGD moves its features).
 
     Args:
-        step: a job of the step structure.
+        step: a job of the workflow step structure. Its `experiment` and `model` (with the architecture) are used.
 
     Returns:
-        The calls of networks, and an empty dict.
+        The calls of networks, and an empty dict, as no large file is stored.
     """
     return cost.structure(step.experiment, step.model.architecture), {}
 
@@ -157,10 +164,10 @@ def robustness_cost(step: Step) -> Cost:
     """Returns the cost of measuring one model's accuracy against the radius eps of the attack.
 
     Args:
-        step: a job of the step robustness.
+        step: a job of the workflow step robustness. Its `experiment` and `model` (with the architecture) are used.
 
     Returns:
-        The calls of networks, and an empty dict.
+        The calls of networks, and an empty dict, as no large file is stored.
     """
     return cost.robustness(step.experiment, step.model.architecture), {}
 
@@ -170,7 +177,8 @@ def transfer_cost(step: Step) -> Cost:
     linear head).
 
     Args:
-        step: a job of the step transfer.
+        step: a job of the workflow step transfer. Its `experiment`, `model` (with the architecture) and
+            `values["target"]` (key under `transfer` in the experiment file) are used.
 
     Returns:
         The calls of networks, and the stored bytes by kind, here `{"checkpoints": BYTES}`.
@@ -181,14 +189,14 @@ def transfer_cost(step: Step) -> Cost:
 
 
 def by_step(jobs: dict[str, Job], value: Callable[[Job], float]) -> Counter[str]:
-    """Sums a value over the jobs of each step.
+    """Sums a value over the jobs of each step of the workflow, for the rows of the plan.
 
     Args:
-        jobs: the jobs by name.
-        value: function of a job that returns a number, for example its seconds.
+        jobs: the jobs by name, as `jobs_of` returns them.
+        value: function of a job that returns a number, for example `lambda job: job.flops`.
 
     Returns:
-        The sum by step, in the order of the first job of each step.
+        The sum by title of the step, for example `{"train-student": 3e15}`, in the order of the first job of each step.
     """
     found: Counter[str] = Counter()
     for job in jobs.values():
@@ -197,7 +205,15 @@ def by_step(jobs: dict[str, Job], value: Callable[[Job], float]) -> Counter[str]
 
 
 def written(jobs: dict[str, Job]) -> Counter[str]:
-    """Returns the bytes that all `jobs` (by name) store together, by kind of file: `checkpoints` and `cache`."""
+    """Returns the bytes that all jobs store together.
+
+    Args:
+        jobs: the jobs by name, as `jobs_of` returns them.
+
+    Returns:
+        Bytes by kind of file, `checkpoints` and `cache`. A kind that no job stores has no key, and its value reads as
+        0.
+    """
     found: Counter[str] = Counter()
     for job in jobs.values():
         found.update(job.bytes)
@@ -211,8 +227,8 @@ def makespan(jobs: dict[str, Job], seconds: dict[str, float], devices: int) -> f
     done and that need no more devices than are free (Graham's list scheduling, as in Snakemake).
 
     Args:
-        jobs: the jobs by name; each job's `needs` are names in this dict.
-        seconds: duration of each job in seconds, by name.
+        jobs: the jobs by name, as `jobs_of` returns them; each job's `needs` are names in this dict.
+        seconds: duration of each job in seconds, by name of the job, as `Speed.seconds` returns them.
         devices: number of devices, at least 1. A job that needs more takes all of them.
     """
     waits = {name: len(job.needs) for name, job in jobs.items()}

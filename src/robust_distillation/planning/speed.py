@@ -32,30 +32,34 @@ Line = tuple[float, float]  # seconds of a call without images, and seconds for 
 
 
 class Unknown(Exception):
-    """Raised if this machine was not measured on a network of the plan."""
+    """Exception for a plan with a network whose speed was not measured on this machine, so that its time is unknown."""
 
 
 class Speed:
-    """The speed of this machine for the networks of one experiment, read from a file. `calibrate` measures it and
-    writes the file.
+    """The speed of this machine for the networks of one experiment, read from a JSON file.
+
+    `calibrate` measures it and writes the file, by default robust-distillation/speed.json below $XDG_CACHE_HOME or
+    ~/.cache. `seconds` then predicts the duration of each job.
 
     Attributes:
-        experiment: the experiment.
+        experiment: the parsed experiment file with all defaults filled in.
         file: JSON file of the measurements of all machines.
-        device: type of the device, "cpu" or "cuda".
-        machine: key of this machine's measurements in the file: device, threads, precision and version of torch.
-        at_once: number of jobs that this machine runs at the same time.
+        device: type of the device, "cpu" or "cuda": "cuda" if there is a GPU and `compute.device` is not `cpu`.
+        machine: key of this machine's measurements in the file: names of the device, threads, precision and version of
+            torch, for example `NVIDIA A100, threads 1, exact, torch 2.8.0`.
+        at_once: number of jobs that this machine runs at the same time: GPUs times `compute.jobs_per_gpu`, or cores
+            divided by `compute.threads`; 1 if the experiment names one GPU.
         shape: (C, H, W) of the experiment's images.
         classes: number of classes.
     """
 
     def __init__(self, experiment: Experiment, file: Path | None = None):
-        """Finds out the type of this machine. Measures and reads nothing.
+        """Finds out the type of this machine. Measures nothing and does not read the file.
 
         Args:
-            experiment: the resolved experiment (the parsed experiment file with all defaults filled in).
-            file: JSON file of the measurements; it may be missing. None: robust-distillation/speed.json below
-                $XDG_CACHE_HOME, or below ~/.cache if that is not set.
+            experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+            file: JSON file of the measurements; it may be missing. None: robust-distillation/speed.json below the
+                folder in the environment variable XDG_CACHE_HOME, or below ~/.cache if that is not set.
         """
         self.experiment, self.file = experiment, file or _file()
         self.device, self.machine, self.at_once = _machine(experiment)
@@ -134,7 +138,10 @@ class Speed:
 
 
 def fit_line(call: Callable[[int, int], float], seconds: float) -> Line:
-    """Fits the duration of a call as a straight line in the number of images, from the fastest of several measurements.
+    """Fits the duration of a call of a network as a straight line in the number of images.
+
+    Calls on 8 images and on a larger number (up to 128, as time allows) are measured several times, and the fastest
+    measurements are used.
 
     Args:
         call: called as call(images, times); returns the seconds of `times` calls on `images` images. A constant part
@@ -142,7 +149,7 @@ def fit_line(call: Callable[[int, int], float], seconds: float) -> Line:
         seconds: duration of all measurements, about. It is exceeded if one measurement of each kind takes longer.
 
     Returns:
-        (seconds of a call without images, further seconds for each image), both at least 0.
+        (seconds of a call without images, further seconds for each image), two numbers of at least 0.
     """
     began = time.monotonic()
     call(FEW, 1)  # warm-up: memory and algorithms

@@ -24,7 +24,9 @@ def store_uri() -> str:
 
 
 def client() -> Any:
-    """Connects to the MLflow store that `store_uri` names, and returns an `mlflow.MlflowClient`.
+    """Connects to the MLflow store and returns an `mlflow.MlflowClient`.
+
+    The store is that of the environment variable MLFLOW_TRACKING_URI, or `sqlite:///mlflow.db` if it is not set.
 
     Raises:
         UserError: nothing listens at the host and port of the store. (MLflow alone would retry for minutes.)
@@ -40,14 +42,17 @@ def client() -> Any:
 
 
 def experiment_id(client: Any, name: str) -> str:
-    """Returns the id of an MLflow experiment. A missing experiment is created, and a deleted one is restored.
+    """Returns the id of an MLflow experiment. A missing MLflow experiment is created, and a deleted one is restored.
 
-    If the database was moved, so that the stored folder of the experiment's artifacts is no longer right, the old
-    MLflow experiment is renamed and deleted, and a new one is created.
+    MLflow stores absolute paths of artifacts. If the database was moved, so that the stored folder is no longer beside
+    it, the old MLflow experiment is renamed and deleted, and a new one is created.
 
     Args:
-        client: an `mlflow.MlflowClient`.
-        name: name of the experiment.
+        client: an `mlflow.MlflowClient`, from the function `client`.
+        name: name of the experiment, for example `digits`.
+
+    Returns:
+        The id, as MLflow chose it, for example "1".
     """
     location = _artifacts(name)
     existing = client.get_experiment_by_name(name)
@@ -66,15 +71,17 @@ def experiment_id(client: Any, name: str) -> str:
 
 
 def run_id(experiment: str, run: str) -> str | None:
-    """Finds the id of an imported run in the MLflow store that `store_uri` names. Nothing is written.
+    """Finds the id of an imported run in the MLflow store. Nothing is written.
+
+    The store is that of the environment variable MLFLOW_TRACKING_URI, or `sqlite:///mlflow.db` if it is not set.
 
     Args:
-        experiment: name of the experiment.
+        experiment: name of the experiment, for example `digits`.
         run: name of the run, for example `wide/small/rslad/seed-0`.
 
     Returns:
-        The id of the MLflow run. None if the run was not imported completely, or if the store cannot be reached or
-        read.
+        The id of the MLflow run, 32 hexadecimal digits. None if the run was not imported completely, or if the store
+        cannot be reached or read.
     """
     database = _database()
     if not (database.is_file() if database else _answers()):
