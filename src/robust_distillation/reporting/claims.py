@@ -171,12 +171,14 @@ def write(experiment: Experiment, files: Mapping[str, list[Path]], folder: Path)
 def judged(claims: list[Claim], evidence: Evidence, spec: TableSpec, scale: dict[str, Any]) -> pd.DataFrame:
     """Tests claims on the measurements: one verdict for each claim, teacher and student.
 
-    A claim states that one method is above or below another in a metric, by more than a margin (0 if it names none).
-    The interval of a difference of accuracies is that of `statistics.intervals.half_width`: it covers training with
-    other seeds and testing on other images. The interval of a difference of distances is Student's t over the seeds.
-    Each has the confidence level 1 - 0.05 / (number of rows), so that all intervals together cover with at least 95 %
-    (Bonferroni). The verdict is `supported` if the claim is true on the whole interval and `refuted` if it is false on
-    the whole interval, else `inconclusive`. With fewer than two seeds it is always `inconclusive`.
+    A claim states that one method is above or below another in a metric, by more than a margin (0 if it names none). A
+    difference of accuracies is paired by seed and image. The half length of its interval is the longest of three
+    (`statistics.intervals.half_width`): Student's t over the means of the seeds, Student's t with the variance
+    components of seeds and images, and an exact binomial bound. So it covers training with other seeds and testing on
+    other images. The interval of a difference of distances is Student's t over the seeds. Each has the confidence level
+    1 - 0.05 / (number of rows), so that all intervals together cover with at least 95 % (Bonferroni). The verdict is
+    `supported` if the claim is true on the whole interval and `refuted` if it is false on the whole interval, else
+    `inconclusive`. With fewer than two seeds it is always `inconclusive`.
 
     Args:
         claims: the claims in the order of the rows, as `config.claims_of(experiment)` returns them.

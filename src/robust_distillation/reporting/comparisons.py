@@ -25,9 +25,11 @@ def tidy(outcomes: Outcomes, spec: TableSpec) -> pd.DataFrame:
     """Compares every two methods on the same seeds and test images, for each teacher and student, checkpoint and
     metric.
 
-    The interval of a difference is that of `statistics.intervals.half_width`: it covers training with other seeds and
-    testing on other images. With one seed it covers other images only. Among m pairs of methods with the same teacher,
-    student, checkpoint and metric its level is 1 - 0.05 / m (Bonferroni).
+    The outcomes of two methods are paired by seed and image. The half length of an interval is the longest of three
+    (`statistics.intervals.half_width`): Student's t over the means of the seeds, Student's t with the variance
+    components of seeds and images, and an exact binomial bound. So it covers training with other seeds and testing on
+    other images, and with one seed other images only. Among m pairs of methods with the same teacher, student,
+    checkpoint and metric its level is 1 - 0.05 / m (Bonferroni).
 
     Args:
         outcomes: correctness of the predictions, as `Outcomes.of(read_outcomes(files))` returns it: its field `correct`
@@ -40,8 +42,8 @@ def tidy(outcomes: Outcomes, spec: TableSpec) -> pd.DataFrame:
         The content of comparisons.csv: one row per teacher, student, checkpoint, metric and pair of methods that have a
         seed in common. Columns: `teacher`, `student`, `checkpoint`, `metric`, `method` (of the pair the later in
         `spec.methods`), `other` (the earlier), `n_seeds` (that both have), `n_images`, `difference` (`method` minus
-        `other`), `ci_low` and `ci_high` (all three in percentage points, 4 decimals), `p` (two-sided), `p_adjusted` (m
-        times p, at most 1; both with 4 significant digits) and `comparisons` (m).
+        `other`), `ci_low` and `ci_high` (all three in percentage points, 4 decimals), `p` (two-sided p value of no
+        difference), `p_adjusted` (m times p, at most 1; both with 4 significant digits) and `comparisons` (m).
     """
     table = comparisons(outcomes, spec.comparisons, spec.methods, spec.checkpoints, spec.metrics)
     points, chances = ["difference", "ci_low", "ci_high"], ["p", "p_adjusted"]
@@ -53,7 +55,7 @@ def tidy(outcomes: Outcomes, spec: TableSpec) -> pd.DataFrame:
 def caption(spec: TableSpec) -> str:
     """Returns the caption of the table of differences between methods, for its Markdown and LaTeX files.
 
-    It states that the intervals are simultaneous and that a star marks those without zero.
+    It states that the intervals are simultaneous and that a star marks those that do not contain zero.
 
     Args:
         spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
@@ -109,7 +111,8 @@ def _cells(row: tuple) -> list[str]:
 def markdown(table: pd.DataFrame, spec: TableSpec) -> str:
     """Returns the caption and one Markdown table of differences between methods for each teacher and student.
 
-    The tables show the first checkpoint under the strongest attack only. A star marks an interval without zero.
+    The tables show the first checkpoint under the strongest attack only. A star marks an interval that does not contain
+    zero.
 
     Args:
         table: differences between every two methods, as `tidy` returns them. Used columns: `teacher`, `student`,
@@ -133,8 +136,8 @@ def markdown(table: pd.DataFrame, spec: TableSpec) -> str:
 def latex(table: pd.DataFrame, spec: TableSpec) -> str:
     """Returns one LaTeX table of differences between methods for each teacher and student.
 
-    The tables show the first checkpoint under the strongest attack only. A star marks an interval without zero. The
-    tables may run over pages (packages longtable and booktabs).
+    The tables show the first checkpoint under the strongest attack only. A star marks an interval that does not contain
+    zero. The tables may run over pages (packages longtable and booktabs).
 
     Args:
         table: differences between every two methods, as `tidy` returns them. Used columns: `teacher`, `student`,

@@ -119,8 +119,9 @@ def write(outcomes: pd.DataFrame, spec: TableSpec, layout: Layout) -> None:
 def tidy(outcomes: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
     """Computes the main table from outcomes: mean accuracies over the seeds, beside published numbers.
 
-    The interval of a mean is that of `statistics.accuracies.summary`: it covers training with other seeds and testing
-    on other images, and with one seed other images only.
+    The half length of an interval is the longest of three (`statistics.intervals.half_width`): Student's t over the
+    means of the seeds, Student's t with the variance components of seeds and images, and an exact binomial bound. So it
+    covers training with other seeds and testing on other images, and with one seed other images only.
 
     Args:
         outcomes: one row per trained network (a teacher, or a student of one method and one seed), checkpoint and test

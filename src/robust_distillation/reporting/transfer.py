@@ -21,9 +21,10 @@ COLUMNS = ["target", *ROW_KEYS, *SPREAD]
 def tidy(outcomes: pd.DataFrame, spec: TableSpec, target: str) -> pd.DataFrame:
     """Computes the mean accuracies over the seeds on a transfer target, another dataset.
 
-    A transferred network is a frozen network with a new linear head for the classes of the target. The interval of a
-    mean is that of `statistics.accuracies.summary`: it covers training with other seeds and testing on other images,
-    and with one seed other images only.
+    A transferred network is a frozen network with a new linear head for the classes of the target. The half length of
+    an interval is the longest of three (`statistics.intervals.half_width`): Student's t over the means of the seeds,
+    Student's t with the variance components of seeds and images, and an exact binomial bound. So it covers training
+    with other seeds and testing on other images, and with one seed other images only.
 
     Args:
         outcomes: outcomes on the target's test split: one row per trained network (a teacher, or a student of one

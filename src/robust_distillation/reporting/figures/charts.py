@@ -36,54 +36,62 @@ def _shapes(keys: list[Key]) -> dict[str, Any]:
 
 
 def colour(methods: list[str]) -> alt.Color:
-    """Returns the encoding that colours marks by the method.
+    """Returns the Vega-Altair encoding that colours marks by the distillation method.
 
     Args:
-        methods: names of all methods of the experiment, in the order of its file, which decides the colours.
+        methods: names of all distillation methods of the experiment, such as `ard` and `rslad`, in the order of its
+            file, which decides colours and shapes.
 
     Returns:
-        The encoding of the column `method`, whose values are these names or `teacher`. It has no legend.
+        The encoding of the column `method` of the chart's data frame. The values of this column are names in `methods`,
+        or `teacher`. It has no legend.
     """
     return alt.Color(f"{METHOD}:N", **_colours(method_keys(methods)))
 
 
 def shape(methods: list[str]) -> alt.Shape:
-    """Returns the encoding that gives marks the shape of the method.
+    """Returns the Vega-Altair encoding that gives marks the shape of the distillation method.
 
     Args:
-        methods: names of all methods of the experiment, in the order of its file, which decides the shapes.
+        methods: names of all distillation methods of the experiment, such as `ard` and `rslad`, in the order of its
+            file, which decides colours and shapes.
 
     Returns:
-        The encoding of the column `method`, whose values are these names or `teacher`. It has no legend.
+        The encoding of the column `method` of the chart's data frame. The values of this column are names in `methods`,
+        or `teacher`. It has no legend.
     """
     return alt.Shape(f"{METHOD}:N", **_shapes(method_keys(methods)))
 
 
 def number(column: str, title: str, domain: tuple[float, float] | None = None, **more: Any) -> dict[str, Any]:
-    """Returns the arguments of an axis for a column of numbers, for `alt.X(**arguments)` or `alt.Y(**arguments)`.
+    """Returns the arguments of a Vega-Altair axis for a column of numbers, for `alt.X(**arguments)` or
+    `alt.Y(**arguments)`.
 
     Args:
-        column: name of the column.
-        title: title of the axis.
-        domain: lower and upper limit of the axis; None for limits a little beyond the smallest and the largest value.
-        more: further arguments, such as `axis`. They replace arguments of the same name.
+        column: name of the column in the chart's data frame, such as `value`.
+        title: title of the axis, such as `accuracy (%)`.
+        domain: lower and upper limit of the axis. None: from the smallest to the largest value, with 10 pixels on both
+            sides.
+        more: further arguments of `alt.X`, such as `axis`. They replace arguments of the same name.
 
     Returns:
-        A dict with the keys shorthand, title and scale, and those of `more`.
+        A dict with the keys `shorthand`, `title` and `scale`, and those of `more`.
     """
     limits = alt.Scale(domain=list(domain), nice=False) if domain else alt.Scale(zero=False, nice=False, padding=10)
     return {"shorthand": f"{column}:Q", "title": title, "scale": limits, **more}
 
 
 def rows(column: str, order: list[str]) -> alt.Y:
-    """Returns the encoding of the vertical axis with one row for each name. Long names are broken into lines.
+    """Returns the Vega-Altair encoding of a vertical axis with one row for each name.
+
+    Names longer than 26 characters are broken into lines.
 
     Args:
-        column: name of the column that contains the names.
+        column: name of the column that contains the names, such as `method`.
         order: all names, each once, from top to bottom.
 
     Returns:
-        The encoding, without a title of the axis.
+        The encoding. The axis has no title.
     """
     labels = _labels(dict(zip(order, order, strict=True)), LINE)
     axis = alt.Axis(domain=False, ticks=False, labelPadding=8, **labels)  # a mark at 0 stays clear of the names
@@ -95,14 +103,17 @@ def _method_rows(frame: pd.DataFrame, methods: list[str]) -> alt.Y:
 
 
 def height_of(names: Iterable[str], row: int = ROW) -> int:
-    """Computes the height of a chart with one row for each name.
+    """Computes the height of a chart that has one row for each name: `48 + number of names * height of a row`.
+
+    The 48 pixels are for the horizontal axis. The height of a row is `max(row, 12 * lines)`, where `lines` is the
+    largest number of lines that a name needs, with up to 26 characters in a line.
 
     Args:
         names: the names. Repetitions count once.
-        row: minimum height of a row in pixels. All rows are higher if a name is so long that its lines need more.
+        row: minimum height of a row in pixels; 24 by default.
 
     Returns:
-        The height in pixels: that of all rows, and 48 for the horizontal axis.
+        The height in pixels, for `Panel.height`.
     """
     names = set(names)
     tallest = max((len(wrapped(name, LETTERS)) for name in names), default=1)
@@ -115,16 +126,19 @@ def lines(
     """Draws a line with marks for each method, and shades the range of its seeds.
 
     Args:
-        frame: one row for each method and place on the horizontal axis. Columns: method (or `teacher`), the columns
-            that `x` and `y` name, low and high (range of the seeds, in the unit of y), label (tooltip). Nothing is
-            shaded if low and high are equal in all rows.
-        methods: names of all methods of the experiment, in the order of its file, which decides colours and shapes.
-        x: column and title of the horizontal axis. If the column contains integers, so do the ticks.
-        y: column and title of the vertical axis, which goes from 0 to 100. Its values are in percent.
+        frame: one row for each method and place on the horizontal axis. Columns: `method` (name of a method, or
+            `teacher`), the columns that `x` and `y` name, `low` and `high` (smallest and largest value of the seeds, in
+            the unit of y), `label` (tooltip). Nothing is shaded if `low` and `high` are equal in all rows.
+        methods: names of all distillation methods of the experiment, such as `ard` and `rslad`, in the order of its
+            file, which decides colours and shapes.
+        x: column and title of the horizontal axis, such as `("epoch", "epoch")`. If the column contains integers, the
+            ticks are integers.
+        y: column and title of the vertical axis, such as `("value", "accuracy (%)")`. Its values are in percent: the
+            axis goes from 0 to 100.
         marked: place of a vertical dashed line, in the unit of x; None for no line.
 
     Returns:
-        The chart.
+        The chart, without a size, a title or a legend.
     """
     axis = alt.Axis(grid=False, format="d", tickMinStep=1) if frame[x[0]].dtype.kind == "i" else alt.Axis(grid=False)
     across, up = alt.X(**number(*x, axis=axis)), alt.Y(**number(*y, domain=(0, 100)))
@@ -143,17 +157,19 @@ def lines(
 
 
 def scatter(frame: pd.DataFrame, methods: list[str], x: tuple[str, str], y: tuple[str, str]) -> alt.LayerChart:
-    """Draws a small mark for each seed and a large mark for the mean over the seeds.
+    """Draws two numbers of each method against each other: a small mark for each seed and a large mark for the mean.
 
     Args:
-        frame: one row for each mark. Columns: method (or `teacher`), seed (missing in rows of means), the columns that
-            `x` and `y` name, label (tooltip).
-        methods: names of all methods of the experiment, in the order of its file, which decides colours and shapes.
-        x: column and title of the horizontal axis. Its values are in percent.
+        frame: one row for each mark. Columns: `method` (name of a method, or `teacher`), `seed` (missing in rows of
+            means), the columns that `x` and `y` name, `label` (tooltip).
+        methods: names of all distillation methods of the experiment, such as `ard` and `rslad`, in the order of its
+            file, which decides colours and shapes.
+        x: column and title of the horizontal axis, such as `("x", "clean accuracy (%)")`. Its values are in percent.
         y: column and title of the vertical axis. Its values are in percent.
 
     Returns:
-        The chart. Its axes cover the values and a small margin.
+        The chart, without a size, a title or a legend. Each axis covers its values and, on both sides, a margin of
+        `max(1, (largest - smallest) / 20)`.
     """
     encoded = {
         "x": alt.X(**number(*x, _about(frame[x[0]]))), "y": alt.Y(**number(*y, _about(frame[y[0]]))),
@@ -178,15 +194,17 @@ def dots(
     """Draws a row for each method: a large mark with a bar for the mean, and below it a small mark for each seed.
 
     Args:
-        frame: one row for each mark, as `dots.mean_and_seeds` returns them. Columns: method (or `teacher`), value, low
-            and high (ends of the bar; missing: no bar), seed (missing in rows of means), label (tooltip).
-        methods: names of all methods of the experiment, in the order of its file, which decides colours, shapes and
-            rows. The teacher's row is the first. Methods without rows in `frame` are left out.
-        title: title of the horizontal axis.
+        frame: one row for each mark, as `dots.mean_and_seeds` returns them. Columns: `method` (name of a method, or
+            `teacher`), `value`, `low` and `high` (ends of the bar; missing: no bar), `seed` (missing in rows of means),
+            `label` (tooltip).
+        methods: names of all distillation methods of the experiment, such as `ard` and `rslad`, in the order of its
+            file, which decides colours and shapes. The rows have the same order, below the row of the teacher. Methods
+            that do not occur in `frame` have no row.
+        title: title of the horizontal axis, such as `accuracy (%)`.
         domain: lower and upper limit of the horizontal axis; None for limits a little beyond the values.
 
     Returns:
-        The chart.
+        The chart, without a size, a title or a legend.
     """
     row = _method_rows(frame, methods)
     encoded = {
@@ -206,14 +224,16 @@ def forest(frame: pd.DataFrame, methods: list[str], title: str) -> alt.LayerChar
     """Draws differences with their intervals as a forest plot: a row for each difference, and a vertical line at zero.
 
     Args:
-        frame: one row for each difference, from top to bottom. Columns: row (name of the row, different in each),
-            method (decides the colour and the shape), value, low and high (ends of the interval), label (tooltip),
-            apart (bool; the mark is filled if it is True, else hollow).
-        methods: names of all methods of the experiment, in the order of its file, which decides colours and shapes.
-        title: title of the horizontal axis.
+        frame: one row for each difference, from top to bottom. Columns: `row` (name of the row, different in each, such
+            as `rslad − ard`), `method` (name of the method that decides the colour and the shape), `value` (the
+            difference), `low` and `high` (ends of the interval), `label` (tooltip), `apart` (bool; the mark is filled
+            if it is True, else hollow).
+        methods: names of all distillation methods of the experiment, such as `ard` and `rslad`, in the order of its
+            file, which decides colours and shapes.
+        title: title of the horizontal axis, such as `difference (points)`.
 
     Returns:
-        The chart.
+        The chart, without a size, a title or a legend.
     """
     row, base = rows("row", list(frame["row"])), alt.Chart(frame)
     zero = alt.Chart(pd.DataFrame({"low": [0]})).mark_rule(opacity=0.6).encode(x="low:Q")
@@ -231,15 +251,15 @@ def by_attack(frame: pd.DataFrame, methods: list[str], attacks: list[str]) -> al
     """Draws a row for each method with one mark for each attack, and a line from its lowest accuracy to its highest.
 
     Args:
-        frame: one row for each mark. Columns: method (or `teacher`), metric (a title in `attacks`), value (percent),
-            label (tooltip).
-        methods: names of all methods of the experiment, in the order of its file. The teacher's row is the first.
-            Methods without rows in `frame` are left out.
-        attacks: titles of the metrics, such as `Clean` and `AutoAttack`, the weakest attack first. Their order decides
-            colours and shapes.
+        frame: one row for each mark. Columns: `method` (name of a method, or `teacher`), `metric` (a title in
+            `attacks`), `value` (accuracy in percent), `label` (tooltip).
+        methods: names of all distillation methods of the experiment, in the order of the rows, below the row of the
+            teacher. Methods that do not occur in `frame` have no row.
+        attacks: titles of the metrics, the weakest attack first, such as `["Clean", "PGD-20", "AutoAttack"]`. Their
+            order decides colours and shapes.
 
     Returns:
-        The chart. Its horizontal axis goes from 0 to 100.
+        The chart, without a size, a title or a legend. Its horizontal axis goes from 0 to 100.
     """
     keys, row, base = attack_keys(attacks), _method_rows(frame, methods), alt.Chart(frame)
     across = number("value", "accuracy (%)", (0, 100))
@@ -258,17 +278,17 @@ def heat_map(
     """Draws a matrix as a raster of coloured cells.
 
     Args:
-        values: matrix [R,C]. Cells that are NaN have neither a colour nor a number.
-        limits: values of the first and of the last colour of `ramp`, ascending. Values beyond them have the nearer
-            colour.
-        ramp: colours (#rrggbb) of evenly spaced values.
+        values: floats [R,C]. Cells that are NaN have neither a colour nor a number.
+        limits: values of the first and of the last colour of `ramp`, ascending, such as `(0, 100)`. Values beyond them
+            have the nearer colour.
+        ramp: colours (`#rrggbb`) of evenly spaced values, such as `style.SEQUENTIAL`.
         rows: names of the R rows, from top to bottom; empty for none.
         columns: names of the C columns, from left to right; empty for none.
         numbers: True to write each value into its cell, rounded to a whole number.
         size: font size of the names in pixels.
 
     Returns:
-        The chart.
+        The chart, without a size, a title or a legend.
     """
     height, width = values.shape
     pixels = ramp_colours(values, limits, ramp)

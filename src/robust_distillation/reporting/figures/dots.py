@@ -11,28 +11,27 @@ from robust_distillation.reporting.figures.legend import labels
 def mean_and_seeds(
     values: pd.DataFrame, title: str, digits: int = 2, table: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """Computes the rows that `charts.dots` draws: the mean over the seeds of each method, and the value of each seed.
+    """Computes the table that `charts.dots` draws: the mean over the seeds of each method, and the value of each seed.
 
     Args:
-        values: values of one metric at one checkpoint, with a row for each teacher and each run (training by one method
-            with one seed). Used columns: student, method, seed, value. Rows with the student `-` are those of a
-            teacher.
-        title: title of the metric, such as `AutoAttack`, for the column label.
-        digits: number of decimals in the column label.
-        table: means and 95 % intervals of the same models and metric, as in tables/main.csv. Used columns: student,
-            method, mean, ci_low, ci_high (percent; the interval is clipped to [0, 100]). None: means and standard
-            deviations are computed from `values`.
+        values: values of one metric at one checkpoint, with a row for each teacher and each student training (one
+            method and one seed). Used columns: `student` (`-` in a row about a teacher), `method`, `seed` and `value`.
+        title: title of the metric, such as `AutoAttack`, for the column `label`.
+        digits: number of decimals in the column `label`.
+        table: means and 95 % intervals of the same networks in the same metric, such as rows of tables/main.csv. Used
+            columns: `student`, `method`, `mean`, `ci_low` and `ci_high` (percent; the interval is cut at 0 and 100).
+            None: means and standard deviations are computed from `values`.
 
     Returns:
-        First one row for each method or teacher with the mean, then one row for each seed of the methods that have
+        First one row for each teacher or method with the mean, then one row for each seed of the methods that have
         several seeds. Columns:
 
-        - method: name of the method, or `teacher`.
-        - value: the mean, or the value of the seed.
-        - low, high: the interval of `table`, or without `table` the mean minus and plus one standard deviation. NaN in
-          rows of seeds, and in rows of means of a single seed if `table` is None.
-        - seed: missing in rows of means.
-        - label: description of the row, such as `rslad, seed 0: AutoAttack 49.00`.
+        - `method`: name of the method, or `teacher` in a row about a teacher.
+        - `value`: the mean, or the value of the seed.
+        - `low`, `high`: the interval of `table`, or without `table` the mean minus and plus one standard deviation. NaN
+          in rows of seeds, and in rows of means of a single seed if `table` is None.
+        - `seed`: the seed; missing in rows of means.
+        - `label`: tooltip of the mark, such as `rslad, seed 0: AutoAttack 49.00`.
     """
     named = values.assign(method=labels(values))
     if table is None:

@@ -27,16 +27,17 @@ LETTERS = 110  # in a line of a title of two panels
 
 @dataclass(frozen=True)
 class Panel:
-    """A drawing within a figure.
+    """One chart within a figure, with its heading, its size and its description in words.
 
     Attributes:
         chart: the Vega-Altair chart, without a size, a title or a legend.
-        alt: text alternative for screen readers: what the chart shows, in words.
-        title: heading above the panel; empty for none. In the files it may have several lines, separated by newlines.
+        alt: text alternative for screen readers, such as `Accuracy in percent: rslad 49.0, ard 45.1`.
+        title: heading above the panel, such as `AutoAttack`; empty for none. Newlines in it start new lines in the
+            files.
         width: width in pixels in the report, axes included.
         height: height in pixels in the report, axes included.
-        axis: part of `height`, in pixels, that the horizontal axis with its labels takes. In the files the chart is
-            `axis` lower than `height`, and the axis comes below it.
+        axis: part of `height`, in pixels, that the horizontal axis with its labels takes. In the files the drawing area
+            is `height - axis` high, and the axis is added below it.
     """
 
     chart: alt.Chart | alt.LayerChart
@@ -48,12 +49,16 @@ class Panel:
 
     @property
     def share(self) -> float:
-        """The width of the panel as a multiple of the default width of 340 pixels."""
+        """The width of the panel divided by the default width of 340 pixels, for the layout of the page and of the
+        files.
+        """
         return self.width / WIDTH
 
     @property
     def svg(self) -> Markup:
-        """The drawing as an SVG element for the report, with CSS variables as colours (light or dark page)."""
+        """The chart as an SVG element for the report. Its colours are CSS variables, which differ on light and dark
+        pages.
+        """
         fit = alt.AutoSizeParams(type="fit", contains="padding")
         # The reader's font may be wider than the one that Vega measures with.
         padding = {"left": 14, "right": 8, "top": 4, "bottom": 4}
@@ -63,15 +68,19 @@ class Panel:
 
 @dataclass(frozen=True)
 class Figure:
-    """Panels with a common title, caption and legend. It is also an element of a section of the report.
+    """Charts beside each other with a common title, caption and legend.
+
+    It is made by the functions of this package, such as `overview`. `save` writes it to files, and it is also an
+    element of a section of the report.
 
     Attributes:
-        kind: name of the HTML template in the report, always `figure`.
-        title: heading in the files, and beginning of the caption in the report.
+        kind: always `figure`: the report renders it by templates/parts/figure.html.jinja.
+        title: heading in the files, and beginning of the caption in the report, such as `Student small, teacher wide:
+            accuracy`.
         caption: what the marks mean, in one or two sentences.
-        panels: the panels, from left to right.
-        legend: keys of the marks, from top to bottom; empty if the axes name them.
-        columns: number of panels in a row of the files.
+        panels: the charts, from left to right.
+        legend: names, colours and shapes of the marks, from top to bottom; empty if the axes name the marks.
+        columns: number of panels beside each other in the files. The next panels start a new row.
     """
 
     kind = "figure"  # its template in the report
@@ -85,12 +94,12 @@ class Figure:
 def save(figure: Figure, stem: Path) -> None:
     """Writes a figure as STEM.svg, STEM.png and STEM.pdf.
 
-    The PNG has two pixels per pixel of the SVG. Missing folders are created, and existing files are replaced. The same
-    figure gives the same bytes, in the PDF only if all characters are in the font Liberation Sans, which the drawing
-    library contains: with several fonts, its PDF writer numbers them at random.
+    Missing folders are created, and existing files are replaced. The PNG has two pixels per pixel of the SVG. The same
+    figure gives the same bytes. For the PDF this holds only if the font Liberation Sans, which the drawing library
+    contains, has all characters of the texts: with several fonts, the PDF writer numbers them at random.
 
     Args:
-        figure: the figure.
+        figure: the figure, such as `overview` returns it.
         stem: path of the files without the ending, such as `results/digits/figures/wide/small/overview`.
     """
     svg = _svg(_composed(figure), FILE_FONT)
@@ -127,7 +136,7 @@ def _sized(panel: Panel) -> alt.Chart | alt.LayerChart:
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """Breaks a text into lines at spaces and after hyphens. A longer word is cut.
+    """Breaks a text into lines at spaces and after hyphens, for names and titles in charts. A longer word is cut.
 
     Args:
         text: the text. Newlines in it count as spaces.
@@ -153,14 +162,14 @@ def _legend(keys: list[Key]) -> alt.LayerChart:
 
 
 def scale(keys: list[Key], values: list[str]) -> alt.Scale:
-    """Makes the Vega-Altair scale that maps names to colours or shapes.
+    """Makes the Vega-Altair scale that gives each name of a legend its colour or its shape.
 
     Args:
-        keys: entries of a legend. Their names are the domain of the scale.
-        values: colour (#rrggbb) or shape (SVG path) of each key, in the same order.
+        keys: entries of a legend, as `legend.method_keys` returns them. Their names are the domain of the scale.
+        values: colour (`#rrggbb`) or shape (SVG path such as `M-1,-1H1V1H-1Z`) of each key, in the same order.
 
     Returns:
-        The scale.
+        The scale for an encoding such as `alt.Color(..., scale=scale)`.
     """
     return alt.Scale(domain=[key.name for key in keys], range=values)
 

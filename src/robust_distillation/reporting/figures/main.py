@@ -24,25 +24,30 @@ def draw_all(
     outcomes: pd.DataFrame, curves: pd.DataFrame, eps_curves: pd.DataFrame, spec: TableSpec, classes: tuple[str, ...],
     threat: ThreatModel, folder: Path,
 ) -> None:  # fmt: skip
-    """Draws the figures of every student and teacher as FOLDER/TEACHER/STUDENT/NAME.{svg,png,pdf}.
+    """Draws the figures of every teacher and student as FOLDER/TEACHER/STUDENT/NAME.{svg,png,pdf}.
 
     NAME is overview, attacks, differences, training, trade-off or per-class, and also robustness if `eps_curves` has
     rows.
 
     Args:
-        outcomes: one row for each model (a teacher, or a student of one method and seed), checkpoint and test image, as
-            `evaluation.outcomes.read_outcomes` returns them: the columns teacher, student, method, seed, checkpoint,
-            index, label, prediction, block, attack_seed, and one bool column for each attack.
-        curves: training curves, one row for each student and epoch, as `reporting.curves.read_curves` returns them.
-        eps_curves: accuracy against eps, one row for each model and eps, as `reporting.curves.robustness_curves`
+        outcomes: one row per trained network (a teacher, or a student of one method and one seed), checkpoint and test
+            image, as `evaluation.outcomes.read_outcomes` returns them. Columns: `teacher`, `student` (`-` in a row
+            about a teacher), `method`, `seed`, `checkpoint`, `index` (position in the test split), `label`,
+            `prediction` (class of the clean image), `block`, `attack_seed`, and one bool column per attack, such as
+            `autoattack`: True if the clean and the adversarial image are both classified correctly.
+        curves: training curves, one row for each student training and epoch, as `reporting.curves.read_curves` returns
+            them.
+        eps_curves: accuracy against eps, one row for each network and eps, as `reporting.curves.robustness_curves`
             returns it. It has no rows if the experiment file has no entry `robustness`.
-        spec: the students and teachers (`spec.comparisons`), and the order of methods, checkpoints and metrics.
-        classes: names of the K classes; the label k is the class classes[k].
-        threat: norm and eps of the attacks.
-        folder: folder of all figures of the experiment.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `comparisons` (pairs of teacher and student, one folder for each), and the order of
+            methods, checkpoints and metrics.
+        classes: names of the K classes, `experiment.info.classes`. The label k is the class `classes[k]`.
+        threat: norm and eps of the attacks, `experiment.threat_model`.
+        folder: folder of all figures of the experiment, such as results/digits/figures. Missing folders are created.
 
     Raises:
-        UserError: if the seeds of a model were not attacked on the same images.
+        UserError: if the seeds of a method were not attacked on the same images.
     """
     values, table = accuracies(outcomes), summary(outcomes)
     apart = comparisons(Outcomes.of(outcomes), spec.comparisons, spec.methods, [spec.first], [spec.strongest])

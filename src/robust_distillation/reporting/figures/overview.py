@@ -15,18 +15,25 @@ from robust_distillation.reporting.table_spec import TableSpec, metric_title
 def overview(table: pd.DataFrame, values: pd.DataFrame, spec: TableSpec, comparison: Comparison) -> Figure:
     """Draws the robust and the clean accuracy of the teacher and of each method, with 95 % intervals.
 
+    Robust accuracy is that under the strongest attack. A large mark is the mean over the seeds. Small marks are the
+    single seeds, for methods with several seeds.
+
     Args:
-        table: tables/main.csv: means over the seeds. Used columns: teacher, student, method, checkpoint, metric, mean,
-            ci_low, ci_high (the last three in percent).
+        table: tables/main.csv or `statistics.accuracies.summary(outcomes)`: means over the seeds. Used columns:
+            `teacher`, `student`, `method`, `checkpoint`, `metric`, `mean`, `ci_low` and `ci_high` (the last three in
+            percent).
         values: accuracies of each seed in percent, as `statistics.accuracies.accuracies` returns them. Used columns:
-            teacher, student, method, seed, checkpoint, metric, value.
-        spec: order of the methods, and the strongest attack (`spec.strongest`). Students are shown at the checkpoint
-            `spec.first`.
-        comparison: the student and the teacher. Used are the student's rows with this teacher or without one (teacher
-            `none`), and the teacher's own rows (student `-`).
+            `teacher`, `student`, `method`, `seed`, `checkpoint`, `metric` (`clean` or an attack), `value`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `methods` (order of the rows), the last of `metrics`, which is the strongest attack,
+            and the first of `checkpoints`, at which students are shown.
+        comparison: names of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`.
+            Drawn are the students of this network that were trained with this teacher or by a method without a teacher
+            (`teacher` is `none`), and the teacher, whose rows have the student `-`.
 
     Returns:
-        A figure of two panels: accuracy under the strongest attack, and on clean images.
+        A figure of two panels, accuracy under the strongest attack and on clean images, for `figure.save` or for a
+        section of the report.
     """
     means, seeds = (comparison.rows(spec.at_headline(frame)) for frame in (table, values))
     panels = []

@@ -28,21 +28,28 @@ AXES = {
 
 
 def correlations(structures: pd.DataFrame, spec: TableSpec, classes: tuple[str, ...], comparison: Comparison) -> Figure:
-    """Draws the class-correlation matrices of the logits on clean images: the teacher's, then one for each method.
+    """Draws the matrices of correlations between the logits of every two classes: the teacher's, then one for each
+    method.
 
-    A method's matrix is the mean over its seeds. Above it stands the mean over the seeds of the distance to the
-    teacher's matrix (see `correlation_distance`), unless the teacher is `none`.
+    The correlations are over the clean test images. The matrix of a method is the mean over its seeds. Above it stands
+    the distance to the teacher's matrix, the root mean square difference of the entries, as a mean over the seeds.
+    There is no distance if the teacher is `none` or an entry that names several teachers.
 
     Args:
-        structures: one row for each model, as `reporting.structure.read_structures` returns them. Used columns:
-            teacher, student, method, checkpoint, and correlation (K lists of K numbers in [-1, 1]).
-        spec: order of the methods. Students are shown at the checkpoint `spec.first`.
-        classes: names of the K classes. With more than 12 classes they are not written.
-        comparison: the student and the teacher. Used are the student's rows with this teacher or without one (teacher
-            `none`), and the teacher's own rows (student `-`).
+        structures: one row per model (a teacher, or a student of one method and one seed), as
+            `reporting.structure.read_structures` returns them. Used columns: `teacher`, `student`, `method`,
+            `checkpoint`, and `correlation` (K lists of K numbers in [-1, 1]).
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `methods` (order of the panels), and the first of `checkpoints`, at which students
+            are shown.
+        classes: names of the K classes, `experiment.info.classes`. With more than 12 classes they are not written.
+        comparison: names of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`.
+            Drawn are the students of this network that were trained with this teacher or by a method without a teacher
+            (`teacher` is `none`), and the teacher, whose rows have the student `-`.
 
     Returns:
-        A figure with one panel for each matrix, and a legend of the colours.
+        A figure with one panel for each matrix and a legend of the colours, for `figure.save` or for a section of the
+        report.
     """
     rows = spec.at_headline(structures)
     teacher = [np.array(matrix) for matrix in comparison.teacher_rows(rows)["correlation"]]
@@ -69,19 +76,23 @@ def correlations(structures: pd.DataFrame, spec: TableSpec, classes: tuple[str, 
 
 
 def feature_distances(values: pd.DataFrame, spec: TableSpec, comparison: Comparison) -> Figure:
-    """Draws the distances by which a PGD-20 attack moves the features of the teacher and of each method.
+    """Draws how far a PGD-20 attack moves the features of the teacher and of each method.
 
     Args:
-        values: one row for each model and metric, as `reporting.structure.distances` returns them. Used columns:
-            teacher, student, method, seed, checkpoint, metric, value. Used metrics: `feature_distance` and
-            `feature_cosine_distance`.
-        spec: order of the methods. Students are shown at the checkpoint `spec.first`.
-        comparison: the student and the teacher. Used are the student's rows with this teacher or without one (teacher
-            `none`), and the teacher's own rows (student `-`).
+        values: one row for each network and metric, as `reporting.structure.distances` returns them. Used columns:
+            `teacher`, `student`, `method`, `seed`, `checkpoint`, `metric` and `value`. Used metrics: `feature_distance`
+            (relative Euclidean distance) and `feature_cosine_distance` (1 - cosine), means over the images.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `methods` (order of the rows), and the first of `checkpoints`, at which students are
+            shown.
+        comparison: names of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`.
+            Drawn are the students of this network that were trained with this teacher or by a method without a teacher
+            (`teacher` is `none`), and the teacher, whose rows have the student `-`.
 
     Returns:
-        A figure with a panel for each of the two metrics; a metric without values has none. Bars are one standard
-        deviation.
+        A figure with one panel for each of the two metrics, for `figure.save` or for a section of the report. A metric
+        without values has no panel. Large marks are means over the seeds, bars are one standard deviation, and small
+        marks are single seeds.
     """
     rows = comparison.rows(spec.at_headline(values))
     panels = []
@@ -107,14 +118,17 @@ def feature_distances(values: pd.DataFrame, spec: TableSpec, comparison: Compari
 def draw_all(structures: pd.DataFrame, spec: TableSpec, classes: tuple[str, ...], folder: Path) -> None:
     """Draws the figures of the structure analysis as FOLDER/TEACHER/STUDENT/NAME.{svg,png,pdf}.
 
-    NAME is correlations or feature-distances. Both are drawn for every student and teacher.
+    NAME is correlations (matrices of class correlations) or feature-distances. There is one figure of each name for
+    every teacher and student.
 
     Args:
-        structures: one row for each model (a teacher, or a student of one method and seed), as
+        structures: one row per model (a teacher, or a student of one method and one seed), as
             `reporting.structure.read_structures` returns them.
-        spec: the students and teachers (`spec.comparisons`), and the order of methods and checkpoints.
-        classes: names of the K classes.
-        folder: folder of all figures of the experiment.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `comparisons` (pairs of teacher and student), and the order of methods and
+            checkpoints.
+        classes: names of the K classes, `experiment.info.classes`.
+        folder: folder of all figures of the experiment, such as results/digits/figures. Missing folders are created.
     """
     values = distances(structures, spec)
     for comparison in spec.comparisons:

@@ -9,11 +9,11 @@ import numpy as np
 
 
 class Colour(NamedTuple):
-    """A colour of the figures, for files and for the report.
+    """One colour of the figures, in the form for files and in the form for the report.
 
     Attributes:
         hex: colour in files, as `#rrggbb`.
-        css: colour in the report, as a CSS value such as `var(--m0)`, which differs between light and dark pages.
+        css: colour in the report, as a CSS value such as `var(--m0)`. Its value differs on light and dark pages.
     """
 
     hex: str
@@ -38,7 +38,7 @@ METHODS = tuple(_named(name) for name in THEME if name[0] == "m")
 
 
 def shade(percent: int) -> Colour:
-    """Mixes the accent colour into the background colour of the page.
+    """Mixes the accent colour, a blue, into the background colour of the page. It gives shades of one colour.
 
     Args:
         percent: part of the accent colour in [0, 100]: 0 is the background, 100 the accent colour.
@@ -61,13 +61,14 @@ FILE_FONT, PAGE_FONT = "Liberation Sans, Arial, Helvetica, sans-serif", "system-
 
 
 def config(font: str) -> dict[str, Any]:
-    """Returns the Vega-Lite entry `config` of a chart: colours, font, font sizes and line widths.
+    """Returns the Vega-Lite entry `config` of a chart, which sets colours, font, font sizes and line widths.
 
     Args:
-        font: font of all texts as a CSS font family: FILE_FONT for files, PAGE_FONT for the report.
+        font: font of all texts as a CSS font family: FILE_FONT (`Liberation Sans, Arial, Helvetica, sans-serif`) for
+            files, PAGE_FONT (`system-ui, sans-serif`) for the report.
 
     Returns:
-        A dict that can be written as JSON.
+        A dict of JSON values with the keys `background`, `font`, `view`, `axis`, `title`, `line`, `text` and `rule`.
     """
     return {
         "background": None,
@@ -86,12 +87,12 @@ def config(font: str) -> dict[str, Any]:
 
 
 def ramp_colours(values: np.ndarray, limits: tuple[float, float], ramp: Sequence[str]) -> np.ndarray:
-    """Computes the colours of numbers by linear interpolation between the colours of a ramp.
+    """Computes the colours of numbers in a heat map, by linear interpolation between the colours of a ramp.
 
     Args:
         values: floats of any shape [...]. Values beyond the limits have the colour of the nearer limit.
-        limits: values of the first and of the last colour of `ramp`, ascending.
-        ramp: colours (#rrggbb) of evenly spaced values from one limit to the other, at least one.
+        limits: values of the first and of the last colour of `ramp`, ascending, such as `(0, 100)`.
+        ramp: colours (`#rrggbb`) of evenly spaced values from one limit to the other, at least one, such as SEQUENTIAL.
 
     Returns:
         uint8 [...,4]: red, green, blue and opacity. The opacity is 255, and 0 where the value is NaN.

@@ -15,16 +15,17 @@ WORST = 5  # classes listed per method
 
 
 def trade_offs(report: ReportData) -> Section:
-    """Makes the section on clean against robust accuracy.
+    """Makes the report's section on clean against robust accuracy, with one figure for each teacher and student.
 
-    The section has the id `trade-off`. It contains one figure for each student and teacher, see `figures.trade_off`.
+    A figure shows clean accuracy (horizontal) against accuracy under the strongest attack (vertical), see
+    `figures.trade_off`.
 
     Args:
-        report: contents of the report, see `load_report_data`. Its `values` (accuracies of each run) and `spec` are
-            used.
+        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `values` (accuracy of
+            each seed) and `spec` (order of the methods).
 
     Returns:
-        The section.
+        The section with the id `trade-off`, from which `page` renders HTML.
     """
     lead = (
         "Clean accuracy against that under the strongest attack: what is further up and to the right is better in "
@@ -35,17 +36,18 @@ def trade_offs(report: ReportData) -> Section:
 
 
 def classes(report: ReportData) -> Section:
-    """Makes the section on the robust accuracy of each class.
+    """Makes the report's section on the robust accuracy of each class.
 
-    The section has the id `classes`. For each student and teacher it contains a heat map of methods and classes, and a
-    table with up to five of the worst classes of each method. The accuracy is that under the strongest attack (the last
-    metric of the experiment) at the first checkpoint of the experiment, mean over the seeds.
+    For each teacher and student it contains a heat map of methods and classes, and a table with the five worst classes
+    of each method (all classes if there are fewer). The accuracy is that under the strongest attack (the last metric of
+    the experiment) at the first checkpoint of the experiment, over the images of all seeds.
 
     Args:
-        report: contents of the report, see `load_report_data`. Its `outcomes`, `spec` and `experiment` are used.
+        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `outcomes`, `spec`
+            (order of the methods) and `experiment` (names of the classes).
 
     Returns:
-        The section.
+        The section with the id `classes`, from which `page` renders HTML.
     """
     lead = (
         f"{metric_title(report.spec.strongest)} accuracy of each class, mean over the seeds, at the checkpoint "

@@ -15,21 +15,23 @@ from robust_distillation.reporting.report.report_data import ReportData
 
 
 def section(report: ReportData) -> Section:
-    """Makes the section on the costs of the experiment.
+    """Makes the report's section on the costs of the experiment: time, floating-point operations and energy.
 
-    The section has the id `cost`. It contains two tables:
+    It contains two tables:
 
     - For each step (a kind of job, such as `train-student`): number of jobs, sum of their durations, floating-point
-      operations (counted, not measured) in TFLOP, and energy in kJ. The column of energy exists if some job measured
-      its energy. Its cells say `not read` for a step of which some job did not.
-    - For each method and student: number of runs (trainings with one seed each), mean duration of a run, counted TFLOP
-      of one run, and the kinds of cached teacher outputs that the method reads.
+      operations (counted, not measured) in TFLOP, and energy in kJ. The column of energy exists if at least one job
+      measured its energy. Its cell is `not read` if one of the step's jobs did not.
+    - For each method and student: number of trainings (one for each teacher and seed), mean duration of a training,
+      counted TFLOP of one training, and the kinds of cached teacher outputs that the method reads (`logits`, `features`
+      or `nothing`).
 
     Args:
-        report: contents of the report, see `load_report_data`. Its `records` (of all jobs) and `experiment` are used.
+        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `records` (of all jobs,
+            with their durations and energies) and `experiment`.
 
     Returns:
-        The section.
+        The section with the id `cost`, from which `page` renders HTML.
     """
     lead = (
         "Seconds are those of the jobs as they ran, jobs beside each other included, so that they add up to more "

@@ -17,12 +17,13 @@ Edge = tuple[str, str]
 
 @dataclass(frozen=True)
 class Node:
-    """A box of the graph, for one step. A step is a kind of job, such as `train-student`.
+    """One box of the graph of steps. A step is a kind of job, such as `train-student`. A box is 148 pixels wide and 46
+    high.
 
     Attributes:
         step: name of the step.
         about: number of its jobs and the sum of their durations, such as `12 jobs, 3 min 05 s`.
-        x: left edge of the box in pixels.
+        x: left edge of the box in pixels, from the left edge of the drawing.
         y: upper edge of the box in pixels, from the top of the drawing.
     """
 
@@ -34,13 +35,13 @@ class Node:
 
 @dataclass(frozen=True)
 class Drawing:
-    """The graph of the steps, as an element of a section.
+    """The graph of the steps that were run, as an element of a section of the report.
 
     Attributes:
-        kind: name of the HTML template, always `dag`.
+        kind: always `dag`: the report renders it by templates/parts/dag.html.jinja.
         nodes: the boxes, one for each step.
-        paths: the arrows, each as the `d` attribute of an SVG path. An arrow goes from the lower edge of one box to the
-            upper edge of another.
+        paths: the arrows, each as the `d` attribute of an SVG path, such as `M74,48C74,67 74,67 74,81`. An arrow goes
+            from the lower edge of the box of one step to the upper edge of the box of a step that reads its files.
         width: width of the drawing in pixels.
         height: height of the drawing in pixels.
         alt: text alternative for screen readers, which lists the arrows as `STEP to STEP`.
@@ -57,16 +58,16 @@ class Drawing:
 
 
 def section(report: ReportData) -> Section:
-    """Makes the section with the graph of all steps that were run.
+    """Makes the report's section with the graph of all steps that were run: which step reads files of which other step.
 
-    The section has the id `graph`. Arrows that follow from others are left out.
+    A step is a kind of job, such as `train-student`. An arrow that follows from others is left out.
 
     Args:
-        report: contents of the report, see `load_report_data`. Its `records` are used: for each job, the JSON file that
-            lists inputs and outputs.
+        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `records`: for each
+            job, the JSON file that lists its inputs and outputs.
 
     Returns:
-        The section, with one `Drawing`.
+        The section with the id `graph`, which contains one `Drawing`, and from which `page` renders HTML.
     """
     records = list(report.records.values())
     arrows = reduced(edges(records))
@@ -78,15 +79,15 @@ def section(report: ReportData) -> Section:
 
 
 def edges(records: Iterable[dict[str, Any]]) -> set[Edge]:
-    """Finds which steps read files of which other steps.
+    """Finds which steps read files of which other steps. A step is a kind of job, such as `train-student`.
 
     Args:
-        records: records of jobs, which are dicts with the keys `step` (name of the step), `inputs` and `outputs` (each
-            a dict whose keys are paths of files). They are iterated twice, so a generator must not be used.
+        records: contents of the records of jobs: dicts with the keys `step` (name of the step), `inputs` and `outputs`
+            (dicts from the path of a file to its sha256). They are iterated twice, so a generator must not be used.
 
     Returns:
-        Pairs (maker, reader) of names of two different steps, where a job of the reader reads a file that a job of the
-        maker made. Inputs that no record has as output are ignored.
+        Pairs (maker, reader) of names of two different steps, such as ("train-student", "attack"), where a job of the
+        reader reads a file that a job of the maker made. Inputs that no record has as output are ignored.
     """
     made = {file: record["step"] for record in records for file in record["outputs"]}
     found = {(made[file], record["step"]) for record in records for file in record["inputs"] if file in made}
@@ -94,15 +95,16 @@ def edges(records: Iterable[dict[str, Any]]) -> set[Edge]:
 
 
 def layers(steps: Iterable[str], arrows: set[Edge]) -> dict[str, int]:
-    """Computes the layer of each step in the drawing, so that every arrow goes to a higher layer number.
+    """Computes the layer of each step in the drawing of the graph, so that every arrow goes to a layer with a higher
+    number.
 
     Args:
-        steps: names of the steps.
+        steps: names of the steps, such as `train-student`.
         arrows: pairs (maker, reader) of such names, as `edges` returns them. They must have no cycle.
 
     Returns:
-        Name of each step -> number of arrows on the longest path that ends at the step. It is 0 for a step at which no
-        arrow ends.
+        Name of each step to the number of arrows on the longest path that ends at the step. It is 0 for a step at which
+        no arrow ends.
 
     Raises:
         KeyError: if an arrow contains a name that is not in `steps`.
@@ -116,15 +118,16 @@ def layers(steps: Iterable[str], arrows: set[Edge]) -> dict[str, int]:
 
 
 def reduced(arrows: set[Edge]) -> set[Edge]:
-    """Removes the arrows that follow from others (transitive reduction).
+    """Removes the arrows that follow from others (transitive reduction), so that the drawing stays readable.
 
     An arrow from A to C is removed if there is a path of several arrows from A to C.
 
     Args:
-        arrows: pairs (maker, reader) of names of steps. They must have no cycle. The set is not changed.
+        arrows: pairs (maker, reader) of names of steps, as `edges` returns them. They must have no cycle. The set is
+            not changed.
 
     Returns:
-        The other arrows, as a new set.
+        The remaining arrows, as a new set.
     """
 
     def reaches(start: str, end: str) -> bool:
@@ -138,15 +141,15 @@ def reduced(arrows: set[Edge]) -> set[Edge]:
 
 
 def draw(records: list[dict[str, Any]], arrows: set[Edge]) -> Drawing:
-    """Arranges the graph in layers: each step is drawn below the steps whose files it reads.
+    """Arranges the graph of steps in layers: each step is drawn below the steps whose files it reads.
 
     Within a layer the steps are sorted by the mean horizontal position of the steps whose files they read, so that few
     arrows cross.
 
     Args:
-        records: records of all jobs, at least one. Used entries: `step` (name of the step) and `time` (a dict with
-            `seconds`).
-        arrows: pairs (maker, reader) of names of these steps, without a cycle.
+        records: contents of the records of all jobs, at least one. Used entries: `step` (name of the step, such as
+            `train-student`) and `time` (a dict with `seconds`).
+        arrows: pairs (maker, reader) of names of these steps, without a cycle, as `reduced` returns them.
 
     Returns:
         The boxes, arrows, size and texts of the graph.

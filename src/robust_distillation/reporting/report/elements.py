@@ -12,15 +12,16 @@ from urllib.parse import quote
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table.
+    """One cell of a `Table` in the report.
 
     Attributes:
         text: content of the cell.
         order: number by which the column is sorted; None to sort by the text.
         link: id of an element of the page, to which the text becomes a link; empty for no link.
-        tone: CSS class, for example `good`, `bad` or `code`; empty for none.
+        tone: CSS class of the cell, such as `good`, `bad` or `code`; empty for none.
         share: depth of the background colour, from 0 (none) to 1; None for a cell without a background colour.
-        id: id of the cell's row, for links to it; empty for none. Only the first cell of a row may have one.
+        id: id of the cell's row, to which other cells can link; empty for none. Only the first cell of a row may have
+            one.
     """
 
     text: str
@@ -33,7 +34,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Head:
-    """A heading above one or more columns of a table.
+    """A heading above one or more columns of a `Table` in the report.
 
     Attributes:
         text: content of the heading.
@@ -50,10 +51,11 @@ class Head:
 
 @dataclass(frozen=True)
 class Table:
-    """A table, as an element of a section. The first cell of each row is rendered as the heading of the row.
+    """A table, as an element of a section of the report. The first cell of each row is rendered as the heading of the
+    row.
 
     Attributes:
-        kind: name of the HTML template, always `table`.
+        kind: always `table`: the report renders it by templates/parts/table.html.jinja.
         caption: text above the table.
         heads: rows of column headings, from top to bottom; usually one.
         rows: rows of cells, from top to bottom.
@@ -73,12 +75,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Text:
-    """Paragraphs, or a highlighted list, as an element of a section.
+    """Paragraphs, or a highlighted list, as an element of a section of the report.
 
     Attributes:
-        kind: name of the HTML template, always `text`.
+        kind: always `text`: the report renders it by templates/parts/text.html.jinja.
         lines: the paragraphs, or the items of the list.
-        tone: CSS class of a list, for example `warning`; empty for paragraphs.
+        tone: CSS class of a list, such as `warning`; empty for paragraphs.
     """
 
     kind = "text"
@@ -88,11 +90,12 @@ class Text:
 
 @dataclass(frozen=True)
 class Facts:
-    """A list of terms with their values, as an element of a section.
+    """A list of terms with their values, as an element of a section of the report.
 
     Attributes:
-        kind: name of the HTML template, always `facts`.
-        pairs: pairs (term, value). Parts of a value between backticks are shown as code.
+        kind: always `facts`: the report renders it by templates/parts/facts.html.jinja.
+        pairs: pairs (term, value), such as ("Dataset", "digits, 300 test images, 10 classes"). Parts of a value between
+            backticks are shown as code.
     """
 
     kind = "facts"
@@ -101,13 +104,13 @@ class Facts:
 
 @dataclass(frozen=True)
 class Group:
-    """Elements of a section under a common heading.
+    """Elements of a section of the report under a common heading.
 
     Attributes:
-        title: the heading; empty for none. The heading of the only titled group of a section is not shown, unless the
-            group has an id.
+        title: the heading, such as `Student small, teacher wide`; empty for none. If only one group of a section has a
+            title, that title is not shown, unless the group has an id.
         parts: the elements, from top to bottom: objects with an attribute `kind`, such as Table, Text, Facts or a
-            Figure.
+            Figure. An object is rendered by templates/parts/KIND.html.jinja.
         id: id of the heading, for links to it; empty for none.
     """
 
@@ -118,10 +121,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the report.
+    """A section of the report, as plain data. The function `page` renders it as HTML.
 
     Attributes:
-        id: id of the section in the page, for links to it.
+        id: id of the section in the page, for links to it, such as `results`.
         title: the heading, which is also the entry in the table of contents.
         lead: the introduction: what the results mean and how to read them. Parts between backticks are shown as code.
         groups: the contents, from top to bottom.
@@ -134,7 +137,7 @@ class Section:
 
 
 def anchor(*names: str) -> str:
-    """Returns the id of an element of the page, made of several names.
+    """Joins names to the id of an element of the page, so that other elements can link to it.
 
     Args:
         names: any texts, for example `wide`, `small` and `rslad`.

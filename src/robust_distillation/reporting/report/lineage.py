@@ -21,12 +21,13 @@ from robust_distillation.reporting.table_spec import metric_title
 
 @dataclass(frozen=True)
 class Record:
-    """The record of one job, as texts of the report. A record is the JSON file that a job writes beside its outputs.
+    """The record of one job, as texts for the report. A record is the JSON file that a job writes beside its outputs.
 
     Attributes:
-        title: name of the step, such as `train-student`.
+        title: name of the step, which is a kind of job, such as `train-student`.
         file: path of the record, such as `results/digits/students/wide/small/rslad/seed-0/record.json`.
-        command: command line that makes the outputs of the job again.
+        command: command line that makes the outputs of the job again, such as `robust-distillation train-student
+            wide/small/rslad/seed-0 --experiment params.yaml`.
         facts: pairs (term, value) with the terms `When`, `On` (the machine), `Code` (git commit and fingerprint of the
             code) and `Versions` (of packages).
         inputs: pairs (path, sha256), one for each file that the job read.
@@ -45,12 +46,12 @@ class Record:
 
 @dataclass(frozen=True)
 class Records:
-    """The records of all jobs that are about one trained network, as an element of a section.
+    """The records of all jobs that are about one trained network, as an element of a section of the report.
 
     Attributes:
-        kind: name of the HTML template, always `records`.
+        kind: always `records`: the report renders it by templates/parts/records.html.jinja.
         title: the seed and the names of the steps, such as `Seed 0: train-student, attack`.
-        records: the records: the training or import first, then the attacks and analyses.
+        records: the records: that of the training or import first, then those of the attacks and analyses.
     """
 
     kind = "records"
@@ -59,20 +60,22 @@ class Records:
 
 
 def section(report: ReportData) -> Section:
-    """Makes the section that shows from which files every number of tables/main.csv was made.
+    """Makes the report's section that shows from which files every number of tables/main.csv was made.
 
-    The section has the id `lineage`. It contains a group for each teacher, and for each student and method, whose id is
-    `anchor(teacher, student, method)`. A group has a table with a row for each checkpoint and metric (mean, standard
-    deviation, 95 % interval, the value of each seed, number of test images, and the name that `robust-distillation
-    explain` takes), and the records of all jobs of each seed. The ids of the rows are those that `results.cell_of`
-    returns.
+    It contains one group for each teacher, and one for each combination of teacher, student and method, with the id
+    `anchor(teacher, student, method)`. A group contains:
+
+    - A table with a row for each checkpoint and metric: mean over the seeds, standard deviation, 95 % interval, value
+      of each seed, number of test images, and the name that the command `robust-distillation explain` takes. The id of
+      a row is the one that `results.cell_of` returns.
+    - The records of all jobs of each seed. A record is the JSON file that a job writes beside its outputs.
 
     Args:
-        report: contents of the report, see `load_report_data`. Its `experiment`, tables/main.csv, `values` and
-            `records` are used.
+        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `experiment`, `spec`,
+            `table` (the main table), `values` (accuracy of each seed) and `records` (of all jobs).
 
     Returns:
-        The section.
+        The section with the id `lineage`, from which `page` renders HTML.
     """
     lead = (
         "Where a number comes from, model by model: its value for every seed, the record of every job with the files "

@@ -33,17 +33,18 @@ RULE = (
 
 
 def section(report: ReportData) -> Section:
-    """Makes the section that compares the attacks with each other.
+    """Makes the report's section that compares the attacks with each other, and points out signs of gradient masking.
 
-    The section has the id `attacks`. For each student and teacher it contains a figure of the accuracy under each
-    attack, a table of the strongest PGD beside AutoAttack, and a list of the models with a sign of gradient masking.
-    The table is left out if no model was attacked as `gaps` needs it, and the list if no model has a sign.
+    For each teacher and student it contains a figure of the accuracy under each attack, a table of the strongest PGD
+    beside AutoAttack, and a list of the methods with a sign of gradient masking, see `gaps`. The table is left out if
+    `gaps` yields nothing, and the list if there is no sign.
 
     Args:
-        report: contents of the report, see `load_report_data`. Its tables/main.csv and `spec` are used.
+        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `table` (the main
+            table) and `spec` (order of methods and attacks).
 
     Returns:
-        The section.
+        The section with the id `attacks`, from which `page` renders HTML.
     """
     groups = [Group(comparison.label, _parts(report, comparison)) for comparison in report.spec.comparisons]
     lead = (
@@ -66,13 +67,14 @@ def _parts(report: ReportData, comparison: Comparison) -> list:
 def gaps(rows: pd.DataFrame) -> Iterator[dict]:
     """Checks each model for signs of gradient masking, by comparing the accuracies under different attacks.
 
-    A model is one combination of teacher, student, method and checkpoint; accuracies are means over the seeds. A sign
-    is that the strongest PGD leaves more than 10 percentage points more accuracy than AutoAttack, or that Square leaves
-    less than the strongest PGD. The strongest PGD is the metric among `pgd10`, `pgd20`, `pgd_sat` and `pgd_trades` with
-    the lowest accuracy.
+    A model is one combination of teacher, student, method and checkpoint; accuracies are means over the seeds. There
+    are two signs: the accuracy under the strongest PGD is more than 10 percentage points above that under AutoAttack,
+    or the accuracy under Square is below that under the strongest PGD. The strongest PGD is the metric among `pgd10`,
+    `pgd20`, `pgd_sat` and `pgd_trades` with the lowest accuracy.
 
     Args:
-        rows: rows of tables/main.csv, with the columns teacher, student, method, checkpoint, metric and mean (percent).
+        rows: rows of tables/main.csv. Used columns: `teacher`, `student`, `method`, `checkpoint`, `metric` and `mean`
+            (percent).
 
     Yields:
         A dict for each model that has a PGD metric and one of `autoattack` and `square`, in the order of `rows`. Other
@@ -80,10 +82,11 @@ def gaps(rows: pd.DataFrame) -> Iterator[dict]:
 
         - `row`: the row of the strongest PGD, as a named tuple of `DataFrame.itertuples()`.
         - `pgd`: the title of that attack, such as `PGD-20`.
-        - `left`: metric -> row, for all metrics of the model.
+        - `left`: name of each metric of the model to its row, as a named tuple.
         - `gap`: accuracy under the strongest PGD minus that under AutoAttack, in percentage points; None without
           AutoAttack.
-        - `reason`: the signs of masking as text; empty if there is none.
+        - `reason`: the signs of masking as text, such as `PGD-20 leaves 12.3 points more than AutoAttack`; empty if
+          there is none.
     """
     for _, group in rows.groupby(GROUP, sort=False):
         left = {row.metric: row for row in group.itertuples()}

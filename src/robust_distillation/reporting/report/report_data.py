@@ -22,32 +22,32 @@ from robust_distillation.statistics.accuracies import accuracies
 
 @dataclass(frozen=True)
 class ReportData:
-    """All data that the sections of the report are made of.
+    """All data that the sections of the report are made of. `load_report_data` reads them from the experiment's files.
 
-    A model is one trained network: a teacher, or a student of one method and seed. The columns that identify a model
-    are teacher, student, method and seed. The student of a teacher's own rows is `-`, and the teacher of a method
-    without a teacher is `none`.
+    A network is a teacher, or a student of one method and seed. The columns `teacher`, `student`, `method` and `seed`
+    identify it. The student of a row about a teacher is `-`, and the teacher of a method without a teacher is `none`.
 
     Attributes:
-        experiment: the parsed experiment file.
-        spec: comparisons, methods, checkpoints and metrics in the order of the experiment file.
+        experiment: the parsed experiment file with all defaults filled in.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())`: `comparisons` (pairs of teacher and
+            student), `methods`, `checkpoints` and `metrics`.
         data: contents of data.json: the size and the hash of each split of the dataset.
-        outcomes: one row for each model, checkpoint and test image: the columns that identify a model, checkpoint,
-            index, label, prediction, block, attack_seed, and one bool column for each attack (True: correct on the
-            clean and on the attacked image).
-        values: one row for each model, checkpoint and metric: the columns that identify a model, checkpoint, metric
-            (`clean` or an attack), n_images and value (accuracy in percent).
-        curves: one row for each student and epoch of its training: the columns that identify a model, and the values of
-            metrics.jsonl, such as epoch, selection_clean and selection_robust (fractions).
-        tables: name of a table (such as `main`, `comparisons` or `claims`) -> contents of tables/NAME.csv.
-        records: path -> contents of the record of each job that prepares data or that trains, attacks or analyses a
-            model. A record is the JSON file that a job writes beside its outputs.
-        robustness: path -> contents of the JSON file with a model's accuracy against eps. Empty if the experiment file
-            has no entry `robustness`.
-        structures: one row for each model: class correlations and feature distances, as `structure.read_structures`
+        outcomes: one row for each network, checkpoint and test image. Columns: the four that identify a network,
+            `checkpoint`, `index`, `label`, `prediction`, `block`, `attack_seed`, and one bool column for each attack
+            (True: the clean and the adversarial image are both classified correctly).
+        values: one row for each network, checkpoint and metric. Columns: the four that identify a network,
+            `checkpoint`, `metric` (`clean` or an attack), `n_images` and `value` (accuracy in percent).
+        curves: one row for each student training and epoch. Columns: the four that identify a network, and the values
+            of metrics.jsonl, such as `epoch`, `selection_clean` and `selection_robust` (accuracies in [0, 1]).
+        tables: name of a table, such as `main`, `comparisons` or `claims`, to the contents of tables/NAME.csv.
+        records: path to the contents of the record of each job that prepares data or that trains, attacks or analyses a
+            network. A record is the JSON file that a job writes beside its outputs.
+        robustness: path to the contents of the JSON file with a network's accuracy against eps. Empty if the experiment
+            file has no entry `robustness`.
+        structures: one row for each network: class correlations and feature distances, as `structure.read_structures`
             returns them. Empty if the experiment file has no entry `structure`.
-        transfers: name of a transfer target -> accuracies on its test images, with the columns of `values`. Empty if
-            the experiment file has no entry `transfer`.
+        transfers: name of a transfer target (another dataset), such as `parity`, to the accuracies on its test images,
+            with the columns of `values`. Empty if the experiment file has no entry `transfer`.
     """
 
     experiment: Experiment
@@ -83,13 +83,14 @@ def load_report_data(experiment: Experiment) -> ReportData:
     """Reads all files that the report is made of.
 
     Args:
-        experiment: the parsed experiment file. All steps before the report must be done.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
+            All steps before the report must have been run.
 
     Returns:
-        The contents of the files.
+        The contents of the files, such as the main table, the accuracies of each seed and the records of all jobs.
 
     Raises:
-        UserError: if a file is missing, if a JSON file or an outcome file is damaged, or if the seeds of a model were
+        UserError: if a file is missing, if a JSON file or an outcome file is damaged, or if the seeds of a method were
             not attacked on the same images.
     """
     missing = [file for file in sources.sources(experiment) if not file.is_file()]
@@ -117,14 +118,14 @@ def load_report_data(experiment: Experiment) -> ReportData:
 
 
 def read_table(file: Path) -> pd.DataFrame:
-    """Reads a table from a CSV file.
+    """Reads a table of results from its CSV file.
 
     Only empty cells are missing values. The text `NA` is kept, since it may be the name of a method.
 
     Args:
-        file: path of the CSV file, with the column names in its first line.
+        file: path of the CSV file, such as results/digits/tables/main.csv, with the column names in its first line.
 
     Returns:
-        The table. Missing values are NaN.
+        The table with these columns and an index from 0. Missing values are NaN.
     """
     return pd.read_csv(file, keep_default_na=False, na_values=[""])

@@ -17,17 +17,18 @@ from robust_distillation.reporting.table_spec import TableSpec, metric_title
 
 
 def section(report: ReportData) -> Section:
-    """Makes the section with the accuracies of all models beside published ones.
+    """Makes the report's section with the accuracies of all networks beside published ones.
 
-    The section has the id `results`. It contains a table for each student and teacher: first for tables/main.csv, then
-    for each table that the experiment file names under `tables`. Each measured number is a link to its row in the
-    section on lineage.
+    It contains one table for each teacher and student, with a row for each method and checkpoint: first of the whole
+    tables/main.csv, then of each part that the experiment file names under `tables`. Each measured number is a link to
+    its row in the section on lineage.
 
     Args:
-        report: contents of the report, see `load_report_data`. Its tables/main.csv and `spec` are used.
+        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `table` (the main
+            table) and `spec` (contents and order of the tables).
 
     Returns:
-        The section.
+        The section with the id `results`, from which `page` renders HTML.
     """
     views = {"": tables.View(report.table, report.spec, "")}
     views |= tables.named_tables(report.table, report.spec)
@@ -97,11 +98,11 @@ def _cells(row, beside: bool) -> list[Cell]:
 
 
 def cell_of(row) -> str:
-    """Returns the id of a number's row in the section on lineage, to which other sections link.
+    """Returns the id of a number's row in the report's section on lineage, to which other sections link.
 
     Args:
-        row: a row of tables/main.csv as a named tuple of `DataFrame.itertuples()`. Used fields: teacher, student,
-            method, checkpoint, metric.
+        row: a row of tables/main.csv as a named tuple of `DataFrame.itertuples()`. Used fields: `teacher`, `student`,
+            `method`, `checkpoint` and `metric`.
 
     Returns:
         TEACHER/STUDENT/METHOD/CHECKPOINT/METRIC, such as `wide/small/rslad/best/autoattack`, with special characters
@@ -111,17 +112,19 @@ def cell_of(row) -> str:
 
 
 def structures(report: ReportData) -> Section | None:
-    """Makes the section on class correlations and feature distances.
+    """Makes the report's section on the class correlations of logits and on feature distances.
 
-    The section has the id `structure`. For each student and teacher it contains a table (mean and standard deviation
-    over the seeds), a figure of the class-correlation matrices, and a figure of the feature distances.
+    For each teacher and student it contains a table (mean and standard deviation over the seeds), a figure of the
+    matrices of class correlations, and a figure of the feature distances.
 
     Args:
-        report: contents of the report, see `load_report_data`. Its table `structure`, `structures`, `spec` and
-            `experiment` are used.
+        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `tables["structure"]`,
+            `structures` (the measurements of each network), `spec` (order of the methods) and `experiment` (names of
+            the classes).
 
     Returns:
-        The section. None if the experiment file has no entry `structure`.
+        The section with the id `structure`, from which `page` renders HTML. None if the experiment file has no entry
+        `structure`.
     """
     if "structure" not in report.tables:
         return None
@@ -143,17 +146,19 @@ def structures(report: ReportData) -> Section | None:
 
 
 def transfers(report: ReportData) -> Section | None:
-    """Makes the section on transfer: the accuracies of the frozen networks with a new linear head on other datasets.
+    """Makes the report's section on transfer: accuracies of frozen networks with a new linear head on other datasets.
 
-    The section has the id `transfer`. For each target, student and teacher it contains a table (mean and standard
-    deviation over the seeds, in percent) and a figure.
+    For each transfer target (a dataset under `transfer` in the experiment file), teacher and student it contains a
+    table (mean and standard deviation over the seeds, in percent) and a figure.
 
     Args:
-        report: contents of the report, see `load_report_data`. Its tables `transfer-TARGET`, `transfers`, `spec` and
-            `experiment` are used.
+        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are
+            `tables["transfer-TARGET"]`, `transfers` (accuracy of each seed), `spec` (order of the methods) and
+            `experiment`.
 
     Returns:
-        The section. None if the experiment file has no entry `transfer`.
+        The section with the id `transfer`, from which `page` renders HTML. None if the experiment file has no entry
+        `transfer`.
     """
     groups: list[Group] = []
     for target, settings in report.experiment.file.transfer.items():

@@ -24,15 +24,18 @@ SIDE = 72  # pixels on the page
 
 @dataclass(frozen=True)
 class Example:
-    """An attacked image with the predictions of one model. Pictures are PNG files in `data:` URLs.
+    """One attacked test image with the predictions of one network.
+
+    The pictures are PNG files in URLs that begin with `data:image/png;base64,`.
 
     Attributes:
         clean: picture of the clean image.
-        perturbation: picture of the perturbation, magnified: grey is no change.
+        perturbation: picture of the perturbation, magnified so that the largest allowed change is black or white: grey
+            is no change. For an l2 threat model, the largest change that occurs is black or white.
         adversarial: picture of the attacked image.
         label: name of the true class.
-        prediction: name of the class that the model predicts for the clean image.
-        attacked: name of the class that the model predicts for the attacked image.
+        prediction: name of the class that the network predicts for the clean image.
+        attacked: name of the class that the network predicts for the attacked image.
         robust: True if both predictions are the true class.
     """
 
@@ -47,15 +50,15 @@ class Example:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Attacked images of one model, as an element of a section.
+    """Attacked images of one network, as an element of a section of the report.
 
     Attributes:
-        kind: name of the HTML template, always `gallery`.
+        kind: always `gallery`: the report renders it by templates/parts/gallery.html.jinja.
         model: name of the method, or `teacher NAME` for a teacher.
-        caption: text above the images: the model, the seed, and how many of the images it classifies correctly under
-            attack.
+        caption: text above the images, such as `rslad, seed 0: 4 of 6 robust.`
         examples: the images, in the order of the test split.
-        pixelated: True if the browser shall enlarge the images without smoothing, because they are small.
+        pixelated: True if the browser shall enlarge the images without smoothing, because they are narrower than 72
+            pixels.
     """
 
     kind = "gallery"
@@ -66,16 +69,18 @@ class Gallery:
 
 
 def curves(report: ReportData) -> Section | None:
-    """Makes the section on accuracy against eps, the size of the perturbation.
+    """Makes the report's section on accuracy against eps, the size of the perturbation.
 
-    The section has the id `eps`. It contains one figure for each student and teacher: the accuracy of the teacher and
-    of each method under attacks with several values of eps.
+    It contains one figure for each teacher and student: the accuracy of the teacher and of each method under attacks
+    with several values of eps, see `figures.robustness`.
 
     Args:
-        report: contents of the report, see `load_report_data`. Its `robustness`, `spec` and `experiment` are used.
+        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `robustness` (the curve
+            of each network), `spec` (order of the methods) and `experiment` (threat model).
 
     Returns:
-        The section. None if the experiment file has no entry `robustness`.
+        The section with the id `eps`, from which `page` renders HTML. None if the experiment file has no entry
+        `robustness`.
     """
     if not report.robustness:
         return None
@@ -91,17 +96,19 @@ def curves(report: ReportData) -> Section | None:
 
 
 def gallery(report: ReportData) -> Section | None:
-    """Makes the section with attacked images of the teachers and of the first seed of each method.
+    """Makes the report's section with attacked images of the teachers and of the first seed of each method.
 
-    The section has the id `gallery`. For each student and teacher it contains a gallery of the teacher and of each
-    method, with at most six images each; fewer if the page would become too large.
+    For each teacher and student it contains one `Gallery` of the teacher and one of each method. A gallery has up to
+    six images: fewer if the pictures of all galleries would have more than 3,000,000 values together, but at least one.
 
     Args:
-        report: contents of the report, see `load_report_data`. Its `robustness`, `spec` and `experiment` are used. The
-            images are read from the .npz file beside each file of `robustness`.
+        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `robustness`, `spec`
+            and `experiment`. The images and predictions are read from the .npz file beside each JSON file of
+            `robustness`, such as results/digits/robustness/students/wide/small/rslad/seed-0.npz.
 
     Returns:
-        The section. None if the experiment file has no entry `robustness`.
+        The section with the id `gallery`, from which `page` renders HTML. None if the experiment file has no entry
+        `robustness`.
     """
     if not report.robustness:
         return None
@@ -153,7 +160,7 @@ def _gallery(report: ReportData, file: Path, models: int) -> Gallery:
 
 
 def picture(image: np.ndarray) -> str:
-    """Converts an image to a PNG file in a `data:` URL.
+    """Converts an image to a PNG file in a `data:` URL, so that the page contains it.
 
     Args:
         image: floats [C,H,W] in [0, 1], with C = 1 (grey) or C = 3 (red, green, blue). Values outside [0, 1] are

@@ -8,16 +8,18 @@ from robust_distillation.reporting.report.report_data import ReportData
 
 
 def section(report: ReportData) -> Section:
-    """Makes the section on training curves.
+    """Makes the report's section on training curves.
 
-    The section has the id `training`. For each student and teacher it contains a figure of clean and robust accuracy
-    after each epoch, on the images by which the checkpoint `best` is chosen.
+    For each teacher and student it contains a figure of clean and robust accuracy after each epoch, on the images by
+    which the checkpoint `best` is chosen: the validation split, or the test split under the protocol `official` (the
+    settings of the methods' authors).
 
     Args:
-        report: contents of the report, see `load_report_data`. Its `curves`, `spec` and `experiment` are used.
+        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `curves` (of all
+            student trainings), `spec` (order of the methods) and `experiment` (protocol).
 
     Returns:
-        The section.
+        The section with the id `training`, from which `page` renders HTML.
     """
     split = "test" if report.experiment.selects_on_test else "validation"
     lead = (

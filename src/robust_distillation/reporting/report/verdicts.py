@@ -21,17 +21,16 @@ TONES = {"supported": "good", "refuted": "bad", "inconclusive": "unsure"}
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim with its verdict and the evidence, as texts of the report.
+    """The verdict on one claim for one teacher and student, with its evidence, as texts for the report.
 
-    A claim is a sentence of the experiment file such as `rslad > ard on autoattack`. A verdict is about one claim, one
-    student and one teacher.
+    A claim is a sentence of the experiment file such as `rslad > ard on autoattack`.
 
     Attributes:
         name: key of the claim in the experiment file, such as `rslad-ard`.
         text: the sentence of the claim.
         verdict: `supported`, `refuted` or `inconclusive`.
         tone: CSS class that colours the verdict: `good` for supported, `bad` for refuted, `unsure` for inconclusive.
-        evidence: the measured difference with its confidence interval, as `evidence` returns it.
+        evidence: the measured difference with its confidence interval, as the function `evidence` returns it.
         published: the paper's statement and printed difference, as a text that begins with `The paper:`. Empty if
             neither is known.
     """
@@ -46,10 +45,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """A list of verdicts on claims, as an element of a section.
+    """A list of verdicts on claims, as an element of a section of the report.
 
     Attributes:
-        kind: name of the HTML template, always `verdicts`.
+        kind: always `verdicts`: the report renders it by templates/parts/verdicts.html.jinja.
         verdicts: the verdicts, from top to bottom.
     """
 
@@ -58,17 +57,18 @@ class Verdicts:
 
 
 def claims(report: ReportData) -> Section | None:
-    """Makes the section with the verdicts on the experiment's claims.
+    """Makes the report's section with the verdicts on the claims of the experiment file.
 
-    A claim is a sentence of the experiment file such as `rslad > ard on autoattack`. The section has the id `claims`.
-    It contains one verdict for each row of tables/claims.csv, in the order of that file: a row is about one claim, one
-    student and one teacher. The introduction states how many claims have each verdict.
+    A claim is a sentence such as `rslad > ard on autoattack`. The section contains one verdict for each row of
+    tables/claims.csv, in the order of that file: a row is about one claim, one teacher and one student. The
+    introduction states how many claims are supported, refuted and inconclusive.
 
     Args:
-        report: contents of the report, see `load_report_data`. The table `claims` is used.
+        report: data of the experiment, as `load_report_data(experiment)` returns them. Used is `tables["claims"]`, if
+            it exists.
 
     Returns:
-        The section. None if the experiment makes no claims.
+        The section with the id `claims`, from which `page` renders HTML. None if the experiment file has no claims.
     """
     if "claims" not in report.tables:
         return None
@@ -94,17 +94,18 @@ def evidence(row: Any) -> str:
     student small (convnet, width 8), controlled protocol, 3 seeds). 12 seeds would decide it.`
 
     - Differences of accuracies have the unit points (percentage points) and two decimals. Differences of distances,
-      which are claims on a metric `structure.NAME`, have three decimals and no unit.
-    - If `difference` is missing (NaN), the text is only the reason, which the column `seeds_needed` then contains.
+      which are claims on a metric such as `structure.feature_distance`, have three decimals and no unit.
+    - If `difference` is missing (NaN), the text is only the reason, which the field `seeds_needed` then contains.
     - If `ci_low` is missing (one seed), the interval is left out.
     - If `seeds_needed` is missing (the claim is decided), the last sentence is left out.
 
     Args:
-        row: a row of tables/claims.csv as a named tuple of `DataFrame.itertuples()`. Used fields: text, teacher,
-            student, difference, ci_low, ci_high, level (of the interval, a fraction), scale, seeds_needed.
+        row: a row of tables/claims.csv as a named tuple of `DataFrame.itertuples()`. Used fields: `text`, `teacher`,
+            `student`, `difference`, `ci_low`, `ci_high`, `level` (of the interval, a fraction such as 0.9875), `scale`
+            and `seeds_needed`.
 
     Returns:
-        The text.
+        The sentences.
     """
     if pd.isna(row.difference):
         return f"Nothing was measured that speaks of it: {row.seeds_needed}."
@@ -128,17 +129,19 @@ def _published(row: Any) -> str:
 
 
 def comparisons(report: ReportData) -> Section | None:
-    """Makes the section that compares every two methods with each other.
+    """Makes the report's section that compares every two methods with each other.
 
-    The section has the id `comparisons`. For each student and teacher it contains a figure and a table of the
-    differences in accuracy, with simultaneous confidence intervals and adjusted p values. Both are about the strongest
-    attack (the last metric of the experiment) and the first checkpoint of the experiment.
+    For each teacher and student it contains a figure and a table of the differences in accuracy, with simultaneous 95 %
+    confidence intervals and adjusted p values. Figure and table are about the strongest attack (the last metric of the
+    experiment) and the first checkpoint of the experiment.
 
     Args:
-        report: contents of the report, see `load_report_data`. The table `comparisons` and the `spec` are used.
+        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `tables["comparisons"]`
+            and `spec` (pairs of teacher and student).
 
     Returns:
-        The section. None if no two methods have a seed in common.
+        The section with the id `comparisons`, from which `page` renders HTML. None if no two methods have a seed in
+        common.
     """
     by_comparison = at_headline(report.tables["comparisons"], report.spec) if "comparisons" in report.tables else []
     if not by_comparison:

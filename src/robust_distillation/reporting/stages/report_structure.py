@@ -13,10 +13,16 @@ if TYPE_CHECKING:
 
 
 def run(step: ReportStructure) -> None:
-    """Writes the table and the figures of class correlations and feature distances.
+    """Writes the table and the figures of the structure analysis: class correlations of logits, and feature distances.
+
+    Reads the measurements of all trained networks, such as
+    results/digits/structure/students/wide/small/rslad/seed-0.json. Writes
+    results/EXPERIMENT/tables/structure.{csv,md,tex} and, for each teacher and student, correlations.{svg,png,pdf} and
+    feature-distances.{svg,png,pdf} in results/EXPERIMENT/figures/TEACHER/STUDENT.
 
     Args:
-        step: the job. Its inputs are the measurements of all models.
+        step: the job, `pipeline.steps.ReportStructure(experiment)`. Used are its `experiment`, `inputs` (paths of the
+            files to read), `settings` (contents and order of the table) and `layout`.
     """
     make_tables(step)
     structures, classes = structure.read_structures(step.inputs), step.experiment.info.classes
@@ -24,10 +30,16 @@ def run(step: ReportStructure) -> None:
 
 
 def make_tables(step: ReportStructure) -> None:
-    """Writes the table of class correlations and feature distances only, as CSV, Markdown and LaTeX.
+    """Writes the table of the structure analysis without its figures. The audit calls it to make the table again.
+
+    Reads the measurements of all trained networks, such as
+    results/digits/structure/students/wide/small/rslad/seed-0.json. Writes structure.{csv,md,tex} in the folder of
+    tables.
 
     Args:
-        step: the job. The tables are written to `step.layout.tables`.
+        step: the job, `pipeline.steps.ReportStructure(experiment)`. Used are its `inputs` (paths of the files to read),
+            `settings` (contents and order of the table) and `layout.tables` (folder of the table, such as
+            results/digits/tables).
     """
     structures = structure.read_structures(step.inputs)
     structure.write_tables(structures, TableSpec(**step.settings), step.layout.tables)
