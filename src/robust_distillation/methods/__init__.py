@@ -40,7 +40,10 @@ names = registry.names
 
 
 def get(name: str) -> type[Method]:
-    """Imports the module of the method `name`, such as "rslad", and returns its class, such as RSLAD.
+    """Imports the module of a distillation or training method and returns its class, a subclass of Method.
+
+    Args:
+        name: name of the method in experiment files, such as "rslad", for which the class RSLAD is returned.
 
     Raises:
         UserError: no method of this name is registered, or its module does not define exactly one subclass of Method.

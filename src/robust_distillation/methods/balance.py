@@ -7,9 +7,12 @@ from torch import Tensor, nn
 
 
 class Balance(nn.Module):
-    """The weight w of the first of two losses; the other has the weight 1 - w. The loss that falls slower gains weight.
+    """Module with the weight w of the first of the two losses of MTARD, where the other loss has the weight 1 -
+    w.
 
-    w and the first values of both losses are buffers, so they are saved with the training. w starts at 1/2.
+    Each call compares the two losses, each divided by its value in the first call, and moves w towards the one that has
+    fallen less. w starts at 1/2. w (`weight`) and the first values of both losses (`first_values`, [2]) are buffers, so
+    they are saved with the training and get no gradient.
     """
 
     def __init__(self) -> None:

@@ -59,14 +59,18 @@ class TeacherCalls:
 
 
 class Term(NamedTuple):
-    """One named part of a loss. The loss of a batch is the sum over its terms of `weight` x batch mean of `values`.
+    """One named part of a loss. The loss of a batch is the sum over its terms of `weight` times the batch mean of
+    `values`.
+
+    `Method.loss` returns these objects.
 
     Attributes:
-        name: column of the training curves (metrics.jsonl); one of the names in the method's `terms`.
+        name: column of the training curves (metrics.jsonl), such as `adversarial`; one of the names in the method's
+            `terms`.
         values: unreduced values, float [B] for the B images of the batch.
         weight: factor of the batch mean in the loss: a number, or a tensor of no dimensions.
-        divergence: True for a divergence over the classes, to which the setting `training.kl_scale` applies: the
-            training loop divides its mean by 1, the number of classes or 10.
+        divergence: True for a divergence that is summed over the classes, to which the setting `training.kl_scale`
+            applies: the training loop divides its mean by 1 (`sum`), the number of classes (`mean`) or 10 (`tenth`).
     """
 
     name: str
@@ -77,11 +81,13 @@ class Term(NamedTuple):
 
 @dataclass(frozen=True)
 class Official:
-    """Settings with which the released code of a method trains: the `official` protocol.
+    """Settings with which the released code of a method trains. They are used if an experiment file has `protocol:
+    official`.
 
     Attributes:
-        training: values of the fields of `settings.Training`, such as {"epochs": 300, "batch_size": 128}, nested dicts
-            for `inner_attack` and `selection`. A key that is left out keeps its default.
+        training: values of the section `training` of an experiment file (fields of `settings.Training`), such as
+            {"epochs": 300, "batch_size": 128}, with nested dicts for `inner_attack` and `selection`. A key that is left
+            out keeps its default.
         settings: values of the method's own settings that differ from their defaults, such as {"log_constant": 1e-5}.
     """
 
@@ -112,7 +118,12 @@ class Sizes:
 
 
 class Network(Protocol):
-    """A student, a teacher or a method's own network, as a method calls it."""
+    """A student, a teacher or a method's own network, as the training loop passes it to a method: a function of images.
+
+    `network(x)` returns the named tuple (logits [B,K], features [B,D]) with frozen weights and batch norm in eval mode;
+    gradients flow into x. `network(x, train=True)` does the same with batch norm in train mode and gradients in the
+    weights.
+    """
 
     def __call__(self, x: Tensor, *, train: bool = False) -> Output:
         """Computes the logits and features of images.
@@ -134,25 +145,26 @@ class Network(Protocol):
 
 
 class TrainingStep(Protocol):
-    """One batch in training, as the training loop passes it to a method.
+    """One batch in training, as the training loop passes it to `Method.loss`: images, labels, networks, and the inner
+    attack.
 
     With several processes x, labels and ids are the rows of this process, and B is their number.
 
     Attributes:
         x: clean views (crops and flips of training images) in [0,1], float [B,C,H,W].
-        labels: int64 [B]; -1 for an image without a label.
+        labels: true classes, int64 [B]; -1 for an image without a label.
         ids: positions of the images in the training split, int64 [B].
         epoch: number of the epoch, counted from 1.
         epochs: number of epochs of the training.
         decay: the learning rate of this epoch divided by that of the first epoch.
-        threat: norm and eps of the inner maximisation. Its eps is `inner.eps` if that is set, else that of the
-            experiment.
-        inner: the settings of the inner maximisation: steps, step size, start.
-        student: the network that is trained.
-        teacher: the teachers by role (the name under which the method calls a teacher). Their weights are frozen, in
-            eval mode.
-        own: by name, the method's own networks, the copies of teachers that are trained (their name is the role), and
-            the modules of `Method.build`.
+        threat: norm (`linf` or `l2`) and radius eps of the inner maximisation. Its eps is `inner.eps` if that is set,
+            else that of the experiment.
+        inner: the settings of the inner maximisation, `training.inner_attack`: number of steps, step size, start.
+        student: the network that is trained. `student(x, train=True)` returns its logits and features.
+        teacher: the teachers by role, the name under which the method calls a teacher, such as `teacher` or `robust`.
+            Their weights are frozen, in eval mode.
+        own: by name, the method's own networks (`Method.networks`), the copies of teachers that are trained (their name
+            is the role), and the modules of `Method.build`.
     """
 
     x: Tensor
@@ -292,10 +304,12 @@ class EpochEnd:
 
 
 class Method(BaseModel):
-    """Base class of all methods: the teachers, own modules and loss of one way to train a student.
+    """Base class of all distillation and training methods: the teachers, own modules and loss of one way to train a
+    student.
 
     The annotated fields of a subclass are the settings that an experiment file may set for the method, with their
-    defaults. They are keyword arguments of the class, and are checked.
+    defaults. They are keyword arguments of the class, and are checked. A subclass must define `loss` and `terms`; it
+    overrides `teachers`, `networks`, `build` and the other methods of this class only where their defaults do not fit.
 
     Attributes:
         terms: class constant: the names of all terms that `loss` may return, columns of the training curves.
@@ -412,14 +426,16 @@ class Method(BaseModel):
 
 
 def misclassification(x: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-    """Computes the objective of most inner maximisations: the student's cross-entropy at adversarial images x'.
+    """Computes the objective of most inner maximisations: the cross-entropy of the student at adversarial images x'.
+
+    A method passes this function to `TrainingStep.attack`, which calls it in each step of PGD.
 
     Args:
-        x: x' [B,C,H,W]; not used.
+        x: x' [B,C,H,W]; not used, but part of the form of an objective.
         logits: the student's logits at x', [B,K].
         labels: true classes, int64 [B].
 
     Returns:
-        The cross-entropy of each image, [B].
+        The cross-entropy of each image, [B], not averaged.
     """
     return cross_entropy(logits, labels)

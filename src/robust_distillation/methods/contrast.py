@@ -11,16 +11,19 @@ from robust_distillation.methods.contract import TEACHER, Sizes, TrainingStep
 
 
 class MemoryContrast(nn.Module):
-    """Noise-contrastive loss between the features of a student and a teacher, against memory banks.
+    """Noise-contrastive loss between the features of a student and a teacher, against memory banks, as in CRD.
 
-    Each network has a projection head, which is trained, and a memory bank, a buffer with a running mean of the
-    projections of every training image. The score of a pair of projections u, v is exp(u.v / temperature). P is its
-    score divided by the normaliser Z, which the first batch fixes at (mean score) x (number of images). With n images,
-    K negatives (images of other classes), and noise p = 1/n, the loss of image i is
-        L_i = -log( P_pos / (P_pos + K p) ) - sum_neg log( K p / (P_neg + K p) ),
-    once with the student's projection against the teacher's bank and once the other way round; the two are summed.
-    CRD's code draws the negatives without replacement if there are K of them, this module with replacement: the same
-    expectation at a fraction of the cost.
+    Each of the two networks has a projection head (a linear layer to d values, then division by the length), which is
+    trained. Each also has a memory bank, a buffer with a running mean of the projections of every training image. The
+    score of two projections u and v is exp(u.v / temperature). P is a score divided by the normaliser Z, which the
+    first batch fixes at (mean score) x (number of training images). With n training images, K negatives (images of
+    other classes), and noise p = 1/n, the loss of image i is
+        L_i = -log( P_pos / (P_pos + K p) ) - sum_neg log( K p / (P_neg + K p) ).
+    P_pos is between the projection of image i by one network and the entry of image i in the bank of the other network;
+    each P_neg is between the same projection and the entry of a negative. L_i is computed once with the student's
+    projection against the teacher's bank and once with the teacher's projection against the student's bank; the two are
+    summed. CRD's code draws the negatives without replacement if there are K of them, this module with replacement: the
+    same expectation at a fraction of the cost.
     """
 
     def __init__(
@@ -35,8 +38,9 @@ class MemoryContrast(nn.Module):
         """Builds heads and banks with random values.
 
         Args:
-            sizes: number, classes and labels of the training images, and the widths of both networks' features. The
-                width of the teacher is that of the role `teacher`.
+            sizes: the fields `samples` (number of training images), `classes`, `labels` (int64 [samples]),
+                `student_features` and `teacher_features["teacher"]` (widths of the features of the two networks) are
+                used.
             dimension: width d of the projections.
             negatives: number K of negatives of an image.
             temperature: temperature of the scores, above 0.
