@@ -18,8 +18,8 @@ def training(curves: pd.DataFrame, spec: TableSpec, comparison: Comparison) -> F
     """Draws the accuracy of each method by epoch, under attack and on clean images.
 
     The accuracies are those by which the checkpoint `best` is chosen: on the validation split, or on the test split
-    under the official protocol. A line is the mean over the seeds. The range from the lowest to the highest seed is
-    shaded.
+    under the protocol `official` (the settings of the methods' authors). A line is the mean over the seeds. The range
+    from the lowest to the highest seed is shaded.
 
     Args:
         curves: one row for each student training and epoch, as `reporting.curves.read_curves` returns them. Used

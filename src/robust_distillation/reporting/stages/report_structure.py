@@ -30,7 +30,7 @@ def run(step: ReportStructure) -> None:
 
 
 def make_tables(step: ReportStructure) -> None:
-    """Writes the table of the structure analysis without its figures. The audit calls it to make the table again.
+    """Writes the table of the structure analysis without its figures. The audit calls it to check the table.
 
     Reads the measurements of all trained networks, such as
     results/digits/structure/students/wide/small/rslad/seed-0.json. Writes structure.{csv,md,tex} in the folder of

@@ -34,7 +34,8 @@ def run(step: ReportTransfer) -> None:
 
 
 def make_tables(step: ReportTransfer) -> None:
-    """Writes the table of the accuracies on a transfer target without the figures. The audit calls it to make it again.
+    """Writes the table of the accuracies on a transfer target without the figures. The audit calls it to check the
+    table.
 
     Reads the outcomes of all transferred networks, such as
     results/digits/transfer/parity/students/wide/small/rslad/seed-0.parquet. Writes transfer-TARGET.{csv,md,tex} in the
