@@ -16,7 +16,10 @@ MICRO, MILLI = 1e-6, 1e-3  # joules per count of RAPL and of NVML
 
 
 class Meter:
-    """A meter of the energy that the CPU and the GPU use from its creation on.
+    """A meter of the energy that the CPU and the GPU use from its creation on, for the record of a job.
+
+    CPU packages are read by RAPL (Linux powercap; most kernels let only root read it), NVIDIA GPUs by NVML. The method
+    `read` returns the joules since the creation. The energy of other jobs on the same device is included.
 
     Attributes:
         packages: folder of each CPU package in Linux's powercap interface, to its counter at the creation, in
@@ -28,7 +31,7 @@ class Meter:
         """Reads the counters for the first time. A counter that cannot be read is no error.
 
         Args:
-            powercap: folder of Linux's powercap interface.
+            powercap: folder of Linux's powercap interface, /sys/class/powercap.
         """
         # Other zones are parts of a package (its cores, its memory) or contain it (psys, the platform).
         packages = [zone for zone in sorted(powercap.glob(ZONES)) if _text(zone / "name").startswith("package")]

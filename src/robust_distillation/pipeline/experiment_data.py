@@ -19,12 +19,13 @@ from robust_distillation.files import CorruptFileError, read_json
 def describe_dataset(name: str, options: DataOptions) -> dict[str, Any]:
     """Describes a dataset by the number of images and the hash of each whole split.
 
-    Loads all images. Downloads missing files first, if `options` allow it.
+    Loads all images. Downloads missing files first, if `options.download` allows it.
 
     Args:
         name: name of a registered dataset, for example `cifar10`.
-        options: folder of the files, size of the images, and whether files may be downloaded and are compared with
-            checksums.
+        options: how the files are read: `folder`, `size` (side in pixels to which images are resized), `download`
+            (whether missing files may be downloaded) and `verify` (whether files are compared with checksums);
+            `experiment.data_options` for the dataset of an experiment.
 
     Returns:
         `{"name": name, "splits": {SPLIT: {"images": count, "sha256": hash}}}` with the splits `train`, `validation` and
@@ -41,19 +42,23 @@ def describe_dataset(name: str, options: DataOptions) -> dict[str, Any]:
 
 
 def load_checked(name: str, options: DataOptions, split: str, written: Path) -> Dataset:
-    """Loads a whole split and compares its hash with the one in the description that prepare-data wrote.
+    """Loads a whole split and compares its hash with the one in data.json, the description that the step prepare-data
+    wrote.
 
-    Downloads missing files first, if `options` allow it.
+    So a training or an attack never uses other images than the experiment began with. Downloads missing files first, if
+    `options.download` allows it.
 
     Args:
         name: name of a registered dataset, for example `cifar10`.
-        options: folder of the files, size of the images, and whether files may be downloaded and are compared with
-            checksums.
+        options: how the files are read: `folder`, `size` (side in pixels to which images are resized), `download`
+            (whether missing files may be downloaded) and `verify` (whether files are compared with checksums);
+            `experiment.data_options` for the dataset of an experiment.
         split: `train`, `validation` or `test`.
-        written: path of the description (data.json), see `describe_dataset`.
+        written: path of the description, for example results/digits/data.json; its content is that of
+            `describe_dataset`.
 
     Returns:
-        The split, on the CPU.
+        The split on the CPU: `images` uint8 [N,C,H,W], `labels` int64 [N] and `info` (image shape, class names).
 
     Raises:
         UserError: if the images changed since the description was written, if the description is broken, or if a file
@@ -73,15 +78,16 @@ def load_checked(name: str, options: DataOptions, split: str, written: Path) -> 
 def load_split(experiment: Experiment, split: str) -> Dataset:
     """Loads the images of a split that an experiment uses: the first `dataset.limit` ones of the split, or all.
 
-    Under the official protocol the checkpoint is selected on the test split. Then "train" is the training images
-    followed by the validation images, and "validation" is the test split.
+    Under `protocol: official` of the experiment file the checkpoint is selected on the test split. Then "train" is the
+    training images followed by the validation images, and "validation" is the test split.
 
     Args:
-        experiment: the parsed experiment file, with every default filled in. Its data.json must exist.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it. Its file
+            results/EXPERIMENT/data.json, which the step prepare-data writes, must exist.
         split: `train`, `validation` or `test`.
 
     Returns:
-        The images, on the CPU.
+        The split on the CPU: `images` uint8 [N,C,H,W], `labels` int64 [N] and `info` (image shape, class names).
 
     Raises:
         UserError: if the images changed since prepare-data wrote data.json, or if a file of the dataset is missing or
@@ -103,10 +109,15 @@ def _whole(experiment: Experiment, split: str) -> Dataset:
 
 
 def view_scheme(experiment: Experiment) -> ViewScheme:
-    """Returns the views of a training image: all crops of the zero-padded image, and perhaps their mirror images.
+    """Returns the numbering of the views of a training image: one view is one crop of the zero-padded image, mirrored
+    or not.
 
     Args:
-        experiment: the experiment. `dataset.padding` is the width of the border of zeros in pixels. Crops are also
-            mirrored if a mirrored image of the dataset keeps its class.
+        experiment: the parsed experiment file, as `config.load` returns it. `dataset.padding` is the width of the
+            border of zeros in pixels. Crops are also mirrored if the dataset allows it (CIFAR does, digits do not).
+
+    Returns:
+        A `ViewScheme` with `padding` (pixels) and `flips` (bool), which maps a view number to its crop and flip. It has
+        (2 * padding + 1)^2 views, twice as many with flips.
     """
     return ViewScheme(experiment.dataset.padding, experiment.info.flips)

@@ -65,8 +65,9 @@ LEVELS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 def fingerprint(modules: Iterable[str]) -> str:
     """Computes the hash of the code of modules and of everything that they import.
 
-    Comments, docstrings, the text of messages and the modules in STOPS do not change it, see the module's docstring.
-    Nor does the order of `modules`.
+    The workflow runs a job again if this hash changes. Comments, docstrings, the text of messages, import statements
+    and the modules in the constant STOPS (such as `cli` and `planning.plan`, on which no number depends) do not change
+    it. Nor does the order of `modules`.
 
     Args:
         modules: dotted names of the modules, for example `robust_distillation.stages.train`. The modules are read, not
@@ -80,17 +81,19 @@ def fingerprint(modules: Iterable[str]) -> str:
 
 
 def closure(modules: Iterable[str]) -> set[str]:
-    """Lists the modules that the hash covers: `modules`, all that they import, and the packages in which they lie.
+    """Lists the modules that the hash of `fingerprint` covers: `modules`, all that they import, and the packages in
+    which they lie.
 
-    Imports are followed within this package and within the top-level package of each module. The modules in STOPS, at
-    which the hash stops, are left out, also if `modules` names them.
+    Imports are followed within this package and within the top-level package of each module. The modules in the
+    constant STOPS (such as `cli`, on which no number depends) are left out, also if `modules` names them.
 
     Args:
         modules: dotted names of the modules, for example `robust_distillation.stages.train`. The modules are read, not
             imported.
 
     Returns:
-        Dotted names, in no order.
+        Dotted names, in no order, for example `{"robust_distillation.stages.train", "robust_distillation.losses",
+        ...}`.
     """
     todo, seen = list(modules), set()
     while todo:
@@ -106,14 +109,14 @@ def closure(modules: Iterable[str]) -> set[str]:
 
 
 def stop_of(module: str) -> str | None:
-    """Returns the key of STOPS to which a module belongs: its own name or that of a package around it.
+    """Returns the entry of the constant STOPS, the modules that the code hash leaves out, to which a module belongs.
 
     Args:
         module: dotted name of the module, for example `robust_distillation.cli.steps`, for which `cli` is returned.
 
     Returns:
-        The key, a dotted name without `robust_distillation.`; "" for `robust_distillation` alone. None if the module is
-        hashed.
+        The key of STOPS, the name of the module or of a package around it without `robust_distillation.`; "" for
+        `robust_distillation` alone. None if the module is hashed.
     """
     top, *parts = module.split(".")
     if top != PACKAGE:

@@ -16,17 +16,17 @@ def import_to_file(experiment: Experiment, name: str, output: Path) -> dict[str,
     """Imports the published weights of a teacher and writes them as a checkpoint.
 
     Downloads the published file if it is missing, may be downloaded and has a known URL. Reads the hash of the test
-    images from the experiment's data.json, for the metadata of the checkpoint.
+    images from results/EXPERIMENT/data.json, for the metadata of the checkpoint.
 
     Args:
-        experiment: the parsed experiment file, with every default filled in.
-        name: name of a teacher whose entry in the experiment file has `imported`.
-        output: path of the checkpoint to write (.safetensors).
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        name: name of a teacher whose entry in the experiment file has `imported`, for example `wrn-34-10`.
+        output: path of the checkpoint to write, results/EXPERIMENT/teachers/`name`/imported.safetensors.
 
     Returns:
         Information about the published file, for the record (the JSON file beside the checkpoint that lists its inputs
         and settings): `file` (its name), `sha256`, `url` (or None), `path` (as text), `source` (the name in the
-        experiment file) and `normalisation` (`{"mean": [...], "std": [...]}`, or None).
+        experiment file, for example `trades_wrn_34_10`) and `normalisation` (`{"mean": [...], "std": [...]}`, or None).
 
     Raises:
         UserError: if the file is missing and cannot be downloaded, if its hash is wrong, if it is broken, or if its

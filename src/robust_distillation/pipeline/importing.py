@@ -39,13 +39,14 @@ SETTING = "`sha256:` of the experiment"
 def locate(source: str, file: str | None) -> Path:
     """Returns the path of the file of a published checkpoint. The file may be absent.
 
-    The path is `file` if it is set, else models/NAME with the usual NAME of the source's file. A file that an installed
-    package contains is taken from there if models/NAME does not exist.
+    The path is `file` if it is set, else models/NAME in the current folder, where NAME is the usual name of the
+    source's file, for example models/model_cifar_wrn.pt. A file that an installed Python package contains is taken from
+    there if models/NAME does not exist.
 
     Args:
         source: a name in `reference.checkpoints.SOURCES`, for example `trades_wrn_34_10`, or `file` for your own file.
             Not checked if `file` is set.
-        file: path from the experiment file. None: the usual place.
+        file: path of your own file, `imported.file` of a teacher in the experiment file. None: the usual place.
 
     Raises:
         UserError: if `file` is None and the source is unknown or has no usual place (`file`, `robustbench`).
@@ -117,13 +118,14 @@ def import_state(
 
 
 def check_source(source: str, file: str | None, download: bool = True) -> None:
-    """Checks that the file of a source exists or can be downloaded. Reads and writes no file.
+    """Checks that the file of a published checkpoint exists or can be downloaded, before any job runs. Downloads
+    nothing.
 
     Args:
         source: a name in `reference.checkpoints.SOURCES`, for example `trades_wrn_34_10`, or `file` for your own file.
-        file: path from the experiment file. A missing file at a path of your own is never downloaded. None: the usual
-            place, see `locate`.
-        download: whether a missing file may be downloaded.
+        file: path of your own file, `imported.file` of a teacher in the experiment file. A missing file at such a path
+            is never downloaded. None: the usual place, see `locate`.
+        download: whether a missing file may be downloaded, `dataset.download` of the experiment file.
 
     Raises:
         UserError: if the source is unknown, or if the file is missing and is not downloaded: because `file` is set, the

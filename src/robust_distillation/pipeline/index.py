@@ -15,17 +15,17 @@ from robust_distillation.pipeline.step import Step
 
 
 def index(chain: Iterable[Step], layout: Layout) -> dict[str, Any]:
-    """Hashes all outputs and records of an experiment.
+    """Hashes all outputs and records of an experiment, so that a change of any of them can be noticed.
 
     A record is the JSON file beside an output that lists its inputs, settings, code hash and content hashes.
 
     Args:
-        chain: the steps of the experiment, without the step that writes the index. All their outputs must exist, except
-            the cached outputs of teachers.
-        layout: paths of the experiment's files. Its mlflow.json is read.
+        chain: the jobs of the experiment without the one that writes the index, `pipeline.steps.steps(experiment)`. All
+            their outputs must exist, except the cached outputs of teachers.
+        layout: paths of the experiment's files, `experiment.layout`. Its mlflow.json is read.
 
     Returns:
-        A dict that can be written as JSON:
+        A dict that can be written as JSON, the content of results/EXPERIMENT/provenance.json:
 
         - `experiment`: name of the experiment.
         - `artefacts`: path of each output to `{"sha256": ..., "md5": ..., "record": PATH}`. The md5 is DVC's name of

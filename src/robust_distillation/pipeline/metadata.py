@@ -30,8 +30,10 @@ RECORDS = SNAKEMAKE / "metadata"
 
 
 def follow(layout: Layout) -> None:
-    """Replaces Snakemake's metadata of an experiment's files by the copy that is versioned with the files.
+    """Replaces Snakemake's metadata of an experiment's files by the copy that DVC versions with the files.
 
+    Snakemake makes a file again if its metadata (rule, settings, code, checksums of inputs) are missing or belong to
+    another version of the file. So this is called before Snakemake, for example after a checkout of another version.
     Snakemake's metadata is one file per output, below .snakemake/metadata of the current folder. The copy is
     results/EXPERIMENT/.metadata. Metadata of the experiment that the copy lacks is deleted. Metadata of other
     experiments stays.
@@ -40,7 +42,7 @@ def follow(layout: Layout) -> None:
     running in this folder or has no metadata of the experiment.
 
     Args:
-        layout: paths of the experiment's files.
+        layout: paths of the experiment's files, `experiment.layout`.
     """
     versioned = layout.metadata
     if not versioned.is_dir():
@@ -62,19 +64,22 @@ def forget(layout: Layout) -> None:
     A workflow that starts calls this, since it will change the files that the copy describes.
 
     Args:
-        layout: paths of the experiment's files.
+        layout: paths of the experiment's files, `experiment.layout`.
     """
     shutil.rmtree(layout.metadata, ignore_errors=True)
 
 
 def keep(layout: Layout) -> None:
-    """Writes the copy of Snakemake's metadata of an experiment's files to results/EXPERIMENT/.metadata.
+    """Writes the copy of Snakemake's metadata of an experiment's files to results/EXPERIMENT/.metadata, at the end of a
+    run of the workflow.
 
-    It has the metadata of each output that exists and is complete, and of each file of the teachers' cache, even if
-    that is missing. The folder appears complete or not at all, and replaces an older one.
+    Snakemake's metadata is one file per output (rule, settings, code, checksums of inputs), below .snakemake/metadata
+    of the current folder. The copy lets DVC version it with the results. It has the metadata of each output that exists
+    and is complete, and of each file of the teachers' cache, even if that is missing. The folder appears complete or
+    not at all, and replaces an older one.
 
     Args:
-        layout: paths of the experiment's files.
+        layout: paths of the experiment's files, `experiment.layout`.
     """
     layout.root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=layout.root, prefix=".metadata.") as folder:

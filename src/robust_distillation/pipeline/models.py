@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Model:
-    """A trained network that attacks and analyses evaluate.
+    """A trained network that attacks and analyses evaluate: a teacher or a student. `models` lists them.
 
     Attributes:
         name: the name of a teacher, for example `wide`, or TEACHER/STUDENT/METHOD/seed-N, for example
@@ -24,7 +24,7 @@ class Model:
         keys: `teacher`, `student`, `method` and `seed`, as in its rows of the outcomes (the table of correct or not for
             each test image and attack). A teacher has the student `-`, and as method the name of the method that
             trained it, or the source of its imported weights.
-        architecture: `{"name": NAME, **arguments}` of the architecture.
+        architecture: name and arguments of the architecture, for example `{"name": "convnet", "width": 8}`.
         checkpoints: name of each checkpoint that is evaluated (`best`, `last` or `imported`) to its file. A teacher has
             only the one that students learn from. The first is the one of `headline`.
         run: the training of a student: its teacher, student, method and seed. None for a teacher.
@@ -45,12 +45,15 @@ class Model:
 
 @cache
 def models(experiment: Experiment) -> tuple[Model, ...]:
-    """Returns all trained networks of an experiment: the teachers, then one student per run.
+    """Returns all trained networks of an experiment: the teachers, then one student for each of its trainings.
 
-    A run is the training of one student by one method with one seed. The order is that of the experiment file.
+    The order is that of the experiment file. The networks need not be trained yet.
 
     Args:
-        experiment: the parsed experiment file, with every default filled in.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+
+    Returns:
+        The networks with their names, folders, architectures and paths of checkpoints.
     """
     layout, found = experiment.layout, []
     for name, teacher in experiment.teachers.items():
@@ -66,11 +69,14 @@ def models(experiment: Experiment) -> tuple[Model, ...]:
 
 @cache
 def model_in(experiment: Experiment, folder: Path) -> Model:
-    """Returns the trained network of a folder.
+    """Returns the trained network whose files lie in a folder.
 
     Args:
-        experiment: the parsed experiment file, with every default filled in.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
         folder: folder of a training or import below results/EXPERIMENT, for example results/digits/teachers/wide.
+
+    Returns:
+        The network with its name, architecture and paths of checkpoints, as `models` lists it.
 
     Raises:
         StopIteration: if no model of the experiment has this folder.
@@ -82,7 +88,8 @@ def run_name(run: Run) -> str:
     """Returns the name of a training as TEACHER/STUDENT/METHOD/seed-N, for example `wide/small/rslad/seed-0`.
 
     Args:
-        run: the training of one student: its teacher (`none` for a method without one), student, method and seed.
+        run: the training of one student, for example `Run("wide", "small", "rslad", 0)`: teacher (`none` for a method
+            without one), student, method and seed. `experiment.runs` lists them.
     """
     return f"{run.teacher}/{run.student}/{run.method}/seed-{run.seed}"
 
@@ -91,7 +98,8 @@ def student_folder(experiment: Experiment, run: Run) -> Path:
     """Returns the folder of a student's training, results/EXPERIMENT/students/TEACHER/STUDENT/METHOD/seed-N.
 
     Args:
-        experiment: the parsed experiment file, with every default filled in.
-        run: the training of one student: its teacher (`none` for a method without one), student, method and seed.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        run: the training of one student, for example `Run("wide", "small", "rslad", 0)`: teacher (`none` for a method
+            without one), student, method and seed. `experiment.runs` lists them.
     """
     return experiment.layout.student(run.teacher, run.student, run.method, run.seed)

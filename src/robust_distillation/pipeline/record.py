@@ -37,15 +37,15 @@ PACKAGES = (
 
 
 class Recorder:
-    """A measurement of a step's time and energy from its creation on, for the step's record.
+    """A measurement of a job's time and energy from its creation on, for the job's record.
 
-    A record is the JSON file beside an output that lists its inputs, settings, code hash and content hashes. `write`
-    writes it at the end of the step.
+    A record is the JSON file beside an output that lists its inputs, settings, code hash and content hashes.
+    `pipeline.run` creates a recorder before each job, and its method `write` writes the record at the end.
 
     Attributes:
-        step: name of the step, for example `attack`.
-        settings: settings on which the step's outputs depend.
-        code: hash of the step's code, see `pipeline.fingerprint`.
+        step: name of the job's step of the workflow, for example `attack`.
+        settings: settings on which the outputs depend, as JSON values.
+        code: hash of the step's code, 64 hexadecimal digits, from `pipeline.fingerprint.fingerprint`.
         started: time of the creation, in UTC.
         meter: the measurement of energy.
     """
@@ -54,9 +54,9 @@ class Recorder:
         """Starts to measure time and energy.
 
         Args:
-            step: name of the step, for example `attack`.
-            settings: settings on which the step's outputs depend, as JSON values.
-            code: hash of the step's code, see `pipeline.fingerprint`.
+            step: name of the job's step of the workflow, for example `attack`.
+            settings: settings on which the outputs depend, as JSON values, for example `step.settings` of the job.
+            code: hash of the step's code, 64 hexadecimal digits, from `pipeline.fingerprint.fingerprint`.
         """
         self.step, self.settings, self.code = step, settings, code
         self.started = datetime.now(UTC)
@@ -121,7 +121,7 @@ class Recorder:
 
 
 def git(*command: str) -> str | None:
-    """Runs a git command in the current folder.
+    """Runs a git command in the current folder, to learn the commit of a result.
 
     Args:
         *command: arguments of git, for example `"rev-parse", "HEAD"`.

@@ -18,11 +18,11 @@ def run_workflow(experiment: Experiment, path: str, overlay: str | None) -> int:
     """Runs a whole experiment by Snakemake and prints its main table and the list of result files.
 
     The current folder must be the top folder of the checkout. Only what is missing or out of date is made. Afterwards
-    writes Snakemake's own report, unless it is newer than the results.
+    writes Snakemake's own report, results/EXPERIMENT/snakemake-report.html, unless it is newer than the results.
 
     Args:
-        experiment: the parsed experiment file, with every default filled in.
-        path: path of the experiment file, for example `params.yaml`.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        path: path of the experiment file from which it was loaded, for example `params.yaml`.
         overlay: path of a second YAML file whose values replace those of `path`. None: no overlay.
 
     Returns:

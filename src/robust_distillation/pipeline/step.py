@@ -19,7 +19,7 @@ UNCHANGED = {"unchanged": True}  # returned by a run whose outputs are what they
 
 
 class Argument(NamedTuple):
-    """An argument of a step's command.
+    """An argument of the command line command of a step of the workflow.
 
     Attributes:
         metavar: name in the command's help, in capitals, for example `MODEL`.
@@ -33,19 +33,23 @@ class Argument(NamedTuple):
 class Step:
     """One job of an experiment, with the files, settings and code that it depends on.
 
-    A subclass declares a step, a kind of job, such as the training of a teacher. An instance is one job, with a value
-    for each wildcard. A wildcard is a part of the outputs' paths that differs between the jobs of a step, such as the
-    name of the teacher. The workflow rule, the command, the record, saved states, audit, plan and cluster profile
-    follow from the declaration. It reads no results.
+    A subclass declares a step of the workflow, a kind of job, such as the training of a teacher; `pipeline.steps` has
+    all of them. An instance is one job, with a value for each wildcard. A wildcard is a part of the outputs' paths that
+    differs between the jobs of a step, such as the name of the teacher. The workflow rule, the command, the record (the
+    JSON file beside the outputs that lists inputs, settings, code hash and content hashes), saved states, audit, plan
+    and cluster profile follow from the declaration. It reads no results.
+
+    A subclass overrides `reads` and `makes` (paths of inputs and outputs), `settings`, and `jobs` (the jobs that an
+    experiment asks for). All attributes but the last three are class constants.
 
     Attributes:
         name: name of the command, for example `train-student`.
         rule_name: name of the workflow rule; by default `name` with _ in place of -.
-        run: `module:function` that makes the outputs. It is called with the step and, if `resumable`, with its saved
-            state.
-        example: example of the command; by default `name`.
+        run: `module:function` that makes the outputs, for example `robust_distillation.stages.attack:run`. It is called
+            with the step and, if `resumable`, with its saved state.
+        example: example of the command, for example `train-teacher wide`; by default `name`.
         title: row of the plan that counts the step's jobs; by default that of the base class, or else `name`.
-        wildcards: name of each wildcard to the regular expression of its values.
+        wildcards: name of each wildcard to the regular expression of its values, for example `{"teacher": "[^/]+"}`.
         arguments: arguments of the command, in order.
         options: wildcards that the command takes as options, with the help of each.
         not_asked: message if the experiment has no such job.
@@ -58,7 +62,7 @@ class Step:
         grouped: True if several jobs of the step may share one job of a cluster.
         resumable: True if the job saves its state and continues from it after a kill.
         rebuildable: True if the outputs are not versioned, may be absent and are then made again.
-        experiment: the parsed experiment file, with every default filled in.
+        experiment: the parsed experiment file with all defaults filled in.
         layout: paths of the job's outputs.
         values: wildcard to its value in this job, for example `{"teacher": "wide"}`.
     """
@@ -86,8 +90,9 @@ class Step:
         """Creates a job. Reads and writes no file.
 
         Args:
-            experiment: the parsed experiment file, with every default filled in.
-            layout: paths of the job's outputs. None: those of the experiment.
+            experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+            layout: object that gives all paths below results/EXPERIMENT, for the job's outputs. None:
+                `experiment.layout`.
             **values: the value of each wildcard, for example `teacher="wide"`. For a workflow rule it is the wildcard
                 in braces, `teacher="{teacher}"`.
         """
@@ -251,10 +256,19 @@ def _code(*modules: str) -> str:
 
 
 def called(name: str) -> Any:
-    """Imports a module and returns one of its functions. Despite the name, the function is not called.
+    """Imports a module and returns the function in it that a declaration names. Despite the name, the function is not
+    called.
 
     Args:
-        name: `module:function`, for example `robust_distillation.stages.attack:run`.
+        name: `module:function`, for example `robust_distillation.stages.attack:run`, as in the attribute `run` of a
+            step.
+
+    Returns:
+        The function.
+
+    Raises:
+        ImportError: if there is no such module.
+        AttributeError: if the module has no such function.
     """
     module, _, function = name.partition(":")
     return getattr(import_module(module), function)

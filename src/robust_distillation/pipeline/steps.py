@@ -33,7 +33,11 @@ TARGET = Argument("TARGET", "transfer of experiment")
 
 
 class PrepareData(Step):
-    """Fetch the dataset if it is missing, and write the size and the hash of each split to data.json."""
+    """Fetch the dataset if it is missing, and write the size and the hash of each split to data.json.
+
+    The images are stored in the folder `dataset.folder` of the experiment file. Writes results/EXPERIMENT/data.json.
+    Later steps refuse images with other hashes.
+    """
 
     name = "prepare-data"
     run = "robust_distillation.stages.prepare_data:run"
@@ -63,7 +67,7 @@ class PrepareData(Step):
 class PrepareTarget(PrepareData):
     """Fetch the dataset of the transfer to TARGET if it is missing, and write the size and the hash of each split.
 
-    TARGET is a name under "transfer" in the experiment file.
+    TARGET is a name under "transfer" in the experiment file. Writes results/EXPERIMENT/transfer/TARGET/data.json.
     """
 
     name = "prepare-target"
@@ -141,7 +145,11 @@ class _OfTeacher(Step):
 
 
 class TrainTeacher(_OfTeacher):
-    """Train a teacher of the experiment. Writes the checkpoints best and last, and the training curves."""
+    """Train a teacher of the experiment. Writes the checkpoints best and last, and the training curves.
+
+    TEACHER is a name under "teachers" in the experiment file. Reads data.json and the images. Writes best.safetensors,
+    last.safetensors and metrics.jsonl (one line per epoch) to results/EXPERIMENT/teachers/TEACHER.
+    """
 
     name = "train-teacher"
     example = "train-teacher wide"
@@ -187,7 +195,9 @@ class TrainTeacher(_OfTeacher):
 class ImportTeacher(_OfTeacher):
     """Import the published weights of a teacher as a checkpoint.
 
-    The file is downloaded if it is missing and its source has a URL. Its hash is checked.
+    TEACHER is a name under "teachers" in the experiment file, with the key "imported". The file is downloaded if it is
+    missing and its source has a URL. Its hash is checked. Writes
+    results/EXPERIMENT/teachers/TEACHER/imported.safetensors.
     """
 
     name = "import-teacher"
@@ -224,7 +234,8 @@ class ImportTeacher(_OfTeacher):
 class FillCache(Step):
     """Store a teacher's logits or features for every view (crop and flip) of every training image.
 
-    KIND is logits or features.
+    KIND is logits or features. Reads the teacher's checkpoint. Writes the array
+    results/EXPERIMENT/cache/TEACHER/KIND.npy and KIND.json, which describes it.
     """
 
     name = "fill-cache"
@@ -333,7 +344,8 @@ class Tune(_Training):
     """Train one candidate, a combination of hyperparameter values of a method's grid, for a few epochs.
 
     MODEL is TEACHER/STUDENT/METHOD; TEACHER is none for a method that needs none. CANDIDATE is for example
-    learning_rate=0.1,beta=3.0.
+    learning_rate=0.1,beta=3.0. Reads data.json, and the teacher's checkpoint and cached outputs. Writes the training
+    curves results/EXPERIMENT/tuning/TEACHER/STUDENT/METHOD/CANDIDATE/metrics.jsonl.
     """
 
     name = "tune"
@@ -381,9 +393,12 @@ class Tune(_Training):
 class Choose(Step):
     """Choose between the candidates of a method. MODEL is TEACHER/STUDENT/METHOD.
 
-    A candidate is a combination of hyperparameter values. The one with the highest accuracy under APGD-CE on the
-    validation split is chosen. Of equals it is the one with the highest clean accuracy, then the first in the grid's
-    order.
+    A candidate is a combination of hyperparameter values. The one with the highest accuracy on the validation split
+    under the attack of training.selection is chosen. Of equals it is the one with the highest clean accuracy, then the
+    first in the grid's order.
+
+    Reads the training curves of all candidates. Writes choice.json (the chosen values) and candidates.json (the
+    accuracies of all candidates) to results/EXPERIMENT/tuning/TEACHER/STUDENT/METHOD.
     """
 
     name = "choose"
@@ -426,6 +441,10 @@ class TrainStudent(_Training):
 
     Writes the checkpoints best and last, and the training curves. If the experiment has a tuning stage, the student is
     trained with the hyperparameter values that it chose.
+
+    Reads data.json, the teacher's checkpoint and cached outputs, and the choice of the tuning stage. Writes
+    best.safetensors, last.safetensors and metrics.jsonl (one line per epoch) to
+    results/EXPERIMENT/students/TEACHER/STUDENT/METHOD/seed-N.
     """
 
     name = "train-student"
@@ -512,9 +531,10 @@ class TrainStudent(_Training):
 
 
 class OfModel(Step):
-    """A step that evaluates trained networks, teachers and students.
+    """Base class of the steps that evaluate trained networks, teachers and students: attacks and analyses.
 
-    The wildcard `trained` is the folder of a network below results/EXPERIMENT, for example `teachers/wide`.
+    The wildcard `trained` is the folder of a network below results/EXPERIMENT, for example `teachers/wide`. A subclass
+    defines `name`, `run`, `makes` and `settings`; it reads data.json and the network's first evaluated checkpoint.
     """
 
     wildcards: ClassVar = TRAINED
@@ -566,6 +586,10 @@ class Attack(OfModel):
 
     MODEL is TEACHER/STUDENT/METHOD/seed-N for a student, or the name of a teacher. Writes the outcomes: for each image
     and attack whether the network is correct.
+
+    Reads data.json and the checkpoints. Writes results/EXPERIMENT/outcomes/students/MODEL.parquet, or
+    outcomes/teachers/MODEL.parquet for a teacher. If several jobs share the attacks, each writes its part,
+    MODEL/1-of-3.parquet, and the command merge-outcomes makes one file of them.
     """
 
     name = "attack"
@@ -648,7 +672,12 @@ class Attack(OfModel):
 
 
 class MergeOutcomes(OfModel):
-    """Merge the outcomes of a model from the jobs that shared its attacks. MODEL is as for the command attack."""
+    """Merge the outcomes of a model from the jobs that shared its attacks. MODEL is as for the command attack.
+
+    Outcomes state for each test image and attack whether the network is correct. Reads the files MODEL/1-of-3.parquet
+    and so on. Writes results/EXPERIMENT/outcomes/students/MODEL.parquet, or outcomes/teachers/MODEL.parquet for a
+    teacher.
+    """
 
     name = "merge-outcomes"
     example = "merge-outcomes wide/small/rslad/seed-0"
@@ -686,7 +715,9 @@ class MergeOutcomes(OfModel):
 class Structure(OfModel):
     """Measure how a model's logits correlate between the classes, and how far an attack (PGD-20) moves its features.
 
-    MODEL is TEACHER/STUDENT/METHOD/seed-N for a student, or the name of a teacher.
+    MODEL is TEACHER/STUDENT/METHOD/seed-N for a student, or the name of a teacher. Reads data.json and the first
+    evaluated checkpoint. Writes results/EXPERIMENT/structure/students/MODEL.json, or structure/teachers/MODEL.json for
+    a teacher.
     """
 
     name = "structure"
@@ -714,7 +745,9 @@ class Structure(OfModel):
 class Robustness(OfModel):
     """Measure a model's accuracy under attacks (APGD-CE) of growing eps, and keep some attacked images.
 
-    MODEL is TEACHER/STUDENT/METHOD/seed-N for a student, or the name of a teacher.
+    MODEL is TEACHER/STUDENT/METHOD/seed-N for a student, or the name of a teacher. Reads data.json and the first
+    evaluated checkpoint. Writes the accuracies, results/EXPERIMENT/robustness/students/MODEL.json, and the images,
+    MODEL.npz; for a teacher both in robustness/teachers.
     """
 
     name = "robustness"
@@ -744,6 +777,10 @@ class Transfer(OfModel):
 
     TARGET is a name under "transfer" in the experiment file. MODEL is TEACHER/STUDENT/METHOD/seed-N for a student, or
     the name of a teacher.
+
+    Reads the first evaluated checkpoint. Writes the outcomes (for each test image of TARGET and attack whether the
+    network is correct), results/EXPERIMENT/transfer/TARGET/students/MODEL.parquet, and the checkpoint with the new
+    head, MODEL.safetensors; for a teacher both in transfer/TARGET/teachers.
     """
 
     name = "transfer"
@@ -805,7 +842,12 @@ class _Table(Step):
 class Tabulate(_Table):
     """Make the comparison tables (CSV, Markdown, LaTeX) and the files of main accuracies from the outcomes.
 
-    The main accuracies are, for each teacher and each method, the clean one and the one under the last attack.
+    The main accuracies are, for each teacher and each method, the clean one and the one under the last attack, as means
+    over the seeds.
+
+    Reads the outcomes of all models. Writes results/EXPERIMENT/tables/main.csv, main.md and main.tex, the same for each
+    name under "tables" in the experiment file, and the main accuracies, metrics/teachers/TEACHER.json and
+    metrics/students/TEACHER/STUDENT/METHOD.json.
     """
 
     name = "tabulate"
@@ -831,8 +873,11 @@ class Tabulate(_Table):
 class DrawFigures(_Table):
     """Draw the figures of accuracies, attacks, differences between methods, training curves and trade-off.
 
-    There are also accuracies by class and, if the experiment measures them, against eps. Each student and teacher has
-    its own figures.
+    There are also accuracies by class and, if the experiment measures them, against eps. Each pair of student and
+    teacher has its own figures.
+
+    Reads outcomes, training curves and accuracies against eps. Writes
+    results/EXPERIMENT/figures/TEACHER/STUDENT/overview.svg, overview.png and overview.pdf, and so on.
     """
 
     name = "draw-figures"
@@ -857,7 +902,11 @@ class DrawFigures(_Table):
 
 
 class Compare(_Table):
-    """Compare every two methods on the same images and seeds, and test the claims of the experiment file."""
+    """Compare every two methods on the same images and seeds, and test the claims of the experiment file.
+
+    A claim is a statement such as "rslad > sat" under "claims" in the experiment file. Reads the outcomes of all
+    models. Writes results/EXPERIMENT/tables/comparisons.csv and claims.csv, with the same tables as .md and .tex.
+    """
 
     name = "compare"
     run = remake = "robust_distillation.reporting.stages.compare:run"
@@ -898,7 +947,11 @@ class Compare(_Table):
 
 
 class ReportStructure(_Table):
-    """Make the table and the figures of class correlations and feature distances of the models."""
+    """Make the table and the figures of class correlations and feature distances of the models.
+
+    Reads the files that the command structure wrote. Writes results/EXPERIMENT/tables/structure.csv, .md and .tex, and
+    figures/TEACHER/STUDENT/correlations.svg and feature-distances.svg, with the same figures as .png and .pdf.
+    """
 
     name = "report-structure"
     run = "robust_distillation.reporting.stages.report_structure:run"
@@ -922,7 +975,11 @@ class ReportStructure(_Table):
 
 
 class ReportTransfer(_Table):
-    """Make the table and the figures of the transfer to TARGET, a name under "transfer" in the experiment file."""
+    """Make the table and the figures of the transfer to TARGET, a name under "transfer" in the experiment file.
+
+    Reads the outcomes that the command transfer wrote. Writes results/EXPERIMENT/tables/transfer-TARGET.csv, .md and
+    .tex, and figures/TEACHER/STUDENT/transfer-TARGET.svg, .png and .pdf.
+    """
 
     name = "report-transfer"
     example = "report-transfer parity"
@@ -953,7 +1010,11 @@ class ReportTransfer(_Table):
 
 
 class ReportTuning(_Table):
-    """Make the table of the tuning stage: every candidate, its accuracy on the validation split, and the choice."""
+    """Make the table of the tuning stage: every candidate, its accuracy on the validation split, and the choice.
+
+    A candidate is a combination of hyperparameter values. Reads the files candidates.json that the command choose
+    wrote. Writes results/EXPERIMENT/tables/tuning.csv, .md and .tex.
+    """
 
     name = "report-tuning"
     run = remake = "robust_distillation.reporting.stages.report_tuning:run"
@@ -988,7 +1049,9 @@ class ReportTuning(_Table):
 class Track(_Table):
     """Import finished trainings into MLflow. Runs that are in its store already stay as they are.
 
-    The environment variable MLFLOW_TRACKING_URI chooses another store.
+    The store is the SQLite file mlflow.db in the current folder; the environment variable MLFLOW_TRACKING_URI chooses
+    another one. Reads records, outcomes, training curves, tables and figures. Writes results/EXPERIMENT/mlflow.json, a
+    hash of each imported run.
     """
 
     name = "track"
@@ -1016,7 +1079,11 @@ class Track(_Table):
 
 
 class Report(_Table):
-    """Make report.html: the results on one page that needs no network."""
+    """Make report.html: the results on one page that needs no network.
+
+    Reads outcomes, tables, training curves, the results of the analyses, and the records (the JSON files beside the
+    outputs that list inputs, settings and hashes). Writes results/EXPERIMENT/report.html.
+    """
 
     name = "report"
     rule_name = "report_html"  # `report` is a word of Snakemake's
@@ -1039,7 +1106,11 @@ class Report(_Table):
 
 
 class Index(_Table):
-    """Write the index: the hashes of all outputs and records, after everything else is made."""
+    """Write the index: the hashes of all outputs and records, after everything else is made.
+
+    A record is the JSON file beside an output that lists its inputs, settings and hashes. Reads all outputs and records
+    of the experiment. Writes results/EXPERIMENT/provenance.json.
+    """
 
     name = "index"
     run = "robust_distillation.stages.index:run"
@@ -1074,41 +1145,56 @@ STEPS = (*COMPUTED, *TABULATED, Track, Report, Index)
 def computed(experiment: Experiment) -> tuple[Step, ...]:
     """Returns the jobs that make data, networks, caches, and evaluations of each network.
 
+    They are the jobs of all steps of the workflow but tables, figures, MLflow, report and index.
+
     Args:
-        experiment: the parsed experiment file, with every default filled in.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
 
     Returns:
-        The jobs, each after those whose outputs it reads.
+        The jobs, each after those whose outputs it reads. A job has `inputs`, `outputs` and `record` (paths),
+        `settings`, and `command` (its command line).
     """
     return tuple(step for kind in COMPUTED for step in kind.jobs(experiment))
 
 
 @cache
 def tables(experiment: Experiment) -> tuple[Step, ...]:
-    """Returns the jobs that make tables and figures.
+    """Returns the jobs that make tables and figures from results.
 
     Args:
-        experiment: the parsed experiment file, with every default filled in.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+
+    Returns:
+        The jobs, for example those of the commands tabulate, draw-figures and compare. A job has `inputs`, `outputs`
+        and `record` (paths), `settings`, and `command` (its command line).
     """
     return tuple(step for kind in TABULATED for step in kind.jobs(experiment))
 
 
 @cache
 def steps(experiment: Experiment) -> tuple[Step, ...]:
-    """Returns every job of an experiment but the index, each after those whose outputs it reads.
+    """Returns every job of an experiment but the one that writes the index, each after those whose outputs it reads.
 
     Args:
-        experiment: the parsed experiment file, with every default filled in.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+
+    Returns:
+        The jobs. A job has `inputs`, `outputs` and `record` (paths), `settings`, and `command` (its command line, for
+        example `train-teacher wide`).
     """
     return *computed(experiment), *tables(experiment), Track(experiment), Report(experiment)
 
 
 def evaluations(experiment: Experiment, model: Model) -> Iterator[Step]:
-    """Yields the jobs that evaluate one trained network: attacks, merging of their shards, and analyses.
+    """Yields the jobs that evaluate one trained network: attacks, merging of the outcomes of attacks that several jobs
+    share, and analyses.
+
+    The analyses are those that the experiment asks for: class correlations, accuracy against eps, transfer to another
+    dataset.
 
     Args:
-        experiment: the parsed experiment file, with every default filled in.
-        model: a teacher or a student.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        model: a teacher or a student, one of `pipeline.models.models(experiment)`.
     """
     for kind in COMPUTED:
         if issubclass(kind, OfModel):
@@ -1119,8 +1205,8 @@ def steps_of_model(experiment: Experiment, model: Model) -> Iterator[Step]:
     """Yields the jobs about one trained network only: its training or import, then its attacks and analyses.
 
     Args:
-        experiment: the parsed experiment file, with every default filled in.
-        model: a teacher or a student.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        model: a teacher or a student, one of `pipeline.models.models(experiment)`.
     """
     if model.run:
         yield TrainStudent.of(experiment, model.run)
@@ -1131,22 +1217,27 @@ def steps_of_model(experiment: Experiment, model: Model) -> Iterator[Step]:
 
 
 def outcomes(experiment: Experiment) -> list[Path]:
-    """Returns the paths of the outcomes (Parquet) of all models, teachers first.
+    """Returns the paths of the outcomes of all models (Parquet files), teachers first.
+
+    Outcomes have one row per test image and checkpoint, and state for each attack whether the image is classified
+    correctly. An example is results/digits/outcomes/students/wide/small/rslad/seed-0.parquet. The files need not exist
+    yet.
 
     Args:
-        experiment: the parsed experiment file, with every default filled in.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
     """
     return [experiment.layout.outcomes(model.folder) for model in models_of(experiment)]
 
 
 def shown_tables(experiment: Experiment) -> list[Path]:
-    """Returns the paths of the CSV files of the tables that the report shows.
+    """Returns the paths of the CSV files of the tables that the HTML report shows, for example
+    results/digits/tables/main.csv.
 
-    These are all tables but those under `tables` in the experiment file, and without `claims` if the experiment makes
-    none.
+    They are all tables that the experiment makes, with these exceptions: the tables under `tables` in the experiment
+    file (parts of the main table), and claims.csv if the experiment makes no claims.
 
     Args:
-        experiment: the parsed experiment file, with every default filled in.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
     """
     apart = {*experiment.file.tables, *([] if experiment.file.claims else ["claims"])}
     made = [file for step in tables(experiment) for file in step.outputs if file.suffix == ".csv"]

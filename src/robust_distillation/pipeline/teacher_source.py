@@ -20,11 +20,12 @@ from robust_distillation.training.teacher import Teacher, Teachers
 
 @dataclass(frozen=True)
 class TeacherSource:
-    """The teachers of one training, and the sources of their outputs.
+    """The teachers of one training, and the sources of their outputs. `open_teachers` returns it.
 
     Attributes:
-        teachers: the teachers by role, the part of a teacher in the method: `teacher`, or for MTARD `robust` and
-            `natural`.
+        teachers: the teachers: `by_role` maps a role (the part of a teacher in the method: `teacher`, or for MTARD
+            `robust` and `natural`) to its network and cached outputs. It also has the widths of cached features and the
+            copies that are trained.
         served_from: kind of output to its source (`cache`, `live teacher` or `checkpoint`), for the record of the
             training, for example `{"logits on clean views": "cache", "logits on adversarial images": "live teacher"}`.
             Keys of another role than `teacher` begin with the role, as in `natural: logits on clean views`.
@@ -35,19 +36,21 @@ class TeacherSource:
 
 
 def key_of(experiment: Experiment, teacher: str, kind: str, data: Dataset) -> dict[str, Any]:
-    """Returns the key of a teacher's cache: everything that determines the cached values.
+    """Returns the key of a teacher's cache: everything that determines the cached values. A cache with another key is
+    refused.
 
     Hashes the teacher's checkpoint file and the images.
 
     Args:
-        experiment: the parsed experiment file, with every default filled in.
-        teacher: name of the teacher.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        teacher: name of the teacher, for example `wide`.
         kind: kind of the cached outputs: `logits` or `features`.
-        data: the training images.
+        data: the training images, uint8 [N,C,H,W] with labels, from `pipeline.experiment_data.load_split(experiment,
+            "train")`.
 
     Returns:
-        `teacher` (sha256 of the checkpoint file), `data` (sha256 of the images), `padding` (pixels) and `flips` (bool)
-        of the views, and `kind`.
+        A dict with `teacher` (sha256 of the checkpoint file), `data` (sha256 of the images), `padding` (pixels) and
+        `flips` (bool) of the views (crops and flips), and `kind`.
     """
     return cache_key(sha256(experiment.teacher_weights(teacher)), data.digest(), view_scheme(experiment), kind)
 
@@ -55,17 +58,18 @@ def key_of(experiment: Experiment, teacher: str, kind: str, data: Dataset) -> di
 def open_teachers(
     experiment: Experiment, names: str, method: Method, data: Dataset, device: torch.device
 ) -> TeacherSource:
-    """Opens the caches and loads the networks of all teachers that a method asks.
+    """Opens the caches and loads the networks of all teachers that a distillation method asks.
 
     Only what the method declares is opened: cached outputs, a network for other images, a network to train together
-    with the student.
+    with the student. The files are those below results/EXPERIMENT/cache and results/EXPERIMENT/teachers.
 
     Args:
-        experiment: the parsed experiment file, with every default filled in.
-        names: name of a teacher, or of an entry of the experiment file that assigns a teacher to each role of a method,
-            for example `robust` and `natural`.
-        method: the method, which declares its calls to each role.
-        data: the training images.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        names: name of a teacher, for example `wide`, or of an entry of the experiment file that assigns a teacher to
+            each role of a method, for example `robust` and `natural`.
+        method: the distillation method. Its `teachers()` declares the calls to the teacher of each role.
+        data: the training images, uint8 [N,C,H,W] with labels, from `pipeline.experiment_data.load_split(experiment,
+            "train")`. Their hash is compared with that in the cache.
         device: the device of the networks. Networks that are trained together with the student stay on the CPU.
 
     Returns:

@@ -6,10 +6,11 @@ from typing import Any
 
 
 def seconds(record: dict[str, Any]) -> float:
-    """Returns the seconds that a step took, summed over all starts if it was stopped and resumed.
+    """Returns the seconds that a job took, summed over all starts if it was stopped and resumed.
 
     Args:
-        record: content of the step's record, the JSON file beside an output that lists its inputs and times.
+        record: content of the job's record, the JSON file beside an output that lists its inputs and times.
+            `record["time"]["seconds"]` is returned.
     """
     return record["time"]["seconds"]
 
@@ -29,12 +30,13 @@ def duration(seconds: float) -> str:
 
 
 def when(record: dict[str, Any]) -> str:
-    """Formats start and duration of a step, for example `2026-01-31 12:00 UTC, 3 min 05 s in 2 sessions`.
+    """Formats start and duration of a job, for example `2026-01-31 12:00 UTC, 3 min 05 s in 2 sessions`.
 
     The number of sessions, starts of a job that was stopped and resumed, is left out if it is 1.
 
     Args:
-        record: content of the step's record, the JSON file beside an output that lists its inputs and times.
+        record: content of the job's record, the JSON file beside an output that lists its inputs and times.
+            `record["time"]` is used: `started` (ISO 8601, UTC), `seconds` and `sessions`.
     """
     time = record["time"]
     sessions = f" in {time['sessions']} sessions" if time["sessions"] > 1 else ""
@@ -46,6 +48,7 @@ def versions(record: dict[str, Any]) -> str:
 
     Args:
         record: content of a record, the JSON file beside an output that lists its inputs and the versions of packages.
+            `record["versions"]`, a dict of name to version, is used.
     """
     return ", ".join(f"{package} {version}" for package, version in record["versions"].items())
 
@@ -76,8 +79,9 @@ def commit(record: dict[str, Any], whole: bool = False) -> str:
     The note on local changes is added if tracked files differed from the commit.
 
     Args:
-        record: content of a record, the JSON file beside an output that lists its inputs and the commit. If its `git`
-            is None, the text is `outside a repository`.
+        record: content of a record, the JSON file beside an output that lists its inputs and the commit.
+            `record["git"]` is used: `{"commit": 40 hexadecimal digits, "dirty": bool}`. If it is None, the text is
+            `outside a repository`.
         whole: True for all 40 digits of the commit, False for the first 12.
     """
     if record["git"] is None:

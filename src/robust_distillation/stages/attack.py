@@ -19,14 +19,18 @@ if TYPE_CHECKING:
 def run(step: Attack, work: ResumableJob) -> None:
     """Attacks the checkpoints of one model on the test images and writes the outcomes (Parquet).
 
-    The outcomes have one row per image and checkpoint, with a boolean column per attack: whether the clean and the
-    adversarial image are both classified correctly. The columns teacher, student, method and seed name the model.
-    Images are attacked in blocks, fixed sets of images under one seed each.
+    The function of the workflow step attack. The outcomes have one row per image and checkpoint, with a boolean column
+    per attack: whether the clean and the adversarial image are both classified correctly. The columns `teacher`,
+    `student`, `method` and `seed` name the model. Images are attacked in blocks, fixed sets of images under one seed
+    each. The attacks and the number of images are those of the section `evaluation` of the experiment file.
 
     Args:
-        step: the job: experiment, model and, if several jobs share the blocks, the shard `I-of-N` in `step.values`, of
-            which only the blocks are attacked.
-        work: saved state of the job: progress is saved there, and a killed job continues from it.
+        step: the job. `step.experiment` is the parsed experiment file and `step.model` the model with the paths of its
+            checkpoints. If several jobs share the blocks, `step.values["shard"]` is this job's part, for example
+            `2-of-3`, and only its blocks are attacked. The file to write is `step.outputs[0]`, for example
+            results/digits/outcomes/students/wide/small/rslad/seed-0.parquet.
+        work: the resumable job, entered as a context manager by `pipeline.run`: progress is saved there, and a killed
+            job continues from it.
     """
     experiment, model = step.experiment, step.model
     evaluation = experiment.evaluation

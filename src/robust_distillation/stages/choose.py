@@ -15,15 +15,20 @@ if TYPE_CHECKING:
 
 
 def run(step: Choose) -> None:
-    """Writes choice.json, the chosen candidate of a method, and candidates.json, the scores of all candidates.
+    """Chooses the best candidate of a method and writes choice.json (the chosen values) and candidates.json (all
+    scores).
 
-    A candidate is a combination of hyperparameter values that was trained for a few epochs. candidates.json has
-    `teacher`, `student`, `method`, `chosen` (a name) and `candidates`: for each its `name`, its values (`training`,
-    `method`), and `selection_robust`, `selection_clean` (accuracies in [0, 1]) and `epoch` of its best validation, None
-    if it diverged.
+    The function of the workflow step choose. A candidate is a combination of hyperparameter values that was trained for
+    a few epochs. The one with the highest accuracy under attack on the validation images is chosen, of equals the one
+    with the highest clean accuracy, then the first in the order of the grid. choice.json is `{"teacher": ...,
+    "student": ..., "method": ..., "chosen": {"training": {...}, "method": {...}}}`. candidates.json has `teacher`,
+    `student`, `method`, `chosen` (name of the candidate) and `candidates`: a list of dicts with `name`, its values
+    (`training`, `method`), and `selection_robust`, `selection_clean` (accuracies in [0, 1]) and `epoch` of its best
+    validation, None if it diverged.
 
     Args:
-        step: the job. Its inputs are the training curves of the candidates.
+        step: the job. `step.inputs` are the training curves (metrics.jsonl) of the candidates, `step.outputs` the two
+            files to write, and `step.values` the names `teacher`, `student` and `method`.
 
     Raises:
         UserError: if a file of curves cannot be read, or if all candidates diverged.

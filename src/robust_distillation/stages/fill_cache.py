@@ -16,13 +16,17 @@ if TYPE_CHECKING:
 
 
 def run(step: FillCache, work: ResumableJob) -> None:
-    """Writes the logits or features of a teacher for every view of every training image, with a description (JSON).
+    """Writes the logits or features of a teacher for every view of every training image (.npy), with a description
+    (.json).
 
-    A view is one crop and flip of an image. The description lies beside the array and states what it was computed from.
+    The function of the workflow step fill-cache. A view is one crop and flip of an image. The description lies beside
+    the array and states what it was computed from.
 
     Args:
-        step: the job: experiment, and in `step.values` the teacher and the kind of output (`logits` or `features`).
-        work: saved state of the job: progress is saved there, and a killed job continues from it.
+        step: the job. `step.values` has the name of the teacher (`teacher`) and the kind of output (`kind`: `logits` or
+            `features`). The array is `step.outputs[0]`, for example results/digits/cache/wide/logits.npy.
+        work: the resumable job, entered as a context manager by `pipeline.run`: progress is saved there, and a killed
+            job continues from it.
     """
     experiment, teacher, kind = step.experiment, step.values["teacher"], step.values["kind"]
     device, data, scheme = select_device(experiment.compute), load_split(experiment, "train"), view_scheme(experiment)

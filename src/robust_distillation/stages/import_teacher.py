@@ -11,14 +11,18 @@ if TYPE_CHECKING:
 
 
 def run(step: ImportTeacher) -> dict[str, Any]:
-    """Writes the checkpoint of an imported teacher.
+    """Writes the checkpoint of an imported teacher, imported.safetensors.
+
+    The function of the workflow step import-teacher. The published file is downloaded if it is missing, may be
+    downloaded and has a known URL.
 
     Args:
-        step: the job: experiment, and in `step.values` the teacher.
+        step: the job. `step.values["teacher"]` is the name of the teacher in the experiment file. The file to write is
+            `step.outputs[0]`, for example results/digits/teachers/wide/imported.safetensors.
 
     Returns:
-        `{"published": {...}}` for the record, the JSON file beside the checkpoint: name, sha256, URL, path, source and
-        normalisation of the published file.
+        `{"published": {...}}` for the record, the JSON file beside the checkpoint: `file`, `sha256`, `url`, `path`,
+        `source` and `normalisation` of the published file.
 
     Raises:
         UserError: if the published file is missing and cannot be downloaded, is broken, or does not fit.

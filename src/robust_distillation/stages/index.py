@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 
 def run(step: Index) -> None:
-    """Writes provenance.json: the hashes of all outputs and records of the experiment, see `pipeline.index`.
+    """Writes results/EXPERIMENT/provenance.json: the hashes of all outputs and records of the experiment.
 
-    A record is the JSON file beside an output that lists its inputs, settings, code hash and content hashes.
+    The function of the workflow step index. A record is the JSON file beside an output that lists its inputs, settings,
+    code hash and content hashes. The keys of the file are those that `pipeline.index.index` returns.
 
     Args:
         step: the job. All other jobs of its experiment must be done.

@@ -15,9 +15,13 @@ if TYPE_CHECKING:
 def run(step: PrepareData) -> None:
     """Downloads the missing files of a dataset and writes data.json: the number of images and the hash of each split.
 
+    The function of the workflow steps prepare-data and prepare-target. The content of the file is that of
+    `pipeline.experiment_data.describe_dataset`.
+
     Args:
-        step: the job, for the dataset of the experiment or of a transfer. `step.files` names the dataset and its
-            options.
+        step: the job, for the dataset of the experiment or of a transfer. `step.files` has the name of the dataset and
+            the options of its files, such as their folder. The file to write is `step.outputs[0]`, for example
+            results/digits/data.json.
 
     Raises:
         UserError: if a file is missing and may not be downloaded, cannot be downloaded, or is broken.

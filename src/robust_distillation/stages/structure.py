@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 def run(step: Structure) -> None:
     """Writes the class correlations and feature distances of a model as JSON.
 
-    The first evaluated checkpoint of the model is used, on clean images and on images attacked with PGD-20. The file
-    has `teacher`, `student`, `method`, `seed`, `checkpoint` and the values of `evaluation.structure.structure_of`.
+    The function of the workflow step structure. It measures how the logits correlate between the classes, and how far
+    PGD-20 moves the features, at the first evaluated checkpoint of the model. The file has `teacher`, `student`,
+    `method`, `seed`, `checkpoint` and the keys that `evaluation.structure.structure_of` returns.
 
     Args:
-        step: the job: experiment, model and settings.
+        step: the job. `step.model` is the model with the paths of its checkpoints; `step.settings` has `images` (their
+            number) and `seed`. The file to write is `step.outputs[0]`, for example
+            results/digits/structure/teachers/wide.json.
     """
     experiment, settings = step.experiment, step.settings
     (checkpoint, weights), device = step.model.headline, select_device(experiment.compute)

@@ -25,17 +25,19 @@ log = logging.getLogger("robust-distillation")
 def run(step: Transfer, work: ResumableJob) -> dict[str, Any]:
     """Trains a linear head for another dataset on a model's frozen backbone, and attacks the network with this head.
 
-    Uses the first evaluated checkpoint of the model. Writes the outcomes on the target's test images (Parquet, one row
-    per image with a boolean column per attack) and the checkpoint with the new head.
+    The function of the workflow step transfer. It uses the first evaluated checkpoint of the model. It writes the
+    outcomes on the target's test images (Parquet, one row per image with a boolean column per attack) and the
+    checkpoint with the new head, for example results/digits/transfer/parity/teachers/wide.parquet and wide.safetensors.
 
     Args:
-        step: the job: experiment, model and, in `step.values`, the target, a name under `transfer` in the experiment
-            file.
-        work: saved state of the attacks, from which the job continues. The head is trained again.
+        step: the job. `step.model` is the model with the paths of its checkpoints, and `step.values["target"]` the
+            target, a key under `transfer` in the experiment file, for example `parity`.
+        work: the resumable job, entered as a context manager. It saves the attacks, from which a killed job continues;
+            the head is trained again.
 
     Returns:
-        `{"head": [...]}` for the record: for each epoch of the head `epoch`, `learning_rate`, `loss`, `training_clean`
-        and `validation_clean` (accuracies in [0, 1]).
+        `{"head": [...]}` for the record, the JSON file beside the outputs: for each epoch of the head `epoch`,
+        `learning_rate`, `loss`, `training_clean` and `validation_clean` (accuracies in [0, 1]).
 
     Raises:
         UserError: if the target's images changed since they were described, or if a file is missing or broken.
