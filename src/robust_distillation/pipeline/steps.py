@@ -949,7 +949,8 @@ class Compare(_Table):
 class ReportStructure(_Table):
     """Make the table and the figures of class correlations and feature distances of the models.
 
-    Reads the files that the command structure wrote. Writes results/EXPERIMENT/tables/structure.csv, .md and .tex, and
+    The table has, for each teacher and method, the measurements of the command structure as means over the seeds. Reads
+    the files that the command structure wrote. Writes results/EXPERIMENT/tables/structure.csv, .md and .tex, and
     figures/TEACHER/STUDENT/correlations.svg and feature-distances.svg, with the same figures as .png and .pdf.
     """
 
@@ -977,8 +978,9 @@ class ReportStructure(_Table):
 class ReportTransfer(_Table):
     """Make the table and the figures of the transfer to TARGET, a name under "transfer" in the experiment file.
 
-    Reads the outcomes that the command transfer wrote. Writes results/EXPERIMENT/tables/transfer-TARGET.csv, .md and
-    .tex, and figures/TEACHER/STUDENT/transfer-TARGET.svg, .png and .pdf.
+    They show, for each teacher and method, the clean and robust accuracies on TARGET as means over the seeds. Reads the
+    outcomes that the command transfer wrote. Writes results/EXPERIMENT/tables/transfer-TARGET.csv, .md and .tex, and
+    figures/TEACHER/STUDENT/transfer-TARGET.svg, .png and .pdf.
     """
 
     name = "report-transfer"
@@ -1207,6 +1209,10 @@ def steps_of_model(experiment: Experiment, model: Model) -> Iterator[Step]:
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
         model: a teacher or a student, one of `pipeline.models.models(experiment)`.
+
+    Yields:
+        Jobs with `inputs`, `outputs` and `record` (paths), `settings`, and `command` (the command line, for example
+        `train-teacher wide`).
     """
     if model.run:
         yield TrainStudent.of(experiment, model.run)

@@ -19,8 +19,8 @@ def run(step: FillCache, work: ResumableJob) -> None:
     """Writes the logits or features of a teacher for every view of every training image (.npy), with a description
     (.json).
 
-    The function of the workflow step fill-cache. A view is one crop and flip of an image. The description lies beside
-    the array and states what it was computed from.
+    `pipeline.run.run_step` calls this function for the workflow step fill-cache. A view is one crop and flip of an
+    image. The description lies beside the array and states what it was computed from.
 
     Args:
         step: the job. `step.values` has the name of the teacher (`teacher`) and the kind of output (`kind`: `logits` or

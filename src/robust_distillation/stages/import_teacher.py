@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 def run(step: ImportTeacher) -> dict[str, Any]:
     """Writes the checkpoint of an imported teacher, imported.safetensors.
 
-    The function of the workflow step import-teacher. The published file is downloaded if it is missing, may be
-    downloaded and has a known URL.
+    `pipeline.run.run_step` calls this function for the workflow step import-teacher. The published file is downloaded
+    if it is missing, may be downloaded and has a known URL.
 
     Args:
         step: the job. `step.values["teacher"]` is the name of the teacher in the experiment file. The file to write is

@@ -26,8 +26,8 @@ def train_teacher(step: TrainTeacher, work: ResumableJob | None) -> dict[str, An
     """Trains a teacher and writes the checkpoints `best` and `last` and the training curves to
     results/EXPERIMENT/teachers/TEACHER.
 
-    The function of the workflow step train-teacher. The files are best.safetensors, last.safetensors and metrics.jsonl
-    (one line of JSON per epoch).
+    `pipeline.run.run_step` calls this function for the workflow step train-teacher. The files are best.safetensors,
+    last.safetensors and metrics.jsonl (one line of JSON per epoch).
 
     Args:
         step: the job, with the parsed experiment file, the name of the teacher and its settings. With several devices,
@@ -48,9 +48,10 @@ def train_teacher(step: TrainTeacher, work: ResumableJob | None) -> dict[str, An
 def train_student(step: TrainStudent, work: ResumableJob | None) -> dict[str, Any]:
     """Trains a student and writes the checkpoints `best` and `last` and the training curves to its folder.
 
-    The function of the workflow step train-student. The files are best.safetensors, last.safetensors and metrics.jsonl
-    (one line of JSON per epoch), below results/EXPERIMENT/students/TEACHER/STUDENT/METHOD/seed-N. If the experiment has
-    a tuning stage, the hyperparameter values that it chose (choice.json) are used.
+    `pipeline.run.run_step` calls this function for the workflow step train-student. The files are best.safetensors,
+    last.safetensors and metrics.jsonl (one line of JSON per epoch), below
+    results/EXPERIMENT/students/TEACHER/STUDENT/METHOD/seed-N. If the experiment has a tuning stage, the hyperparameter
+    values that it chose (choice.json) are used.
 
     Args:
         step: the job, with the parsed experiment file and the names of teacher, student and method and the seed.
@@ -75,9 +76,9 @@ def train_candidate(step: Tune, work: ResumableJob | None) -> dict[str, Any]:
     """Trains a candidate of the tuning stage for a few epochs and writes the training curves (metrics.jsonl) to its
     folder.
 
-    The function of the workflow step tune. A candidate is a combination of hyperparameter values. Its folder is for
-    example results/digits/tuning/wide/small/rslad/learning_rate=0.1. A training that diverges is a result, not an
-    error: the last line of the curves then has `"diverged": true`.
+    `pipeline.run.run_step` calls this function for the workflow step tune. A candidate is a combination of
+    hyperparameter values. Its folder is for example results/digits/tuning/wide/small/rslad/learning_rate=0.1. A
+    training that diverges is a result, not an error: the last line of the curves then has `"diverged": true`.
 
     Args:
         step: the job, with the parsed experiment file and the names of teacher, student, method and candidate.

@@ -25,9 +25,10 @@ log = logging.getLogger("robust-distillation")
 def run(step: Transfer, work: ResumableJob) -> dict[str, Any]:
     """Trains a linear head for another dataset on a model's frozen backbone, and attacks the network with this head.
 
-    The function of the workflow step transfer. It uses the first evaluated checkpoint of the model. It writes the
-    outcomes on the target's test images (Parquet, one row per image with a boolean column per attack) and the
-    checkpoint with the new head, for example results/digits/transfer/parity/teachers/wide.parquet and wide.safetensors.
+    `pipeline.run.run_step` calls this function for the workflow step transfer. It uses the first evaluated checkpoint
+    of the model. It writes the outcomes on the target's test images (Parquet, one row per image with a boolean column
+    per attack) and the checkpoint with the new head, for example results/digits/transfer/parity/teachers/wide.parquet
+    and wide.safetensors.
 
     Args:
         step: the job. `step.model` is the model with the paths of its checkpoints, and `step.values["target"]` the
