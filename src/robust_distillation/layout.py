@@ -342,10 +342,10 @@ class Layout:
 
         Args:
             step: name of the job's step, such as "train-student".
-            values: values of the step's wildcards, each one or more parts of the path. The last must have no dot,
-                except in the form of a wildcard: what follows its last dot is replaced by "log".
+            values: values of the step's wildcards, each one or more parts of the path.
         """
-        return self.root.joinpath("logs", step, *values).with_suffix(".log")
+        folder = self.root.joinpath("logs", step, *values)
+        return folder.with_name(f"{folder.name}.log")
 
     @property
     def tables(self) -> Path:

@@ -7,14 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from robust_distillation.audit.verify_files import metadata
 from robust_distillation.columns import CHECKPOINT, METRIC, NO_TEACHER
 from robust_distillation.config import Experiment
 from robust_distillation.errors import UserError
 from robust_distillation.evaluation.outcomes import read_outcomes
-from robust_distillation.files import read_json, read_json_lines
+from robust_distillation.files import read_json, read_json_lines, read_table
 from robust_distillation.layout import Layout
 from robust_distillation.pipeline.step import Step
 from robust_distillation.pipeline.steps import steps
@@ -54,7 +52,7 @@ def trace_cell(experiment: Experiment, cell: Cell) -> list[Section]:
     table = layout.tables / "main.csv"
     if not table.is_file():
         raise UserError(f"{table}: is not there yet. Run the experiment first: robust-distillation reproduce")
-    rows = pd.read_csv(table)
+    rows = read_table(table)
     row = rows[(rows[list(Cell._fields)] == list(cell)).all(axis=1)].iloc[0]
     makers = {file: step for step in steps(experiment) for file in step.outputs}
     sections = [("The number", list(_number(experiment, cell, row)))]

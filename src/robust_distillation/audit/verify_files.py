@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robust_distillation.errors import UserError
-from robust_distillation.files import read_json, read_json_lines
+from robust_distillation.files import read_json, read_json_lines, read_table
 from robust_distillation.layout import DRAWN
 from robust_distillation.pipeline.step import Step, called
 
@@ -190,9 +190,7 @@ def _compare_tables(step: Step, checked: Checked) -> None:
 
 def _cells(file: Path) -> int:
     """Counts the numbers of a CSV table."""
-    import pandas as pd
-
-    table = pd.read_csv(file)
+    table = read_table(file)
     return sum(table[column].notna().sum() for column in table.columns if column not in KEYS)
 
 

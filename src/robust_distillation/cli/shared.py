@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,7 @@ def example(text: str) -> Callable:
     """
 
     def with_example(command: Callable) -> Callable:
-        command.__doc__ = f"{command.__doc__}\n\nExample: robust-distillation {text}"
+        command.__doc__ = f"{inspect.getdoc(command)}\n\nExample: robust-distillation {text}"
         return command
 
     return with_example

@@ -73,7 +73,6 @@ def read(split: str, options: DataOptions):
     Raises:
         UserError: if a file is broken or has another checksum than the published one, or if it is missing and
             `options.verify` is False.
-        FileNotFoundError: if a file is missing and `options.verify` is True.
     """
     images, labels = cifar_batches.read(FILES, [TEST if split == "test" else TRAIN], options, "fine_labels")
     rows = FILES.split_slice(split, len(labels), INFO, options)

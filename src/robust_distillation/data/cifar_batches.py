@@ -54,7 +54,6 @@ def read(files: PublishedFiles, names: Iterable[str], options: DataOptions, key:
     Raises:
         UserError: if a file is broken or has another checksum than the published one, or if it is missing and
             `options.verify` is False.
-        FileNotFoundError: if a file is missing and `options.verify` is True.
     """
     import numpy as np
 

@@ -156,12 +156,14 @@ class PublishedFiles:
             The path.
 
         Raises:
-            UserError: if the checksum differs.
-            OSError: if the checksum is to be compared and the file cannot be opened.
+            UserError: if the checksum differs, or if it is to be compared and the file cannot be read.
         """
         path = self.folder(options) / name
         if options.verify and name in self.md5:
-            self._compare(path, path, self.md5[name])
+            try:
+                self._compare(path, path, self.md5[name])
+            except OSError as error:
+                raise UserError(f"dataset {self.dataset}: {path} cannot be read ({error})") from error
         return path
 
     def adapted_info(

@@ -66,7 +66,6 @@ def read(split: str, options: DataOptions):
     Raises:
         UserError: if a file is broken or has another checksum than the published one, or if it is missing and
             `options.verify` is False.
-        FileNotFoundError: if a file is missing and `options.verify` is True.
     """
     import numpy as np
     from scipy.io import loadmat

@@ -12,6 +12,7 @@ import pandas as pd
 
 from robust_distillation import attacks, methods
 from robust_distillation.columns import GROUP, METRIC, ON_SURROGATE
+from robust_distillation.files import read_table
 from robust_distillation.registry import Registry
 from robust_distillation.statistics.accuracies import summary
 
@@ -66,7 +67,7 @@ def seed_statistics(table: Path, keys: dict[str, Any]) -> dict[str, dict[str, An
     """
     if not table.is_file():
         return {}
-    rows = pd.read_csv(table)
+    rows = read_table(table)
     for key in GROUP:
         rows = rows[rows[key].astype(str).eq(keys[key])]
     rows = rows[rows["n_seeds"].gt(1)].set_index(METRIC)

@@ -119,10 +119,11 @@ def _artifacts(name: str) -> str | None:
 def _answers() -> bool:
     """Returns true if a server listens at the store's host and port, or if the URI names no host."""
     uri = urlsplit(store_uri())
-    if not uri.hostname:
+    port = uri.port or PORTS.get(uri.scheme.partition("+")[0])
+    if not uri.hostname or port is None:  # the store's own library tells what is wrong
         return True
     try:
-        socket.create_connection((uri.hostname, uri.port or PORTS[uri.scheme.partition("+")[0]]), timeout=5).close()
+        socket.create_connection((uri.hostname, port), timeout=5).close()
     except OSError:
         return False
     return True

@@ -78,7 +78,8 @@ def _by_method(report: ReportData) -> Table:
             own = [run for run in runs if run.student == student]
             spent = [seconds(report.records[report.layout.training_record(student_folder(experiment, r))]) for r in own]
             recipe, architecture = experiment.recipes[method, student], experiment.students[student]
-            flops = cost.flops(cost.training(experiment, recipe, architecture, own[0].teacher))
+            works = (cost.training(experiment, recipe, architecture, run.teacher) for run in own)
+            flops = sum(map(cost.flops, works)) / len(own)  # teachers differ in size
             mean = sum(spent) / len(spent)
             cached = [kind for _, kind in named.settings.cached]
             rows.append([

@@ -11,7 +11,7 @@ import pandas as pd
 from robust_distillation.config import Experiment
 from robust_distillation.errors import UserError
 from robust_distillation.evaluation.outcomes import read_outcomes
-from robust_distillation.files import read_json
+from robust_distillation.files import read_json, read_table
 from robust_distillation.layout import Layout
 from robust_distillation.reporting.curves import read_curves
 from robust_distillation.reporting.report import sources
@@ -115,17 +115,3 @@ def load_report_data(experiment: Experiment) -> ReportData:
             for target in experiment.file.transfer
         },
     )
-
-
-def read_table(file: Path) -> pd.DataFrame:
-    """Reads a table of results from its CSV file.
-
-    Only empty cells are missing values. The text `NA` is kept, since it may be the name of a method.
-
-    Args:
-        file: path of the CSV file, such as results/digits/tables/main.csv, with the column names in its first line.
-
-    Returns:
-        The table with these columns and an index from 0. Missing values are NaN.
-    """
-    return pd.read_csv(file, keep_default_na=False, na_values=[""])

@@ -77,7 +77,8 @@ def claims(report: ReportData) -> Section | None:
     text = ", ".join(f"{counts[name]} {name}" for name in TONES if name in counts)
     lead = (
         f"{len(table)} claim{'s' * (len(table) != 1)}: {text}. Supported or refuted where the whole interval of the "
-        "difference lies on one side; inconclusive where it holds zero."
+        "difference lies on one side of the claim's margin (zero unless it names one); inconclusive where the interval "
+        "contains the margin."
     )
     verdicts = [_verdict(row) for row in table.itertuples()]
     return Section("claims", "Verdicts", lead, [Group("", [Verdicts(verdicts)])])
