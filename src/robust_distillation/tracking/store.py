@@ -94,7 +94,7 @@ def run_id(experiment: str, run: str) -> str | None:
         client = MlflowClient(store_uri())
         stored = client.get_experiment_by_name(experiment)
         runs = client.search_runs([stored.experiment_id], f"tags.run = '{run}'") if stored else []
-    except (MlflowException, SQLAlchemyError):  # the database is not MLflow's, or of another version of MLflow
+    except (MlflowException, SQLAlchemyError, ImportError):  # no database of this MLflow, or its driver is missing
         return None
     return next((run.info.run_id for run in runs if "content" in run.data.tags), None)
 
