@@ -62,6 +62,7 @@ def test_every_command_has_help_with_an_example(name):
     result = CliRunner().invoke(main, [*name.split(), "--help"])
     assert result.exit_code == 0
     assert f"Example: robust-distillation {name}" in result.output
+    assert "   " not in EVERY[name].help.replace("\n\n", " "), "the docstring's indentation shows"
     described = [option for option in EVERY[name].params if isinstance(option, click.Option)]
     assert all(option.help for option in described)
 

@@ -532,6 +532,9 @@ def test_checksums_that_fit_and_then_do_not(served, options, tmp_path):
     for needle in (f"{PLAIN} is not the published file", md5(content).hexdigest(), files.md5[PLAIN], "verify: false"):
         assert needle in message
     assert files.verified_path(PLAIN, DataOptions(there.folder, verify=False)) == path
+    path.unlink()
+    with pytest.raises(UserError, match=f"{PLAIN} cannot be read"):
+        files.verified_path(PLAIN, DataOptions(there.folder))
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "fashion_mnist"])

@@ -1,4 +1,4 @@
-"""The form of the docstrings in src: present, opened by a verb or a noun, every argument of a longer list described."""
+"""The form of the docstrings in src: present, opened by a verb or a noun, every argument and field described."""
 
 import ast
 import re
@@ -50,6 +50,11 @@ def undescribed(docstring: str, section: str, names: list[str]) -> list[str]:
     return [name for name in names if not re.search(rf"^\s+\*{{0,2}}{name}(, \w+)*: ", rest, re.M)]
 
 
+def named(docstring: str, name: str) -> bool:
+    """Whether a docstring says something of an argument: a line `name: ...`, or the name in backticks."""
+    return bool(re.search(rf"(^\s+(\w+, )*\*{{0,2}}{name}(, \w+)*: |`{name}[`.\[( ])", docstring, re.M))
+
+
 def faults(tree: ast.Module) -> list[str]:
     """One line for each docstring of a module that is missing or has another form."""
     module = ast.get_docstring(tree) or ""
@@ -76,7 +81,10 @@ def faults(tree: ast.Module) -> list[str]:
             missing = undescribed(docstring, "Args", arguments(node))
         else:
             missing = [] if of_function or len(fields(node)) < 3 else undescribed(docstring, "Attributes", fields(node))
-        problems += [f"{name} does not describe {argument}" for argument in missing]
+        if of_function and not marks & {"command", "group"}:
+            missing += [argument for argument in arguments(node) if not named(docstring, argument)]
+        missing += [] if of_function else [field for field in fields(node) if not named(docstring, field)]
+        problems += [f"{name} does not describe {argument}" for argument in dict.fromkeys(missing)]
     return problems
 
 
@@ -100,6 +108,8 @@ def test_docstrings_have_the_form_of_the_house(name):
             '"""A module."""\ndef f(a, b, c):\n    """Sums.\n\n    Args:\n        a: one.\n        b: two.\n    """',
             "describe c",
         ),
+        ('"""A module."""\ndef f(a):\n    """Sums all."""', "describe a"),
+        ('"""A module."""\nclass C(NamedTuple):\n    """A class."""\n    a: int', "describe a"),
         ('"""A module."""\n@dataclass\nclass C:\n    """A class."""\n    a: int\n    b: int\n    c: int', "describe a"),
     ],
 )

@@ -49,7 +49,8 @@ from robust_distillation.pipeline.models import models
 from robust_distillation.pipeline.step import called
 from robust_distillation.pipeline.steps import Report, ReportWorstSeed, Track, outcomes, steps
 from robust_distillation.reporting.report import page, worst_seed
-from robust_distillation.reporting.report.report_data import ReportData, read_table
+from robust_distillation.files import read_table
+from robust_distillation.reporting.report.report_data import ReportData
 
 experiment = config.load("params.yaml", "tiny.yaml")
 [step] = [step for step in steps(experiment) if isinstance(step, ReportWorstSeed)]

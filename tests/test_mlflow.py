@@ -172,7 +172,13 @@ def test_the_run_of_a_name_is_found_and_no_store_is_no_error(here, monkeypatch):
     assert store.run_id("tiny", "wide/small/rslad/seed-9") is None
     assert store.run_id("unknown", RSLAD) is None
     Path("broken.db").write_text("no database")
-    for uri in ("sqlite:///absent.db", "http://127.0.0.1:1", "postgresql://127.0.0.1:1/mlflow", "sqlite:///broken.db"):
+    for uri in (
+        "sqlite:///absent.db",
+        "http://127.0.0.1:1",
+        "postgresql://127.0.0.1:1/mlflow",
+        "sqlite:///broken.db",
+        "mssql://127.0.0.1/db",
+    ):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         assert store.run_id("tiny", RSLAD) is None, uri
     assert not Path("absent.db").exists()

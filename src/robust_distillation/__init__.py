@@ -36,7 +36,8 @@ def load_dataset(
     """Loads a whole split of a dataset. Downloads the dataset's files if they are missing.
 
     Args:
-        name: name of a dataset, such as "cifar10".
+        name: name of a dataset: "cifar10", "cifar100", "svhn", "stl10", "fashion_mnist", "digits", "digits_parity",
+            "image_folder" (your own images), or one that another package registers.
         split: "train", "validation" or "test".
         folder: folder of the dataset's files.
         size: side in pixels to which all images are resized, or None to keep their size.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Comparison(NamedTuple):
-    """Pair of a teacher and a student network: the students trained with this teacher or with none, and the teacher.
+    """Pair of a teacher and a student network, within which the distillation methods are compared.
 
     The methods compare the rows of a DataFrame with the two names. Its columns `teacher` and `student` are as in the
     outcomes (one row per network, checkpoint and test image) and in tables/main.csv:
@@ -19,6 +19,8 @@ class Comparison(NamedTuple):
     - A row about a student has the name of the student network in `student`. In `teacher` it has the name of the
       teacher, or `none` if the method needs no teacher.
     - A row about a teacher has `-` in `student` and the name of the teacher in `teacher`.
+
+    `experiment.comparisons` lists the pairs of an experiment.
 
     Attributes:
         teacher: name of a teacher, such as `wide`, or of an entry of the experiment file that names several teachers;

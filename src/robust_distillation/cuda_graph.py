@@ -146,20 +146,22 @@ class HeldTensorError(TypeError):
 
 
 def held_values(function: Callable[..., Any]) -> list[Any]:
-    """Lists the values that a function refers to besides its arguments.
+    """Lists the values that a function refers to besides its arguments, such as numbers in its closure.
 
     They are found in closures, defaults, functools.partial, bound objects, inner functions, attributes and containers.
     Among global variables, only tensors, containers and partials are found. If the lists of two functions are equal,
-    the functions compute the same. Changed weights of a module do not change the list.
+    the functions compute the same, so that a captured CUDA graph can be replayed for both. Changed weights of a module
+    do not change the list.
 
     Args:
         function: function, method, functools.partial or callable object.
 
     Returns:
-        The values in the order in which they are found: code objects, numbers, strings, types and modules
-        (`nn.Module`). A container contributes its elements; another object contributes its type and its attributes. An
-        object with an attribute `replay_key` contributes only that attribute, which is equal for two objects that
-        compute the same.
+        A flat list of the values in the order in which they are found: code objects, numbers, strings, types and
+        modules (`nn.Module`). A container contributes its elements; another object contributes its type and its
+        attributes. An object with an attribute `replay_key` contributes only that attribute, which must be equal for
+        two objects that compute the same. For example `held_values(functools.partial(f, 3))` is `[f.__code__, 3]`, if
+        `f` refers to nothing else.
 
     Raises:
         HeldTensorError: if a tensor is found that is not a parameter or buffer of an `nn.Module`, also within a

@@ -32,13 +32,14 @@ RESUMES = "What was done is kept, the next start goes on from there"
 
 
 def system_fault(error: BaseException) -> str | None:
-    """Words the message for a fault of the system: disk, permission or memory.
+    """Returns the message for an error of the machine: a full or missing disk, no permission, or no memory.
 
     Args:
         error: any exception.
 
     Returns:
-        What happened, to which file, and what to do. None if the error has another cause.
+        A message with the file, what happened and what to do, such as "/data/x.npz: the disk is full. Make room and
+        start again. ...". None if the error has another cause.
     """
     if isinstance(error, OSError):
         reason = next((text for numbers, text in SYSTEM_FAULTS.items() if error.errno in numbers), None)
@@ -80,7 +81,7 @@ def short_repr(value: object) -> str:
 
 
 def unknown(kind: str, value: object, allowed: Iterable[str]) -> str:
-    """Words the message for an unknown name, with the nearest allowed spelling.
+    """Returns the message for an unknown name, with the nearest allowed spelling.
 
     Args:
         kind: kind of the name, for example "method".

@@ -9,9 +9,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from robust_distillation.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PARTIAL = ".partial-"  # part of the name of temporary files
 
@@ -19,7 +22,7 @@ PARTIAL = ".partial-"  # part of the name of temporary files
 def find_temporary_files(folder: str | Path) -> Iterator[Path]:
     """Finds the temporary files below `folder`, at any depth, that killed processes left behind.
 
-    These are the files of `atomic_write`. Those of running processes are found too.
+    They are the hidden files `.NAME.partial-*` of `atomic_write`. Files of processes that still run are found too.
 
     Yields:
         The path of each file.
@@ -168,3 +171,19 @@ def md5(path: str | Path) -> str:
     """Computes the md5 of the bytes of the file at `path`, as 32 hexadecimal digits. DVC names files by it."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "md5").hexdigest()
+
+
+def read_table(file: Path) -> pd.DataFrame:
+    """Reads a table of results from its CSV file.
+
+    Only empty cells are missing values. The texts `NA` and `nan` are kept, since they may be the name of a method.
+
+    Args:
+        file: path of the CSV file, such as results/digits/tables/main.csv, with the column names in its first line.
+
+    Returns:
+        The table with these columns and an index from 0. Missing values are NaN.
+    """
+    import pandas as pd
+
+    return pd.read_csv(file, keep_default_na=False, na_values=[""])

@@ -14,7 +14,11 @@ DRAWN = ("svg", "png", "pdf")  # file formats of a figure
 
 
 def description_of(cache: str | Path) -> Path:
-    """Returns the path of the JSON file beside a cached array that describes it. cache: path of the array."""
+    """Returns the path of the JSON file beside a cached array that describes the array.
+
+    Args:
+        cache: path of the array, such as `.../logits.npy`. The result is then `.../logits.json`.
+    """
     return Path(cache).with_suffix(".json")
 
 
@@ -22,10 +26,13 @@ def description_of(cache: str | Path) -> Path:
 class Layout:
     """Paths of the files of one experiment.
 
-    Names passed to the methods may be Snakemake wildcards, such as "{teacher}". No method reads or writes a file.
+    Names passed to the methods may be Snakemake wildcards, such as "{teacher}". No method reads or writes a file. All
+    results are below the folder `base`/`experiment`.
+
+    `experiment.layout` returns the one of an experiment. In its methods, `trained` is the folder of a trained network.
 
     Attributes:
-        experiment: name of the experiment.
+        experiment: name of the experiment, such as "digits".
         base: folder of all experiments.
     """
 
@@ -34,58 +41,79 @@ class Layout:
 
     @cached_property
     def root(self) -> Path:
-        """Folder of the experiment."""
+        """Folder of the experiment, such as `results/digits`."""
         return self.base / self.experiment
 
     @property
     def data(self) -> Path:
-        """File with the size and hash of each split of the dataset, which prepare-data writes."""
+        """JSON file with the size and hash of each split of the dataset, which the step prepare-data writes."""
         return self.root / "data.json"
 
     def teacher(self, teacher: str) -> Path:
-        """Returns the folder of a teacher's checkpoints, training log and record. teacher: name of the teacher."""
+        """Returns the folder of a teacher's checkpoints, training log and record.
+
+        The record is a JSON file that lists the inputs, settings, code and hashes of the files beside it.
+
+        Args:
+            teacher: name of the teacher, such as "wide". The result is then `results/digits/teachers/wide`.
+        """
         return self.root / "teachers" / teacher
 
     def student(self, teacher: str, student: str, method: str, seed: str | int) -> Path:
         """Returns the folder of one student training, with its checkpoints, training log and record.
 
+        An example is `results/digits/students/wide/small/rslad/seed-0`. The record is a JSON file that lists the
+        inputs, settings, code and hashes of the files beside it.
+
         Args:
-            teacher: name of the teacher, or "none" for a method that needs no teacher.
-            student: name of the student.
-            method: name of the method.
+            teacher: name of the teacher, such as "wide", or of the entry of the experiment file that names several
+                teachers; "none" for a method that needs no teacher.
+            student: name of the student network, such as "small".
+            method: name of the method in the experiment file, such as "rslad".
             seed: seed of the training.
         """
         return self.root / "students" / teacher / student / method / f"seed-{seed}"
 
     @staticmethod
     def checkpoint(trained: Path, name: str) -> Path:
-        """Returns the path of a checkpoint.
+        """Returns the path of a checkpoint, such as `.../seed-0/best.safetensors`.
 
-        trained: folder of a teacher or of one student training. name: "best", "last" or "imported".
+        Args:
+            trained: folder of a teacher or of one student training, as `teacher` or `student` returns it, such as
+                `results/digits/students/wide/small/rslad/seed-0`.
+            name: "best", "last" or "imported".
         """
         return trained / f"{name}.safetensors"
 
     @staticmethod
     def curves(trained: Path) -> Path:
-        """Returns the path of a training's metrics, a file of JSON lines with one line for each epoch.
+        """Returns the path of the metrics of a training, metrics.jsonl, with one line of JSON for each epoch.
 
-        trained: folder of a teacher or of one student training.
+        Args:
+            trained: folder of a teacher or of one student training, as `teacher` or `student` returns it, such as
+                `results/digits/students/wide/small/rslad/seed-0`.
         """
         return trained / "metrics.jsonl"
 
     @staticmethod
     def training(trained: Path) -> tuple[Path, Path, Path]:
-        """Returns the paths of the files that a training writes: checkpoint "best", checkpoint "last", and metrics.
+        """Returns the paths of the checkpoint "best", the checkpoint "last" and the metrics of a training.
 
-        trained: folder of a teacher or of one student training.
+        Args:
+            trained: folder of a teacher or of one student training, as `teacher` or `student` returns it, such as
+                `results/digits/students/wide/small/rslad/seed-0`.
         """
         return Layout.checkpoint(trained, "best"), Layout.checkpoint(trained, "last"), Layout.curves(trained)
 
     @staticmethod
     def training_record(trained: Path) -> Path:
-        """Returns the path of the record (inputs, hashes, code and settings as JSON) of a training or import.
+        """Returns the path of the record of a training or import, record.json.
 
-        trained: folder of a teacher or of one student training.
+        The record lists inputs, hashes, code and settings.
+
+        Args:
+            trained: folder of a teacher or of one student training, as `teacher` or `student` returns it, such as
+                `results/digits/students/wide/small/rslad/seed-0`.
         """
         return trained / "record.json"
 
@@ -115,138 +143,206 @@ class Layout:
         return self.teacher(teacher) / f"cache-{views}{'-' if views else ''}{kind}.record.json"
 
     def outcomes(self, trained: Path) -> Path:
-        """Returns the path of a model's outcomes, a Parquet file.
+        """Returns the path of the outcomes of a model, a Parquet file.
 
-        Outcomes state for each test image which attacks the model withstands.
+        Outcomes state for each test image and attack whether the model classifies the image correctly. An example is
+        `results/digits/outcomes/students/wide/small/rslad/seed-0.parquet`.
 
-        trained: folder of a teacher or of one student training.
+        Args:
+            trained: folder of a teacher or of one student training, as `teacher` or `student` returns it, such as
+                `results/digits/students/wide/small/rslad/seed-0`.
         """
         return self.root / "outcomes" / trained.relative_to(self.root).with_name(f"{trained.name}.parquet")
 
     def shard(self, trained: Path, shard: str) -> Path:
-        """Returns the path of a part of a model's outcomes, if several jobs attack the model.
+        """Returns the path of the part of a model's outcomes that one of several jobs makes, a Parquet file.
 
-        trained: folder of a teacher or of one student training. shard: name of the part.
+        An example is `results/digits/outcomes/students/wide/small/rslad/seed-0/1-of-3.parquet`.
+
+        Args:
+            trained: folder of a teacher or of one student training, as `teacher` or `student` returns it, such as
+                `results/digits/students/wide/small/rslad/seed-0`.
+            shard: name of the part, such as "1-of-3".
         """
         return self.root / "outcomes" / trained.relative_to(self.root) / f"{shard}.parquet"
 
     def record(self, artefact: Path) -> Path:
         """Returns the path of the record (inputs, hashes, code and settings as JSON) of a single file.
 
-        It is beside the file. The record of a folder is record.json in it, see `training_record`.
+        It is beside the file: that of `data.json` is `data.record.json`. The record of a folder is record.json in it,
+        see `training_record`.
 
-        artefact: path of the file.
+        Args:
+            artefact: path of the file.
         """
         return artefact.with_name(f"{artefact.stem}.record.json")
 
     def structure(self, trained: Path) -> Path:
-        """Returns the path of a model's class structure, such as its mean logits for each class.
+        """Returns the path of the class structure of a model, a JSON file.
 
-        trained: folder of a teacher or of one student training.
+        It has the correlations between the logits of the classes and the distances by which an attack moves the
+        features.
+
+        An example is `results/digits/structure/students/wide/small/rslad/seed-0.json`.
+
+        Args:
+            trained: folder of a teacher or of one student training, as `teacher` or `student` returns it, such as
+                `results/digits/students/wide/small/rslad/seed-0`.
         """
         return (self.root / "structure" / trained.relative_to(self.root)).with_name(f"{trained.name}.json")
 
     def target_data(self, target: str) -> Path:
-        """Returns the path of the file with the split sizes and hashes of a transfer dataset.
+        """Returns the path of the JSON file with the split sizes and hashes of a transfer dataset.
 
-        target: name of the dataset in the experiment's `transfer`.
+        An example is `results/digits/transfer/parity/data.json`.
+
+        Args:
+            target: key of the dataset under `transfer` in the experiment file, such as "parity".
         """
         return self.root / "transfer" / target / "data.json"
 
     def transferred(self, target: str, trained: Path) -> Path:
-        """Returns the path of the outcomes of a model after transfer to another dataset.
+        """Returns the path of the outcomes of a model after transfer to another dataset, a Parquet file.
 
-        target: name of the dataset in the experiment's `transfer`. trained: folder of a teacher or of one student
-        training.
+        Outcomes state for each test image and attack whether the model, with a new linear head, classifies the image
+        correctly.
+
+        An example is `results/digits/transfer/parity/students/wide/small/rslad/seed-0.parquet`.
+
+        Args:
+            target: key of the dataset under `transfer` in the experiment file, such as "parity".
+            trained: folder of a teacher or of one student training, as `teacher` or `student` returns it, such as
+                `results/digits/students/wide/small/rslad/seed-0`.
         """
         return (self.root / "transfer" / target / trained.relative_to(self.root)).with_name(f"{trained.name}.parquet")
 
     def transferred_weights(self, target: str, trained: Path) -> Path:
         """Returns the path of the checkpoint of a model with a new linear head for another dataset.
 
-        target: name of the dataset in the experiment's `transfer`. trained: folder of a teacher or of one student
-        training.
+        An example is `results/digits/transfer/parity/students/wide/small/rslad/seed-0.safetensors`.
+
+        Args:
+            target: key of the dataset under `transfer` in the experiment file, such as "parity".
+            trained: folder of a teacher or of one student training, as `teacher` or `student` returns it, such as
+                `results/digits/students/wide/small/rslad/seed-0`.
         """
         return self.transferred(target, trained).with_suffix(".safetensors")
 
     def candidates(self, teacher: str, student: str, method: str) -> Path:
-        """Returns the folder of a method's hyperparameter tuning: one folder for each candidate, and choice.json.
+        """Returns the folder of a method's hyperparameter tuning.
+
+        It has one folder for each candidate (one combination of values), candidates.json and choice.json.
+
+        An example is `results/digits/tuning/wide/small/rslad`.
 
         Args:
-            teacher: name of the teacher, or "none" for a method that needs no teacher.
-            student: name of the student.
-            method: name of the method.
+            teacher: name of the teacher, such as "wide", or of the entry of the experiment file that names several
+                teachers; "none" for a method that needs no teacher.
+            student: name of the student network, such as "small".
+            method: name of the method in the experiment file, such as "rslad".
         """
         return self.root / "tuning" / teacher / student / method
 
     def candidate(self, teacher: str, student: str, method: str, candidate: str) -> Path:
         """Returns the folder of the training of one candidate, a combination of hyperparameters that the tuning tries.
 
+        An example is `results/digits/tuning/wide/small/rslad/learning_rate=0.1`.
+
         Args:
-            teacher: name of the teacher, or "none" for a method that needs no teacher.
-            student: name of the student.
-            method: name of the method.
+            teacher: name of the teacher, such as "wide", or of the entry of the experiment file that names several
+                teachers; "none" for a method that needs no teacher.
+            student: name of the student network, such as "small".
+            method: name of the method in the experiment file, such as "rslad".
             candidate: name of the candidate, for example "learning_rate=0.1,beta=3.0".
         """
         return self.candidates(teacher, student, method) / candidate
 
     def compared(self, teacher: str, student: str, method: str) -> Path:
-        """Returns the path of the results of all candidates of a tuning.
+        """Returns the path of the JSON file with the values and validation accuracies of all candidates of a tuning.
+
+        An example is `results/digits/tuning/wide/small/rslad/candidates.json`.
 
         Args:
-            teacher: name of the teacher, or "none" for a method that needs no teacher.
-            student: name of the student.
-            method: name of the method.
+            teacher: name of the teacher, such as "wide", or of the entry of the experiment file that names several
+                teachers; "none" for a method that needs no teacher.
+            student: name of the student network, such as "small".
+            method: name of the method in the experiment file, such as "rslad".
         """
         return self.candidates(teacher, student, method) / "candidates.json"
 
     def choice(self, teacher: str, student: str, method: str) -> Path:
-        """Returns the path of the file with the hyperparameters that the tuning selected.
+        """Returns the path of the JSON file with the hyperparameters that the tuning selected.
+
+        An example is `results/digits/tuning/wide/small/rslad/choice.json`.
 
         Args:
-            teacher: name of the teacher, or "none" for a method that needs no teacher.
-            student: name of the student.
-            method: name of the method.
+            teacher: name of the teacher, such as "wide", or of the entry of the experiment file that names several
+                teachers; "none" for a method that needs no teacher.
+            student: name of the student network, such as "small".
+            method: name of the method in the experiment file, such as "rslad".
         """
         return self.candidates(teacher, student, method) / "choice.json"
 
     def robustness(self, trained: Path) -> Path:
-        """Returns the path of a model's accuracy against eps, a JSON file.
+        """Returns the path of the accuracy of a model at several sizes eps of the perturbation, a JSON file.
 
-        trained: folder of a teacher or of one student training.
+        An example is `results/digits/robustness/students/wide/small/rslad/seed-0.json`.
+
+        Args:
+            trained: folder of a teacher or of one student training, as `teacher` or `student` returns it, such as
+                `results/digits/students/wide/small/rslad/seed-0`.
         """
         return (self.root / "robustness" / trained.relative_to(self.root)).with_name(f"{trained.name}.json")
 
     def gallery(self, trained: Path) -> Path:
-        """Returns the path of some adversarial images of a model, an .npz file.
+        """Returns the path of some clean and adversarial images of a model, an .npz file.
 
-        trained: folder of a teacher or of one student training.
+        An example is `results/digits/robustness/students/wide/small/rslad/seed-0.npz`.
+
+        Args:
+            trained: folder of a teacher or of one student training, as `teacher` or `student` returns it, such as
+                `results/digits/students/wide/small/rslad/seed-0`.
         """
         return self.robustness(trained).with_suffix(".npz")
 
     def state(self, artefact: Path) -> Path:
         """Returns the folder of the saved progress of the job that makes `artefact`. DVC does not version it.
 
-        artefact: output file or folder of the job.
+        An example is `results/digits/.state/students/wide/small/rslad/seed-0`.
+
+        Args:
+            artefact: output file or folder of the job, below `root`.
         """
         return self.states / artefact.relative_to(self.root)
 
     @property
     def states(self) -> Path:
-        """Folder of the saved progress of all jobs."""
+        """Folder of the saved progress of all jobs, `.state`."""
         return self.root / STATES
 
     def log(self, step: str, values: Iterable[str]) -> Path:
-        """Returns the path of the log of a job. step: name of its step. values: values of the step's wildcards."""
-        return self.root.joinpath("logs", step, *values).with_suffix(".log")
+        """Returns the path of the log of a job.
+
+        An example is `results/digits/logs/train-student/wide/small/rslad/seed-0.log`.
+
+        Args:
+            step: name of the job's step, such as "train-student".
+            values: values of the step's wildcards, each one or more parts of the path.
+        """
+        folder = self.root.joinpath("logs", step, *values)
+        return folder.with_name(f"{folder.name}.log")
 
     @property
     def tables(self) -> Path:
-        """Folder of the tables."""
+        """Folder of the tables of results."""
         return self.root / "tables"
 
     def table(self, name: str) -> tuple[Path, ...]:
-        """Returns the paths of a table, one for each of FORMATS. name: name of the table."""
+        """Returns the paths of a table as CSV, Markdown and LaTeX, in this order.
+
+        Args:
+            name: name of the table, such as "main".
+        """
         return tuple(self.tables / f"{name}.{kind}" for kind in FORMATS)
 
     @property
@@ -255,23 +351,38 @@ class Layout:
         return self.root / "figures"
 
     def pictures(self, comparisons: Iterable[tuple[str, str]], *names: str) -> tuple[Path, ...]:
-        """Returns the paths of the figures of several comparisons, one for each of DRAWN.
+        """Returns the paths of figures, each as SVG, PNG and PDF.
 
-        comparisons: pairs of a teacher's and a student's name. names: names of the figures of each comparison.
+        An example is `results/digits/figures/wide/small/correlations.svg`.
+
+        Args:
+            comparisons: pairs of the name of a teacher and of a student; one folder of figures each.
+            *names: names of the figures of each pair, such as "correlations".
+
+        Returns:
+            The paths by pair, then by name, then by format.
         """
         panels = [self.figures / teacher / student for teacher, student in comparisons]
         return tuple(panel / f"{name}.{kind}" for panel in panels for name in names for kind in DRAWN)
 
     @property
     def metrics(self) -> Path:
-        """Folder of the main accuracies, which `dvc metrics` reads: a file per teacher, and per student and method."""
+        """Folder of the headline accuracies, which `dvc metrics` reads.
+
+        It has one file per teacher, and one per teacher, student and method.
+        """
         return self.root / "metrics"
 
     def headline(self, teacher: str, student: str | None = None, method: str | None = None) -> Path:
-        """Returns the path of the main accuracies of a teacher, or of a student and method over all seeds.
+        """Returns the path of the headline accuracies of a teacher or of a method's students, a JSON file.
+
+        They are the mean accuracies over the seeds, clean and under the last attack of the experiment.
+
+        An example is `results/digits/metrics/students/wide/small/rslad.json`.
 
         Args:
-            teacher: name of the teacher, or "none" for a method that needs no teacher.
+            teacher: name of the teacher, such as "wide", or of the entry of the experiment file that names several
+                teachers; "none" for a method that needs no teacher.
             student: name of the student, or None for the teacher's accuracies.
             method: name of the method; None if `student` is None.
         """
@@ -281,12 +392,12 @@ class Layout:
 
     @property
     def tracked(self) -> Path:
-        """File with the ids of the MLflow runs."""
+        """JSON file with the ids of the MLflow runs."""
         return self.root / "mlflow.json"
 
     @property
     def index(self) -> Path:
-        """File with the hashes of all artefacts and records, written by the last step."""
+        """JSON file with the hashes of all results and of their records, written by the last step."""
         return self.root / "provenance.json"
 
     @property
@@ -301,5 +412,5 @@ class Layout:
 
     @property
     def workflow_report(self) -> Path:
-        """Report that Snakemake generates."""
+        """HTML report that Snakemake generates."""
         return self.root / "snakemake-report.html"

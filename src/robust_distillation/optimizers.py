@@ -37,7 +37,11 @@ def _folder() -> Path:
 
 
 def names() -> tuple[str, ...]:
-    """Returns the class names of the optimisers in torch.optim that an experiment may choose, sorted."""
+    """Returns the class names of the optimisers in torch.optim that an experiment may choose, sorted, such as "AdamW"
+    and "SGD".
+
+    LBFGS, SparseAdam and Muon (the constant REFUSED) are left out. torch's source is read; torch is not imported.
+    """
     return tuple(sorted(set(_modules()) - set(REFUSED)))
 
 
@@ -84,12 +88,13 @@ def options(name: str) -> dict[str, Any]:
 
 
 def fits(value: Any, default: Any) -> bool:
-    """Returns whether a value has the form of the default of an optimiser's option.
+    """Returns whether a value in an experiment file has the form of the default of an optimiser's option.
 
     Args:
         value: the value to check, of any type.
-        default: the default. A tuple asks for a list or tuple of the same length whose items have the form of its
-            items; a bool for a bool; a number for an int or a float; None for None or a number.
+        default: torch's default of the option, from `options`. A tuple asks for a list or tuple of the same length
+            whose items have the form of its items; a bool for a bool; a number for an int or a float; None for None or
+            a number.
     """
     if isinstance(default, tuple):
         return (

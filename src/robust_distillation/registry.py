@@ -25,6 +25,9 @@ class Registry:
 
     The entries are the modules of a package and those that other distributions register as entry points. The name of
     the entry point group is that of the package, and an entry point reads `my-method = my_package.my_module`.
+
+    For example `Registry("attack", "robust_distillation.attacks").module("pgd20")` imports the module
+    `robust_distillation.attacks.pgd20`.
     """
 
     def __init__(self, kind: str, package: str, exclude: tuple[str, ...] = (), functions: tuple[str, ...] = ()):
@@ -32,7 +35,8 @@ class Registry:
 
         Args:
             kind: kind of the entries in messages, for example "attack".
-            package: dotted name of the package, for example "robust_distillation.attacks".
+            package: dotted name of the package whose modules are the entries, for example
+                "robust_distillation.attacks".
             exclude: names of modules of the package that are no entries.
             functions: names of the functions that every entry must define; `module` checks them.
         """

@@ -43,15 +43,21 @@ class ResumableJob:
     """A job that can be stopped and resumed. Use it as a context manager.
 
     Entering locks the job's folder and waits while another process has the lock. It also catches SIGTERM and Ctrl-C, so
-    that the job is saved before it ends. Leaving without an exception removes the saved state.
+    that the job is saved before it ends; so it must be entered in the main thread. Leaving without an exception removes
+    the saved state. Leaving with an exception keeps it for the next start.
 
     Attributes:
+        folder: the job's folder.
+        configuration: JSON values that identify the job's settings, code and inputs.
+        every: seconds between two saved states.
+        state_folder: folder in `folder` of the states of this configuration.
         stopping: whether a signal asked the job to stop.
         waited: whether another process had the lock when this one started.
-        sessions: number of the starts that saved a state, plus this one.
-        started: time at which the first of them began.
+        sessions: number of earlier starts that saved a state, plus 1 for this one. It is 1 until `load` returns a
+            state.
+        started: time (UTC) at which the first of these starts began.
         spent: seconds that all starts before this one took.
-        scratch: file that the saved states need, removed at the end of the job, or None.
+        scratch: file that the saved states need, removed at the end of the job, or None. The job sets it.
     """
 
     def __init__(self, folder: Path, configuration: dict[str, Any], every: float):
@@ -59,7 +65,8 @@ class ResumableJob:
 
         Args:
             folder: the job's folder.
-            configuration: JSON values that identify the job's settings, code and inputs.
+            configuration: JSON values that identify the job's settings, code and inputs. A state that was saved with
+                another configuration is never loaded.
             every: seconds between two saved states.
         """
         self.folder, self.configuration, self.every = folder, configuration, every
@@ -71,13 +78,17 @@ class ResumableJob:
         self._snapshot: Callable[[], bytes] | None = None
 
     def __enter__(self) -> Self:
-        """Locks the job's folder and starts to catch signals."""
+        """Locks the job's folder, waiting while another process has the lock, and catches SIGTERM and Ctrl-C."""
         self._lock = self._locked()
         self._handlers = {number: signal.signal(number, self._stop) for number in STOPPERS}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Releases the lock and, if no exception occurred, removes the saved state."""
+        """Releases the lock and restores the signal handlers.
+
+        If no exception occurred (`kind` is None), the saved states of this configuration and `scratch` are removed.
+        Exceptions are not suppressed.
+        """
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         if kind is None:  # the job has finished
@@ -89,12 +100,13 @@ class ResumableJob:
         self._release()
 
     def link_outputs(self, files: dict[str, str]) -> None:
-        """Links the job's finished outputs, so that `restore` can bring them back.
+        """Makes hard links to the finished outputs of the job, so that `restore` can bring them back.
 
         If Snakemake is killed before a job ends, its next start removes the job's outputs and runs the job again. The
         links stay until `remove_links` removes them. Without hard links on the file system, nothing is kept.
 
-        files: path of each output to its sha256.
+        Args:
+            files: path of each output to its sha256 (64 hexadecimal digits).
         """
         made = self.state_folder / MADE
         shutil.rmtree(made, ignore_errors=True)
@@ -107,10 +119,15 @@ class ResumableJob:
             shutil.rmtree(made, ignore_errors=True)
 
     def restore(self) -> bool:
-        """Restores the outputs of an earlier process that finished this job. Returns whether it did.
+        """Restores the outputs of an earlier process that finished this job, if there are links to them.
 
-        It does so if this process waited for the earlier one, or if an output is missing because Snakemake removed it.
-        If all outputs exist and nobody waited, the job was started to make them again: then the links are removed.
+        The links are those of `link_outputs`. They are used if this process waited for the earlier one, or if an output
+        is missing because Snakemake removed it. If all outputs exist and this process did not wait, the job was started
+        to make them again: then the links are removed. Damaged links are removed too.
+
+        Returns:
+            True if all outputs exist now with their old content, so that the job has nothing to do. False if it must
+            run.
         """
         made = self.state_folder / MADE
         try:
@@ -131,10 +148,13 @@ class ResumableJob:
         return True
 
     def load(self) -> bytes | None:
-        """Returns the payload of the newest intact state, or None if there is none.
+        """Returns the payload of the newest intact state of this configuration, as it was passed to `save`.
 
-        A damaged state is renamed to NAME.broken. Then the previous one is tried. Also restores `sessions`, `started`
-        and `spent`, and logs a warning for each state of another configuration.
+        A damaged state is renamed to `state.broken` or `previous.broken`. Then the state saved before it is tried. Also
+        restores `sessions`, `started` and `spent`, and logs a warning for each state of another configuration.
+
+        Returns:
+            The payload, or None if there is no intact state.
         """
         self._warn_of_others()
         for name in ("state", "previous"):
@@ -154,16 +174,20 @@ class ResumableJob:
         return None
 
     def should_save(self) -> bool:
-        """Returns whether the job should save now: `every` seconds have passed, or a signal asked it to stop."""
+        """Returns whether the job should save now.
+
+        It should if `every` seconds have passed since the last save (or the start), or if a signal asked it to stop.
+        """
         return self.stopping or time.monotonic() - self._saved >= self.every
 
     def save(self, payload: bytes) -> None:
-        """Saves a state. The one before becomes `previous`.
+        """Saves a state in a file with a checksum. The state saved before is kept as `previous`.
 
-        payload: the progress of the job, as `load` will return it.
+        Args:
+            payload: the progress of the job, as `load` will return it.
 
         Raises:
-            SystemExit: after saving, if a signal asked the job to stop.
+            SystemExit: after saving, if a signal asked the job to stop. The exit code is 143.
         """
         header = {
             "sessions": self.sessions,
@@ -189,9 +213,11 @@ class ResumableJob:
     def set_snapshot(self, snapshot: Callable[[], bytes]) -> None:
         """Allows saving at any moment: SIGTERM and Ctrl-C then save `snapshot()` and end the process at once.
 
-        Without it, the job itself calls `should_save` and `save` at the points where it can be saved.
+        Without it, the job must call `should_save` and `save` at the points where it can be saved.
 
-        snapshot: function that returns the payload to save.
+        Args:
+            snapshot: function without arguments that returns the payload to save. It must return a consistent state
+                whenever it is called.
         """
         self._snapshot = snapshot
 
@@ -253,9 +279,13 @@ class ResumableJob:
 
 
 def remove_links(states: Path) -> None:
-    """Removes the links that `ResumableJob.link_outputs` made. Call it after all jobs have ended successfully.
+    """Removes the links to finished outputs that `ResumableJob.link_outputs` made, and the folders that are then empty.
 
-    states: folder of the states of all jobs of an experiment.
+    Call it when no job runs any more.
+
+    Args:
+        states: folder with the saved progress of all jobs of an experiment, such as `results/digits/.state`;
+            `layout.states` returns it.
     """
     for made in list(states.rglob(MADE)):
         shutil.rmtree(made.parent, ignore_errors=True)
@@ -293,7 +323,7 @@ def _checksum(header: dict[str, Any], payload: bytes) -> str:
 
 
 def differing_keys(a: Any, b: Any, place: str = "") -> list[str]:
-    """Compares two JSON values.
+    """Compares two JSON values and returns the names of the entries in which they differ.
 
     Args:
         a: a JSON value.
@@ -301,7 +331,9 @@ def differing_keys(a: Any, b: Any, place: str = "") -> list[str]:
         place: dotted name of the two values, in front of all names in the result; "" for none.
 
     Returns:
-        The dotted names of all entries that differ or exist in one value only, for example ["training.epochs"].
+        The dotted names of all entries that differ or exist in one value only, for example ["training.epochs"]. Lists
+        are compared as a whole. An entry that is None counts as missing. [`place`] if the values are not both dicts and
+        differ; empty if they are equal.
     """
     if isinstance(a, dict) and isinstance(b, dict):
         return [

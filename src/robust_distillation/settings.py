@@ -34,7 +34,8 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class Settings(BaseModel):
-    """Base of all settings: immutable, strictly typed, and without unknown keys or infinite numbers.
+    """Base of all sections of an experiment file: pydantic models that are immutable, strictly typed (no conversion of
+    text to numbers), and refuse unknown keys and infinite numbers.
 
     Raises:
         pydantic.ValidationError: if a subclass is created from a value that is not allowed.
@@ -44,11 +45,15 @@ class Settings(BaseModel):
 
 
 class ThreatModel(Settings):
-    """The perturbed images x' of an image x that count as adversarial: at most `eps` from x in `norm`, and in [0,1].
+    """Threat model: the perturbed images x' of an image x that count as adversarial are at most `eps` from x in `norm`,
+    and in [0, 1].
+
+    It is the section `threat_model` of an experiment file.
 
     Attributes:
-        norm: `linf` (largest difference of a pixel) or `l2` (Euclidean norm of the difference of the images).
-        eps: largest distance, positive; at most 1 for `linf`. A text such as "8/255" is converted to a number.
+        norm: `linf` (largest difference of a pixel value) or `l2` (Euclidean norm of the difference of the images).
+        eps: largest distance, positive; at most 1 for `linf`. Pixel values are in [0, 1]. A text such as "8/255" is
+            converted to a number.
     """
 
     norm: Literal["linf", "l2"] = "linf"
@@ -63,9 +68,11 @@ class ThreatModel(Settings):
 
 
 class InnerAttack(Settings):
-    """The inner maximisation of a training: PGD on the network in training makes the adversarial images.
+    """The inner maximisation of a training, `training.inner_attack`: PGD on the network in training makes adversarial
+    images.
 
-    Values other than the defaults are those of some released code.
+    PGD maximises the objective that the training method names, within the threat model. Settings other than the
+    defaults exist because some released codes have them.
 
     Attributes:
         steps: number of gradient steps.
@@ -93,10 +100,11 @@ class InnerAttack(Settings):
 
 
 class Selection(Settings):
-    """The evaluation that chooses the checkpoint `best`: highest accuracy under an attack, ties by clean accuracy.
+    """The evaluation that chooses the checkpoint `best`, `training.selection`: highest accuracy under an attack.
 
-    If both are equal, the earlier epoch is chosen. The images are the validation split, or, under the official
-    protocol, the test split. The attack has the norm and eps of the threat model.
+    Of equal epochs the one with the higher clean accuracy is chosen, then the earlier one. The images are the
+    validation split or, under `protocol: official`, the test split. The attack has the norm and eps of the threat
+    model.
 
     Attributes:
         by: the attack: `apgd` (APGD-CE of `steps` steps), `pgd10` (IAD: 10 steps of 2/255) or `pgd_trades` (RSLAD: 20
@@ -115,19 +123,19 @@ class Selection(Settings):
 
 
 def mistake(message: str) -> PydanticCustomError:
-    """Returns a validation error for pydantic validators to raise.
+    """Returns a validation error for a pydantic validator to raise, whose message is shown to the user unchanged.
 
     Args:
-        message: text that is shown to the user as it is, after the path of the setting.
+        message: text that is shown after the path of the setting, for example "AdamW has no momentum".
     """
     return PydanticCustomError(MISTAKE, "{message}", {"message": message})
 
 
 class Optimizer(BaseModel):
-    """The optimiser: a class of torch.optim and its options.
+    """The optimiser of a training, `training.optimizer`: a class of torch.optim and its options.
 
     All other keyword arguments are options of this class; an option that is left out has torch's default. Learning
-    rate, weight decay and SGD's momentum are not options: they are keys of the training. Example:
+    rate, weight decay and SGD's momentum are not options: they are keys of `training`. Example:
     `Optimizer(name="AdamW", betas=[0.9, 0.95])`.
 
     Attributes:
@@ -164,16 +172,16 @@ class Optimizer(BaseModel):
 
 
 class Training(Settings):
-    """The settings of the training of one network.
+    """The settings of the training of one network, the section `training` of an experiment file.
 
-    Under the controlled protocol they are the same for every method. Under the official protocol, keys that an
+    Under `protocol: controlled` they are the same for every training method. Under `protocol: official`, keys that an
     experiment leaves out have the values of the method's released code.
 
     Attributes:
         epochs: number of epochs.
-        batch_size: number of images per step.
+        batch_size: number of images per optimisation step.
         learning_rate: learning rate of the first epoch.
-        optimizer: the optimiser and its options.
+        optimizer: the optimiser: its class name in torch.optim and its options.
         momentum: momentum of SGD, in [0, 1): 0.9 if left out. None for every other optimiser.
         weight_decay: weight decay of the optimiser, at least 0.
         weight_decay_on: `all` parameters, or the `weights` of convolutions and linear layers only (Madry).
@@ -181,8 +189,8 @@ class Training(Settings):
             RepDistiller).
         milestones: epochs, counted from 1 and ascending, after which the learning rate is multiplied by `factor`.
         factor: factor of the learning rate at a milestone, in (0, 1].
-        decay: `compounded`: each milestone multiplies the rate again. `from_initial`: every milestone sets
-            `learning_rate` x `factor`, so that the second changes nothing (ARD, IAD).
+        decay: `compounded`: each milestone multiplies the rate again. `from_initial`: every milestone sets the rate to
+            `learning_rate` x `factor`, so that the second milestone changes nothing (ARD, IAD).
         kl_scale: reduction of a divergence over the classes: `sum`; `mean`, the sum divided by the number of classes
             (ARD); or `tenth`, the sum divided by 10 (RSLAD).
         augmentation: name and options of the augmentation, see `augmentations`; the experiment file's options are
@@ -192,7 +200,7 @@ class Training(Settings):
 
     Raises:
         pydantic.ValidationError: if a value is not allowed, also if the optimiser has no momentum or weight decay and
-        one is set.
+            one is set.
     """
 
     epochs: Epochs
@@ -239,7 +247,8 @@ class Training(Settings):
 
 
 class Compute(Settings):
-    """Settings of the computation: they can change results by rounding only.
+    """Settings of the computation, the section `compute` of an experiment file. They can change results by rounding
+    only.
 
     Attributes:
         precision: `exact`: float32, eager, memory format NCHW. `fp32`: float32 with channels-last memory format, and
@@ -249,9 +258,9 @@ class Compute(Settings):
             allowed with `exact`.
         threads: number of torch's threads of each job.
         device: `cpu`, `cuda`, `cuda:N`, or `auto`: a free GPU, or the CPU if there is no GPU.
-        jobs_per_gpu: number of jobs that may share a GPU if the device is `auto`. Left out when the settings are
-            dumped.
-        save_every: seconds between two saved states of a job. Left out when the settings are dumped.
+        jobs_per_gpu: number of jobs that may share a GPU if the device is `auto`. `model_dump()` leaves it out, so it
+            is in no record of a result.
+        save_every: seconds between two saved states of a job that can be resumed. `model_dump()` leaves it out, too.
     """
 
     precision: Literal["exact", "fp32", "bf16-inner", "bf16"] = Field(

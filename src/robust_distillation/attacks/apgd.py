@@ -28,8 +28,9 @@ def correct_under_apgd(
             afterwards weights, buffers and modes are as before.
         x: clean images, float32 [N,C,H,W] in [0,1], on the device of the model.
         labels: true classes, int64 [N], on the same device.
-        threat: norm (`linf` or `l2`) and maximum size `eps` of the perturbation.
-        steps: number of APGD iterations; there is one start and no restart.
+        threat: norm (`linf` or `l2`) and maximum size `eps` of the perturbation, in units of pixels in [0,1], such as
+            8/255.
+        steps: number of APGD iterations, for example 10; there is one random start and no restart.
         seed: seed of the random start, which becomes torch's global seed.
 
     Returns:

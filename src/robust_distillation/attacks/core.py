@@ -45,7 +45,8 @@ def pgd(
         x: clean images in [0,1], [B,C,H,W].
         objective: function called as objective(x', logits, *objective_args) with the current images x' and the logits
             [B,K] of the model on x'. It returns one value per image, [B]; larger is a stronger attack.
-        threat: norm (`linf` or `l2`) and radius `eps` of the ball around each clean image.
+        threat: norm (`linf` or `l2`) and radius `eps` of the ball around each clean image, in units of pixels in [0,1],
+            such as 8/255.
         steps: number of gradient steps. With 0 the starting images are returned.
         step_size: length of a step in the norm of `threat`, in units of pixels in [0,1], such as 2/255.
         noise: tensor [B,C,H,W] added to x to get the starting images; None to start at x.
@@ -54,8 +55,9 @@ def pgd(
         project_start: True to project the starting images onto the ball and [0,1]. False to take the first gradient at
             x + noise as it is, possibly outside of them.
         objective_args: further arguments of `objective`, such as `(labels,)`.
-        replay: object that replays each step as a CUDA graph, or None to call the step directly. In all calls of `pgd`
-            with the same object, only the values of x, noise, objective_args and the weights may differ.
+        replay: object that captures each step as a CUDA graph and replays it, to save the CPU time of starting each
+            kernel. None: each step is called directly. In all calls of `pgd` with the same object, only the values of
+            x, noise, objective_args and the weights may differ.
 
     Returns:
         Adversarial images x', [B,C,H,W], without gradient. They lie in the ball and in [0,1], unless `steps` is 0 and
@@ -93,7 +95,8 @@ def starting_noise(
 
     Args:
         x: clean images, [B,C,H,W]. Only shape, dtype and device are used.
-        threat: norm (`linf` or `l2`) and radius `eps` of the ball.
+        threat: norm (`linf` or `l2`) and radius `eps` of the ball around each clean image, in units of pixels in [0,1],
+            such as 8/255.
         start: `zero` for no noise, `uniform` for the uniform distribution in the ball, or `gaussian` for 0.001 times a
             standard normal number for each pixel, as in TRADES and RSLAD.
         generator: generator on the CPU. It advances, unless `start` is `zero`.
@@ -124,11 +127,11 @@ def starting_noise(
 
 
 def direction(gradient: Tensor, threat: ThreatModel) -> Tensor:
-    """Computes the direction of steepest ascent of each image, of length 1 in the norm of the threat model.
+    """Computes the direction of steepest ascent for each image, with length 1 in the norm of the threat model.
 
     Args:
         gradient: gradients with respect to the images, [B,C,H,W].
-        threat: threat model; only its norm (`linf` or `l2`) is used.
+        threat: the threat model; only `threat.norm` is used, which is `linf` or `l2`.
 
     Returns:
         The direction, [B,C,H,W]: for `linf` the sign of each entry; for `l2` the gradient divided by the L2 norm of the
@@ -147,7 +150,8 @@ def project(x: Tensor, adversarial: Tensor, threat: ThreatModel) -> Tensor:
     Args:
         x: clean images in [0,1], [B,C,H,W].
         adversarial: images to project, [B,C,H,W].
-        threat: norm (`linf` or `l2`) and radius `eps` of the ball.
+        threat: norm (`linf` or `l2`) and radius `eps` of the ball around each clean image, in units of pixels in [0,1],
+            such as 8/255.
 
     Returns:
         New images [B,C,H,W] in [0,1], each within `eps` of its clean image.
@@ -206,7 +210,8 @@ def linf_pgd(
         x: clean images in [0,1], [B,C,H,W].
         objective: function called as objective(x', logits, labels); returns one value per image, [B]. It is maximised.
         labels: true classes, int64 [B].
-        threat: norm, which must be `linf`, and maximum size `eps` of the perturbation.
+        threat: norm, which must be `linf`, and maximum size `eps` of the perturbation, in units of pixels in [0,1],
+            such as 8/255.
         seed: seed of the random start.
         steps: number of gradient steps.
         step_size: change of each pixel in a step, in units of pixels in [0,1], such as 2/255.

@@ -19,7 +19,8 @@ def attack(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, see
             attack; afterwards weights, buffers and modes are as before.
         x: clean images, float32 [N,C,H,W] in [0,1], on the device of the model.
         labels: true classes, int64 [N], on the same device.
-        threat: norm (`linf` or `l2`) and maximum size `eps` of the perturbation.
+        threat: norm (`linf` or `l2`) and maximum size `eps` of the perturbation, in units of pixels in [0,1], such as
+            8/255.
         seed: not used: FGSM draws no random numbers.
 
     Returns:

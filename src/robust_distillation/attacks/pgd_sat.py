@@ -24,7 +24,8 @@ def attack(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, see
             attack; afterwards weights, buffers and modes are as before.
         x: clean images, float32 [N,C,H,W] in [0,1], on the device of the model.
         labels: true classes, int64 [N], on the same device.
-        threat: norm (`linf` only) and maximum size `eps` of the perturbation.
+        threat: norm (`linf` only) and maximum size `eps` of the perturbation, in units of pixels in [0,1], such as
+            8/255.
         seed: seed of the random start. The same seed gives the same x' for the same batch.
 
     Returns:

@@ -2,11 +2,10 @@
 
 The audit checks that each file has the hash in its record, that each record has the settings of the experiment and the
 fingerprint of the code, that each table follows from its outcomes, and that all of it is what was committed. A record
-is the JSON file beside an artefact with its inputs, hashes, code fingerprint and settings.
+is the JSON file beside an output with its inputs, hashes, code fingerprint and settings.
 
-Nothing is believed that can be computed: every file is hashed and every table is made again. The root of trust is the
-dvc.lock of the last git commit. Without it, files are checked against their records only, and the audit reports that
-nothing was checked against git.
+Every file is hashed and every table is made again. The root of trust is the dvc.lock of the last git commit. Without
+it, files are checked against their records only, and the audit reports that nothing was checked against git.
 """
 
 from __future__ import annotations
@@ -31,13 +30,16 @@ NOT_IN_GIT = "not checked against git"
 
 @dataclass(frozen=True)
 class Finding:
-    """A file or table cell that is not what it should be.
+    """Mistake that an audit found in one file or table cell.
 
     Attributes:
-        place: path of the file; for a table cell also the cell's name.
-        problem: what is wrong with it.
-        step: command of the step that makes it, for example `attack wide/small/rslad/seed-0`.
-        dependents: files that are made from it, directly or through others.
+        place: path of the file. For a cell of a CSV table also the name of the cell, as in
+            `results/digits/tables/main.csv, cell wide/small/rslad/best/autoattack`.
+        problem: description of the mistake, for example `is missing`.
+        step: command that makes the file, without the name of the program, for example
+            `attack wide/small/rslad/seed-0`; `index` if no step of the experiment makes it.
+        dependents: paths of the files that are made from the outputs of this step, directly or through other files, in
+            the order in which they are made.
     """
 
     place: str
@@ -51,12 +53,14 @@ class Audit:
     """Result of an audit.
 
     Attributes:
-        findings: everything that is not what it should be, in the order in which the steps run.
-        notes: what could not be checked, and why.
-        commit: the git commit whose dvc.lock the files were checked against. None if they were not.
+        findings: the mistakes, in the order in which the steps that make the files run. Empty if everything is correct.
+        notes: sentences about what could not be checked, each once.
+        commit: hash (40 digits) of the git commit with the dvc.lock that the files were compared with. None if no
+            commit has a dvc.lock with this experiment.
         files: number of files that were hashed.
-        records: number of records that were read.
-        cells: number of table cells that were computed again.
+        records: number of records that were read. A record is the JSON file beside an output that lists its inputs,
+            settings, code hash and content hashes.
+        cells: number of table cells that were computed again and compared.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -68,7 +72,23 @@ class Audit:
 
 
 def audit(experiment: Experiment) -> Audit:
-    """Audits the files of an experiment under results/EXPERIMENT. It writes nothing there."""
+    """Audits the files of an experiment in results/EXPERIMENT. Writes nothing there.
+
+    Every file is hashed. The hash is compared with its record (the JSON file beside it that lists inputs, settings,
+    code hash and content hashes), with the index of all files (provenance.json in results/EXPERIMENT), and with the
+    dvc.lock of the last git commit. The settings and the code hash in every record are compared with the experiment and
+    the present code. Every table is made again from the outcomes (one row per network, checkpoint and test image:
+    correct or not under each attack).
+
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
+            Its paths are relative to the working directory.
+
+    Returns:
+        The mistakes, each with file, problem and the command that makes the file; the notes about what could not be
+        checked; and the numbers of files, records and table cells. A missing or damaged file is a mistake in the result
+        and raises no error. A missing file of a teacher's cached outputs is a note.
+    """
     return _Auditor(experiment).run()
 
 
@@ -299,11 +319,19 @@ def _first_of(names: tuple[str, ...], most: int = 6) -> str:
 
 
 def format_audit(result: Audit, experiment: Experiment) -> str:
-    """Formats an audit as text: the findings, the first with the files that depend on it, the notes and a summary.
+    """Formats an audit as text of several lines for the terminal.
+
+    Each mistake has three lines: the file or cell, the problem, and the step that makes the file. The first mistake has
+    a fourth line with up to six files that are made from it, and the number of further ones. The notes follow, one a
+    line. The last line has the experiment's name, the number of mistakes, of files, records and cells, and the commit.
 
     Args:
-        result: the audit.
-        experiment: the experiment that was audited.
+        result: the mistakes, notes and counts, as `audit` returns them.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it;
+            only its name is used.
+
+    Returns:
+        The text, without a newline at the end.
     """
     lines = []
     for rank, finding in enumerate(result.findings):

@@ -24,12 +24,14 @@ CACHE = Path(".dvc/cache/files/md5")
 
 @dataclass(frozen=True)
 class CommittedLock:
-    """An experiment's stage in the committed dvc.lock.
+    """Entry of one experiment in the dvc.lock of the last git commit.
 
     Attributes:
-        commit: hash of the git commit.
-        outs: path of an out, a file or folder of results, to its md5. A folder's ends in `.dir`, see `folder_md5`.
-        params: path of an experiment file to the values that it had.
+        commit: hash of the git commit, 40 digits.
+        outs: path of each file or folder of results that DVC versions, to its md5, 32 hexadecimal digits. The md5 of a
+            folder is followed by `.dir`, see `folder_md5`. Example: `{"results/digits/tables": "1b2...9f.dir"}`.
+        params: path of each experiment file, to the values that it had when the results were made. Example:
+            `{"params.yaml": {"name": "digits", "seeds": [0, 1, 2], ...}}`.
     """
 
     commit: str
@@ -38,9 +40,17 @@ class CommittedLock:
 
 
 def committed_lock(layout: Layout) -> CommittedLock | None:
-    """Reads an experiment's stage from the dvc.lock of the last git commit.
+    """Reads the entry of an experiment from the dvc.lock of the last git commit, in the working directory.
 
-    None if there is no commit, no dvc.lock in it, or no stage with the files of `layout`.
+    The dvc.lock on disk is not read.
+
+    Args:
+        layout: paths of the experiment, as `experiment.layout`. The entry is the one that lists `layout.data`,
+            results/EXPERIMENT/data.json.
+
+    Returns:
+        The entry: commit hash, md5 of each file or folder of results, and the values of the experiment file. None if
+        there is no git repository or no commit, if the commit has no dvc.lock, or if no entry lists the file.
     """
     from ruamel.yaml import YAML
 
@@ -54,11 +64,16 @@ def committed_lock(layout: Layout) -> CommittedLock | None:
 
 
 def deviations(lock: CommittedLock) -> Iterator[tuple[str, str]]:
-    """Yields what differs from the committed state.
+    """Compares the files and folders of results on disk with the committed dvc.lock.
+
+    Args:
+        lock: the entry of the experiment in the dvc.lock of the last commit, as `committed_lock` returns it.
 
     Yields:
-        Path and problem of each file that is missing, unknown or changed. If the committed list of a folder's files is
-        not available, the folder instead of its files.
+        Path and problem of each file that differs, as in `("results/digits/data.json", "is not the file that the
+        committed dvc.lock names")`. A file differs if it is missing, has another md5, or lies in a folder of results
+        without being listed there. If a folder differs and the committed list of its files is neither in DVC's cache
+        nor follows from git, the path is that of the folder.
     """
     for out, expected in lock.outs.items():
         path = Path(out)
@@ -110,15 +125,26 @@ def _listed_by_git(folder: Path) -> dict[str, str]:
 
 
 def md5_of_files(folder: Path) -> dict[str, str]:
-    """Hashes all files of a folder and its subfolders. Returns relative path to md5."""
+    """Computes the md5 of all files in a folder and its subfolders, from which DVC makes the hash of the folder.
+
+    Args:
+        folder: path of the folder.
+
+    Returns:
+        Path of each file relative to `folder`, with `/`, to its md5 of 32 hexadecimal digits. Example:
+        `{"a.csv": "0cc1...", "sub/b.csv": "92eb..."}`. Empty if there is no file.
+    """
     return {file.relative_to(folder).as_posix(): md5(file) for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
 def folder_md5(files: dict[str, str]) -> str:
-    """Computes DVC's hash of a folder: the md5 of the JSON list of its files, and `.dir`.
+    """Computes the hash that DVC gives to a folder: the md5 of the JSON list of its files.
 
     Args:
-        files: relative path to md5.
+        files: path of each file relative to the folder, to its md5, as `md5_of_files` returns it.
+
+    Returns:
+        32 hexadecimal digits followed by `.dir`.
     """
     entries = [{"md5": digest, "relpath": name} for name, digest in sorted(files.items())]
     return hashlib.md5(json.dumps(entries, sort_keys=True).encode()).hexdigest() + ".dir"

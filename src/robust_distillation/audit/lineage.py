@@ -7,14 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from robust_distillation.audit.verify_files import metadata
 from robust_distillation.columns import CHECKPOINT, METRIC, NO_TEACHER
 from robust_distillation.config import Experiment
 from robust_distillation.errors import UserError
 from robust_distillation.evaluation.outcomes import read_outcomes
-from robust_distillation.files import read_json, read_json_lines
+from robust_distillation.files import read_json, read_json_lines, read_table
 from robust_distillation.layout import Layout
 from robust_distillation.pipeline.step import Step
 from robust_distillation.pipeline.steps import steps
@@ -28,24 +26,33 @@ Section = tuple[str, list[str]]  # a title and its lines
 
 
 def trace_cell(experiment: Experiment, cell: Cell) -> list[Section]:
-    """Collects where a number of the main table comes from.
+    """Collects the origin of one number of the main table as text.
 
     Args:
-        experiment: the experiment.
-        cell: the number.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
+            It must have been run.
+        cell: the number, named by teacher, student, method, checkpoint and metric as in its row of tables/main.csv,
+            such as `Cell("wide", "small", "rslad", "best", "autoattack")`. `reporting.cells.cell_named` makes it from
+            text.
 
     Returns:
-        Sections of text, each a title and its lines: the number, the result of each seed with its files, the settings
-        of the training, the earlier steps, and the commands that check the number.
+        Sections, each a pair of a title and its lines, such as `("Seed 0: 41.20 %", ["made by robust-distillation
+        attack ...", ...])`.
+        The first section has the number with its interval and published values. One section for each seed follows, with
+        the accuracy and the files, commands, machines and times behind it. Then come the settings and package versions
+        of the training, and the earlier steps (tuning, teacher and its cached outputs, data), the latest first. The
+        last section has the commands that check the number. If the record of a step (the JSON file with its inputs and
+        hashes) is missing, a line reports that.
 
     Raises:
-        UserError: if the main table does not exist.
+        UserError: if the main table does not exist, or if an outcomes file (one row per checkpoint and test image:
+            correct or not under each attack) is missing or damaged.
     """
     layout = experiment.layout
     table = layout.tables / "main.csv"
     if not table.is_file():
         raise UserError(f"{table}: is not there yet. Run the experiment first: robust-distillation reproduce")
-    rows = pd.read_csv(table)
+    rows = read_table(table)
     row = rows[(rows[list(Cell._fields)] == list(cell)).all(axis=1)].iloc[0]
     makers = {file: step for step in steps(experiment) for file in step.outputs}
     sections = [("The number", list(_number(experiment, cell, row)))]
@@ -157,5 +164,12 @@ def _checks(experiment: Experiment, cell: Cell) -> list[str]:
 
 
 def format_sections(sections: list[Section]) -> str:
-    """Joins sections to one text, each line indented below its title."""
+    """Joins sections to one text: titles, each followed by its lines, with an empty line between sections.
+
+    Args:
+        sections: pairs of a title and its lines, as `trace_cell` returns them.
+
+    Returns:
+        The text, without a newline at the end. Lines are indented by two spaces, titles are not.
+    """
     return "\n\n".join("\n".join([title, *(f"  {line}" for line in lines)]) for title, lines in sections)

@@ -22,12 +22,16 @@ TOLERANCE = 0.02  # fraction of the outcomes that rounding may change on another
 
 @dataclass(frozen=True)
 class Recomputed:
-    """Comparison of one table cell with its outcomes computed again.
+    """Comparison of the outcomes behind one table cell with outcomes that were computed again.
+
+    An outcome is the result for one test image and one seed: the predicted class for the metric `clean`; for an attack,
+    whether the clean and the attacked image are classified correctly.
 
     Attributes:
-        cell: the cell of the main table.
-        outcomes: number of outcomes that were computed again: images times seeds.
-        different: number of these that differ from the stored ones.
+        cell: the cell of tables/main.csv: its teacher, student, method, checkpoint and metric, such as
+            `wide/small/rslad/best/autoattack`.
+        outcomes: number of outcomes that were computed again: test images times seeds.
+        different: number of recomputed outcomes that differ from the stored ones.
     """
 
     cell: Cell
@@ -36,11 +40,14 @@ class Recomputed:
 
     @property
     def fits(self) -> bool:
-        """True if at most 2 % of the outcomes differ."""
+        """True if at most 2 % of the outcomes differ: rounding on another machine can change so many."""
         return self.different <= TOLERANCE * self.outcomes
 
     def text(self) -> str:
-        """Formats the comparison as one line."""
+        """Formats the comparison as one line: the name of the cell and the number of outcomes that differ.
+
+        The line starts with `DOES NOT FIT: ` if more than 2 % of the outcomes differ.
+        """
         if not self.different:
             return f"{self.cell}: all {self.outcomes} outcomes are the same again"
         verdict = "DOES NOT FIT: " if not self.fits else ""
@@ -51,18 +58,26 @@ class Recomputed:
 
 
 def recompute_cells(experiment: Experiment, count: int, seed: int) -> Iterator[Recomputed]:
-    """Computes random cells of the main table again, from the checkpoints.
+    """Attacks the checkpoints of random cells of the main table again, and compares the outcomes with the stored ones.
+
+    An outcome is the result for one test image and one seed: the predicted class for the metric `clean`; for an attack,
+    whether the clean and the attacked image are classified correctly. Nothing is written. Each cell costs as much time
+    as the attack took in the experiment, for all seeds together.
 
     Args:
-        experiment: the experiment.
-        count: number of cells. All cells, if the table has fewer.
-        seed: seed of the random choice of the cells.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
+            It must have been run.
+        count: number of cells to draw without repetition; 0 for none. All cells, if the table has fewer.
+        seed: seed of the random choice of the cells. The seeds of the attacks are those of the experiment.
 
     Yields:
-        One comparison per cell, as soon as it is computed.
+        One Recomputed for each cell, as soon as it is computed, in the order in which the cells were drawn. Its
+        `outcomes` is the number of outcomes compared, `different` the number of those that differ, and `fits` is True
+        if at most 2 % differ.
 
     Raises:
-        UserError: if stored outcomes do not cover the experiment's test images.
+        UserError: if stored outcomes are missing, damaged or not of the experiment's test images, or if the images
+            changed since the experiment was run.
     """
     every = list(cells(experiment))
     sampled = random.Random(seed).sample(every, min(count, len(every)))

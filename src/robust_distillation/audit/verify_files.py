@@ -1,4 +1,4 @@
-"""Checks the content of a step's files.
+"""Checks the content of the files that a step (one job of an experiment) made.
 
 Images are checked against their description, checkpoints and outcomes against the run in whose folder they lie, and
 tables against the same tables made again from the outcomes.
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robust_distillation.errors import UserError
-from robust_distillation.files import read_json, read_json_lines
+from robust_distillation.files import read_json, read_json_lines, read_table
 from robust_distillation.layout import DRAWN
 from robust_distillation.pipeline.step import Step, called
 
@@ -28,11 +28,13 @@ KEYS = ("claim", "target", "teacher", "student", "method", "other", "candidate",
 
 @dataclass
 class Checked:
-    """Result of checking the files of a step.
+    """Result of checking the files that one step made.
 
     Attributes:
-        problems: for each mistake the file, the table cell (`, cell NAME`, or "" for the whole file) and what is wrong.
-        notes: what could not be checked, and why.
+        problems: a triple for each mistake. First the path of the file. Then the table cell, such as
+            `, cell wide/small/rslad/best/clean`, or "" if the mistake is about the whole file. Then the description of
+            the mistake, such as `holds an image twice`.
+        notes: sentences about what could not be checked.
         cells: number of table cells that were computed again.
     """
 
@@ -42,7 +44,19 @@ class Checked:
 
 
 def check(step: Step) -> Checked:
-    """Checks the content of a step's files, if all of them exist.
+    """Checks the content of the files that a step made.
+
+    The check is the function of this module that `step.check` names: `check_images`, `check_weights`, `check_outcomes`
+    or `check_choice`. If `step.remake` names a function, the step's tables are also made again by that function, in a
+    temporary folder, and compared cell by cell. The step's files stay unchanged.
+
+    Args:
+        step: one job of an experiment, an element of `pipeline.steps.steps(experiment)`. `step.outputs` are the paths
+            of the files to check.
+
+    Returns:
+        The mistakes, the notes and the number of table cells that were compared. All are empty or 0 if an output file
+        is missing, or if `step.check` and `step.remake` are empty.
 
     Raises:
         OSError, UserError, ValueError, KeyError, TypeError: if a file is damaged and cannot be read.
@@ -57,11 +71,14 @@ def check(step: Step) -> Checked:
 
 
 def check_images(step: PrepareData, checked: Checked) -> None:
-    """Compares the images on this machine with those that data.json describes. No image is downloaded.
+    """Compares the images of a dataset on this machine with the description that the step prepare-data wrote.
+
+    No image is downloaded. If images are missing, this is a note and no mistake.
 
     Args:
-        step: the step that wrote data.json.
-        checked: result to which problems and notes are added.
+        step: the job that wrote the description: its one output is results/EXPERIMENT/data.json, with the dataset's
+            name, and the size and sha256 of each split.
+        checked: the result to fill: mistakes are appended to `checked.problems`, notes to `checked.notes`.
     """
     from robust_distillation import data
     from robust_distillation.pipeline.experiment_data import describe_dataset
@@ -84,11 +101,14 @@ def check_images(step: PrepareData, checked: Checked) -> None:
 
 
 def check_weights(step: Step, checked: Checked) -> None:
-    """Compares the metadata of checkpoints with the settings of the step that trained them.
+    """Compares the metadata in checkpoint files with the settings of the step that made them.
+
+    Every setting must be in the metadata with the same value; the metadata may have more entries. The setting
+    `imported` (source of published weights) is left out. The weights are not read.
 
     Args:
-        step: the step that made the checkpoints.
-        checked: result to which problems are added.
+        step: the job that trained or imported a network; those of its outputs with the suffix .safetensors are checked.
+        checked: the result to fill: mistakes are appended to `checked.problems`.
     """
     settings = json.loads(json.dumps(settings_of(step)))
     for file in step.outputs:
@@ -107,7 +127,19 @@ def check_weights(step: Step, checked: Checked) -> None:
 
 
 def metadata(file: Path) -> dict[str, Any]:
-    """Reads the metadata of a checkpoint: architecture, settings, epoch. Empty if there is none."""
+    """Reads the metadata of a checkpoint, without its weights.
+
+    Args:
+        file: path of a .safetensors file.
+
+    Returns:
+        The metadata that the training or import wrote, for example
+        `{"architecture": {"name": "convnet", ...}, "epoch": 17, "seed": 0, ...}`. Empty if the file has none.
+
+    Raises:
+        OSError: if the file is missing.
+        safetensors.SafetensorError: if the file is damaged.
+    """
     from safetensors import safe_open
 
     from robust_distillation.models.checkpoint import KEY
@@ -117,11 +149,16 @@ def metadata(file: Path) -> dict[str, Any]:
 
 
 def check_outcomes(step: OfModel, checked: Checked) -> None:
-    """Checks that outcomes are those of one model, with each image once per checkpoint.
+    """Checks that a file of outcomes has the rows of its own network only, and each image once per checkpoint.
+
+    Outcomes are a Parquet file with one row per checkpoint and test image: correct or not under each attack.
 
     Args:
-        step: the step that made the outcomes, with the model that it attacked.
-        checked: result to which problems are added.
+        step: the job that wrote the file, its one output (Parquet). `step.model` is the network that it attacked.
+        checked: the result to fill: mistakes are appended to `checked.problems`.
+
+    Raises:
+        UserError: if the file does not match the checksum in it or cannot be read.
     """
     from robust_distillation.evaluation.outcomes import read_outcomes
 
@@ -153,9 +190,7 @@ def _compare_tables(step: Step, checked: Checked) -> None:
 
 def _cells(file: Path) -> int:
     """Counts the numbers of a CSV table."""
-    import pandas as pd
-
-    table = pd.read_csv(file)
+    table = read_table(file)
     return sum(table[column].notna().sum() for column in table.columns if column not in KEYS)
 
 
@@ -176,11 +211,18 @@ def _differences(file: Path, made: Path) -> Iterator[tuple[str, str]]:
 
 
 def check_choice(step: Choose, checked: Checked) -> None:
-    """Compares the candidate that tuning selected with the results of its short runs.
+    """Compares the hyperparameters that the tuning stage chose with the results of its short trainings.
+
+    A candidate is one combination of hyperparameter values, tried in a short training. The choice is made again from
+    the validation accuracies in the metrics.jsonl of all candidates, and compared with the files choice.json and
+    candidates.json in results/EXPERIMENT/tuning/TEACHER/STUDENT/METHOD.
 
     Args:
-        step: the step that selected it.
-        checked: result to which problems are added.
+        step: the job that made the choice for one teacher, student and method.
+        checked: the result to fill: mistakes are appended to `checked.problems`.
+
+    Raises:
+        UserError: if a file cannot be read, or if the training of every candidate diverged.
     """
     from robust_distillation.pipeline.tuned import choice
     from robust_distillation.training import tuning
@@ -199,7 +241,18 @@ def check_choice(step: Choose, checked: Checked) -> None:
 
 
 def settings_of(step: Step) -> dict[str, Any]:
-    """Returns the settings that a step's record must have. A student's include the values that tuning selected."""
+    """Returns the settings that the record of a step must have.
+
+    A record is the JSON file beside an output that lists its inputs, settings, code hash and content hashes.
+
+    Args:
+        step: one job of an experiment, an element of `pipeline.steps.steps(experiment)`.
+
+    Returns:
+        Name of each setting to a JSON value, such as `{"method": {...}, "seed": 0, ...}`. It equals `step.settings`,
+        except for the training of a student whose hyperparameters the tuning stage chose: there the chosen values are
+        put in. If the file of the choice is missing or damaged, the result is `step.settings`.
+    """
     from robust_distillation.pipeline.steps import TrainStudent
 
     if isinstance(step, TrainStudent) and step.choice:

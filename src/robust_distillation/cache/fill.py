@@ -30,20 +30,26 @@ def teacher_values(
     device: torch.device | str = "cpu",
     first_batch: int = 0,
 ) -> Iterator[Tensor]:
-    """Computes a teacher's logits or features on every view of every image, in batches.
+    """Computes a teacher's logits or features on each view of each image, in batches and without gradient.
+
+    A view is one crop-and-flip of an image, named by a number.
 
     Args:
-        teacher: network with `features(x)` and `classifier(features)`, on `device`. It is in eval mode meanwhile and
-            returns unchanged.
-        data: the training split, N images.
-        scheme: the V views of an image.
+        teacher: network on `device` with the modules `features`, which maps images [B,C,H,W] in [0,1] to features
+            [B,D], and `classifier`, which maps features to logits [B,K]. It is in eval mode until the iterator ends;
+            then its modes are restored.
+        data: the training split, N images: `images` uint8 [N,C,H,W] and `labels` int64 [N], as `data.dataset.load`
+            returns them.
+        scheme: the V views of an image: all crops of the image padded by `padding` pixels, mirrored too if `flips`,
+            such as `ViewScheme(padding=4, flips=True)`.
         kind: `logits` or `features`.
         device: device of the computation.
-        first_batch: number of the batch to begin with.
+        first_batch: number of the batch to begin with, from 0. The batches before it are not computed.
 
     Yields:
-        Tensors [B,width] in the dtype of the teacher's parameters, B = 512 except in the last batch. The rows of all
-        batches together are image 0 in views 0 to V - 1, then image 1, and so on: N * V rows.
+        Tensors [B,width] on `device` in the dtype of the teacher's parameters. The width is K for logits and D for
+        features. B is 512, in the last batch at most that. The rows of all batches in order are image 0 in all V views
+        by number, then image 1, and so on: N * V rows.
     """
     dtype = next(teacher.parameters()).dtype
     positions = torch.arange(len(data) * len(scheme))
@@ -65,18 +71,31 @@ def fill_cache(
 ) -> None:
     """Computes a teacher's logits or features on every view of every image and writes them to a cache file.
 
-    The file appears at `path` complete or not at all. Beside it lies a JSON file that says what it is the cache of.
+    A view is one crop-and-flip of an image, named by a number. Two files are written: the array `path`, and a JSON file
+    beside it with the suffix .json that describes it (key, shape, dtype and sha256). The array appears at `path`
+    complete or not at all. The scratch file `.NAME.filling` beside it stays; `work` removes it when the job ends.
 
     Args:
-        path: file to write, ending in `.npy`: an array [N * V, width], N images in V views.
-        key: what the values depend on, see `cache_key`. A reader must ask for the same key.
-        teacher: network with `features(x)` and `classifier(features)`.
-        data: the training split.
-        scheme: the views of an image.
+        path: file to write, ending in `.npy`. The array has the shape [N * V, width], for N images in V views: the
+            views of image 0, then those of image 1, and so on. The width is the number of classes for logits, and the
+            number of features for features.
+        key: the values that identify teacher, images, views and kind, as `cache.store.cache_key` returns them. They are
+            written into the JSON file. A reader must have an equal key.
+        teacher: network with the modules `features` (images [B,C,H,W] in [0,1] to features [B,D]) and `classifier` (a
+            linear layer, features to logits [B,K]). It is moved to `device` and stays there.
+        data: the training split, N images: `images` uint8 [N,C,H,W] and `labels` int64 [N], as `data.dataset.load`
+            returns them.
+        scheme: the V views of an image: all crops of the image padded by `padding` pixels, mirrored too if `flips`,
+            such as `ViewScheme(padding=4, flips=True)`.
         kind: `logits` or `features`.
         device: device of the computation.
-        work: resumable state of this job: batches that an earlier process computed are not computed again.
-            None: the job starts at the first batch.
+        work: saved progress of this job, so that batches computed before an interruption are not computed again.
+            Progress is saved in intervals, and when the process is asked to stop. None: nothing is saved, and the job
+            starts at the first batch.
+
+    Raises:
+        OSError: if the disk cannot hold the whole file.
+        UserError: if a folder above `path` is a broken link.
     """
     width = {"logits": teacher.classifier.out_features, "features": teacher.classifier.in_features}[kind]
     teacher = teacher.to(device)

@@ -35,18 +35,29 @@ def cache_key(teacher: str, data: str, scheme: Views, kind: str) -> dict[str, An
 
     Args:
         teacher: sha256 of the teacher's checkpoint file, which holds weights and preprocessing.
-        data: digest of the training images, see `Dataset.digest`.
-        scheme: the views of an image.
+        data: sha256 of the training images and labels, as `data.dataset.Dataset.digest` returns it: 64 hexadecimal
+            digits.
+        scheme: the views of an image: all crops of the image padded by `padding` pixels, mirrored too if `flips`, such
+            as `ViewScheme(padding=4, flips=True)`.
         kind: `logits` or `features`.
+
+    Returns:
+        The key, for example `{"teacher": "3fa1...", "data": "9c0e...", "padding": 4, "flips": True, "kind": "logits"}`.
     """
     return {"teacher": teacher, "data": data, **scheme.key, "kind": kind}
 
 
 def sha256_of(path: str | Path) -> str:
-    """Returns the sha256 of a cache file, as it was written when the cache was filled: to hash it reads it all.
+    """Returns the sha256 of a cache file from the JSON file beside it, without reading the cache file.
+
+    Args:
+        path: path of the cache file, ending in `.npy`. The JSON file has the suffix `.json` in its place.
+
+    Returns:
+        64 hexadecimal digits: the hash that was computed when the cache was filled.
 
     Raises:
-        UserError: its description cannot be read.
+        UserError: if the JSON file is missing or damaged.
     """
     try:
         return str(read_json(description_of(path))["sha256"])
@@ -55,23 +66,36 @@ def sha256_of(path: str | Path) -> str:
 
 
 class Writer:
-    """Writes a cache file in batches, in order.
+    """Writer of a cache file: takes the rows in batches, in order.
 
-    The file appears at `path` complete or not at all. Until then its content lies in `scratch`, a file beside `path`
-    from which another process can resume. `finish` leaves `scratch` there; the caller removes it when the job's other
-    files are written. The file is written and not memory-mapped: a full disk then raises an error instead of killing
-    the process.
+    Until `finish`, the rows lie in a scratch file beside the cache file, from which another process can resume. The
+    cache file appears at `path` complete or not at all. The file is written and not memory-mapped, so that a full disk
+    raises an error and does not kill the process.
+
+    Attributes:
+        path: the cache file.
+        scratch: the scratch file, `.NAME.filling` in the same folder. `finish` leaves it there, as a hard link to the
+            cache file; the caller removes it. On a file system without hard links `finish` renames it to `path`.
+        key: the values that identify the content, see `cache_key`.
+        shape: (images, views, width).
+        size: (rows, width), with one row for each image and view.
+        dtype: NumPy dtype of the values.
+        batch: number of rows in every batch except the last.
+        hashes: sha256 of each batch that was added or resumed. Its length is the number of the next batch.
     """
 
     def __init__(self, path: str | Path, key: dict[str, Any], shape: tuple[int, int, int], dtype: str, batch: int):
-        """Prepares writing; no file is made yet.
+        """Creates the writer. Writes no file.
 
         Args:
-            path: file to write.
-            key: what the values depend on, see `cache_key`.
-            shape: (images, views, width).
+            path: the cache file to write, ending in `.npy`.
+            key: the values that identify the content, see `cache_key`.
+            shape: (images, views, width): the array has images * views rows of `width` values.
             dtype: NumPy's name of the type of the values, for example `float32`.
             batch: number of rows in every batch except the last.
+
+        Raises:
+            UserError: if a folder above `path` is a broken link.
         """
         self.path, self.key, self.shape, self.batch = Path(path), key, shape, batch
         self.scratch = self.path.with_name(f".{self.path.name}.filling")
@@ -85,10 +109,15 @@ class Writer:
         self.file: FileIO | None = None
 
     def add(self, batch: Tensor) -> None:
-        """Writes the next batch of rows [B,width].
+        """Writes the next batch of rows to the scratch file.
+
+        The first call creates the scratch file and its folder, and reserves the space for all rows.
+
+        Args:
+            batch: tensor [B,width] on any device. B is `self.batch`, except in the last batch.
 
         Raises:
-            OSError: if the disk cannot hold the whole file. The first batch reserves the space.
+            OSError: if the disk cannot hold the whole file.
         """
         if self.file is None:
             self.scratch.parent.mkdir(parents=True, exist_ok=True)
@@ -103,16 +132,24 @@ class Writer:
         self.hashes.append(hashlib.sha256(values).hexdigest())
 
     def progress(self) -> bytes:
-        """Flushes the batches to the disk and returns what `resume` needs: the sha256 of each batch, as JSON."""
+        """Flushes the added batches to the disk.
+
+        Returns:
+            The sha256 of each batch added so far, as a JSON list in UTF-8. `resume` takes it.
+        """
         if self.file is not None:
             os.fsync(self.file.fileno())
         return canonical(self.hashes).encode()
 
     def resume(self, progress: bytes) -> None:
-        """Takes over the batches that an earlier process wrote, up to the first that is missing or damaged.
+        """Takes over the batches that an earlier process wrote to the scratch file. Call it before `add`.
+
+        Each batch is compared with its hash. The first one that differs, and all after it, must be added again; a
+        warning is logged. Afterwards `len(self.hashes)` is the number of the batch to add next. Without a scratch file
+        nothing is done.
 
         Args:
-            progress: the bytes that `progress` returned there.
+            progress: the bytes that `progress` returned in the earlier process.
         """
         if not self.scratch.is_file():
             return
@@ -127,7 +164,9 @@ class Writer:
             self.hashes.append(expected)
 
     def finish(self) -> None:
-        """Writes the JSON description and gives the file its name.
+        """Writes the JSON file that describes the array, and makes the array appear at `path`.
+
+        The JSON file has the entries key, digest (sha256 of the key), shape, dtype and sha256 (of the array's file).
 
         Raises:
             ValueError: if batches are missing.
@@ -150,27 +189,33 @@ class Writer:
 
 
 class CachedValues:
-    """Reads the cached logits or features of one teacher from a file.
+    """Reader of the cached logits or features of one teacher, for every view (crop and flip) of every training image.
 
-    A batch reads only its own rows, so the memory needed does not depend on the size of the file. The file is read and
-    not memory-mapped: a disk that vanishes then raises an error instead of killing the process.
+    An instance is called as `values(sample_ids, view_ids)`. Only the rows of the batch are read from the file, so the
+    memory needed does not depend on the size of the file. The file is read and not memory-mapped: a disk that vanishes
+    then raises an error and does not kill the process. The file stays open.
+
+    The call takes `sample_ids`, the positions of the images in the training split, and `view_ids`, the numbers of their
+    views. Both are int64 [B] on the CPU and count from 0. It returns a tensor [B,width] on the CPU in the dtype of the
+    file.
 
     Attributes:
+        path: the cache file.
         images: number of training images.
         views: number of views of each image.
-        width: number of values per view: classes for logits, features for features.
-        description: content of the JSON file.
+        width: number of values per view: the number of classes for logits, the number of features for features.
+        description: content of the JSON file beside the cache file: key, digest, shape, dtype and sha256.
     """
 
     def __init__(self, path: str | Path, key: dict[str, Any]):
-        """Opens a cache file and checks its sha256.
+        """Opens a cache file and checks its sha256, for which the whole file is read once.
 
         Args:
-            path: the cache file.
-            key: what its values must depend on, see `cache_key`.
+            path: the cache file, ending in `.npy`.
+            key: the key that the cache must have, see `cache_key`.
 
         Raises:
-            UserError: if the file is missing or damaged, or belongs to another key.
+            UserError: if the file or the JSON file beside it is missing or damaged, or if its key is another one.
         """
         self.path = Path(path)
         check_reachable(self.path)
@@ -193,17 +238,18 @@ class CachedValues:
         self.row = self.width * self.dtype.itemsize  # bytes
 
     def __call__(self, sample_ids: Tensor, view_ids: Tensor) -> Tensor:
-        """Reads the teacher's values for a batch of views.
+        """Reads the teacher's logits or features for a batch of views.
 
         Args:
-            sample_ids: positions of the images in the training split, int64 [B].
-            view_ids: number of the view of each image, int64 [B].
+            sample_ids: positions of the images in the training split, from 0, int64 [B] on the CPU.
+            view_ids: number of the view of each image, from 0, int64 [B] on the CPU.
 
         Returns:
-            Values [B,width] on the CPU: row i is for view `view_ids[i]` of image `sample_ids[i]`.
+            Tensor [B,width] on the CPU in the dtype of the file. Row i is for view `view_ids[i]` of image
+            `sample_ids[i]`.
 
         Raises:
-            UserError: if the file cannot be read any more.
+            UserError: if the file cannot be read any more or has become shorter.
         """
         rows = (sample_ids * self.views + view_ids).tolist()
         try:

@@ -26,7 +26,18 @@ class Group(click.Group):
     """
 
     def invoke(self, context: click.Context) -> Any:
-        """Runs the command."""
+        """Runs the command that the command line names, and turns errors into messages.
+
+        Args:
+            context: click's context with the parsed command line.
+
+        Returns:
+            The result of the command.
+
+        Raises:
+            click.exceptions.Exit: after a UserError with code 2, and after a fault of the machine (full disk, missing
+                permission, no memory) with code 1. The message is then printed on stderr.
+        """
         try:
             return super().invoke(context)
         except UserError as error:
@@ -43,9 +54,9 @@ class Group(click.Group):
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="robust-distillation")
 def main() -> None:
-    """Distils adversarial robustness from a large teacher into small students, and shows what came out.
+    """Distil adversarial robustness from large teachers into small students, and evaluate the students.
 
-    `make reproduce` runs all of it in order; each command here is one step of an experiment.
+    `make reproduce` runs a whole experiment. Each command is one of its steps or is about the experiment as a whole.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     logging.getLogger("auto-attack").setLevel(logging.WARNING)

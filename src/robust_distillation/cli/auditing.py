@@ -17,8 +17,14 @@ from robust_distillation.cli.shared import example, experiment_options
 def audit(recompute: int, seed: int | None, path: str, overlay: str | None) -> None:
     """Follow every table cell back to outcomes, checkpoint, cache, teacher, data, settings, code and commit.
 
-    Hashes every file and makes every table again; names the first thing that does not fit, and what depends on it.
+    Hashes every file and makes every table again. Prints each file and cell that does not fit, and for the first of
+    them the files that depend on it. With --recompute, N cells of the main table are drawn at random by --seed, and
+    their checkpoints are attacked again; a cell does not fit if more than 2 % of the outcomes differ. The seed is
+    printed.
+
     Exit code 0 if everything fits, 1 if something does not. Nothing is written.
+
+    --experiment names the YAML file of the experiment, and --overlay a YAML file whose values replace those in it.
     """
     import secrets
 
@@ -46,7 +52,13 @@ def audit(recompute: int, seed: int | None, path: str, overlay: str | None) -> N
 @experiment_options
 @example("explain wide/small/rslad/best/autoattack")
 def explain(cell: str, path: str, overlay: str | None) -> None:
-    """Trace one number back to its data. CELL is TEACHER/STUDENT/METHOD/CHECKPOINT/METRIC of the main table."""
+    """Trace one number back to its data. CELL is TEACHER/STUDENT/METHOD/CHECKPOINT/METRIC of the main table.
+
+    STUDENT is - for a teacher's own number. Prints the number, the result of each seed, and the files, steps, settings,
+    machines and times behind them.
+
+    --experiment names the YAML file of the experiment, and --overlay a YAML file whose values replace those in it.
+    """
     from robust_distillation.audit.lineage import format_sections, trace_cell
     from robust_distillation.config import load
     from robust_distillation.reporting.cells import cell_named

@@ -20,7 +20,10 @@ from robust_distillation.cli.shared import check_data, check_weights, example, e
 def plan(tflops: float | None, calibrate: bool, path: str, overlay: str | None) -> None:
     """Print what an experiment will do and cost: runs, jobs, GPU-hours, disk, and time where this machine was measured.
 
-    --calibrate writes one file, robust-distillation/speed.json in $XDG_CACHE_HOME or ~/.cache; else nothing is written.
+    --tflops is the sustained speed of one GPU in 10^12 operations per second. --calibrate writes one file,
+    robust-distillation/speed.json in $XDG_CACHE_HOME or ~/.cache; else nothing is written.
+
+    --experiment names the YAML file of the experiment, and --overlay a YAML file whose values replace those in it.
     """
     from robust_distillation.config import load
     from robust_distillation.planning.jobs import jobs_of
@@ -40,7 +43,10 @@ def plan(tflops: float | None, calibrate: bool, path: str, overlay: str | None) 
 def reproduce(path: str, overlay: str | None) -> None:
     """Run an experiment through Snakemake, from nothing to the table. Jobs that are done already are not repeated.
 
-    Ends by printing the table and the places of the results.
+    Fetches missing data first. Ends by printing the table and the places of the results. Exit code 0 if everything is
+    made, else that of Snakemake.
+
+    --experiment names the YAML file of the experiment, and --overlay a YAML file whose values replace those in it.
     """
     from robust_distillation.config import load
     from robust_distillation.pipeline.reproduce import run_workflow
@@ -56,7 +62,13 @@ def reproduce(path: str, overlay: str | None) -> None:
 @experiment_options
 @example("check --experiment params.yaml")
 def check(path: str, overlay: str | None) -> None:
-    """Check an experiment file, and that its data and published weights are here or may be fetched. Writes nothing."""
+    """Check an experiment file, and that its data and published weights are here or may be fetched. Writes nothing.
+
+    Prints the experiment's name and the number of students to train. Exit code 2, with a message, if something is
+    wrong.
+
+    --experiment names the YAML file of the experiment, and --overlay a YAML file whose values replace those in it.
+    """
     from robust_distillation.config import load
 
     experiment = load(path, overlay)
@@ -78,7 +90,13 @@ def check(path: str, overlay: str | None) -> None:
 @experiment_options
 @example("cluster profiles/lab --partition gpu --gpus --experiment experiments/rslad_cifar10.yaml")
 def cluster(folder: Path, path: str, overlay: str | None, **options: Any) -> None:
-    """Write a Snakemake profile for Slurm into FOLDER, with time and memory for each rule from the plan."""
+    """Write a Snakemake profile for Slurm into FOLDER, with time and memory for each rule from the plan.
+
+    --tflops is the sustained speed of one job in 10^12 operations per second; the time limits follow from it. Prints
+    the path of the profile and the command that runs the experiment with it.
+
+    --experiment names the YAML file of the experiment, and --overlay a YAML file whose values replace those in it.
+    """
     from robust_distillation.config import load
     from robust_distillation.planning.cluster import Cluster, write_profile
 

@@ -25,7 +25,12 @@ def export() -> None:
 def model(run: str, target: str, checkpoint: str | None, path: str, overlay: str | None) -> None:
     """Write a student or a teacher as safetensors and ONNX, with its source in plain torch and a model card.
 
-    RUN is TEACHER/STUDENT/METHOD/seed-N or, for a teacher, its name.
+    RUN is TEACHER/STUDENT/METHOD/seed-N or, for a teacher, its name. FOLDER gets model.safetensors, model.onnx,
+    architecture.py, config.json and README.md, or nothing after an error; it must be new or empty. --checkpoint is
+    best, last or, for an imported teacher, imported; by default that of the headline, the first that the experiment
+    evaluates.
+
+    --experiment names the YAML file of the experiment, and --overlay a YAML file whose values replace those in it.
     """
     from robust_distillation.config import load
     from robust_distillation.errors import unknown
@@ -51,7 +56,13 @@ def model(run: str, target: str, checkpoint: str | None, path: str, overlay: str
 @experiment_options
 @example("export crate --to digits.zip")
 def crate(target: str, author: str | None, licence: str | None, path: str, overlay: str | None) -> None:
-    """Write a finished experiment as a research object: a Workflow Run RO-Crate with files, hashes and provenance."""
+    """Write a finished experiment as a research object: a Workflow Run RO-Crate with files, hashes and provenance.
+
+    The crate is an archive if --to ends in .zip, else a folder; it must not exist. It names --author, by default git's
+    user.name, and the URL of a licence if there is --license. The cached arrays of the teachers are left out.
+
+    --experiment names the YAML file of the experiment, and --overlay a YAML file whose values replace those in it.
+    """
     from robust_distillation.config import load
     from robust_distillation.export.crate import collect_content, write_crate
 

@@ -1,7 +1,8 @@
-"""Provides the options that commands share, and looks up the names in their arguments."""
+"""Provides the options that commands share, and finds the data, weights and networks that their arguments name."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,18 @@ if TYPE_CHECKING:
 
 
 def experiment_options(command: Callable) -> Callable:
-    """Adds the options --experiment (parameter `path`) and --overlay to a command."""
+    """Adds the options --experiment FILE and --overlay FILE to a command. Used as a decorator.
+
+    The command's function gets two more arguments. `path` is the path of the experiment file (YAML), `params.yaml` if
+    the option is left out. `overlay` is the path of a second YAML file whose values replace those of the first, None if
+    the option is left out.
+
+    Args:
+        command: the function of the command, before `click.command` is applied to it.
+
+    Returns:
+        The same function with the options attached.
+    """
     command = click.option("--overlay", metavar="FILE", help="Values to put in place of the experiment's.")(command)
     return click.option(
         "--experiment", "path", metavar="FILE", default="params.yaml", show_default=True, help="The experiment file."
@@ -24,20 +36,34 @@ def experiment_options(command: Callable) -> Callable:
 
 
 def example(text: str) -> Callable:
-    """Makes a decorator that adds `Example: robust-distillation TEXT` to the end of a command's help."""
+    """Makes a decorator that adds a line with an example to the end of a command's help.
+
+    Args:
+        text: arguments of the example, such as `audit --recompute 5`. The line reads
+            `Example: robust-distillation audit --recompute 5`.
+
+    Returns:
+        Decorator that extends the docstring of the command's function in place and returns the function. Apply it
+        before `click.command`.
+    """
 
     def with_example(command: Callable) -> Callable:
-        command.__doc__ = f"{command.__doc__}\n\nExample: robust-distillation {text}"
+        command.__doc__ = f"{inspect.getdoc(command)}\n\nExample: robust-distillation {text}"
         return command
 
     return with_example
 
 
 def check_data(experiment: Experiment) -> None:
-    """Checks that the images of all datasets of an experiment exist or may be downloaded.
+    """Checks that the images of all datasets of an experiment are on disk or may be downloaded. Reads no image.
+
+    The datasets are the one under `dataset` in the experiment file and those under `transfer`.
+
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
 
     Raises:
-        UserError: if images are missing and may not be downloaded.
+        UserError: if images are missing and may not be downloaded, or if an option of the dataset is wrong.
     """
     from robust_distillation import data
 
@@ -46,7 +72,12 @@ def check_data(experiment: Experiment) -> None:
 
 
 def check_weights(experiment: Experiment) -> None:
-    """Checks that the published weights of an experiment's teachers exist, are imported already or may be downloaded.
+    """Checks that the published weights of all imported teachers are on disk, imported already, or may be downloaded.
+
+    Teachers that the experiment trains, and teachers from RobustBench, are not checked. No file is read.
+
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
 
     Raises:
         UserError: if weights are missing and may not be downloaded.
@@ -61,7 +92,17 @@ def check_weights(experiment: Experiment) -> None:
 
 
 def fetch_data(experiment: Experiment) -> None:
-    """Downloads the missing files of all datasets of an experiment."""
+    """Downloads or unpacks the missing files of all datasets of an experiment, into the datasets' folders.
+
+    The datasets are the one under `dataset` in the experiment file and those under `transfer`.
+
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
+
+    Raises:
+        UserError: if a file is missing and may not be downloaded, if a download fails, or if a file is broken or has
+            the wrong checksum.
+    """
     from robust_distillation import data
 
     for files in _datasets(experiment):
@@ -73,10 +114,19 @@ def _datasets(experiment: Experiment) -> list[DataFiles]:
 
 
 def model_named(experiment: Experiment, text: str) -> Model:
-    """Looks up a student (TEACHER/STUDENT/METHOD/seed-N) or a teacher (its name).
+    """Finds a trained network of an experiment by its name. Its files need not exist.
+
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
+        text: TEACHER/STUDENT/METHOD/seed-N for a student, such as `wide/small/rslad/seed-0`, or the name of a teacher,
+            such as `wide`.
+
+    Returns:
+        The network: `name`, `folder`, `keys` (`teacher`, `student`, `method`, `seed` as in its rows of the tables),
+        `architecture` and `checkpoints` (name such as `best` to the path of the .safetensors file).
 
     Raises:
-        UserError: if the experiment has no such model.
+        UserError: if the experiment has no such network. The message names similar ones.
     """
     from robust_distillation.pipeline.models import models
 

@@ -1,4 +1,4 @@
-"""Makes one command for each step: it parses the arguments and runs the job that they name."""
+"""Makes one command for each step (a kind of job of an experiment), which runs the job that its arguments name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,18 @@ if TYPE_CHECKING:
 
 
 def command_of(kind: type[Step]) -> click.Command:
-    """Makes the command of a step, with the step's arguments and options and its docstring as help."""
+    """Makes the command of a step, a kind of job such as training one student, from the declaration in its class.
+
+    The command has the arguments and options that the class declares in `arguments` and `options`, and --experiment and
+    --overlay. The docstring of the class and its example are the help. Calling the command runs the job and writes its
+    outputs.
+
+    Args:
+        kind: class of the step, a subclass of `pipeline.step.Step`, such as `pipeline.steps.TrainStudent`.
+
+    Returns:
+        A click command, named `kind.name`, for example `train-student`.
+    """
 
     def callback(path: str, overlay: str | None, **arguments: str | None) -> None:
         from robust_distillation.config import load
@@ -37,16 +48,21 @@ def command_of(kind: type[Step]) -> click.Command:
 
 
 def job_named(kind: type[Step], experiment: Experiment, words: list[str], options: dict[str, str]) -> Step:
-    """Looks up the job that a command's arguments name.
+    """Finds the job of a step by the arguments of its command. Runs nothing.
 
     Args:
-        kind: the step.
-        experiment: the experiment.
-        words: values of the command's arguments, in order.
-        options: option of the command to its value.
+        kind: class of the step, a subclass of `pipeline.step.Step`, such as `pipeline.steps.TrainStudent`.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
+        words: values of the command's arguments, in order, such as `["wide/small/rslad/seed-0"]`.
+        options: name to value of the command's options that were used, without --experiment and --overlay. Example:
+            `{"shard": "2-of-3"}`.
+
+    Returns:
+        The job, an instance of `kind`. `job.inputs` and `job.outputs` are the paths of its files.
 
     Raises:
-        UserError: if the experiment has no such job.
+        UserError: if the experiment has no such job, or if the step does not allow the value of an option. The message
+            names the allowed values or the reason.
     """
     for name, value in options.items():
         kind.check_option(name, value)

@@ -11,7 +11,12 @@ from robust_distillation.cli.shared import example, experiment_options
 @experiment_options
 @example("version --experiment experiments/fashion_mnist.yaml")
 def version(path: str, overlay: str | None) -> None:
-    """Add an experiment to dvc.yaml, or bring its stage up to date, so that DVC versions what it makes."""
+    """Add an experiment to dvc.yaml, or bring its stage up to date, so that DVC versions what it makes.
+
+    Writes dvc.yaml in the current folder. Prints the name of the stage. Runs nothing.
+
+    --experiment names the YAML file of the experiment, and --overlay a YAML file whose values replace those in it.
+    """
     from robust_distillation.config import load
     from robust_distillation.pipeline.versioning import FILE, write_stage
 

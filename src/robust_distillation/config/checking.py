@@ -18,15 +18,19 @@ IMAGE_FOLDER = "image_folder"  # the dataset whose classes and sizes follow from
 
 
 def data_info(files: DataFiles, where: tuple, problems: list[str]) -> DatasetInfo | None:
-    """Looks up what is known of a dataset, and checks the settings of its files.
+    """Returns what is known of a dataset without reading it, and checks the settings of its files.
 
     Args:
-        files: name, folder, classes and image size of the dataset.
-        where: keys that lead to these settings in the experiment file.
-        problems: list to which one message per mistake is added.
+        files: the settings of the dataset as they stand in the experiment file: `name` such as "cifar10", `folder`,
+            `size` in pixels, `classes`, `download`, `verify` and `mirror`.
+        where: keys that lead to these settings in the experiment file, such as ("dataset",).
+        problems: list to which one message per mistake is appended, such as "seeds: 1 is named twice"; nothing is
+            appended if all is correct.
 
     Returns:
-        Classes, image shape and sizes of the splits. None if there was a mistake.
+        A DatasetInfo: `shape` (C,H,W), `classes` (their names), `sizes` (number of images by "train", "validation" and
+        "test"), `flips` (True if a mirrored image keeps its class) and `max_value` (the pixel value that stands for
+        1.0). None if a mistake makes them unknown.
     """
     folder, field = files.name == IMAGE_FOLDER, path_text(where)
     if files.classes and not folder and files.name in data.names():
@@ -49,11 +53,13 @@ def split_sizes(file: ExperimentFile, info: DatasetInfo) -> dict[str, int | None
     """Counts the images of each split under the experiment's protocol, before `dataset.limit` applies.
 
     Args:
-        file: the experiment file. Under the official protocol all training images train and the test split validates.
-        info: the dataset.
+        file: the parsed experiment file; only `file.protocol` is used. Under the `official` protocol the validation
+            images are used for training too, and the test split takes the place of the validation split.
+        info: facts about the dataset, as `data_info` returns them; only `sizes` is used.
 
     Returns:
-        `train`, `validation` and `test` to their numbers of images. None for a split whose size is not known.
+        Number of images of each split, such as `{"train": 45000, "validation": 5000, "test": 10000}`. None stands for a
+        size that is not known.
     """
     sizes = dict(info.sizes)
     if file.protocol == "official" and None not in sizes.values():
@@ -62,12 +68,17 @@ def split_sizes(file: ExperimentFile, info: DatasetInfo) -> dict[str, int | None
 
 
 def check_images(file: ExperimentFile, sizes: dict[str, int | None], problems: list[str]) -> None:
-    """Checks that no setting asks for more images than a split has.
+    """Checks that no setting of an experiment file asks for more images than a split has.
+
+    The settings are `dataset.limit`, and `images` under `evaluation`, `structure` and `robustness`. A split whose size
+    is not known needs a value in `dataset.limit`.
 
     Args:
-        file: the experiment file.
-        sizes: the result of `split_sizes`; empty if the dataset is unknown.
-        problems: list to which one message per mistake is added.
+        file: the parsed experiment file, an object with its top-level keys as attributes, such as `file.seeds` and
+            `file.dataset` (see `config.schema.ExperimentFile`).
+        sizes: number of images of each split, as `split_sizes` returns it; empty if the dataset is unknown.
+        problems: list to which one message per mistake is appended, such as "seeds: 1 is named twice"; nothing is
+            appended if all is correct.
     """
     limits = file.dataset.limit
     for split, size in sizes.items():
@@ -87,12 +98,18 @@ def check_images(file: ExperimentFile, sizes: dict[str, int | None], problems: l
 
 
 def check_evaluation(file: ExperimentFile, classes: int, problems: list[str]) -> None:
-    """Checks the attacks, the surrogate and the checkpoints of the evaluation.
+    """Checks the attacks, the surrogate and the checkpoints under `evaluation` in an experiment file.
+
+    Every attack must exist, be named once, and be defined for the norm and the number of classes. Transfer attacks need
+    a surrogate, the teacher on which they are crafted; it must be a name under `teachers`. No checkpoint may be named
+    twice.
 
     Args:
-        file: the experiment file.
+        file: the parsed experiment file, an object with its top-level keys as attributes, such as `file.seeds` and
+            `file.dataset` (see `config.schema.ExperimentFile`).
         classes: number of classes of the dataset.
-        problems: list to which one message per mistake is added.
+        problems: list to which one message per mistake is appended, such as "seeds: 1 is named twice"; nothing is
+            appended if all is correct.
     """
     evaluation = file.evaluation
     _check_attacks(evaluation.attacks, "evaluation.attacks", file.threat_model.norm, classes, problems)
@@ -124,12 +141,19 @@ def _check_attacks(
 
 
 def check_analyses(file: ExperimentFile, info: DatasetInfo | None, problems: list[str]) -> None:
-    """Checks the settings of the robustness curves and of the transfers to other datasets.
+    """Checks the settings under `robustness` and `transfer` in an experiment file.
+
+    `robustness` measures the accuracy at several sizes eps of the perturbation, which must be ascending. `transfer`
+    trains a linear head for other datasets: their images must have the shape of the experiment's images, their attacks
+    must exist, and they must have enough test images.
 
     Args:
-        file: the experiment file.
-        info: the experiment's dataset. None if it is unknown.
-        problems: list to which one message per mistake is added.
+        file: the parsed experiment file, an object with its top-level keys as attributes, such as `file.seeds` and
+            `file.dataset` (see `config.schema.ExperimentFile`).
+        info: facts about the experiment's dataset, as `data_info` returns them; only `shape` is used. None if the
+            dataset is unknown.
+        problems: list to which one message per mistake is appended, such as "seeds: 1 is named twice"; nothing is
+            appended if all is correct.
     """
     if file.robustness:
         _check_distances(file.robustness.eps, file.threat_model.norm, problems)
@@ -165,11 +189,19 @@ def check_names(
 ) -> None:
     """Checks the names in `seeds`, `teachers`, `exclude`, `tables`, `published` and `published_as`.
 
+    Every name must exist in the experiment file or, for `published`, among the stored references. No seed may be named
+    twice. The teachers must have every role that a method needs.
+
     Args:
-        file: the experiment file.
-        recipes: (method, student) to the method's resolved settings. None for those with a mistake.
-        teacher_groups: name of an entry of `teachers` that gives roles, to its roles, each with the name of a teacher.
-        problems: list to which one message per mistake is added.
+        file: the parsed experiment file, an object with its top-level keys as attributes, such as `file.seeds` and
+            `file.dataset` (see `config.schema.ExperimentFile`).
+        recipes: (method, student), such as ("rslad", "small"), to a Recipe: the method with its settings, and the
+            training settings. None in place of a Recipe with a mistake.
+        teacher_groups: the entries of `teachers` that give several teachers roles, such as {"both": {"robust": "wide",
+            "natural": "plain"}}. A role is the name under which a method calls a teacher. None if these entries have
+            mistakes, which are reported already; the roles are then not checked.
+        problems: list to which one message per mistake is appended, such as "seeds: 1 is named twice"; nothing is
+            appended if all is correct.
     """
     if len(set(file.seeds)) < len(file.seeds):
         twice = next(seed for seed in file.seeds if file.seeds.count(seed) > 1)

@@ -35,14 +35,17 @@ STRUCTURE_METRICS = (
 class Statement(NamedTuple):
     """A parsed claim: one method exceeds another, or stays below it, in one metric by more than a margin.
 
+    `parse_statement` makes it from text.
+
     Attributes:
-        method: the first method.
+        method: name of the first method in the experiment file, such as "rslad".
         sign: `>` (method is above other) or `<` (method is below other).
-        other: the second method.
-        analysis: where the metric is measured: "" for the experiment's test images, `structure`, or `transfer-TARGET`.
-        metric: `clean`, the name of an attack, or a distance of the structure analysis.
+        other: name of the second method, such as "ard".
+        analysis: what the metric is measured on: "" for the experiment's test images, `structure` for the analysis of
+            class correlations and feature distances, or `transfer-TARGET` for the test images of a transfer dataset.
+        metric: `clean`, the name of an attack, or a distance of the structure analysis, such as `feature_distance`.
         checkpoint: `best` or `last`. None: the first of `evaluation.checkpoints`.
-        margin: in the unit of the metric: percentage points for accuracies.
+        margin: in the unit of the metric: percentage points for accuracies. It may be negative.
     """
 
     method: str
@@ -55,7 +58,10 @@ class Statement(NamedTuple):
 
     @property
     def threshold(self) -> float:
-        """The bound above (sign `>`) or below (sign `<`) which method minus other must lie."""
+        """The bound above (sign `>`) or below (sign `<`) which method minus other must lie.
+
+        It is `margin` for `>` and -`margin` for `<`.
+        """
         return self.margin if self.sign == ">" else 0.0 - self.margin
 
 
@@ -64,10 +70,11 @@ class Claim:
     """A statement to test, once for each teacher and student that it covers.
 
     Attributes:
-        name: its key in the experiment file.
-        text: the sentence.
-        statement: the parsed sentence.
-        comparisons: the teachers and students for which it is tested. The teacher is `none` if neither method has one.
+        name: its key under `claims` in the experiment file.
+        text: the sentence as it stands in the experiment file, such as "rslad > ard on autoattack".
+        statement: the parsed sentence, with its checkpoint filled in.
+        comparisons: the pairs of a teacher and a student network for which it is tested, such as `Comparison("wide",
+            "small")`. The teacher is `none` if neither method has one.
         paper: what the paper printed, as text; "" if nothing.
     """
 
@@ -78,12 +85,23 @@ class Claim:
     paper: str
 
     def resolved(self) -> dict[str, Any]:
-        """Returns the claim as a dict that can be written as JSON."""
+        """Returns the claim as a dict that can be written as JSON, with the names of the fields as keys."""
         return {**asdict(self), "statement": self.statement._asdict()}
 
 
 def parse_statement(text: str) -> Statement:
-    """Parses the sentence of a claim, such as `rslad > ard on autoattack at best by 1`.
+    """Parses the sentence of a claim.
+
+    The form is `A > B on METRIC [at best|last] [by X]`, with `>` or `<`. METRIC is `clean`, the name of an attack, or a
+    metric of another analysis, such as `structure.feature_distance` or `transfer-parity.clean`. X is a number in the
+    unit of the metric: percentage points for accuracies.
+
+    Args:
+        text: the sentence, such as `rslad > ard on autoattack at best by 1`.
+
+    Returns:
+        The statement, for the example `Statement("rslad", ">", "ard", "", "autoattack", "best", 1.0)`. Without `at` its
+        checkpoint is None, and without `by` its margin is 0. The names are not checked.
 
     Raises:
         UserError: if the sentence does not have this form.
@@ -101,7 +119,18 @@ def parse_statement(text: str) -> Statement:
 
 
 def claims_of(experiment: Experiment) -> list[Claim]:
-    """Returns the claims of an experiment in the order of its file."""
+    """Returns the claims of an experiment, each with the teachers and students for which it is tested.
+
+    A claim is a sentence under `claims` in the experiment file, such as `rslad > ard on autoattack at best by 1`. It is
+    tested for each pair of a teacher and a student for which both of its methods have trainings, unless the entry names
+    fewer teachers or students.
+
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
+
+    Returns:
+        The claims in the order of the experiment file; empty if it has none.
+    """
     claims = []
     for name, entry in experiment.file.claims.items():
         statement = parse_statement(entry.claim)
@@ -133,12 +162,18 @@ def _comparisons(experiment: Experiment, statement: Statement, entry: ClaimEntry
 def comparison_settings(experiment: Experiment) -> dict[str, Any]:
     """Returns the settings that comparisons and claims depend on, apart from the outcomes.
 
-    They are the `params` of the Snakemake rule and the `settings` of the provenance record, so that a change makes the
-    comparisons be computed again.
+    They are the `params` of the Snakemake rule that makes the tables of comparisons and claims, and the `settings` of
+    its record (the JSON file beside the tables). A change of them makes Snakemake compute these tables again.
+
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
 
     Returns:
-        A dict with `matrix` (teachers, students, methods, metrics of the tables), `claims`, and `scale` (dataset,
-        students and protocol, as the table of claims prints them).
+        A dict of JSON values with three keys. `matrix` has names and order of teachers, students, methods, checkpoints
+        and metrics, as `Experiment.matrix` returns them. `claims` is a list with one dict per claim. `scale` has what
+        the table of claims prints: `datasets`, such as `{"": "cifar10", "structure": "cifar10", "transfer-parity":
+        "digits_parity"}`, the dataset of each analysis, with "" for the experiment's own test images; `students`, such
+        as `{"small": "small (convnet, width 8)"}`; and `protocol`.
     """
     claims = claims_of(experiment)
     targets = {name: transfer.dataset.name for name, transfer in experiment.file.transfer.items()}
@@ -161,11 +196,15 @@ def _architecture(name: str, settings: dict[str, Any]) -> str:
 
 
 def check_claims(file: ExperimentFile, problems: list[str]) -> None:
-    """Checks that claims have the right form and that the experiment has what they name.
+    """Checks that claims have the right form and that the methods, metrics and names in them exist.
+
+    A claim is a sentence such as `rslad > ard on autoattack at best by 1` under `claims` in the experiment file.
 
     Args:
-        file: the experiment file.
-        problems: list to which one message per mistake is added.
+        file: the parsed experiment file, an object with its top-level keys as attributes, such as `file.seeds` and
+            `file.dataset` (see `config.schema.ExperimentFile`).
+        problems: list to which one message per mistake is appended, such as "seeds: 1 is named twice"; nothing is
+            appended if all is correct.
     """
     for name, entry in file.claims.items():
         where = f"claims.{name}"
@@ -204,7 +243,15 @@ def _problems(statement: Statement, file: ExperimentFile) -> list[str]:
 
 
 def metrics_of(file: ExperimentFile) -> list[str]:
-    """Lists every metric that a claim of this experiment may name."""
+    """Returns every metric that a claim of an experiment may name.
+
+    Args:
+        file: the parsed experiment file, an object with its top-level keys as attributes, such as `file.seeds` and
+            `file.dataset` (see `config.schema.ExperimentFile`).
+
+    Returns:
+        Names such as ["clean", "pgd20", "structure.feature_distance", "transfer-parity.clean"].
+    """
     structures = [f"{STRUCTURE}.{name}" for name in STRUCTURE_METRICS] if file.structure else []
     transfers = [
         f"transfer-{target}.{metric}"

@@ -32,9 +32,14 @@ FIRST_TUNING_SEED = 2**31  # no student has one as large
 
 @dataclass(frozen=True)
 class NamedMethod:
-    """A method with its settings.
+    """A training method, such as RSLAD or TRADES, with its settings.
 
-    Its name in paths and tables is its key in `Experiment.methods`; `kind` is the name of its class in the registry.
+    The name of the method in paths and tables is not part of it: it is the key in `Experiment.methods`.
+
+    Attributes:
+        kind: name of the method in the registry, that is of its module in `robust_distillation.methods`, such as
+            "rslad".
+        settings: an instance of the method's class, whose fields are the settings, such as `alpha`.
     """
 
     kind: str
@@ -42,22 +47,36 @@ class NamedMethod:
 
     @property
     def teachers(self) -> dict[str, methods.TeacherCalls]:
-        """The declared calls to each teacher, by role."""
+        """The declared calls to each teacher, by role; empty without a teacher.
+
+        A role is the name under which the method calls a teacher.
+        """
         return self.settings.teachers()
 
     @property
     def has_teacher(self) -> bool:
-        """True if the method asks a teacher."""
+        """True if the method uses at least one teacher."""
         return bool(self.teachers)
 
     def resolved(self) -> dict[str, Any]:
-        """Returns name and settings as JSON values."""
+        """Returns the name in the registry and every setting as a dict of JSON values.
+
+        An example is {"name": "trades", "beta": 6.0, "clean_first": False}.
+        """
         return {"name": self.kind, **self.settings.model_dump()}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The method and the training settings of one architecture; under the official protocol both may depend on it."""
+    """A method and the training settings with which one network is trained.
+
+    Under the official protocol (the settings of the methods' released codes) both may depend on the architecture.
+
+    Attributes:
+        method: the method with its settings: `method.kind`, such as "rslad", and `method.settings`.
+        training: the settings under `training`: epochs, batch size, optimiser, learning rate, inner maximisation and
+            choice of the checkpoint `best`.
+    """
 
     method: NamedMethod
     training: Training
@@ -65,14 +84,16 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Teacher:
-    """A network that students learn from or that transfer attacks are crafted on; trained in the experiment or
-    imported.
+    """A network that students learn from or that transfer attacks are crafted on.
+
+    It is trained in the experiment or imported.
 
     Attributes:
-        architecture: name and arguments of the architecture.
-        recipe: method and training settings; None for an imported teacher.
-        imported: source of the published weights; None for a teacher that is trained.
-        seed: seed of its training.
+        architecture: name and arguments of the architecture, such as {"name": "convnet", "width": 32}.
+        recipe: the method and the training settings by which it is trained; None for an imported teacher.
+        imported: source of the published weights, such as `Imported(source="robustbench", model=...)`; None for a
+            teacher that is trained.
+        seed: seed of its training; 0 for an imported teacher.
         checkpoint: the checkpoint that students learn from: `best`, `last` or `imported`.
         devices: number of devices that share its training.
         batch_norm: `synchronised` over the devices, or `local` to each.
@@ -88,8 +109,10 @@ class Teacher:
 
     @property
     def origin(self) -> str:
-        """The value of `method` in its rows of outcomes and tables: the method that trained it, or the source of its
-        weights.
+        """The value of `method` in the teacher's rows of outcomes and tables.
+
+        It is the method that trained the teacher, or the source of its weights (for RobustBench, the name in its model
+        zoo).
         """
         return self.recipe.method.kind if self.recipe else self.imported.model or self.imported.source
 
@@ -141,12 +164,15 @@ class Cache(NamedTuple):
 
 @dataclass(frozen=True, order=True)
 class Run:
-    """One training of a student.
+    """One training of one student by one method with one seed.
+
+    `experiment.runs` lists the runs of an experiment.
 
     Attributes:
-        teacher: name of the teacher or of the entry that gives several teachers roles; `none` for a method without one.
-        student: name of the student.
-        method: name of the method.
+        teacher: name of the teacher, such as "wide", or of the entry of the experiment file that names several
+            teachers, one for each role in a method; `none` for a method without a teacher.
+        student: name of the student network, such as "small".
+        method: name under which the method stands in the experiment file, such as "rslad".
         seed: seed of the training.
     """
 
@@ -158,18 +184,24 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """One experiment file, resolved: every default is filled in, every name exists.
+    """One experiment file, resolved: all defaults are filled in, and all names in it exist.
 
     Two experiments are equal only if they are the same object, so that results can be cached per experiment.
 
+    `config.load("params.yaml")` makes it.
+
     Attributes:
-        file: the parsed experiment file.
-        teachers: the teachers by name.
-        teacher_groups: name of an entry that gives teachers roles -> role -> name of a teacher.
-        students: name of a student -> name and arguments of its architecture.
-        recipes: (method, student) -> how the student is trained by the method.
-        arguments: the command line options that load this experiment again.
-        candidates: candidates of the tuning stage, by method and name; empty without that stage.
+        file: the parsed experiment file, an object with its top-level keys as attributes, such as `file.seeds`.
+        teachers: the networks under `teachers`, by name.
+        teacher_groups: the entries under `teachers` that give several teachers roles, such as {"both": {"robust":
+            "wide", "natural": "plain"}}. A role is the name under which a method calls a teacher.
+        students: name of a student to the name and arguments of its architecture, such as {"small": {"name": "convnet",
+            "width": 8}}.
+        recipes: (method, student), such as ("rslad", "small"), to the method and training settings with which this
+            student is trained.
+        arguments: the command line options that load this experiment again, such as "--experiment params.yaml".
+        candidates: method to its candidates (combinations of hyperparameter values that the tuning tries), by name,
+            such as {"rslad": {"learning_rate=0.1": Candidate(...)}}; empty if the experiment file has no `tuning`.
     """
 
     file: ExperimentFile
@@ -182,16 +214,20 @@ class Experiment:
 
     @property
     def name(self) -> str:
-        """The experiment's name, also that of its folder of results."""
+        """The experiment's name, which is also the name of its folder below `results`."""
         return self.file.name
 
     @cached_property
     def layout(self) -> Layout:
-        """The paths of the experiment's files."""
+        """The object that returns the paths of all files of the experiment."""
         return Layout(self.name)
 
     def teacher_weights(self, name: str) -> Path:
-        """Returns the path of the checkpoint of a teacher that students learn from."""
+        """Returns the path of the checkpoint of the teacher `name` from which students learn.
+
+        Raises:
+            KeyError: if `name` is no teacher with a network of its own.
+        """
         return self.layout.checkpoint(self.layout.teacher(name), self.teachers[name].checkpoint)
 
     @property
@@ -230,7 +266,13 @@ class Experiment:
         return self.file.protocol == "official"
 
     def size(self, split: str) -> int:
-        """Returns the number of images of a split that the experiment uses."""
+        """Returns the number of images of a split that the experiment uses.
+
+        Args:
+            split: `train`, `validation` or `test`. Under the official protocol the training images include the
+                validation images, and the validation split is the test split. `dataset.limit` may make the number
+                smaller.
+        """
         limit = getattr(self.dataset.limit, split)
         if limit is not None:
             return limit
@@ -241,12 +283,20 @@ class Experiment:
 
     @cached_property
     def methods(self) -> dict[str, NamedMethod]:
-        """The methods by name, with their settings for the first student; the calls of teachers are those for all."""
+        """The methods by name, with their settings for the first student.
+
+        The calls of teachers are the same for all students.
+        """
         first = next(iter(self.students))
         return {method: recipe.method for (method, student), recipe in self.recipes.items() if student == first}
 
     def training_of(self, method: str, student: str | None = None) -> Training:
-        """Returns the training settings of a method for a student; by default for the first one."""
+        """Returns the training settings of a method for a student.
+
+        Args:
+            method: name of the method.
+            student: name of the student; None: the first one.
+        """
         return self.recipes[method, student or next(iter(self.students))].training
 
     @property
@@ -256,14 +306,17 @@ class Experiment:
 
     @property
     def shards(self) -> int:
-        """The number of jobs that share the blocks of one model's attacks; at most the number of blocks."""
+        """The number of jobs that share the attacks on one model.
+
+        It is `evaluation.jobs`, at most the number of blocks (sets of test images that are attacked together).
+        """
         return min(self.evaluation.jobs, -(-self.test_images // self.evaluation.block_size))
 
     @cached_property
     def runs(self) -> tuple[Run, ...]:
-        """Teachers x students x methods x seeds without the exclusions.
+        """All trainings of students: teachers x students x methods x seeds, without the exclusions.
 
-        A method without a teacher runs once for each student and seed.
+        A method without a teacher has one run for each student and seed, with the teacher `none`.
         """
         return tuple(run for run in self._matrix() if not any(_matches(rule, run) for rule in self.file.exclude))
 
@@ -275,16 +328,30 @@ class Experiment:
                         yield Run(teacher, student, method, seed)
 
     def roles(self, name: str) -> dict[str, str]:
-        """Returns the teachers behind the teacher name of a run: role -> name of a teacher.
+        """Returns the teachers behind the value of `teacher` of a run, by role.
 
-        A single teacher has the role `teacher`. `none` has no teachers.
+        A role is the name under which a method calls a teacher.
+
+        Args:
+            name: name of a teacher, or of an entry that gives several teachers roles, or `none`.
+
+        Returns:
+            Role to the name of a teacher: {"teacher": name} for a single teacher; empty for `none`.
         """
         if name == NO_TEACHER:
             return {}
         return self.teacher_groups.get(name) or {methods.TEACHER: name}
 
     def teachers_for(self, method: NamedMethod) -> tuple[str, ...]:
-        """Returns the names under which a method is trained: teachers and groups that fill its roles, or `none`."""
+        """Returns the values of `teacher` in the runs of a method.
+
+        Args:
+            method: the method with its settings.
+
+        Returns:
+            The names of all teachers, or of all entries that give several teachers roles, that have every role of the
+            method; ("none",) for a method without a teacher.
+        """
         if not method.has_teacher:
             return (NO_TEACHER,)
         return tuple(
@@ -297,12 +364,14 @@ class Experiment:
         return tuple(dict.fromkeys((r.teacher, r.student, r.method) for r in self.runs if self.file.tuning))
 
     def tuning_recipe(self, student: str, method: str, candidate: str) -> Recipe:
-        """Returns method and training settings of a candidate's short run in the tuning stage.
+        """Returns the method and training settings of a candidate's short run in the tuning stage.
+
+        A candidate is one combination of hyperparameter values.
 
         Args:
             student: name of the student.
             method: name of the method.
-            candidate: name of the candidate.
+            candidate: name of the candidate, such as "learning_rate=0.1".
         """
         chosen = self.candidates[method][candidate]
         return apply_candidate(self.recipes[method, student], chosen, self.file.tuning.training)
@@ -314,9 +383,10 @@ class Experiment:
 
     @property
     def comparisons(self) -> list[Comparison]:
-        """The (teacher, student) pairs whose methods are compared.
+        """The pairs of a teacher and a student within which methods are compared.
 
-        One for each teacher and student with distilled runs. A student without any has one without a teacher.
+        There is one pair for each teacher and student with runs that have a teacher. A student without such runs has
+        one pair with the teacher `none`.
         """
         distilled = {(run.teacher, run.student) for run in self.runs if run.teacher != NO_TEACHER}
         taught = {student for _, student in distilled}
@@ -402,13 +472,24 @@ class Experiment:
         }
 
     def data_settings(self, target: str | None = None) -> dict[str, Any]:
-        """Returns the settings that determine the images of the experiment's dataset, or of the dataset of a transfer
-        target.
+        """Returns the settings that determine the images of a dataset.
+
+        Args:
+            target: key under `transfer` in the experiment file, for the dataset of that transfer; None: the
+                experiment's dataset.
+
+        Returns:
+            A dict of JSON values: `name`, `size`, and `folder` if no checksum of the files is known.
         """
         return _images(self.dataset if target is None else self.file.transfer[target].dataset)
 
     def teacher_settings(self, name: str) -> dict[str, Any]:
-        """Returns the settings that a teacher's training or import depends on."""
+        """Returns the settings that the training or import of the teacher `name` depends on, as a dict of JSON values.
+
+        For a training the keys are `protocol`, `dataset`, `threat_model`, `training`, `compute`, `architecture`,
+        `method`, `seed`, and `devices` if several share it. For an import they are `imported`, `architecture` and
+        `dataset`.
+        """
         teacher = self.teachers[name]
         if teacher.imported:
             own = teacher.imported.model_dump()
@@ -429,33 +510,57 @@ class Experiment:
         return settings | ({"views": views.resolved()} if views.name else {})
 
     def student_settings(self, run: Run, recipe: Recipe | None = None) -> dict[str, Any]:
-        """Returns the settings that a student's training depends on.
+        """Returns the settings that the training of a student depends on, as a dict of JSON values.
 
         Args:
-            run: the training.
-            recipe: method and training settings after the choice of the tuning stage; None: those before it, as in the
-                params of the workflow's rule.
+            run: the training: names of teacher, student and method, and the seed.
+            recipe: method and training settings after the choice of the tuning stage. None: those before it, as in the
+                `params` of the workflow's rule.
+
+        Returns:
+            A dict with `protocol`, `dataset`, `threat_model`, `training`, `compute`, `architecture`, `method` and
+            `seed`.
         """
         recipe = recipe or self.recipes[run.method, run.student]
         return self._training_settings(recipe, self.students[run.student], run.seed)
 
     def candidate_settings(self, student: str, method: str, candidate: str) -> dict[str, Any]:
-        """Returns the settings that the short run of a candidate depends on.
+        """Returns the settings that the short run of a candidate depends on, as a dict of JSON values.
+
+        A candidate is one combination of hyperparameter values of the tuning stage.
 
         Args:
             student: name of the student.
             method: name of the method.
-            candidate: name of the candidate.
+            candidate: name of the candidate, such as "learning_rate=0.1".
+
+        Returns:
+            A dict with `protocol`, `dataset`, `threat_model`, `training`, `compute`, `architecture`, `method` and
+            `seed`.
         """
         recipe = self.tuning_recipe(student, method, candidate)
         return self._training_settings(recipe, self.students[student], self.tuning_seed)
 
     def choice_settings(self, method: str) -> dict[str, Any]:
-        """Returns a method's candidates in the grid's order, which decides between equals."""
+        """Returns the candidates of a method in the order of the grid, which decides between equally good candidates.
+
+        Args:
+            method: name of the method.
+
+        Returns:
+            {"candidates": [{"training": {...}, "method": {...}}, ...]}.
+        """
         return {"candidates": [candidate.resolved() for candidate in self.candidates[method].values()]}
 
     def tuning_settings(self) -> dict[str, Any]:
-        """Returns the settings that the table of the tuning stage shows above its rows."""
+        """Returns the settings that the table of the tuning stage shows above its rows.
+
+        Call it only for an experiment with a tuning stage.
+
+        Returns:
+            `experiment` (its name), `threat` (such as "linf eps 0.15"), `images` (number of validation images) and
+            `epochs` (of a short run).
+        """
         training = next(iter(self.recipes.values())).training
         return {
             "experiment": self.name,
@@ -465,10 +570,13 @@ class Experiment:
         }
 
     def attack_settings(self, checkpoints: list[str]) -> dict[str, Any]:
-        """Returns the settings that the attacks on one model depend on.
+        """Returns the settings that the attacks on one model depend on, as a dict of JSON values.
 
         Args:
-            checkpoints: names of the model's checkpoints that are attacked.
+            checkpoints: names of the model's checkpoints that are attacked, such as ["best", "last"].
+
+        Returns:
+            A dict with `dataset`, `threat_model`, `compute` and `evaluation`.
         """
         evaluation = {**self.evaluation.model_dump(exclude={"jobs"}), "checkpoints": checkpoints}
         return {
@@ -480,17 +588,21 @@ class Experiment:
 
     @property
     def surrogate(self) -> str | None:
-        """The teacher on which transfer attacks are crafted; None without such attacks."""
+        """Name of the teacher on which transfer attacks are crafted; None if no attack is a transfer attack."""
         asked = any(name.startswith(ON_SURROGATE) for name in self.evaluation.attacks)
         return self.evaluation.surrogate if asked else None
 
     @property
     def structure_images(self) -> int:
-        """The number of test images of the structure analysis."""
+        """The number of test images of the structure analysis, for an experiment with the key `structure`."""
         return self.file.structure.images or self.size("test")
 
     def structure_settings(self) -> dict[str, Any]:
-        """Returns the settings that the structure analysis of a model depends on."""
+        """Returns the settings that the structure analysis of a model depends on, as a dict of JSON values.
+
+        Call it only for an experiment with the key `structure`. The keys are `dataset`, `threat_model`, `compute`,
+        `images` (their number) and `seed`.
+        """
         return {
             "dataset": self.data_settings(),
             "threat_model": self.threat_model.model_dump(),
@@ -501,11 +613,15 @@ class Experiment:
 
     @property
     def robustness_images(self) -> int:
-        """The number of test images of the accuracy against eps."""
+        """The number of test images of the accuracy against eps, for an experiment with the key `robustness`."""
         return self.file.robustness.images or self.size("test")
 
     def robustness_settings(self) -> dict[str, Any]:
-        """Returns the settings that a model's accuracy against eps depends on."""
+        """Returns the settings that the accuracy of a model against eps depends on, as a dict of JSON values.
+
+        Call it only for an experiment with the key `robustness`. The keys are `eps` (list of distances), `images`
+        (their number), `gallery`, `dataset`, `threat_model`, `compute` and `seed`.
+        """
         return {
             **self.file.robustness.model_dump(),
             "dataset": self.data_settings(),
@@ -516,12 +632,24 @@ class Experiment:
         }
 
     def target_info(self, target: str) -> data.DatasetInfo:
-        """Returns classes, image shape and sizes of the dataset of a transfer target."""
+        """Returns classes, image shape and sizes of the dataset of a transfer.
+
+        Args:
+            target: key under `transfer` in the experiment file, such as "parity".
+        """
         chosen = self.file.transfer[target].dataset
         return data.info(chosen.name, chosen.options)
 
     def transfer_settings(self, target: str) -> dict[str, Any]:
-        """Returns the settings that the transfer of a model to a target depends on."""
+        """Returns the settings that the transfer of a model to another dataset depends on, as a dict of JSON values.
+
+        Args:
+            target: key under `transfer` in the experiment file, such as "parity".
+
+        Returns:
+            A dict with the settings of the head (`epochs`, `batch_size`, `learning_rate`, `momentum`, `weight_decay`),
+            `attacks`, `dataset`, `images` (number of test images), `threat_model`, `compute`, `block_size` and `seed`.
+        """
         chosen: Transfer = self.file.transfer[target]
         return {
             **chosen.model_dump(exclude={"dataset"}),
@@ -538,7 +666,15 @@ class Experiment:
         return f"{self.threat_model.norm} eps {self.threat_model.eps:.4g}"
 
     def matrix(self) -> dict[str, Any]:
-        """Returns the settings that tables and figures depend on: headings, and the order of their rows and columns."""
+        """Returns the settings that tables and figures depend on: headings, and the order of their rows and columns.
+
+        Returns:
+            A dict of JSON values. `experiment` is the name, `protocol` is `controlled` or `official`, `threat` is a
+            text such as "linf eps 0.15", and `search` is the precision of the attacked network, such as "fp32".
+            `comparisons` is a list of pairs of a teacher and a student, such as ("wide", "small"). `methods`,
+            `checkpoints` and `metrics` (`clean`, then the attacks) are lists of names. `selection` is a text on how
+            `best` is chosen. `published`, `published_as` and `tables` are as in the experiment file.
+        """
         return {
             "experiment": self.name,
             "protocol": self.file.protocol,

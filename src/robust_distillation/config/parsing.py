@@ -23,7 +23,7 @@ REPLACED = {  # old keys of an experiment file, and what stands in their place
 
 
 def deep_merge(base: Mapping, overlay: Mapping) -> dict:
-    """Merges two nested mappings.
+    """Merges two nested mappings into a new dict.
 
     Args:
         base: the mapping to change; it is not modified.
@@ -31,7 +31,7 @@ def deep_merge(base: Mapping, overlay: Mapping) -> dict:
             An `augmentation` with another name replaces the whole mapping, as its options are others.
 
     Returns:
-        The merged mapping.
+        The merged mapping, for example `{"a": {"b": 1, "c": 3}}` for `{"a": {"b": 1, "c": 2}}` and `{"a": {"c": 3}}`.
     """
     merged = dict(base)
     for key, value in overlay.items():
@@ -56,10 +56,10 @@ def parse(model: type[BaseModel], value: Any, where: tuple, problems: list[str])
     """Validates a value against a pydantic model.
 
     Args:
-        model: the class to make.
-        value: the value to validate, a mapping.
-        where: keys that lead to the value in the experiment file; () for the whole file.
-        problems: list to which one message per mistake is added.
+        model: the pydantic class of which an instance is made, such as `config.schema.ExperimentFile`.
+        value: the value to validate, as YAML gives it: usually a mapping of the class's fields to values.
+        where: keys that lead to the value in the experiment file, such as ("teachers", "wide"); () for the whole file.
+        problems: list to which one message per mistake is added, such as "teachers.wide.seed: is missing".
 
     Returns:
         An instance of `model`. None if there was a mistake.
@@ -76,9 +76,13 @@ def parse(model: type[BaseModel], value: Any, where: tuple, problems: list[str])
 
 
 def path_text(parts: tuple) -> str:
-    """Writes the keys that lead to a value as text: `training.inner_attack.steps`, `seeds[2]`.
+    """Formats the keys that lead to a value in the experiment file as text, such as `training.inner_attack.steps`.
 
-    The text is printable, on one line and at most 200 letters long, whatever the keys are. No keys: `the file`.
+    Args:
+        parts: the keys; a number is a position in a list: ("seeds", 2) becomes `seeds[2]`. () becomes `the file`.
+
+    Returns:
+        Printable text on one line, at most 200 characters long, whatever the keys are.
     """
     text = ""
     for part in parts:

@@ -22,11 +22,13 @@ def load(path: str | Path, overlay: str | Path | None = None) -> Experiment:
     """Reads an experiment, checks it and fills in all defaults.
 
     Args:
-        path: the experiment file (YAML).
-        overlay: a second YAML file, whose values replace those of `path`; null removes a key. None: no overlay.
+        path: path of the experiment file (YAML), such as `params.yaml`.
+        overlay: path of a second YAML file, whose values replace those of the first: mappings are merged key by key,
+            lists are replaced, null removes a key. None: no overlay.
 
     Returns:
-        The resolved experiment.
+        The experiment with all defaults filled in. Among its fields are `teachers`, `students`, `methods` and `runs`
+        (all trainings of students); `layout` gives the paths of all results.
 
     Raises:
         UserError: if a file cannot be read or contains mistakes. The message lists up to ten mistakes, each with its

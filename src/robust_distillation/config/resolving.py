@@ -31,15 +31,20 @@ from robust_distillation.settings import Training
 
 
 def resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None:
-    """Resolves the content of an experiment file.
+    """Resolves the content of an experiment file: checks every value, and fills in every default.
+
+    Users call `config.load`, which reads the files, calls this function and raises an error if there are mistakes.
 
     Args:
-        raw: the content of the YAML file, with the overlay merged in.
-        arguments: the command line options that load this experiment again.
-        problems: list to which one message per mistake is added.
+        raw: the content of the YAML file as a dict, with the overlay (a second file whose values take precedence)
+            merged in.
+        arguments: the command line options that load this experiment again, such as "--experiment params.yaml". They
+            are kept as `experiment.arguments`.
+        problems: list to which one message per mistake is appended, such as "seeds: 1 is named twice". The returned
+            experiment must not be used if the list is not empty.
 
     Returns:
-        The experiment; None if a mistake prevents it.
+        The experiment with all defaults filled in; None if a mistake prevents it.
     """
     file = parse(ExperimentFile, raw, (), problems)
     if file is None:

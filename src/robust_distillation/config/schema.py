@@ -13,7 +13,15 @@ Checkpoint = Literal["best", "last"]
 
 
 class Limit(Settings):
-    """Use only the first images of a split."""
+    """Numbers of images to use, taken from the beginning of each split.
+
+    It is `dataset.limit` in the experiment file.
+
+    Attributes:
+        train: number of training images; None: all.
+        validation: number of validation images; None: all.
+        test: number of test images; None: all.
+    """
 
     train: Positive | None = None
     validation: Positive | None = None
@@ -21,7 +29,20 @@ class Limit(Settings):
 
 
 class DataFiles(Settings):
-    """A dataset and where its files lie."""
+    """A dataset and the location of its files.
+
+    It is the form of `transfer.NAME.dataset` in the experiment file, and a part of `dataset`.
+
+    Attributes:
+        name: name of a registered dataset, such as "cifar10"; "image_folder" for your own images.
+        size: side in pixels to which every image is resized; None: images keep their size.
+        folder: folder of the datasets that are files on disk.
+        download: whether missing files are downloaded.
+        verify: whether the files are compared with torchvision's checksums; False for your own files in the same
+            format.
+        mirror: URL of the folder to download from; None: the original one.
+        classes: for `image_folder`: names of the classes, needed only before the folder exists; else empty.
+    """
 
     name: str
     size: int | None = Field(None, ge=4, le=1024, description="every image is resized to size x size")
@@ -35,19 +56,42 @@ class DataFiles(Settings):
 
     @property
     def options(self) -> DataOptions:
-        """The options of the dataset's module."""
+        """Folder, size, download options and classes in the form that the modules of datasets take."""
         return DataOptions(self.folder, self.size, self.download, self.verify, self.mirror, tuple(self.classes))
 
 
 class DatasetSettings(DataFiles):
-    """The dataset of an experiment, its augmentation and the number of its images."""
+    """The dataset of an experiment, its augmentation and the number of its images.
+
+    It also has the fields of `DataFiles`: name, size, folder, download, verify, mirror, classes.
+
+    Attributes:
+        padding: width in pixels of the zero padding from which random crops are taken; 0: no crops.
+        limit: numbers of images to use of each split.
+    """
 
     padding: int = Field(0, ge=0, le=16, description="zero padding of the random crops; 0 switches them off")
     limit: Limit = Limit()
 
 
 class Evaluation(Settings):
-    """The attacks on trained networks."""
+    """The attacks on trained networks.
+
+    It is `evaluation` in the experiment file. The headline is the attack and the checkpoint whose numbers summaries
+    show.
+
+    Attributes:
+        images: number of test images that are attacked, the first ones; None: all.
+        attacks: names of the attacks, weakest first, such as ["pgd20", "autoattack"]; `transfer_NAME` is NAME crafted
+            on the surrogate. The last is the headline of figures and metrics.
+        surrogate: name of the teacher on which `transfer_` attacks are crafted; None if there are no such attacks.
+        checkpoints: the checkpoints of students that are attacked, `best`, `last` or both. The first is the headline.
+        block_size: number of test images that are attacked together under one seed (a block).
+        seed: seed from which the seeds of the blocks are derived.
+        search: precision of the network that is attacked: `fp32`, or `bf16`. The network in fp32 classifies the
+            adversarial images, so `bf16` can miss some.
+        jobs: number of jobs that share the blocks of one model.
+    """
 
     images: Positive | None = Field(None, description="the first images of the test split; all where left out")
     attacks: list[str] = Field(min_length=1)
@@ -64,13 +108,28 @@ class Evaluation(Settings):
 
 
 class Structure(Settings):
-    """The comparison of teacher and student: correlation of the logits by class, and features under attack."""
+    """The comparison of teacher and student: correlations of the logits of the classes, and features under attack.
+
+    It is `structure` in the experiment file.
+
+    Attributes:
+        images: number of test images, the first ones; None: all.
+    """
 
     images: Positive | None = Field(None, description="the first images of the test split; all where left out")
 
 
 class Robustness(Settings):
-    """Accuracy against eps, and a gallery of attacked images."""
+    """The measurement of accuracy at several sizes eps of the perturbation, and a gallery of attacked images.
+
+    It is `robustness` in the experiment file.
+
+    Attributes:
+        eps: sizes of the perturbation in the norm of the threat model, positive and ascending; texts such as "8/255"
+            are converted. 0 is always measured.
+        images: number of test images, the first ones; None: all.
+        gallery: number of images that are stored, attacked at the eps of the threat model.
+    """
 
     eps: list[Distance] = Field(min_length=1, description="ascending; 0 is always measured")
     images: Positive | None = Field(None, description="the first images of the test split; all where left out")
@@ -78,7 +137,21 @@ class Robustness(Settings):
 
 
 class Transfer(Settings):
-    """Transfer to another task: a linear head is trained on the frozen backbone, and both are attacked end to end."""
+    """Transfer to another dataset: a linear head is trained on the frozen backbone, and both are attacked end to end.
+
+    It is `transfer.NAME` in the experiment file, where NAME is chosen freely, such as "parity".
+
+    Attributes:
+        dataset: name of the other dataset, such as "digits_parity", and the location of its files. Its images must have
+            the shape of the experiment's images.
+        epochs: number of epochs of the head's training.
+        batch_size: number of images per step of the head's training.
+        learning_rate: learning rate of the first epoch; it falls along a half cosine.
+        momentum: momentum of SGD, in [0, 1).
+        weight_decay: weight decay of SGD, at least 0.
+        attacks: names of the attacks, weakest first.
+        images: number of test images that are attacked, the first ones; None: all.
+    """
 
     dataset: DataFiles
     epochs: Epochs
@@ -94,7 +167,18 @@ Names = list[str] | None
 
 
 class Table(Settings):
-    """A part of the main table under a title; a key that is left out selects all rows or columns."""
+    """A part of the main table (tables/main.csv) under a title.
+
+    Each list selects rows or columns by name; None selects all.
+
+    Attributes:
+        title: the title.
+        teachers: names of teachers.
+        students: names of students.
+        methods: names of methods.
+        checkpoints: `best`, `last`.
+        metrics: `clean` and names of attacks.
+    """
 
     title: str = Field(min_length=1, max_length=300)
     teachers: Names = None
@@ -109,7 +193,16 @@ def _listed(value: Any) -> Any:
 
 
 class Exclusion(Settings):
-    """Runs to leave out: those that match all keys. Each key has a name or a list of names."""
+    """Runs (trainings of students) to leave out: those that match all keys that are set.
+
+    Each key is a list; a single value in the experiment file is read as a list of one. None matches every run.
+
+    Attributes:
+        teacher: names of teachers; `none` for methods without a teacher.
+        student: names of students.
+        method: names of methods.
+        seed: seeds.
+    """
 
     teacher: Annotated[Names, BeforeValidator(_listed)] = None
     student: Annotated[Names, BeforeValidator(_listed)] = None
@@ -118,7 +211,20 @@ class Exclusion(Settings):
 
 
 class Imported(Settings):
-    """A source of published weights: see docs/importing.md."""
+    """A source of published weights: see docs/importing.md.
+
+    It is `teachers.NAME.imported` in the experiment file.
+
+    Attributes:
+        source: name of a known source, such as "trades_wrn_34_10"; "file" for your own file; "robustbench" for a model
+            of RobustBench's zoo.
+        file: path of the file; None: the file under `models/` with the usual name of the source.
+        sha256: expected sha256 of the file, 64 hexadecimal digits; None: the hash that is known from the source or from
+            the first import, if any.
+        normalisation: name of the mean and standard deviation by which the images are normalised, such as "cifar10", or
+            "none"; None: that of the source.
+        model: for "robustbench": the name in its model zoo; else None.
+    """
 
     source: str
     file: str | None = Field(None, description="where the file lies; the source's own name under models/ if left out")
@@ -128,7 +234,21 @@ class Imported(Settings):
 
 
 class TeacherEntry(Settings):
-    """Keys of an entry under `teachers`; all others are arguments of its architecture."""
+    """Keys of an entry under `teachers`. All other keys of the entry are arguments of its architecture.
+
+    Attributes:
+        roles: for an entry without a network of its own: role (the name under which a method calls a teacher) to the
+            name of a teacher, such as {"robust": "wide", "natural": "plain"}. Else None.
+        trained_by: name of the training method under `method`, and its settings, such as {"method": "trades", "beta":
+            6.0}; None for an imported teacher.
+        imported: source of published weights; None for a teacher that is trained.
+        seed: seed of the training.
+        checkpoint: the checkpoint that students learn from: `best` or `last`.
+        devices: number of devices that train it together; they share each batch.
+        batch_norm: `synchronised`: statistics over the batch of all devices. `local`: over the share of each device.
+        training: training settings that differ from those under `training` in the experiment file, such as {"epochs":
+            100}.
+    """
 
     roles: dict[Name, Name] | None = Field(
         None, description="no network of its own: the teachers that stand in each role of a method with several"
@@ -147,7 +267,14 @@ def _claimed(value: Any) -> Any:
 
 
 class ClaimEntry(Settings):
-    """A statement that the results support or refute: see `config.claims`."""
+    """A statement that the results support or refute: see `config.claims`.
+
+    Attributes:
+        claim: the sentence, `A > B on METRIC [at best|last] [by X]`, such as "rslad > ard on autoattack".
+        teachers: names of the teachers for which it is tested; None: all with runs of both methods.
+        students: names of the students for which it is tested; None: all with runs of both methods.
+        paper: what the paper says, as text; "" if nothing.
+    """
 
     claim: str = Field(min_length=1, max_length=300, description="A > B on METRIC [at best|last] [by X]")
     teachers: Names = None
@@ -163,6 +290,16 @@ class Tuning(Settings):
 
     Before its students, every method has the same number of short runs. The students are trained with the values of the
     run with the highest accuracy on the validation split.
+
+    It is `tuning` in the experiment file.
+
+    Attributes:
+        training: training settings that differ in the short runs, such as {"epochs": 7}.
+        grid: name of a training setting to the values to compare, the same for every method, such as {"learning_rate":
+            [0.1, 0.2]}. All combinations are tried.
+        methods: name of a method to a grid of its own, such as {"trades": {"beta": [3.0, 6.0]}}: values of the method's
+            settings, or of training settings in place of those in `grid`.
+        seed: seed of the short runs. They share no random numbers with any student.
     """
 
     training: dict[str, Any] = Field({}, description="what differs from the budget in the short runs")
@@ -174,7 +311,34 @@ class Tuning(Settings):
 
 
 class ExperimentFile(Settings):
-    """The top level of an experiment file."""
+    """The top level of an experiment file (YAML).
+
+    Attributes:
+        name: name of the experiment and of its folder below `results`.
+        protocol: `controlled` (the same budget for every method) or `official` (the settings of the released codes).
+        dataset: the dataset, its augmentation and the number of its images.
+        threat_model: norm and eps of the attacks.
+        training: training settings of every student, as in `settings.Training`. Under the official protocol: those that
+            differ from the released codes.
+        compute: settings of the computation: precision, device, threads.
+        evaluation: the attacks on trained networks.
+        seeds: seeds of the trainings of students, at least one.
+        teachers: name of a teacher to the keys of `TeacherEntry` and the arguments of its architecture.
+        students: name of a student to `architecture` (default: the student's name) and the arguments of that
+            architecture.
+        methods: name of a method to `method` (its name in the registry; default: the same name) and its settings. None:
+            all defaults. Under the official protocol also `training`.
+        exclude: trainings to leave out.
+        tuning: the tuning stage; None: no tuning.
+        structure: the analysis of class correlations and feature distances; None: it is not made.
+        robustness: the measurement of accuracy against eps; None: it is not made.
+        transfer: name of a transfer to its dataset and settings; empty: no transfer.
+        published: names of the references whose numbers the tables are compared to, such as "rslad_cifar10_white_box".
+        published_as: name of a teacher, student or method of this experiment to its name in the references.
+        tables: name of an additional table (tables/NAME.csv) to the part of the main table that it shows.
+        claims: name of a claim to the claim, a sentence such as "rslad > ard on autoattack" that is tested on the
+            results. In the file a text stands for {"claim": text}.
+    """
 
     name: Name
     protocol: Literal["controlled", "official"]

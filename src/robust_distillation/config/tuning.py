@@ -43,11 +43,13 @@ ParseTraining = Callable[[dict[str, Any]], tuple[Training | None, list[str]]]  #
 
 @dataclass(frozen=True)
 class Candidate:
-    """One combination of hyperparameter values.
+    """One combination of hyperparameter values that the tuning stage tries.
+
+    `tuning_candidates` makes the candidates from the grids under `tuning` in the experiment file.
 
     Attributes:
-        training: setting of the training (for example `learning_rate`) to its value.
-        method: setting of the method (for example `beta`) to its value.
+        training: name of a training setting to its value, such as {"learning_rate": 0.1}.
+        method: name of a setting of the method to its value, such as {"beta": 3.0}.
     """
 
     training: dict[str, Value]
@@ -59,17 +61,19 @@ class Candidate:
         return ",".join(f"{key}={_text(value)}" for key, value in (self.training | self.method).items())
 
     def resolved(self) -> dict[str, Any]:
-        """Returns the candidate as a dict that can be written as JSON: `training` and `method`."""
+        """Returns the candidate as a dict that can be written as JSON, with the keys `training` and `method`."""
         return {"training": self.training, "method": self.method}
 
 
 def apply_candidate(recipe: Recipe, candidate: Candidate, short: Mapping[str, Any] | None = None) -> Recipe:
-    """Puts the values of a candidate into the settings of a training.
+    """Returns the settings of a training with the values of a candidate of the tuning put in.
 
     Args:
-        recipe: the training settings and the method with its settings.
-        candidate: the values to put in.
-        short: settings of the training that differ in the short runs of tuning, for example `epochs`. The candidate's
+        recipe: the method with its settings and the training settings, as in `experiment.recipes["rslad", "small"]`; it
+            is not modified.
+        candidate: the values to put in: `training`, such as {"learning_rate": 0.1}, and `method`, such as {"beta":
+            3.0}.
+        short: training settings that differ in the short runs of tuning, for example {"epochs": 7}. The candidate's
             values take precedence. None: a full-length training.
 
     Returns:
@@ -87,18 +91,23 @@ def tuning_candidates(
     parse_training: ParseTraining,
     problems: list[str],
 ) -> dict[str, dict[str, Candidate]]:
-    """Makes the candidates of every method of an experiment.
+    """Makes the candidates (combinations of hyperparameter values) of every method of an experiment.
 
-    Teachers are not tuned.
+    Every method must have the same number of candidates, from 2 to 100. Teachers are not tuned.
 
     Args:
-        file: the experiment file, with the grids under `tuning`.
-        recipes: (method, student) to the settings of the training. None for those with a mistake.
-        parse_training: validates a mapping as training settings; returns them and a list of mistakes.
-        problems: list to which one message per mistake is added.
+        file: the parsed experiment file, an object with its top-level keys as attributes, such as `file.seeds` and
+            `file.dataset` (see `config.schema.ExperimentFile`). The grids are under `file.tuning`.
+        recipes: (method, student), such as ("rslad", "small"), to a Recipe: the method with its settings, and the
+            training settings. None in place of a Recipe with a mistake.
+        parse_training: function that validates a mapping as training settings. It returns a pair: the settings (None
+            after a mistake), and the list of messages.
+        problems: list to which one message per mistake is appended, such as "seeds: 1 is named twice"; nothing is
+            appended if all is correct.
 
     Returns:
-        Method to its candidates by name, in the order of the grid. Empty if there is no `tuning` or a mistake.
+        Method to its candidates by name, in the order of the grid, such as {"rslad": {"learning_rate=0.1":
+        Candidate(...)}}. Empty if there is no `tuning`. After a mistake it may be empty or incomplete.
     """
     tuning = file.tuning
     if tuning is None:

@@ -20,24 +20,40 @@ WIDTH = 3 * 32 * 32
 
 
 def count(path: Path) -> int:
-    """Returns the number of images in a batch file. Raises ValueError or UnpicklingError for a broken file."""
+    """Returns the number of images in a batch file of CIFAR-10 or CIFAR-100.
+
+    Args:
+        path: path of the file, a pickle of a dict whose entry `data` is a uint8 array [N,3072].
+
+    Returns:
+        N.
+
+    Raises:
+        ValueError, pickle.UnpicklingError: if the file has another content. A damaged pickle can raise other
+            exceptions.
+        OSError: if the file cannot be opened.
+    """
     return _images(_content(path)).shape[0]
 
 
 def read(files: PublishedFiles, names: Iterable[str], options: DataOptions, key: str):
-    """Reads batch files and concatenates their images and labels.
+    """Reads batch files of CIFAR-10 or CIFAR-100 and concatenates the images and labels. Runs no code of the files.
 
     Args:
-        files: the published files of the dataset.
-        names: names of the batch files to read, in order.
-        options: folder, and whether checksums are compared.
+        files: the published files of the dataset, a PublishedFiles: its methods give the folder of the dataset and
+            compare checksums.
+        names: paths of the batch files relative to the dataset's folder, in the order in which they are concatenated,
+            such as `["cifar-10-batches-py/data_batch_1", ...]`.
+        options: fields of DataOptions: `folder` of the files, and `verify`: whether their checksums are compared with
+            the published ones.
         key: key of the labels in a batch file: "labels" for CIFAR-10, "fine_labels" for CIFAR-100.
 
     Returns:
-        uint8 images [N,3,32,32] and int64 labels [N].
+        A pair of NumPy arrays: images, uint8 [N,3,32,32], and labels, int64 [N].
 
     Raises:
-        UserError: if a file is missing, is broken, or has another checksum than the published one.
+        UserError: if a file is broken or has another checksum than the published one, or if it is missing and
+            `options.verify` is False.
     """
     import numpy as np
 

@@ -19,10 +19,13 @@ from robust_distillation.errors import UserError, unknown
 class Dataset:
     """Images and labels of one split, in memory.
 
+    `load` makes it. It is not a torch.utils.data.Dataset and is not indexed: a batch is taken by `views`.
+
     Attributes:
-        images: uint8 [N,C,H,W], with values from 0 to info.max_value.
-        labels: int64 [N].
-        info: shape, classes and sizes of the dataset.
+        images: uint8 [N,C,H,W], with values from 0 to `info.max_value`.
+        labels: class numbers, int64 [N]; label k is the class `info.classes[k]`.
+        info: a DatasetInfo: `shape` (C,H,W), `classes` (their names), `sizes` of the splits, `flips`, and `max_value`,
+            the pixel value that stands for 1.0 (255; 16 for the digits).
     """
 
     images: Tensor
@@ -30,13 +33,18 @@ class Dataset:
     info: DatasetInfo
 
     def __len__(self) -> int:
-        """Returns the number of images."""
+        """Returns the number of images, N."""
         return len(self.labels)
 
     def floats(self, images: Tensor | None = None) -> Tensor:
-        """Converts pixels to float32 in [0,1].
+        """Converts pixels to float32 in [0,1] by division by `info.max_value`.
 
-        images: uint8 [B,C,H,W] with the value range of this dataset, or None for all images of the dataset.
+        Args:
+            images: uint8 [B,C,H,W] with values from 0 to `info.max_value`, or None for all images of this dataset. They
+                stay unchanged.
+
+        Returns:
+            float32 [B,C,H,W] in [0,1], on the device of the images.
         """
         floats = (self.images if images is None else images).to(torch.float32, copy=True)
         return floats.div_(self.info.max_value)  # in place: a new tensor for every batch takes ten times as long
@@ -56,24 +64,46 @@ class Dataset:
         return self.floats(scheme.apply(images, index, views))
 
     def to(self, device: torch.device) -> Dataset:
-        """Returns a copy with its tensors on `device`. Its views are then computed on `device` too."""
+        """Returns this dataset with its tensors on another device. Its views are then computed there, too.
+
+        Args:
+            device: the device.
+
+        Returns:
+            A new dataset. Its tensors are copies, or the same tensors if they are on `device` already.
+        """
         return Dataset(self.images.to(device), self.labels.to(device), self.info)
 
     def first(self, count: int | None) -> Dataset:
-        """Returns the first `count` images, or this dataset if `count` is None. Fewer images than `count` are no error.
+        """Returns the first images of this dataset.
 
-        `info.sizes` still states the sizes of the whole splits.
+        Args:
+            count: number of images; if it exceeds the number of images, all of them. None for this dataset as it is.
+
+        Returns:
+            A dataset that shares its memory with this one. Its `info.sizes` still has the sizes of the whole splits.
         """
         return self if count is None else Dataset(self.images[:count], self.labels[:count], self.info)
 
     def followed_by(self, other: Dataset) -> Dataset:
-        """Concatenates this dataset and `other`. The result has the info of this dataset."""
+        """Concatenates the images and labels of this dataset and of another one.
+
+        Args:
+            other: dataset whose images come after those of this one. The shapes of the images must be equal.
+
+        Returns:
+            A new dataset with the `info` of this one; `info.sizes` still has the sizes of the splits before.
+        """
         return Dataset(torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels]), self.info)
 
     def digest(self) -> str:
-        """Computes the sha256 (64 hexadecimal digits) of shape, max_value, pixels and labels.
+        """Computes a sha256 of the images' shape, `info.max_value`, the pixels and the labels.
 
-        Records use it to identify the data: equal data have an equal digest. The images must be on the CPU.
+        It identifies the data in the files that an experiment writes: equal data have an equal digest. The tensors must
+        be on the CPU.
+
+        Returns:
+            64 hexadecimal digits.
         """
         hasher = hashlib.sha256(repr((tuple(self.images.shape), self.info.max_value)).encode())
         hasher.update(self.images.contiguous().numpy().tobytes())
@@ -82,15 +112,18 @@ class Dataset:
 
 
 def load(name: str, split: str, options: DataOptions = DataOptions()) -> Dataset:  # noqa: B008 (immutable)
-    """Loads a whole split. Downloads the dataset's missing files first, if `options.download` allows it.
+    """Loads a whole split into memory. Downloads or unpacks missing files first, if `options.download` allows it.
 
     Args:
-        name: name of a registered dataset.
+        name: name of a dataset: `cifar10`, `cifar100`, `svhn`, `stl10`, `fashion_mnist`, `digits`, `digits_parity`,
+            `image_folder` (your own images), or one that another package registers.
         split: "train", "validation" or "test".
-        options: folder, size and checksum options.
+        options: a DataOptions: `folder` of the files, `size` to which images are resized, `download`, `verify`
+            (checksums), `mirror` and `classes`. The default is the folder `data` and the original size.
 
     Returns:
-        The split on the CPU.
+        The split on the CPU: `images` uint8 [N,C,H,W] with values from 0 to `info.max_value`, `labels` int64 [N], and
+        `info` (shape, class names, split sizes). `floats()` converts the images to float32 in [0,1].
 
     Raises:
         UserError: if the name or the split is unknown, if a file is missing or broken, if the number or shape of the

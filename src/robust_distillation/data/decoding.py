@@ -24,21 +24,23 @@ log = logging.getLogger(__name__)
 
 
 def load_images(folder: Path, names: list[str], size: int) -> np.ndarray:
-    """Decodes image files, or loads them from the cache if they were decoded before.
+    """Decodes image files, or loads their pixels from a cache if they were decoded before.
 
-    The cache file is data/decoded/KEY.npz. KEY is a hash of `folder`, `size`, and the names, sizes and modification
-    times of the files. A broken cache file is replaced. The folder data/decoded may be removed at any time.
+    The cache file is data/decoded/KEY.npz in the working directory. KEY is a hash of `folder`, `size`, and the names,
+    sizes and modification times of the files. A missing or broken cache file is written anew; if that fails, a warning
+    is logged. The folder data/decoded may be removed at any time.
 
     Args:
         folder: folder that the names are relative to.
-        names: paths of the image files below `folder`.
+        names: paths of the image files relative to `folder`, such as `["cat/1.png", "dog/7.jpg"]`.
         size: side in pixels to which each image is resized and cropped, see `decode`.
 
     Returns:
-        uint8 [N,3,size,size] in RGB, in the order of `names`.
+        NumPy array, uint8 [N,3,size,size] in RGB, in the order of `names`.
 
     Raises:
         UserError: if a file is not a readable image with at most 8 bits per channel.
+        OSError: if a file is missing.
     """
     import numpy as np
 
@@ -70,11 +72,15 @@ def decode(path: Path, size: int) -> np.ndarray:
     The pixels equal those of torchvision's Resize(size), antialiased bilinear, and CenterCrop(size). As there,
     transparency is dropped and the EXIF orientation is ignored.
 
+    Args:
+        path: path of the image file: BMP, JPEG, PNG, PPM, TIFF or WebP.
+        size: side of the square in pixels.
+
     Returns:
-        uint8 [3,size,size] in RGB.
+        NumPy array, uint8 [3,size,size] in RGB.
 
     Raises:
-        UserError: if the file is not an image of a format in FORMATS, or has more than 8 bits per channel.
+        UserError: if the file is missing, is not an image of these formats, or has more than 8 bits per channel.
     """
     import numpy as np
     from PIL import Image

@@ -18,16 +18,33 @@ SHUFFLE_SEED = 2021
 
 
 def info(options: DataOptions) -> DatasetInfo:
-    """Returns image shape, classes and split sizes. H and W of the shape are `options.size`, or 8."""
+    """Returns image shape, classes and split sizes of the digits, as read with `options`.
+
+    Args:
+        options: a DataOptions; only `size` is used: the side in pixels to which images are resized, None to keep their
+            size.
+
+    Returns:
+        A DatasetInfo. Shape (1,H,W), the ten class names, 1,000 training, 297 validation and 500 test images, and the
+        largest pixel value, 16. H and W are `options.size`, or 8 if it is None.
+    """
     return INFO.with_size(options.size)
 
 
 def check(options: DataOptions) -> None:
-    """Does nothing: the images are part of scikit-learn."""
+    """Does nothing, because the images are part of scikit-learn and cannot be missing.
+
+    Args:
+        options: a DataOptions; not used.
+    """
 
 
 def fetch(options: DataOptions) -> None:
-    """Does nothing: the images are part of scikit-learn."""
+    """Does nothing, because the images are part of scikit-learn and need no download.
+
+    Args:
+        options: a DataOptions; not used.
+    """
 
 
 def read(split: str, options: DataOptions):
@@ -37,10 +54,12 @@ def read(split: str, options: DataOptions):
 
     Args:
         split: "train", "validation" or "test".
-        options: only `size` is used.
+        options: a DataOptions; only `size` is used: the side in pixels to which images are resized, None to keep their
+            size.
 
     Returns:
-        uint8 images [N,1,H,W] with values from 0 to 16, and int64 labels [N]. H and W are `options.size`, or 8.
+        A pair (images, labels): a torch tensor of images, uint8 [N,1,H,W] with values from 0 to 16, and a NumPy array
+        of labels, int64 [N]. H and W are `options.size`, or 8 if it is None.
     """
     import numpy as np
 

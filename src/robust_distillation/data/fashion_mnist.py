@@ -41,6 +41,12 @@ FILES = PublishedFiles(
 def check(options: DataOptions) -> None:
     """Checks that every file exists or can be fetched. Reads no image and writes nothing.
 
+    If Debian's package dataset-fashion-mnist is installed and `options.mirror` is None, nothing is missing.
+
+    Args:
+        options: fields of DataOptions: `folder` of the files, `download` (whether missing files may be downloaded) and
+            `mirror` (base URL to download from; None: the original server).
+
     Raises:
         UserError: if a file is missing, Debian's package is not installed and `options.download` is False, or if
             `options.mirror` is not a web address.
@@ -50,11 +56,19 @@ def check(options: DataOptions) -> None:
 
 
 def fetch(options: DataOptions) -> None:
-    """Unpacks the missing files, from Debian's package or from a download.
+    """Unpacks the missing files, from Debian's package or from a download, into `options.folder`/FashionMNIST/raw.
+
+    Debian's package dataset-fashion-mnist is used if it is installed and `options.mirror` is None.
+
+    Args:
+        options: fields of DataOptions: `folder` of the files, `download` (whether missing files may be downloaded),
+            `mirror` (base URL to download from; None: the original server), and `verify`: whether the checksums of
+            downloaded files are compared with the published ones.
 
     Raises:
-        UserError: if a file is missing and may not be downloaded, if a download fails, or if a file is broken or has
-            the wrong checksum.
+        UserError: if a file is missing and may not be downloaded, if a download fails, or if a downloaded file is
+            broken or has the wrong checksum.
+        OSError: if a file of Debian's package is missing or broken.
     """
     if _from_debian(options):
         for path in FILES.missing(options):
@@ -65,26 +79,38 @@ def fetch(options: DataOptions) -> None:
 
 
 def info(options: DataOptions) -> DatasetInfo:
-    """Returns image shape, classes and split sizes of Fashion-MNIST. The files may be absent.
+    """Returns image shape, classes and split sizes of Fashion-MNIST, as read with `options`. The files may be absent.
 
-    H and W of the shape are `options.size` if it is set. With `options.verify` False, the split sizes are those of your
-    own files, if all of them exist.
+    Args:
+        options: fields of DataOptions: `folder` of the files, `size` of the images, and `verify`: False for your own
+            files in the same format.
+
+    Returns:
+        A DatasetInfo. Shape (1,H,W), class names, and number of images of each split. H and W are `options.size`, or 28
+        if it is None. The split sizes are the published ones, 55,000 / 5,000 / 10,000 for train, validation and test.
+        If `options.verify` is False and all files exist, the images in the files are counted. The validation split is
+        then the last 5,000 training images if there are 60,000 of them, else the last tenth.
+
+    Raises:
+        UserError: if `options.verify` is False and a file is broken or holds fewer than two training images.
     """
     return FILES.adapted_info(INFO, options, [TRAIN], TEST, _count)
 
 
 def read(split: str, options: DataOptions):
-    """Reads one split from the files in `options.folder`.
+    """Reads one split from the files in `options.folder`, which must exist: `fetch` makes them.
 
     Args:
         split: "train", "validation" or "test".
-        options: folder, image size and whether checksums are compared.
+        options: fields of DataOptions: `folder` of the files and `size` of the returned images.
 
     Returns:
-        uint8 images [N,1,H,W] and int64 labels [N]. H and W are `options.size` if it is set.
+        A pair (images, labels): a torch tensor of images, uint8 [N,1,H,W], and a NumPy array of labels, int64 [N]. H
+        and W are `options.size`, or 28 if it is None.
 
     Raises:
-        UserError: if a file is missing, is broken, or has another checksum than the published one.
+        UserError: if a file is missing or broken, or if images and labels do not fit each other. No checksums are
+            compared, because none are published for the unpacked files.
     """
     import numpy as np
 

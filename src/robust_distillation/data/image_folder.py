@@ -24,12 +24,18 @@ LAYOUT = "Put the images into {folder}/train/CLASS/ and {folder}/test/CLASS/"
 def info(options: DataOptions) -> DatasetInfo:
     """Returns image shape, classes and split sizes, without reading an image.
 
-    If FOLDER/train exists, classes and sizes follow from the names of the image files. Otherwise the classes are
-    `options.classes`, and all split sizes are None.
+    Args:
+        options: fields of DataOptions: `folder` (FOLDER below), `size` (side in pixels of the images) and `classes`
+            (their names; empty: the names of the class folders).
+
+    Returns:
+        A DatasetInfo. Shape (3,size,size), class names and number of images of each split. If FOLDER/train exists,
+        classes and sizes follow from the names of the image files. Otherwise the classes are `options.classes`, sorted,
+        and all sizes are None.
 
     Raises:
-        UserError: if `options.size` is None, if the folder is absent and `options.classes` is empty, or if the folders
-            do not fit each other or `options.classes`.
+        UserError: if `options.size` is None, if FOLDER/train is missing and `options.classes` is empty, or if
+            FOLDER/train exists and the folders are not as `check` requires.
     """
     size = _size(options)
     if _exists(options):
@@ -46,18 +52,28 @@ def info(options: DataOptions) -> DatasetInfo:
 
 
 def check(options: DataOptions) -> None:
-    """Checks that the folder exists with one subfolder of images for each class. Reads no image and writes nothing.
+    """Checks that FOLDER has a folder for each split, with one folder of images for each class in it.
+
+    FOLDER is `options.folder`. No image is read and nothing is written.
+
+    Args:
+        options: fields of DataOptions: `folder`, `size` (must be set) and `classes` (the names of the classes; empty:
+            the names of the class folders).
 
     Raises:
-        UserError: if a folder is missing or empty, if the splits have different classes, or if a link leads out of
-            FOLDER.
+        UserError: if `options.size` is None, if FOLDER/train or FOLDER/test is missing, if there are fewer than two
+            classes, if a class has no image, if the splits have different classes, if these are not `options.classes`
+            (unless that is empty), or if a link leads out of FOLDER.
     """
     fetch(options)
     _files(options)
 
 
 def fetch(options: DataOptions) -> None:
-    """Checks that FOLDER/train exists. Downloads nothing, for these images are your own.
+    """Checks that `options.folder`/train exists. Downloads nothing, for these images are your own.
+
+    Args:
+        options: fields of DataOptions: `folder`, and `size` (side in pixels of the images; must be set).
 
     Raises:
         UserError: if the folder is missing or `options.size` is None.
@@ -68,17 +84,20 @@ def fetch(options: DataOptions) -> None:
 
 
 def read(split: str, options: DataOptions):
-    """Reads one split from the files in `options.folder`.
+    """Reads one split from the files in `options.folder`, in a fixed random order.
+
+    Decoded images are kept in data/decoded in the working directory, and later calls read them from there.
 
     Args:
         split: "train", "validation" or "test".
-        options: folder, `size`, and the names of the classes to expect, if any.
+        options: fields of DataOptions: `folder`, `size` (side in pixels of the returned images) and `classes` (the
+            names of the classes; empty: the names of the class folders).
 
     Returns:
-        uint8 images [N,3,size,size] in RGB and int64 labels [N].
+        A pair of NumPy arrays: images, uint8 [N,3,size,size] in RGB, and labels, int64 [N], by the sorted class names.
 
     Raises:
-        UserError: if the folders are not as `check` wants them, or if a file is not a readable image.
+        UserError: if the folders are not as `check` requires, or if a file is not a readable image.
     """
     import numpy as np
 

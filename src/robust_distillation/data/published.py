@@ -28,7 +28,7 @@ TIMEOUT = 60  # seconds without a byte after which a download has failed
 
 @dataclass(frozen=True)
 class Download:
-    """A file to download, and the dataset files that it contains.
+    """File to download, and the dataset files that it contains.
 
     Attributes:
         name: name of the file at the dataset's base URL. A name ending in .tar.gz is an archive of `files`. One ending
@@ -44,15 +44,19 @@ class Download:
 
 @dataclass(frozen=True)
 class PublishedFiles:
-    """The published files of one dataset: what to download, and where the unpacked files lie.
+    """Published files of one dataset: what to download, and where the unpacked files lie.
+
+    A module of a dataset makes one instance and delegates to it. In the arguments, `options` is a DataOptions: `folder`
+    of the datasets, `size` of the images, `download`, `verify` (checksums) and `mirror` (base URL in place of `url`).
 
     Attributes:
         dataset: name of the dataset, for messages.
         url: base URL of the downloads.
         sources: the files to download.
-        below: subfolder of DataOptions.folder that the files lie in; "" for that folder.
-        md5: checksums of unpacked files, by path relative to the dataset's folder. Files that torchvision has no
-            checksum for are absent.
+        below: subfolder of DataOptions.folder in which the files lie; "" for that folder. The two together are called
+            the dataset's folder.
+        md5: checksums of unpacked files, 32 hexadecimal digits, by path relative to the dataset's folder. Files for
+            which torchvision has no checksum are absent.
     """
 
     dataset: str
@@ -62,21 +66,41 @@ class PublishedFiles:
     md5: dict[str, str] = field(default_factory=dict)
 
     def folder(self, options: DataOptions) -> Path:
-        """Returns the folder that downloads and unpacked files lie in."""
+        """Returns the dataset's folder, in which downloads and unpacked files lie. It may be absent.
+
+        Args:
+            options: only `folder` is used.
+
+        Returns:
+            The path `options.folder`/`below`.
+        """
         return Path(options.folder) / self.below
 
     def missing(self, options: DataOptions) -> list[Path]:
-        """Returns the paths of the unpacked files that do not exist."""
+        """Returns the paths of the unpacked files that do not exist.
+
+        Args:
+            options: only `folder` is used.
+
+        Returns:
+            The paths, in the order of `sources`. Empty if all files exist.
+        """
         paths = [self.folder(options) / name for source in self.sources for name in source.files]
         return [path for path in paths if not path.is_file()]
 
     def check(self, options: DataOptions, otherwise: str = "") -> None:
-        """Checks that every file exists or may be downloaded. Reads and writes no file.
+        """Checks that every unpacked file exists or may be downloaded. Reads and writes no file.
 
-        otherwise: text about one more way to get the files, appended to the error message.
+        A missing file is also accepted if the download that contains it lies in the dataset's folder.
+
+        Args:
+            options: `folder`, `download` and `mirror` are used.
+            otherwise: text about one more way to get the files, appended to the error message, such as
+                `, or install Debian's package dataset-fashion-mnist`.
 
         Raises:
-            UserError: if a file is missing and `options.download` is False, or `options.mirror` is not a web address.
+            UserError: if a file is missing, must be downloaded and `options.download` is False, or if `options.mirror`
+                is not a web address (http:// or https://).
         """
         if options.mirror is not None and not options.mirror.startswith(("http://", "https://")):
             raise UserError(
@@ -91,9 +115,13 @@ class PublishedFiles:
             )
 
     def fetch(self, options: DataOptions) -> None:
-        """Unpacks the missing files. Downloads the file to unpack, unless it lies in the dataset's folder already.
+        """Unpacks the missing files into the dataset's folder, and downloads what is needed for that.
 
-        A process killed meanwhile leaves no partial file under a final name.
+        A download that lies in the dataset's folder already is unpacked from there and stays. Other downloads are
+        removed after unpacking. A process killed meanwhile leaves no partial file under a final name.
+
+        Args:
+            options: `folder`, `download`, `mirror`, and `verify`: whether the checksums of downloads are compared.
 
         Raises:
             UserError: if a file is missing and may not be downloaded, if a download fails, or if a file is broken or
@@ -115,33 +143,46 @@ class PublishedFiles:
                 self._unpack(source, fetched, url, options)
 
     def verified_path(self, name: str, options: DataOptions) -> Path:
-        """Returns the path of the unpacked file `name`, after comparing its checksum.
+        """Returns the path of an unpacked file, after comparing its checksum with the published one.
 
-        The checksum is compared only if `options.verify` is True and torchvision publishes one for the file.
+        The checksum is compared only if `options.verify` is True and torchvision publishes one for the file. Otherwise
+        the file is not opened and may be absent.
+
+        Args:
+            name: path of the file relative to the dataset's folder, such as `cifar-10-batches-py/test_batch`.
+            options: `folder` and `verify` are used.
+
+        Returns:
+            The path.
 
         Raises:
-            UserError: if the checksum differs.
+            UserError: if the checksum differs, or if it is to be compared and the file cannot be read.
         """
         path = self.folder(options) / name
         if options.verify and name in self.md5:
-            self._compare(path, path, self.md5[name])
+            try:
+                self._compare(path, path, self.md5[name])
+            except OSError as error:
+                raise UserError(f"dataset {self.dataset}: {path} cannot be read ({error})") from error
         return path
 
     def adapted_info(
         self, facts: DatasetInfo, options: DataOptions, train: list[str], test: str, images: Callable[[Path], int]
     ) -> DatasetInfo:
-        """Adapts the published info of the dataset to the options and to your own files.
+        """Adapts the published info of the dataset to the options and to the files that exist.
 
         Args:
-            facts: the published info.
-            options: image size, folder and `verify`.
-            train: names of the unpacked files that hold the training images.
-            test: name of the unpacked file that holds the test images.
-            images: function that returns the number of images in a file.
+            facts: the published info: image shape, classes and split sizes.
+            options: `size`, `folder` and `verify` are used.
+            train: paths of the unpacked files that hold the training images, relative to the dataset's folder.
+            test: path of the unpacked file that holds the test images, relative to the dataset's folder.
+            images: function that maps the path of a file to the number of images in it. It may raise any exception for
+                a broken file.
 
         Returns:
-            The info with the requested image size. The split sizes are the published ones if `options.verify` is True
-            or a file is missing, else those of the files (see splits.py).
+            The info with images of `options.size` pixels. The split sizes are the published ones if `options.verify` is
+            True or a file is missing. Otherwise they are counted in the files, with the published number of validation
+            images if the total is the published one, else a tenth of the training images.
 
         Raises:
             UserError: if a file is broken or holds too few images.
@@ -163,11 +204,11 @@ class PublishedFiles:
         Args:
             split: "train", "validation" or "test".
             count: number of images in the files: the test files for "test", else the training files.
-            facts: the published info of the dataset.
-            options: the folder to name in an error message.
+            facts: the published info of the dataset; only its split sizes are used.
+            options: only `folder` is used, for the error message.
 
         Returns:
-            A slice into the `count` images in file order.
+            A slice into the `count` images in file order. The validation images are the last of the training files.
 
         Raises:
             UserError: if there are fewer than two training images.
@@ -177,7 +218,11 @@ class PublishedFiles:
 
     @contextmanager
     def reading_errors(self, path: Path) -> Iterator[None]:
-        """Context manager: turns any exception raised while a file is read into a UserError that names `path`."""
+        """Context manager: turns any exception raised in its block into a UserError that names the dataset and a path.
+
+        Args:
+            path: file or folder to name in the message.
+        """
         try:
             yield
         except Exception as error:

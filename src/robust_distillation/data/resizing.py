@@ -18,11 +18,11 @@ def resize(images: np.ndarray | torch.Tensor, size: int | None) -> torch.Tensor:
     because its import would cost every job more than a second.
 
     Args:
-        images: uint8 [N,C,H,W].
+        images: uint8 [N,C,H,W], a torch tensor or NumPy array.
         size: side in pixels, or None to keep the images as they are.
 
     Returns:
-        uint8 [N,C,size,size].
+        Torch tensor, uint8 [N,C,size,size]. Without a change of size it shares the memory of `images`.
     """
     import torch
     from torch.nn.functional import interpolate

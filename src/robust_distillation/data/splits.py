@@ -9,14 +9,16 @@ from __future__ import annotations
 
 
 def validation_size(train: int, official: dict[str, int] | None = None) -> int:
-    """Returns the number of validation images at the end of `train` training images.
+    """Computes the number of validation images, which are the last of the training files.
 
     Args:
         train: number of images in the training files, validation included.
-        official: published sizes of the splits "train" and "validation", or None if nothing is published.
+        official: published sizes of the splits "train" and "validation", such as
+            `{"train": 45000, "validation": 5000}`, or None if nothing is published.
 
     Returns:
-        The official validation size if `train` equals the official total, else a tenth of `train`, at least 1.
+        The published validation size if `train` equals the sum of the published sizes. Otherwise a tenth of `train`,
+        rounded down, at least 1.
 
     Raises:
         ValueError: if `train` is less than 2, so that no image would remain for training.
@@ -29,18 +31,20 @@ def validation_size(train: int, official: dict[str, int] | None = None) -> int:
 
 
 def split_slice(split: str, count: int, official: dict[str, int] | None = None) -> slice:
-    """Returns the positions of a split within the images of its files.
+    """Returns the slice of the images of a dataset's files that belongs to a split.
 
     Args:
         split: "train", "validation" or "test".
-        count: number of images in the files: the test files for "test", else the training files.
-        official: published sizes of the splits, or None if nothing is published.
+        count: number of images in the files: in the test files for "test", else in the training files, which hold the
+            validation images too.
+        official: published sizes of the splits "train" and "validation", such as
+            `{"train": 45000, "validation": 5000}`, or None if nothing is published.
 
     Returns:
-        A slice into the `count` images in file order.
+        A slice into the `count` images in file order: all for "test", the first for "train", the last for "validation".
 
     Raises:
-        ValueError: if there are fewer than two training images.
+        ValueError: if the split is not "test" and there are fewer than two images.
     """
     if split == "test":
         return slice(0, count)
@@ -49,15 +53,16 @@ def split_slice(split: str, count: int, official: dict[str, int] | None = None) 
 
 
 def sizes(train: int, test: int, official: dict[str, int] | None = None) -> dict[str, int]:
-    """Returns the number of images of each split.
+    """Computes the number of images of each split.
 
     Args:
         train: number of images in the training files, validation included.
         test: number of images in the test files.
-        official: published sizes of the splits, or None if nothing is published.
+        official: published sizes of the splits "train" and "validation", such as
+            `{"train": 45000, "validation": 5000}`, or None if nothing is published.
 
     Returns:
-        The sizes, by "train", "validation" and "test".
+        The sizes, such as `{"train": 45000, "validation": 5000, "test": 10000}`.
 
     Raises:
         ValueError: if there are fewer than two training images.

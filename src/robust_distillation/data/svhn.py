@@ -33,26 +33,39 @@ check, fetch = FILES.check, FILES.fetch
 
 
 def info(options: DataOptions) -> DatasetInfo:
-    """Returns image shape, classes and split sizes of SVHN. The files may be absent.
+    """Returns image shape, classes and split sizes of SVHN, as read with `options`. The files may be absent.
 
-    H and W of the shape are `options.size` if it is set. With `options.verify` False, the split sizes are those of your
-    own files, if all of them exist.
+    Args:
+        options: fields of DataOptions: `folder` of the files, `size` of the images, and `verify`: False for your own
+            files in the same format.
+
+    Returns:
+        A DatasetInfo. Shape (3,H,W), class names, and number of images of each split. H and W are `options.size`, or 32
+        if it is None. The split sizes are the published ones, 68,257 / 5,000 / 26,032 for train, validation and test.
+        If `options.verify` is False and all files exist, the images in the files are counted. The validation split is
+        then the last 5,000 training images if there are 73,257 of them, else the last tenth.
+
+    Raises:
+        UserError: if `options.verify` is False and a file is broken or holds fewer than two training images.
     """
     return FILES.adapted_info(INFO, options, [TRAIN], TEST, _count)
 
 
 def read(split: str, options: DataOptions):
-    """Reads one split from the files in `options.folder`.
+    """Reads one split from the files in `options.folder`, which must exist: `fetch` makes them.
 
     Args:
         split: "train", "validation" or "test".
-        options: folder, image size and whether checksums are compared.
+        options: fields of DataOptions: `folder` of the files, `size` of the returned images, and `verify`: whether the
+            files' checksums are compared with the published ones.
 
     Returns:
-        uint8 images [N,3,H,W] and int64 labels [N]. H and W are `options.size` if it is set.
+        A pair (images, labels): a torch tensor of images, uint8 [N,3,H,W], and a NumPy array of labels, int64 [N]. H
+        and W are `options.size`, or 32 if it is None.
 
     Raises:
-        UserError: if a file is missing, is broken, or has another checksum than the published one.
+        UserError: if a file is broken or has another checksum than the published one, or if it is missing and
+            `options.verify` is False.
     """
     import numpy as np
     from scipy.io import loadmat

@@ -54,9 +54,9 @@ class Views(Protocol):
 
 @dataclass(frozen=True)
 class ViewScheme:
-    """The set of views of an image: all crops of the padded image, each also mirrored if `flips`.
+    """The views of an image and their numbers: all crops of the zero-padded image, each also mirrored if `flips`.
 
-    A view is one crop-and-flip of an image, given by an integer v from 0 to len(scheme) - 1. With side = 2 * padding +
+    A view is one crop-and-flip of an image, named by an integer v from 0 to len(scheme) - 1. With side = 2 * padding +
     1,
 
         v = flip * side^2 + dy * side + dx,
@@ -65,8 +65,9 @@ class ViewScheme:
     pixels are those of torchvision's RandomCrop(size, padding) followed by RandomHorizontalFlip.
 
     Attributes:
-        padding: width in pixels of the border of zeros on each side.
-        flips: whether the mirrored crops are views too.
+        padding: width in pixels of the border of zeros on each side; 0 for no border, so that the only crop is the
+            image.
+        flips: True if the mirrored crops are views, too.
     """
 
     padding: int
@@ -79,7 +80,7 @@ class ViewScheme:
 
     @property
     def side(self) -> int:
-        """Number of positions of the crop along one axis."""
+        """Number of positions of the crop along one axis, 2 * padding + 1."""
         return 2 * self.padding + 1
 
     def __len__(self) -> int:
@@ -88,7 +89,7 @@ class ViewScheme:
 
     @property
     def identity(self) -> int:
-        """Number of the view that equals the image."""
+        """Number of the view that equals the image: the crop without displacement, not mirrored."""
         return self.padding * self.side + self.padding
 
     def apply(self, images: Tensor, ids: Tensor, views: Tensor) -> Tensor:
@@ -100,7 +101,7 @@ class ViewScheme:
             views: int64 [B], the number of the view of each image, on the CPU.
 
         Returns:
-            Tensor [B,C,H,W] of the same dtype, on the device of `images`.
+            New tensor [B,C,H,W] of the same dtype, on the device of `images`.
         """
         views, starts = to_device(views, images.device), _crop_indices(self, *images.shape[-2:], images.device)
         rows, columns = (table.index_select(0, views) for table in starts)
@@ -110,17 +111,17 @@ class ViewScheme:
         return padded.flatten(2).gather(2, pixels[:, None].expand(-1, images.shape[1], -1)).view_as(images)
 
     def epoch(self, seed: int, epoch: int, samples: int) -> Tensor:
-        """Draws the view of each training image in one epoch.
+        """Draws the view of each training image in one epoch, uniformly and independently.
 
         The result depends on the arguments alone, so that an epoch can be repeated.
 
         Args:
             seed: seed of the training.
-            epoch: number of the epoch, from 0.
+            epoch: number of the epoch; another number gives other views.
             samples: number of training images.
 
         Returns:
-            View numbers int64 [samples] on the CPU, by position of the image in the training split.
+            View numbers, int64 [samples] on the CPU. Entry i is for the image at position i in the training split.
         """
         return torch.randint(len(self), (samples,), generator=generator(seed, "views", epoch))
 
@@ -141,16 +142,16 @@ def _crop_indices(scheme: ViewScheme, height: int, width: int, device: torch.dev
 
 
 def epoch_order(seed: int, epoch: int, samples: int) -> Tensor:
-    """Draws the order in which one epoch visits the training images.
+    """Draws the random order in which one epoch visits the training images.
 
     The result depends on the arguments alone, so that an epoch can be repeated.
 
     Args:
         seed: seed of the training.
-        epoch: number of the epoch, from 0.
+        epoch: number of the epoch; another number gives another order.
         samples: number of training images.
 
     Returns:
-        A permutation int64 [samples] of the positions 0 to samples - 1, on the CPU.
+        A permutation of the positions 0 to samples - 1, int64 [samples] on the CPU.
     """
     return torch.randperm(samples, generator=generator(seed, "order", epoch))

@@ -17,13 +17,13 @@ def select_device(compute: Compute) -> torch.device:
 
     Sets the number of torch's threads, turns TF32 off and makes torch deterministic, for the whole process.
 
-    With the device "auto" and at least one GPU it waits until a GPU is free. The GPU is reserved until this process
-    ends.
+    With the device "auto" and at least one GPU it waits until a GPU is free. The GPU is reserved by a lock file until
+    this process ends.
 
     Args:
-        compute: settings of the computation. `device` is "cpu", "cuda", "cuda:N" or "auto". "auto" takes a GPU with
-            fewer than `jobs_per_gpu` jobs of this user, or the CPU if there is no GPU. `threads` is the number of
-            torch's threads.
+        compute: settings under `compute` in the experiment file, as `experiment.compute`. `device` is "cpu", "cuda"
+            (torch's current GPU), "cuda:N" or "auto". "auto" takes a GPU with fewer than `jobs_per_gpu` jobs of this
+            user, or the CPU if there is no GPU. `threads` is the number of torch's threads.
 
     Returns:
         torch.device("cpu") or a CUDA device. A CUDA device with a number is also torch's current device afterwards.
@@ -53,7 +53,7 @@ def select_device(compute: Compute) -> torch.device:
 
 
 def split_on_oom(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Computes `function(x)`; if memory runs out, computes it on halves of the batch, down to single images.
+    """Computes `function(x)`. If memory runs out, computes it on halves of the batch, down to single images.
 
     Args:
         function: maps a tensor [B,...] to a tensor [B,...]. The result of an image must not depend on the other images

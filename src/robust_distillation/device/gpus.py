@@ -23,12 +23,16 @@ def acquire(names: list[str], jobs_each: int = 1, folder: Path = FOLDER) -> int:
     Only processes that use the same `folder` see each other's reservations.
 
     Args:
-        names: unique ids of the GPUs, at least one; the same in every process of the machine.
-        jobs_each: number of jobs that may share a GPU.
-        folder: folder of the lock files. It is made if it is missing.
+        names: unique ids of the GPUs in torch's order, such as their UUIDs; at least one, and the same in every process
+            of the machine. They are part of the names of the lock files.
+        jobs_each: number of jobs that may share a GPU; at least 1.
+        folder: folder of the lock files, one for each GPU and job. It is made if it is missing. The default is
+            robust-distillation-gpus-UID in the system's folder for temporary files, where UID is the number of the
+            user.
 
     Returns:
-        The position in `names` of a GPU with fewer than `jobs_each` jobs. A GPU with the fewest jobs is preferred.
+        The position in `names` of the reserved GPU, which had fewer than `jobs_each` jobs. A GPU with the fewest jobs
+        is preferred, then the first in `names`.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     logged = False

@@ -47,20 +47,24 @@ def attack_run(
     Checkpoints with equal weights are attacked once.
 
     Args:
-        checkpoints: name of the checkpoint (`best`, `last` or `imported`) to its file.
-        data: the test split.
-        todo: the blocks to attack, at least one. A block is a range of test images that are attacked together.
+        checkpoints: name of the checkpoint (`best`, `last` or `imported`) to its file, for example `{"best":
+            Path("results/digits/teachers/wide/best.safetensors")}`.
+        data: the test split, images uint8 [N,C,H,W] with labels int64 [N], as `data.dataset.load` returns it.
+        todo: the blocks to attack, at least one, from `evaluation.blocks.blocks`. A block is a range of test images
+            that are attacked together under one seed.
         names: the attacks, such as `pgd20` or `autoattack`. A name `transfer_ATTACK` means ATTACK crafted on
             `surrogate`.
-        threat: norm (`linf` or `l2`) and maximum size `eps` of the perturbation.
+        threat: norm (`linf` or `l2`) and largest size `eps` of the perturbation, in the unit of pixel values in [0, 1].
         device: device of the computation.
         surrogate: network on `device` on which `transfer_` attacks are crafted. None if there are no such attacks.
-        work: the resumable job, entered. The outcomes of each attack on a block are saved with it and not computed
-            again after a restart. None: nothing is saved.
-        precision: precision of the model that classifies the images: `exact`, `fp32`, `bf16-inner` or `bf16`. `exact`
-            is eager fp32; all others are fp32 with faster kernels.
+        work: the resumable job, entered as a context manager. The outcomes of each attack on a block are saved with it
+            and not computed again after a restart. None: nothing is saved.
+        precision: precision of the model that classifies the images: `exact`, `fp32`, `bf16-inner` or `bf16`
+            (`compute.precision` of the experiment file). `exact` is eager fp32; all others are fp32 with faster
+            kernels.
         search: precision of the model on which attacks are crafted: `fp32`, the same model, or `bf16`, its bfloat16
-            version. The adversarial images are always classified by the model of `precision`.
+            version (`evaluation.search` of the experiment file). The adversarial images are always classified by the
+            model of `precision`.
 
     Returns:
         One row per image and checkpoint, in the order of `checkpoints`, then of `todo`. Columns: `index` (position in
@@ -120,14 +124,15 @@ def attack_block(
     Args:
         model: network that classifies clean and adversarial images; maps [N,C,H,W] in [0,1] to logits [N,K]. It must be
             on `device` and in eval mode.
-        data: the test split.
-        block: the range of images that are attacked as one batch, and the seed of the attacks.
+        data: the test split, images uint8 [N,C,H,W] with labels int64 [N], as `data.dataset.load` returns it.
+        block: positions `start` to `stop` - 1 of the images that are attacked as one batch, and the `seed` of the
+            attacks.
         names: the attacks, such as `pgd20`. A name `transfer_ATTACK` means ATTACK crafted on `surrogate`.
-        threat: norm (`linf` or `l2`) and maximum size `eps` of the perturbation.
+        threat: norm (`linf` or `l2`) and largest size `eps` of the perturbation, in the unit of pixel values in [0, 1].
         device: device of the computation.
         surrogate: network on which `transfer_` attacks are crafted. None if there are no such attacks.
         results: name of an attack to its outcomes on this block, one bool per image. Attacks in it are not run; the
-            outcomes of the others are added to it. None: all attacks are run.
+            outcomes of the other attacks are added to it, in place. None: all attacks are run.
         on_attack_end: called without arguments after each attack that was run.
         search_model: network on which all attacks but the `transfer_` ones are crafted. None: `model`.
 

@@ -13,7 +13,7 @@ from robust_distillation.randomness import derived_seed
 
 @dataclass(frozen=True)
 class Block:
-    """A range of consecutive test images that are attacked together under one seed.
+    """A range of consecutive test images that are attacked together under one seed. `blocks` makes these objects.
 
     Attributes:
         number: position among the blocks, from 0.
@@ -29,12 +29,17 @@ class Block:
 
 
 def blocks(images: int, size: int, seed: int) -> list[Block]:
-    """Cuts the first images of the test split into blocks, each of which is attacked as one batch.
+    """Cuts the first images of the test split into blocks, each of which is attacked as one batch under one seed.
+
+    The random numbers of an attack depend on the batch. With fixed blocks, the results do not depend on how many jobs
+    share the work.
 
     Args:
-        images: number of images to cover.
-        size: number of images in a block. The last block may have fewer.
-        seed: seed of the evaluation. The seed of a block depends on it and on the block's number only.
+        images: number of images to cover, from the first one on.
+        size: number of images in a block, `evaluation.block_size` of the experiment file. The last block may have
+            fewer.
+        seed: seed of the evaluation, `evaluation.seed`. The seed of a block depends on it and on the block's number
+            only.
 
     Returns:
         The blocks in the order of the images; empty if `images` is 0.
@@ -47,14 +52,15 @@ def blocks(images: int, size: int, seed: int) -> list[Block]:
 
 
 def shard(all_blocks: list[Block], number: int, of: int) -> list[Block]:
-    """Returns the blocks that one of several jobs attacks.
+    """Returns the blocks of test images that one of several jobs attacks.
 
     Args:
-        all_blocks: all blocks of the test images, by number.
+        all_blocks: all blocks of the test images, as `blocks` returns them.
         number: number of the job, from 1 to `of`.
         of: number of jobs that share the blocks.
 
     Returns:
-        Every `of`-th block, beginning with the one at position `number - 1`. Empty if there are fewer blocks.
+        Every `of`-th block, beginning with the one at position `number - 1`: for job 2 of 3 the blocks 1, 4, 7, ...
+        Empty if there are fewer blocks than `number`.
     """
     return all_blocks[number - 1 :: of]

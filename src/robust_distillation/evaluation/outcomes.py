@@ -84,11 +84,12 @@ def attack_columns(outcomes: pd.DataFrame) -> list[str]:
     """Returns the names of the attacks in a table of outcomes.
 
     Args:
-        outcomes: one row per test image of each trained network, with one column per attack.
+        outcomes: one row per test image of each trained network, as `read_outcomes` returns it, with one column per
+            attack.
 
     Returns:
-        The names of all columns that describe neither the network nor the image, in their order, such as ["pgd20",
-        "autoattack"].
+        The names of all columns but these: `teacher`, `student`, `method`, `seed`, `checkpoint`, `index`, `label`,
+        `prediction`, `block` and `attack_seed`. They are in their order in the table, such as ["pgd20", "autoattack"].
     """
     return [column for column in outcomes.columns if column not in NETWORK + IMAGE]
 

@@ -66,14 +66,15 @@ def robustness_curve(
 
 
 def gallery(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, seed: int) -> dict[str, np.ndarray]:
-    """Attacks some images with PGD-20 and returns them with the predictions of the model.
+    """Attacks some images with PGD-20 and returns clean and adversarial images with the predictions of the model, as
+    examples for the report.
 
     Args:
         model: network to attack; maps images [N,C,H,W] in [0,1] to logits [N,K]. It is in eval mode during the attack;
             its mode is restored afterwards.
         x: clean images, float32 [N,C,H,W] in [0,1], on the model's device.
         labels: true classes, int64 [N], on the model's device.
-        threat: norm (`linf` or `l2`) and maximum size `eps` of the perturbation.
+        threat: norm (`linf` or `l2`) and largest size `eps` of the perturbation, in the unit of pixel values in [0, 1].
         seed: seed of the attack's random start.
 
     Returns:

@@ -23,15 +23,16 @@ CONSTANT = 1e-6  # features that vary by less than this fraction of their size c
 
 
 class HeadSettings(Protocol):
-    """Training budget of a linear head.
+    """Settings of the training of a linear head: the fields that `train_head` reads of an object.
 
-    The head is trained on features that are centred and scaled to a standard deviation of at most 1 in every direction.
-    This bounds the curvature of the loss by 1/2 for every backbone: full-batch steps are stable for learning rates
-    below 4 (1 + momentum), and a rate between 1 and 5 suits most backbones.
+    A section under `transfer` in the experiment file has these fields. The head is trained on features that are centred
+    and scaled to a standard deviation of at most 1 in every direction. This bounds the curvature of the loss by 1/2 for
+    every backbone: full-batch steps are stable for learning rates below 4 (1 + momentum), and a rate between 1 and 5
+    suits most backbones.
 
     Attributes:
         epochs: number of passes over the training images.
-        batch_size: images per step. The last step of an epoch may have fewer.
+        batch_size: images per optimisation step. The last step of an epoch may have fewer.
         learning_rate: rate of the first epoch. It falls towards 0 along a half cosine, once per epoch.
         momentum: momentum of SGD, in [0, 1).
         weight_decay: weight decay of SGD, on the weights and the bias of the head.
@@ -56,9 +57,12 @@ def train_head(
         model: network on `device`, with a method `features` (images [N,C,H,W] to [N,D]) and a linear layer
             `classifier`. It is in eval mode during the computation; its mode is restored afterwards and its weights
             stay the same.
-        train: training images and labels of the other dataset.
-        validation: images and labels whose accuracy is reported after each epoch. It decides nothing.
-        settings: epochs, batch size, learning rate, momentum and weight decay.
+        train: training split of the other dataset, images uint8 [N,C,H,W] with labels int64 [N], as `data.dataset.load`
+            returns it.
+        validation: images and labels, in the same form, on which the accuracy is measured after each epoch. It decides
+            nothing.
+        settings: epochs, batch size, learning rate, momentum and weight decay, for example
+            `experiment.file.transfer["parity"]`.
         seed: seed of the order of the training images.
         device: device of the computation.
 
@@ -113,11 +117,12 @@ def features_of(model: nn.Module, data: Dataset, device: torch.device) -> Tensor
     Args:
         model: network on `device` with a method `features` (images [N,C,H,W] to [N,D]). It is in eval mode during the
             computation; its mode is restored afterwards.
-        data: the N images.
+        data: the N images, uint8 [N,C,H,W], as `data.dataset.load` returns them. They are scaled to [0, 1]. The labels
+            are not used.
         device: device of the computation.
 
     Returns:
-        Features [N,D] on `device`, in the order of the images.
+        Features float32 [N,D] on `device`, in the order of the images.
     """
     with frozen(model), torch.no_grad():
         return torch.cat([model.features(data.floats(images).to(device)) for images in data.images.split(BATCH)])

@@ -15,13 +15,20 @@ NORMALISED = "robust_distillation.models.normalised"
 
 
 def standalone_source(architecture: str, normalised: bool) -> str:
-    """Returns the source code of an architecture.
+    """Returns the source code of an architecture as the text of one Python file that needs only torch.
 
-    architecture: name of a registered architecture. normalised: whether to append the class `Normalised`, which
-    normalises images inside the model.
+    The file lets others load exported weights without this package. It defines `build(shape, classes, *, ...)`, which
+    returns the network (an nn.Module with random weights) for images of `shape` (C, H, W) and `classes` classes. The
+    keyword arguments are those of the architecture, such as `depth`. The source is that of the architecture's module,
+    read without importing it.
+
+    Args:
+        architecture: name of a registered architecture, for example "resnet".
+        normalised: True to append the class `Normalised(model, mean, std)`, which applies a network to (x - mean) /
+            std.
 
     Raises:
-        UserError: if the architecture is unknown, or if its file imports more than torch and the standard library.
+        UserError: the architecture is unknown, or its file imports more than torch and the standard library.
     """
     module = models.registry.module_name(architecture)
     source = _source(module)

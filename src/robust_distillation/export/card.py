@@ -12,6 +12,7 @@ import pandas as pd
 
 from robust_distillation import attacks, methods
 from robust_distillation.columns import GROUP, METRIC, ON_SURROGATE
+from robust_distillation.files import read_table
 from robust_distillation.registry import Registry
 from robust_distillation.statistics.accuracies import summary
 
@@ -25,13 +26,21 @@ SELECTIONS = {
 
 
 def accuracies(outcomes: pd.DataFrame) -> list[dict[str, Any]]:
-    """Computes the accuracies of one checkpoint with their 95 % intervals for other test images, as in the tables.
+    """Computes the clean and robust accuracies of one checkpoint with 95 % confidence intervals, for the model card.
 
-    outcomes: the outcomes of the checkpoint: one row for each test image.
+    An interval is about one trained network tested on other images of the same distribution: Student's t over the
+    images, and never shorter than the exact binomial bound. It says nothing about training again with another seed.
+
+    Args:
+        outcomes: correctness of the predictions of one checkpoint of one trained network, one row per test image, as
+            `evaluation.outcomes.read_outcomes` returns them. Columns: `teacher`, `student`, `method`, `seed`,
+            `checkpoint`, `index` (position in the test split), `label`, `prediction` (class of the clean image), and
+            one bool column per attack (True: the clean and the adversarial image are both classified correctly).
 
     Returns:
-        A dict for each metric, "clean" first, with the keys metric, images, about (a description of the attack), value,
-        low and high. The last three are percentages.
+        One dict for each metric, `clean` first, then the attacks in the order of their columns. Its keys are `metric`
+        (`clean` or the name of an attack), `images` (number of test images), `about` (text that describes the attack),
+        `value` (accuracy in percent), `low` and `high` (ends of the interval in percent).
     """
     return [
         {
@@ -43,17 +52,22 @@ def accuracies(outcomes: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def seed_statistics(table: Path, keys: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Reads the mean accuracies over seeds from the main table.
+    """Reads the mean accuracies over seeds of one method's students (or of a teacher) from tables/main.csv.
 
-    table: path of tables/main.csv. keys: the values of teacher, student, method and checkpoint to select.
+    Args:
+        table: path of the main table, for example results/digits/tables/main.csv, with the columns `teacher`,
+            `student`, `method`, `checkpoint`, `metric`, `n_seeds`, `mean`, `ci_low` and `ci_high`. It may be missing.
+        keys: the values of `teacher`, `student`, `method` and `checkpoint` of the rows to select, for example
+            `{"teacher": "wide", "student": "small", "method": "rslad", "checkpoint": "best"}`; other keys are ignored.
 
     Returns:
-        For each metric a dict with n_seeds, mean, ci_low and ci_high (the last three in percent). Metrics of a single
-        seed, which have no interval, are left out. Empty if the table does not exist.
+        For each metric, such as `clean` or `pgd20`, a dict with `n_seeds` (number of seeds), `mean`, `ci_low` and
+        `ci_high` (95 % confidence interval of the mean); the last three are in percent. Metrics of a single seed, which
+        have no interval over seeds, are left out. Empty if the table does not exist.
     """
     if not table.is_file():
         return {}
-    rows = pd.read_csv(table)
+    rows = read_table(table)
     for key in GROUP:
         rows = rows[rows[key].astype(str).eq(keys[key])]
     rows = rows[rows["n_seeds"].gt(1)].set_index(METRIC)
@@ -61,9 +75,16 @@ def seed_statistics(table: Path, keys: dict[str, Any]) -> dict[str, dict[str, An
 
 
 def selection(metadata: dict[str, Any]) -> str:
-    """Describes how a checkpoint was selected, in a phrase for the model card.
+    """Describes how a checkpoint was selected, as a phrase for the model card.
 
-    metadata: the metadata of the checkpoint.
+    Args:
+        metadata: metadata of the checkpoint, as `models.checkpoint.read_checkpoint` returns it. `checkpoint` ("best",
+            "last" or "imported") is used. For "best" three more entries are used: `dataset.selects_on_test` (bool),
+            `training.selection` (the attack `by` and its `steps`) and `epoch` (number of the epoch).
+
+    Returns:
+        A phrase that starts with a small letter and has no full stop, for example "the last epoch; nothing was chosen",
+        or "the highest accuracy on the validation split under 10 steps of APGD-CE, ties by clean accuracy: epoch 18".
     """
     if metadata["checkpoint"] == "imported":
         return "as published; nothing was chosen here"
@@ -78,7 +99,15 @@ def selection(metadata: dict[str, Any]) -> str:
 
 
 def describe_attack(name: str) -> str:
-    """Describes an attack in one or two sentences. name: a metric, such as "clean", or a column of outcomes."""
+    """Describes an attack for the model card by the first paragraph of the docstring of its module, on one line.
+
+    Args:
+        name: "clean" (the text is "no attack"), the name of a registered attack such as "pgd20", or "transfer_pgd20"
+            for the same attack crafted on another network, which the text then adds.
+
+    Raises:
+        UserError: there is no such attack.
+    """
     if name == "clean":
         return "no attack"
     base = name.removeprefix(ON_SURROGATE)
@@ -87,7 +116,17 @@ def describe_attack(name: str) -> str:
 
 
 def describe_method(name: str) -> str:
-    """Describes a registered method: the first paragraph of its module's docstring."""
+    """Describes a distillation or training method by the first paragraph of the docstring of its module, on one line.
+
+    An example of the result is "RSLAD, robust soft label adversarial distillation (Zi et al., ICCV 2021), and the
+    ablation of its soft labels."
+
+    Args:
+        name: name of a registered method, for example "rslad".
+
+    Raises:
+        UserError: there is no such method.
+    """
     return _summary(methods.registry, name)
 
 
@@ -98,10 +137,15 @@ def _summary(registry: Registry, name: str) -> str:
 
 
 def render(**values: Any) -> str:
-    """Renders the model card as Markdown.
+    """Renders the model card from the Jinja template export/model_card.md.jinja and returns it as Markdown text. Writes
+    no file.
 
-    values: the variables of the template model_card.md.jinja. A variable that is missing raises
-    jinja2.UndefinedError.
+    Args:
+        values: the variables of the template, by name, for example `name`, `title`, `rows` (from `accuracies`) and
+            `table` (from `seed_statistics`). `export.model.export_model` passes all of them.
+
+    Raises:
+        jinja2.UndefinedError: a variable of the template is missing.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("robust_distillation", "export"),

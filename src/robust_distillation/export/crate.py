@@ -53,14 +53,21 @@ COMPLETED = "http://schema.org/CompletedActionStatus"
 
 @dataclass(frozen=True)
 class Content:
-    """The content of a crate. Paths are relative to the repository, as in the records.
+    """The files and records of an experiment that go into an RO-Crate, a folder that describes its files as linked
+    data.
+
+    `collect_content` returns such an object. Paths are relative to the repository, which is the current folder. A
+    record is the JSON file beside an output that lists its inputs, settings, code hash, times and the hashes of its
+    files.
 
     Attributes:
-        experiment_files: path of the experiment file and, if there is one, of the overlay (a second YAML file that
-            replaces values).
-        code: paths of the source code and the workflow.
-        results: paths of the results, records included.
-        records: record by path, in the order in which the steps began.
+        experiment_files: path of the experiment file and, if there is one, of the overlay (a YAML file merged over it).
+            A path outside of the repository is absolute.
+        code: paths of the source code and the workflow: Snakefile, pyproject.toml, requirements.txt, and all files
+            below workflow, profiles and src.
+        results: paths of the results below results/EXPERIMENT, records included, for example
+            results/digits/tables/main.csv.
+        records: path of each record to its content (the parsed JSON), in the order in which the steps began.
     """
 
     experiment_files: tuple[Path, ...]
@@ -70,33 +77,44 @@ class Content:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Paths of all files of the crate, each once."""
+        """Paths of all files of the crate, each once: code, experiment files, results."""
         return tuple(dict.fromkeys((*self.code, *self.experiment_files, *self.results)))
 
     @property
     def bytes(self) -> int:
-        """Total size of the files in bytes."""
+        """Total size of the files in bytes, as they are on the disk now."""
         return sum(path.stat().st_size for path in self.files)
 
     @property
     def started(self) -> str:
-        """Time at which the first step began, in ISO 8601."""
+        """Time at which the first step began, in ISO 8601. Raises ValueError without records."""
         return min(record["time"]["started"] for record in self.records.values())
 
     @property
     def ended(self) -> str:
-        """Time at which the last step ended, in ISO 8601."""
+        """Time at which the last step ended, in ISO 8601. Raises ValueError without records."""
         return max(record["time"]["ended"] for record in self.records.values())
 
 
 def collect_content(experiment: Experiment, experiment_files: Iterable[str]) -> Content:
-    """Collects the files and records of a finished experiment. The cached arrays of the teachers and the logs are left
-    out.
+    """Lists the files of a finished experiment for an RO-Crate, and reads its records. Nothing is copied.
 
-    experiment_files: path of the experiment file and, if there is one, of the overlay.
+    A record is the JSON file beside an output that lists its inputs, settings, code hash, times and the hashes of its
+    files. Files are searched in the current folder, which must be the top of the repository, and below
+    results/EXPERIMENT. Left out are cached arrays of teachers, logs, hidden files, and files of students that are no
+    longer in the experiment.
+
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        experiment_files: path of the experiment file, for example `params.yaml`, and, if there is one, of the overlay
+            (a YAML file merged over it).
+
+    Returns:
+        The paths of the files and the content of the records, the argument `content` of `write_crate`.
 
     Raises:
-        UserError: if a record, the outcomes of a model, or tables/main.csv is missing, or if a record is damaged.
+        UserError: the record or the outcomes of a model, the record of the data, or tables/main.csv is missing, or a
+            record is damaged.
     """
     layout = experiment.layout
     missing = [path for path in _expected(experiment, layout) if not path.is_file()]
@@ -152,17 +170,23 @@ def _relative(name: str) -> Path:
 
 
 def write_crate(experiment: Experiment, content: Content, target: Path, author: str, licence: str | None) -> None:
-    """Writes a crate: all of it or, after an error, nothing. The same content gives the same bytes.
+    """Writes an RO-Crate 1.1 for publication: copies of an experiment's files and ro-crate-metadata.json, which
+    describes them.
+
+    The metadata state for each job which files it read and made, their sha256, the code, and the times (profile
+    Provenance Run Crate 0.5). The same arguments and files give the same bytes. After an error nothing is left.
 
     Args:
-        experiment: the experiment.
-        content: its files and records.
-        target: path of the folder to write or, with the suffix .zip, of the archive.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        content: the files and records, from `collect_content`.
+        target: path of the folder to write or, with the suffix .zip, of the archive, for example `digits.zip`. It must
+            not exist.
         author: name of the person who publishes the crate.
-        licence: URL of the licence, or None if there is none.
+        licence: URL of the licence, for example `https://creativecommons.org/licenses/by/4.0/`. None: the crate tells
+            readers to ask the author before they use it.
 
     Raises:
-        UserError: if `target` exists, or if the hash of a file is not the one in a record.
+        UserError: `target` exists, or the hash of a file is not the one in a record.
     """
     if target.exists():
         raise UserError(f"{target}: exists already. Remove it, or choose another place")

@@ -25,25 +25,30 @@ from robust_distillation.pipeline.models import Model
 
 
 def export_model(experiment: Experiment, name: str, trained: Model, checkpoint: str, folder: Path) -> Agreement:
-    """Exports a checkpoint to a new folder: all files or, after an error, none.
+    """Exports a checkpoint to a new folder that can be used without this package: all files or, after an error, none.
 
-    The files are model.safetensors, architecture.py, config.json, model.onnx and README.md, the model card.
+    The files are model.safetensors (weights), architecture.py (source code that needs only torch), config.json
+    (architecture, classes, input shape, normalisation, threat model), model.onnx and README.md (the model card:
+    training, accuracies and their intervals, hashes).
 
     Args:
-        experiment: the experiment that the model belongs to.
-        name: the model's name in the card: TEACHER, or TEACHER/STUDENT/METHOD/seed-N.
-        trained: the teacher or student to export.
-        checkpoint: name of one of its checkpoints, for example "best".
-        folder: folder to write. It must be empty or absent.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        name: name of the model in the card, for example `wide` for a teacher or `wide/small/rslad/seed-0` for a
+            student.
+        trained: the teacher or student to export, one of `pipeline.models.models(experiment)`. Its fields `folder`,
+            `keys` and `checkpoints` are used.
+        checkpoint: name of the checkpoint, a key of `trained.checkpoints`: "best", "last" or "imported".
+        folder: folder to write. It must be empty or missing.
 
     Returns:
-        The agreement of ONNX Runtime and PyTorch on the experiment's test images.
+        The agreement of ONNX Runtime and PyTorch on the experiment's test images: number of images, largest difference
+        of the logits, and number of equal predictions.
 
     Raises:
-        UserError: if the folder is not empty, if the model was not trained or attacked yet, if its weights are not
-            those of its record (the JSON file beside it with hashes and settings), or if its architecture needs more
-            than torch.
-        RuntimeError: if the ONNX model predicts another class or other logits for a test image.
+        UserError: the folder is not empty, the model was not trained or attacked yet, its weights are not those of its
+            record (the JSON file beside it with hashes and settings), or its architecture imports more than torch.
+        RuntimeError: the ONNX model predicts another class for a test image, or its logits differ from those of PyTorch
+            by more than 0.001 * max(1, largest absolute logit).
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: exists already. Name a folder that is new or empty")

@@ -21,9 +21,9 @@ class Agreement:
     """Comparison of a model's logits in PyTorch and in ONNX Runtime on the same images.
 
     Attributes:
-        images: number of images.
-        difference: largest absolute difference between two logits.
-        same_predictions: number of images with the same predicted class.
+        images: number of images N.
+        difference: largest absolute difference between the two values of a logit, over all images and classes.
+        same_predictions: number of images for which PyTorch and ONNX Runtime predict the same class.
     """
 
     images: int
@@ -32,15 +32,15 @@ class Agreement:
 
 
 def write_onnx(model: nn.Module, shape: tuple[int, int, int], path: Path) -> None:
-    """Writes a model as ONNX.
+    """Writes a PyTorch model as an ONNX file, which other runtimes can execute.
 
-    The ONNX model has the input `images` [batch,C,H,W] in [0,1] and the output `logits` [batch,K]. The batch may have
-    any size. The same model gives the same bytes. The file contains no path of this machine.
+    The ONNX model has the input `images`, float32 [batch,C,H,W] in [0,1], and the output `logits` [batch,K]. The batch
+    may have any size. The same model gives the same bytes. The file contains no path of this machine.
 
     Args:
-        model: the model, in eval mode on the CPU.
+        model: the model, in eval mode on the CPU; maps images [N,C,H,W] in [0,1] to logits [N,K].
         shape: (C, H, W) of the images.
-        path: file to write.
+        path: file to write, for example `model.onnx`. An existing file is replaced.
     """
     logging.getLogger("onnx_ir").setLevel(logging.WARNING)
     logging.getLogger("onnxscript").setLevel(logging.WARNING)
@@ -60,18 +60,20 @@ def write_onnx(model: nn.Module, shape: tuple[int, int, int], path: Path) -> Non
 
 
 def agreement(model: nn.Module, path: Path, images: Tensor) -> Agreement:
-    """Compares an ONNX model with the model that it was exported from.
+    """Compares an ONNX model with the PyTorch model that it was exported from, and raises if they differ.
 
     Args:
-        model: the original model, in eval mode on the CPU.
-        path: the ONNX file.
-        images: float32 [N,C,H,W] in [0,1].
+        model: the PyTorch model, in eval mode on the CPU; maps images [N,C,H,W] in [0,1] to logits [N,K].
+        path: the ONNX file, as `write_onnx` writes it. ONNX Runtime computes it on the CPU in batches of 100.
+        images: float32 [N,C,H,W] in [0, 1], with N at least 1.
 
     Returns:
-        The largest difference of the logits and the number of equal predictions.
+        The number of images N, the largest absolute difference between two logits, and the number of equal predictions,
+        which is N.
 
     Raises:
-        RuntimeError: if a prediction differs, or two logits differ by more than LARGEST, relative to the largest logit.
+        RuntimeError: a predicted class differs, or two logits differ by more than 0.001 * max(1, largest absolute logit
+            of the PyTorch model). The factor 0.001 is the constant LARGEST.
     """
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     torch_logits, onnx_logits = [], []

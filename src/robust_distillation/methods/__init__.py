@@ -39,7 +39,10 @@ names = registry.names
 
 
 def get(name: str) -> type[Method]:
-    """Returns the class of the method `name`.
+    """Imports the module of a distillation or training method and returns its class, a subclass of Method.
+
+    Args:
+        name: name of the method in experiment files, such as "rslad", for which the class RSLAD is returned.
 
     Raises:
         UserError: no method of this name is registered, or its module does not define exactly one subclass of Method.

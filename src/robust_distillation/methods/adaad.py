@@ -11,10 +11,17 @@ from robust_distillation.methods.contract import TEACHER, Method, Official, Teac
 
 
 class AdaAD(Method):
-    """min alpha KL(T(x') || S(x')) + (1-alpha) KL(T(x) || S(x)), where x' maximises KL(T(x') || S(x')).
+    """AdaAD: minimises alpha KL(T(x') || S(x')) + (1-alpha) KL(T(x) || S(x)), where x' maximises KL(T(x') || S(x')).
 
-    The gradient of the inner maximisation flows through both networks, so the teacher's network is called, not its
-    cache. alpha = 1 as in the authors' code.
+    S is the student, T the teacher, x a clean image, x' an adversarial image within the threat model around x, KL the
+    divergence of the softmaxes. The gradient of the inner maximisation flows through both networks, so the teacher's
+    network is called; cached outputs cannot be used. No labels are used. alpha = 1 as in the authors' code.
+
+    Attributes:
+        terms: class constant: the loss terms, `clean` (only if alpha < 1) and `adversarial`.
+        alpha: weight of the divergence on x', in [0, 1].
+        clean_pass: True: x goes through S in train mode even if alpha = 1 gives it no weight, as in the authors' code,
+            so that batch norm's running statistics see it.
     """
 
     terms: ClassVar = ("clean", "adversarial")
@@ -26,7 +33,10 @@ class AdaAD(Method):
     )
 
     def teachers(self) -> dict[str, TeacherCalls]:
-        """Asks one teacher for T(x') with its gradient in x', and for cached logits of clean views if alpha < 1."""
+        """Declares one teacher (role `teacher`), which is called on adversarial images, with and without gradient.
+
+        If alpha < 1, its cached logits of clean views (crops and flips of training images) are read too.
+        """
         return {TEACHER: TeacherCalls(cached=("logits",) * (self.alpha < 1), live=True, gradient=True)}
 
     def needs_labels(self) -> bool:
@@ -35,11 +45,13 @@ class AdaAD(Method):
 
     @classmethod
     def official(cls, classes: int, architecture: str) -> Official:
-        """Returns what the authors' code (boyellow/AdaAD) does, with the radius of its main command.
+        """Returns how the authors' code (boyellow/AdaAD) trains, with the radius of its main command.
 
-        Its quirks: the divergence is averaged over batch and classes for 10 classes, and summed over the classes for
-        others (kl_scale); x goes through S, before x', although it has no weight (clean_pass); the attack starts from
-        0.001 N(0,1), which is not clamped. `best` is chosen on the test set under 10 steps of 2/255.
+        `classes`, the number of classes, sets the scale of the divergence (kl_scale): averaged over batch and classes
+        for 10 classes, summed over the classes for others. `architecture` is ignored. Other quirks of that code: clean
+        images go through the student, before the adversarial ones, although they have no weight in the loss
+        (clean_pass); the attack starts from 0.001 N(0,1), which is not clamped. `best` is chosen on the test set under
+        PGD of 10 steps of 2/255.
         """
         return Official(
             training={
@@ -62,7 +74,14 @@ class AdaAD(Method):
         )
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
-        """Computes alpha KL(T(x') || S(x')) and, if alpha < 1, (1-alpha) KL(T(x) || S(x))."""
+        """Computes the terms of the batch `step`.
+
+        S is the student, T the teacher, x the clean and x' the adversarial images.
+
+        Returns:
+            Terms with values [B] that are not reduced: if alpha < 1, `clean`, KL(T(x) || S(x)) of weight 1-alpha; then
+            `adversarial`, KL(T(x') || S(x')) of weight alpha.
+        """
         teacher = step.teacher[TEACHER]
         x = step.attack(lambda x, logits: kl_divergence(teacher(x).logits, logits))
         terms = []

@@ -19,10 +19,18 @@ from robust_distillation.methods.contract import (
 
 
 class ARD(Method):
-    """min (1-alpha) CE(S^t(x), y) + alpha t^2 KL(T^t(x) || S^t(x')), where x' maximises CE(S(x'), y).
+    """ARD: minimises (1-alpha) CE(S^t(x), y) + alpha t^2 KL(T^t(x) || S^t(x')), where x' maximises CE(S(x'), y).
 
-    As in RSLAD's Table 1; ^t is softmax(./t). The defaults t = 30 and alpha = 1 (no hard labels) are those of the
-    authors' code. Its cross-entropy, which weighs nothing at alpha = 1, has no temperature: `tempered_cross_entropy`.
+    S is the student, T the teacher, x a clean image, x' an adversarial image within the threat model around x, y the
+    label, CE the cross-entropy, KL the divergence of the softmaxes, t the temperature, and ^t means softmax(logits /
+    t). The loss is that of RSLAD's Table 1. The defaults t = 30 and alpha = 1 (no hard labels) are those of the
+    authors' code.
+
+    Attributes:
+        terms: class constant: the loss terms, `cross_entropy` and `adversarial`.
+        alpha: weight of the divergence, in [0, 1].
+        temperature: t, above 0.
+        tempered_cross_entropy: False: the cross-entropy is CE(S(x), y), without temperature, as in the authors' code.
     """
 
     terms: ClassVar = ("cross_entropy", "adversarial")
@@ -32,12 +40,14 @@ class ARD(Method):
 
     @classmethod
     def official(cls, classes: int, architecture: str) -> Official:
-        """Returns what the authors' code (goldblum/AdversariallyRobustDistillation) does.
+        """Returns how the authors' code (goldblum/AdversariallyRobustDistillation) trains.
 
-        Its quirks: the divergence is averaged over batch and classes, whatever their number (kl_scale); batch norm is
-        in train mode during the attack; the uniform start is not clamped; the second milestone sets the rate of the
-        first again (decay); batches of 256 for 100 classes; the cross-entropy, which weighs nothing at alpha = 1, has
-        no temperature. It keeps every epoch and selects none: `best` is ours, by the papers' PGD on the test set.
+        `classes`, the number of classes, sets the batch size: 256 for 100 classes, else 128. `architecture` is ignored.
+        Quirks of that code: the divergence is averaged over batch and classes, whatever their number (kl_scale); batch
+        norm is in train mode during the attack; the uniform start is not clamped; the second milestone sets the same
+        learning rate as the first (decay); the cross-entropy, which has weight 0 at alpha = 1, has no temperature. That
+        code keeps every epoch and selects none: `best` is chosen by this project's rule, accuracy on the test set under
+        PGD of 20 steps of 0.003.
         """
         return Official(
             training={
@@ -62,11 +72,22 @@ class ARD(Method):
         )
 
     def teachers(self) -> dict[str, TeacherCalls]:
-        """Asks one teacher for its cached logits of clean views."""
+        """Declares one teacher (role `teacher`), of which the cached logits of clean views are read.
+
+        A clean view is one crop-and-flip of a training image.
+        """
         return {TEACHER: TeacherCalls(cached=("logits",))}
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
-        """Computes (1-alpha) CE(S^t(x), y) and alpha t^2 KL(T^t(x) || S^t(x'))."""
+        """Computes the terms of the batch `step`.
+
+        S is the student, T the teacher, x the clean and x' the adversarial images, y the labels, ^t means
+        softmax(logits / t) at the temperature t.
+
+        Returns:
+            Terms with values [B] that are not reduced: `cross_entropy`, CE(S^t(x), y) of weight 1-alpha, and
+            `adversarial`, t^2 KL(T^t(x) || S^t(x')) of weight alpha.
+        """
         t, x = self.temperature, step.attack(misclassification, step.labels)
         adversarial, clean = (step.student(images, train=True).logits for images in (x, step.x))
         distance = kl_divergence(step.cached().logits, adversarial, t)

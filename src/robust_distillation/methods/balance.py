@@ -7,7 +7,13 @@ from torch import Tensor, nn
 
 
 class Balance(nn.Module):
-    """The weight w of the first of two losses, and the first value of each."""
+    """Module with the weight w of the first of the two losses of MTARD, where the other loss has the weight 1 -
+    w.
+
+    Each call compares the two losses, each divided by its value in the first call, and moves w towards the one that has
+    fallen less. w starts at 1/2. w (`weight`) and the first values of both losses (`first_values`, [2]) are buffers, so
+    they are saved with the training and get no gradient.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -16,12 +22,18 @@ class Balance(nn.Module):
 
     @torch.no_grad()
     def forward(self, one: Tensor, other: Tensor, rate: float) -> Tensor:
-        """Moves w towards l_one / (l_one + l_other), where l is a loss over its first value, and returns a copy of w.
+        """Updates w by the losses of one step and returns a copy of it.
+
+        Let l be a loss divided by its value in the first call. w becomes w + rate (l_one / (l_one + l_other) - w). The
+        buffers are changed in place. No gradient flows.
 
         Args:
             one: mean of the first loss over the whole batch, a tensor of no dimensions.
-            other: mean of the second loss.
-            rate: share of the way that w moves, in [0,1].
+            other: mean of the second loss over the whole batch, a tensor of no dimensions.
+            rate: share of the way that w moves, in [0, 1].
+
+        Returns:
+            The new w in [0, 1], a tensor of no dimensions.
         """
         values = torch.stack([one, other]).to(self.first_values.dtype)
         self.first_values.copy_(torch.where(self.first_values == 0, values, self.first_values))

@@ -34,14 +34,17 @@ TEACHER = "teacher"  # the role of the teacher of a method that asks one alone
 class TeacherCalls:
     """Declares the calls that a method makes to one of its teachers.
 
-    The declaration decides what the cache stores, which networks are loaded and what the plan counts. A call that is
-    not declared is refused when it is made.
+    The declaration decides which outputs of the teacher are cached, whether its network is loaded, and how many calls
+    the plan of an experiment counts. A call that is not declared raises TypeError when it is made.
+
+    T is the teacher. A clean view x is one crop-and-flip of one training image; x' is an adversarial image.
 
     Attributes:
-        cached: outputs of T(x) on clean views that are read from the cache: `logits`, `features`, both or none.
+        cached: the outputs T(x) on clean views that are read from the cache: any of `logits` and `features`.
         live: True if the network is called without gradient on images that no cache holds, such as x'.
-        gradient: True if the network is called on images that require a gradient, inside an attack for example.
-        trained: True if a copy of the network is trained along with the student; the copy is `step.own[ROLE]`.
+        gradient: True if the network is called on images that require a gradient, for example inside an attack.
+        trained: True if a copy of the network is trained together with the student. The copy is `step.own[role]`, where
+            `role` is the name under which the method calls this teacher.
     """
 
     cached: tuple[str, ...] = ()
@@ -51,18 +54,23 @@ class TeacherCalls:
 
     @property
     def loads_network(self) -> bool:
-        """True if a training loads the teacher's network, not only its cached outputs."""
+        """True if a training loads the teacher's network; False if it reads cached outputs only."""
         return self.live or self.gradient or self.trained
 
 
 class Term(NamedTuple):
-    """One named part of a loss. The loss of a batch is the sum of weight x batch mean over its terms.
+    """One named part of a loss. The loss of a batch is the sum over its terms of `weight` times the batch mean of
+    `values`.
+
+    `Method.loss` returns these objects.
 
     Attributes:
-        name: column of the training curves; one of the method's `terms`.
-        values: unreduced values, float [B].
-        weight: factor of the batch mean in the loss, a number or a tensor of no dimensions.
-        divergence: True for a divergence over the classes, to which `training.kl_scale` applies.
+        name: column of the training curves (metrics.jsonl), such as `adversarial`; one of the names in the method's
+            `terms`.
+        values: unreduced values, float [B] for the B images of the batch.
+        weight: factor of the batch mean in the loss: a number, or a tensor of no dimensions.
+        divergence: True for a divergence that is summed over the classes, to which the setting `training.kl_scale`
+            applies: the training loop divides its mean by 1 (`sum`), the number of classes (`mean`) or 10 (`tenth`).
     """
 
     name: str
@@ -73,11 +81,14 @@ class Term(NamedTuple):
 
 @dataclass(frozen=True)
 class Official:
-    """Settings with which a method's released code trains: the `official` protocol.
+    """Settings with which the released code of a method trains. They are used if an experiment file has `protocol:
+    official`.
 
     Attributes:
-        training: values of `settings.Training`; a key that is left out keeps its default.
-        settings: values of the method's own settings that differ from their defaults.
+        training: values of the section `training` of an experiment file (fields of `settings.Training`), such as
+            {"epochs": 300, "batch_size": 128}, with nested dicts for `inner_attack` and `selection`. A key that is left
+            out keeps its default.
+        settings: values of the method's own settings that differ from their defaults, such as {"log_constant": 1e-5}.
     """
 
     training: dict[str, Any]
@@ -86,7 +97,7 @@ class Official:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes that a method's own modules depend on.
+    """Sizes and labels of the training data and networks, from which a method builds its own modules.
 
     Attributes:
         samples: number of training images.
@@ -94,8 +105,8 @@ class Sizes:
         labels: labels of the training split, int64 [samples]; -1 for an image without a label.
         shape: (channels, height, width) of an image.
         student_features: width of the student's penultimate features.
-        teacher_features: width of the features of each teacher, by role; 0 if the method does not take them from the
-            cache.
+        teacher_features: width of the cached features of each teacher, by role (the name under which the method calls a
+            teacher); 0 if the method reads no features of this teacher from the cache.
     """
 
     samples: int
@@ -107,38 +118,53 @@ class Sizes:
 
 
 class Network(Protocol):
-    """A student, teacher or own network, as a method calls it."""
+    """A student, a teacher or a method's own network, as the training loop passes it to a method: a function of images.
+
+    `network(x)` returns the named tuple (logits [B,K], features [B,D]) with frozen weights and batch norm in eval mode;
+    gradients flow into x. `network(x, train=True)` does the same with batch norm in train mode and gradients in the
+    weights.
+    """
 
     def __call__(self, x: Tensor, *, train: bool = False) -> Output:
-        """Computes logits [B,K] and features [B,D] of images x [B,C,H,W].
+        """Computes the logits and features of images.
 
         Args:
-            x: images; normally in [0,1], which is not enforced.
-            train: True: batch norm is in train mode, and gradients flow into the weights; teachers refuse it. False:
-                batch norm is in eval mode and the weights are frozen; gradients flow into x if x requires one.
+            x: images [B,C,H,W]; normally in [0,1], which is not enforced.
+            train: True: batch norm is in train mode, and gradients flow into the weights. False: batch norm is in eval
+                mode and the weights are frozen; gradients flow into x if x requires one.
+
+        Returns:
+            The output with `logits` [B,K] and `features` [B,D].
+
+        Raises:
+            TypeError: if a teacher is called with `train`, or in a way that the method does not declare.
         """
 
     def update_statistics(self, x: Tensor) -> None:
-        """Runs a train-mode pass without gradient, which only moves batch norm's running statistics."""
+        """Updates batch norm's running statistics by a train-mode pass on images `x` [B,C,H,W], without gradient."""
 
 
 class TrainingStep(Protocol):
-    """One batch in training, as the training loop offers it to a method.
+    """One batch in training, as the training loop passes it to `Method.loss`: images, labels, networks, and the inner
+    attack.
 
-    With several processes x, labels and ids are this process's rows of the batch, and B is their number.
+    With several processes x, labels and ids are the rows of this process, and B is their number.
 
     Attributes:
-        x: clean images (views) in [0,1], float [B,C,H,W].
-        labels: int64 [B]; -1 for an image without a label.
-        ids: positions in the training split, int64 [B].
+        x: clean views (crops and flips of training images) in [0,1], float [B,C,H,W].
+        labels: true classes, int64 [B]; -1 for an image without a label.
+        ids: positions of the images in the training split, int64 [B].
         epoch: number of the epoch, counted from 1.
         epochs: number of epochs of the training.
-        decay: the learning rate of this epoch divided by that of the first.
-        threat: the threat model of the inner maximisation.
-        inner: the settings of the inner maximisation.
-        student: the network that is trained.
-        teacher: the teachers by role. Their weights are frozen, in eval mode.
-        own: the method's own networks, copies of teachers that are trained along, and other modules, by name.
+        decay: the learning rate of this epoch divided by that of the first epoch.
+        threat: norm (`linf` or `l2`) and radius eps of the inner maximisation. Its eps is `inner.eps` if that is set,
+            else that of the experiment.
+        inner: the settings of the inner maximisation, `training.inner_attack`: number of steps, step size, start.
+        student: the network that is trained. `student(x, train=True)` returns its logits and features.
+        teacher: the teachers by role, the name under which the method calls a teacher, such as `teacher` or `robust`.
+            Their weights are frozen, in eval mode.
+        own: by name, the method's own networks (`Method.networks`), the copies of teachers that are trained (their name
+            is the role), and the modules of `Method.build`.
     """
 
     x: Tensor
@@ -154,13 +180,20 @@ class TrainingStep(Protocol):
     own: Mapping[str, Any]
 
     def cached(self, role: str = TEACHER) -> Output:
-        """Returns a teacher's output on the clean views x, read from the cache.
+        """Returns the output of a teacher on the clean views x, read from the cache.
 
-        An output (logits or features) that the method does not declare in `TeacherCalls.cached` is None.
+        Args:
+            role: name under which the method calls the teacher, a key of `Method.teachers()`.
+
+        Returns:
+            `logits` [B,K] and `features` [B,D]. One that the method does not declare in `TeacherCalls.cached` is None.
+
+        Raises:
+            TypeError: if the method declares no cached output of this teacher.
         """
 
     def attack(self, objective: Callable[..., Tensor], *args: Tensor) -> Tensor:
-        """Returns x' [B,C,H,W], made by the protocol's inner maximisation on the student.
+        """Makes adversarial images x' by the inner maximisation of the experiment's settings: PGD on the student.
 
         If the loss of the batch is evaluated again, the same images are returned.
 
@@ -168,51 +201,99 @@ class TrainingStep(Protocol):
             objective: called as objective(x', logits, *args), with the student's logits [B,K] at x'; returns the values
                 [B] to be maximised. It may refer to networks and numbers. It must not refer to a tensor other than its
                 arguments: a CUDA graph would replay that tensor's first values.
-            args: the tensors that the objective needs, such as labels or the teacher's logits.
+            *args: the tensors that the objective needs, such as labels or the teacher's logits.
+
+        Returns:
+            x' [B,C,H,W] in [0,1], within eps of x, without gradient.
+
+        Raises:
+            TypeError: if the objective refers to a tensor that is no argument.
         """
 
     def starting_noise(self) -> Tensor:
-        """Returns the noise [B,C,H,W] from which the inner maximisation starts.
+        """Draws the noise [B,C,H,W] from which the inner maximisation starts, as the setting `inner.start` says.
 
-        Only a method with its own attack needs it; `attack` draws it by itself.
+        Only a method with its own attack calls it; `attack` draws this noise without help. If the loss of the batch is
+        evaluated again, the same noise is returned.
         """
 
     def once(self, make: Callable[[], Any]) -> Any:
-        """Returns make(), or its first result if the loss of the batch is evaluated again.
+        """Calls `make` in the first evaluation of the loss of the batch, and returns that result in all later ones.
 
         An optimiser may evaluate the loss of a batch several times. A method with its own attack passes that attack as
         `make`, so that x' is made once.
+
+        Args:
+            make: function without arguments.
         """
 
     def uniform(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
-        """Draws random numbers in [0,1), [B, *shape], the same for an image however many processes share the batch."""
+        """Draws random numbers in [0, 1) for each image of the batch.
+
+        They are the same for an image however many processes share the batch, and if the loss of the batch is evaluated
+        again.
+
+        Args:
+            *shape: shape of the numbers of one image, for example 16 for 16 numbers; nothing for one number.
+            dtype: type of the numbers; None: torch's default, float32.
+
+        Returns:
+            [B, *shape], on the device of x.
+        """
 
     def gather(self, values: Tensor) -> Tensor:
-        """Returns the rows of `values` of all processes, in the order of the batch. Gradients flow back to each
-        process.
+        """Concatenates the rows of all processes. With one process it returns `values`.
+
+        Args:
+            values: the rows of this process, [B, ...].
+
+        Returns:
+            The rows of the whole batch, in its order. In the backward pass each process receives the gradients of its
+            rows.
         """
 
     def mean(self, values: Tensor) -> Tensor:
-        """Returns the mean of values [B, ...] over the whole batch of all processes."""
+        """Returns the mean of all entries of `values` over the whole batch of all processes.
+
+        Args:
+            values: the rows of this process, [B, ...].
+
+        Returns:
+            A tensor of no dimensions.
+        """
 
     def minimum(self, values: Tensor) -> Tensor:
-        """Returns the minimum of values [B, ...] over the whole batch of all processes."""
+        """Returns the smallest entry of `values` over the whole batch of all processes.
+
+        Args:
+            values: the rows of this process, [B, ...].
+
+        Returns:
+            A tensor of no dimensions.
+        """
 
     def maximum(self, values: Tensor) -> Tensor:
-        """Returns the maximum of values [B, ...] over the whole batch of all processes."""
+        """Returns the largest entry of `values` over the whole batch of all processes.
+
+        Args:
+            values: the rows of this process, [B, ...].
+
+        Returns:
+            A tensor of no dimensions.
+        """
 
 
 @dataclass(frozen=True)
 class EpochEnd:
-    """State of the training at the end of an epoch, when a method may update its own.
+    """State of the training at the end of an epoch, when a method may update its own modules.
 
     Attributes:
-        own: the method's own networks and modules, as in `TrainingStep`.
+        own: by name, the method's own networks, the trained copies of teachers, and the modules of `Method.build`.
         epoch: number of the epoch that ended, counted from 1.
         epochs: number of epochs of the training.
-        decay: the learning rate of this epoch divided by that of the first.
-        next_decay: the learning rate of the next epoch divided by that of the first; after the last epoch equal to
-            `decay`.
+        decay: the learning rate of this epoch divided by that of the first epoch.
+        next_decay: the learning rate of the next epoch divided by that of the first epoch; after the last epoch equal
+            to `decay`.
     """
 
     own: Mapping[str, Any]
@@ -223,7 +304,19 @@ class EpochEnd:
 
 
 class Method(BaseModel):
-    """Base class of all methods. The annotated fields of a subclass are the settings that an experiment may give."""
+    """Base class of all distillation and training methods: the teachers, own modules and loss of one way to train a
+    student.
+
+    The annotated fields of a subclass are the settings that an experiment file may set for the method, with their
+    defaults. They are keyword arguments of the class, and are checked. A subclass must define `loss` and `terms`; it
+    overrides `teachers`, `networks`, `build` and the other methods of this class only where their defaults do not fit.
+
+    Attributes:
+        terms: class constant: the names of all terms that `loss` may return, columns of the training curves.
+
+    Raises:
+        pydantic.ValidationError: if a setting is unknown or its value is not allowed.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
     terms: ClassVar[tuple[str, ...]]  # names of the terms that `loss` may return
@@ -231,84 +324,118 @@ class Method(BaseModel):
     def teachers(self) -> dict[str, TeacherCalls]:
         """Returns the declared calls to each teacher, by role; empty for a method without a teacher.
 
-        A role is a name under which the method asks a teacher. A method with one teacher calls its role `TEACHER`.
+        A role is the name under which the method calls a teacher. A method with one teacher uses the role `teacher`
+        (the constant TEACHER).
         """
         return {}
 
     def needs_labels(self) -> bool:
-        """Returns False if the method can train on images without labels."""
+        """Returns True if the method needs a label for every training image, False if it trains without labels."""
         return True
 
     def networks(self, student: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """Returns the architectures, `{"name": ..., **arguments}`, of networks that are trained along, by name.
+        """Returns the architectures of the networks that are trained besides the student, by name; empty by default.
 
-        Each is built with fresh weights and is `step.own[NAME]`.
+        Each is built with fresh weights and is `step.own[name]`.
 
         Args:
-            student: the architecture of the student.
+            student: the architecture of the student, such as {"name": "resnet", "depth": 18, "width": 64}.
+
+        Returns:
+            Name of a network to its architecture, in the form of `student`.
         """
         return {}
 
     def build(self, sizes: Sizes, generator: torch.Generator) -> dict[str, nn.Module]:
-        """Builds the method's other modules, by name: projection heads, memory banks, weights of tasks.
+        """Builds the method's other modules: projection heads, memory banks, weights of tasks; none by default.
 
-        They are moved to the device, saved and resumed. Their parameters are trained. A state that is not trained is a
-        buffer, updated in place and to the same values in all processes. Each module is `step.own[NAME]`.
+        The training loop moves them to the device, saves and resumes them, and trains their parameters. A state that is
+        not trained must be a buffer, updated in place and to the same values in all processes. Each module is
+        `step.own[name]`.
 
         Args:
-            sizes: number of images and classes, shape of an image, widths of features.
+            sizes: number and labels of the training images, number of classes, shape of an image, widths of features.
             generator: the source of all random initial values.
+
+        Returns:
+            Name to module.
         """
         return {}
 
     def optimisation(self, training: Training) -> dict[str, Training]:
-        """Returns the training settings of own modules that differ from the student's, by name: optimiser, learning
-        rate, schedule.
+        """Returns the training settings of own modules that do not have the optimiser or schedule of the student.
 
-        All other own modules are trained by the student's optimiser.
+        The student's optimiser trains all other own modules.
 
         Args:
             training: the training settings of the student.
+
+        Returns:
+            Name of the module to its training settings; empty by default.
         """
         return {}
 
     def phases(self) -> tuple[int, ...]:
         """Returns the first epoch of each phase, in ascending order, starting with 1.
 
-        A phase is a run of epochs in which every step makes the same calls of networks. The plan counts one step of
-        each.
+        A phase is a range of epochs in which every step makes the same calls of networks. To estimate the cost of a
+        training, the plan of an experiment counts the calls of one step in each phase. By default there is one phase:
+        (1,).
         """
         return (1,)
 
     @classmethod
     def official(cls, classes: int, architecture: str) -> Official | None:
-        """Returns how the released code trains, or None if the method has no official protocol.
+        """Returns how the method's released code trains, or None if the method has no official protocol.
 
         Args:
             classes: number of classes of the dataset.
-            architecture: name of the student's architecture.
+            architecture: name of the student's architecture, such as "wide_resnet".
         """
         return None
 
     @abstractmethod
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
-        """Computes the terms of the loss of one batch. Training minimises the sum of weight x batch mean."""
+        """Computes the terms of the loss of one batch.
+
+        Training minimises the sum over the terms of weight x batch mean. The order of the train-mode calls of a network
+        is the order in which its batch norm statistics are updated.
+
+        Args:
+            step: the batch: images, labels, networks, and the attack.
+
+        Returns:
+            The terms, at least one, each with a different name from `terms` and values [B] that are not reduced.
+        """
 
     def after_epoch(self, end: EpochEnd) -> None:
-        """Updates the method's state after an epoch."""
+        """Updates the method's own modules after an epoch; does nothing by default.
+
+        Args:
+            end: the own modules, the number of the epoch, and the learning rates of this and the next epoch.
+        """
 
     @property
     def cached(self) -> tuple[tuple[str, str], ...]:
-        """Pairs (role, kind) of each output that the method reads from the cache; kind is `logits` or `features`."""
+        """The outputs of teachers that the method reads from the cache, as pairs (role, kind).
+
+        Example: (("teacher", "logits"),). A role is the name under which the method calls a teacher; kind is `logits`
+        or `features`.
+        """
         return tuple((role, kind) for role, calls in self.teachers().items() for kind in calls.cached)
 
 
 def misclassification(x: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-    """Computes the objective of most inner maximisations: the cross-entropy of the student at x', [B].
+    """Computes the objective of most inner maximisations: the cross-entropy of the student at adversarial images x'.
+
+    A method passes this function to `TrainingStep.attack`, which calls it in each step of PGD.
 
     Args:
-        x: x' [B,C,H,W]; not used.
+        x: x' [B,C,H,W]; not used, but part of the form of an objective.
         logits: the student's logits at x', [B,K].
-        labels: int64 [B].
+        labels: true classes, int64 [B].
+
+    Returns:
+        The cross-entropy of each image, [B], not averaged.
     """
     return cross_entropy(logits, labels)

@@ -11,14 +11,19 @@ from robust_distillation.methods.contract import TEACHER, Sizes, TrainingStep
 
 
 class MemoryContrast(nn.Module):
-    """Two projection heads, and for each network a memory bank of the last projection of every training image.
+    """Noise-contrastive loss between the features of a student and a teacher, against memory banks, as in CRD.
 
-    The score of a pair is exp(u.v / temperature). P is its score over the normaliser Z, which the first batch fixes at
-    (mean score) x (number of images). With n images, K negatives and noise p = 1/n,
-        L_i = -log( P_pos / (P_pos + K p) ) - sum_neg log( K p / (P_neg + K p) ),
-    once with the student's projection against the teacher's bank and once the other way round; the two are summed.
-    CRD's code draws the negatives without replacement if there are K of them, this module with replacement: the same
-    expectation at a fraction of the cost.
+    Each of the two networks has a projection head (a linear layer to d values, then division by the length), which is
+    trained. Each also has a memory bank, a buffer with a running mean of the projections of every training image. The
+    score of two projections u and v is exp(u.v / temperature). P is a score divided by the normaliser Z, which the
+    first batch fixes at (mean score) x (number of training images). With n training images, K negatives (images of
+    other classes), and noise p = 1/n, the loss of image i is
+        L_i = -log( P_pos / (P_pos + K p) ) - sum_neg log( K p / (P_neg + K p) ).
+    P_pos is between the projection of image i by one network and the entry of image i in the bank of the other network;
+    each P_neg is between the same projection and the entry of a negative. L_i is computed once with the student's
+    projection against the teacher's bank and once with the teacher's projection against the student's bank; the two are
+    summed. CRD's code draws the negatives without replacement if there are K of them, this module with replacement: the
+    same expectation at a fraction of the cost.
     """
 
     def __init__(
@@ -33,15 +38,17 @@ class MemoryContrast(nn.Module):
         """Builds heads and banks with random values.
 
         Args:
-            sizes: number, classes and labels of the training images, and the widths of both networks' features.
-            dimension: width of the projections.
+            sizes: the fields `samples` (number of training images), `classes`, `labels` (int64 [samples]),
+                `student_features` and `teacher_features["teacher"]` (widths of the features of the two networks) are
+                used.
+            dimension: width d of the projections.
             negatives: number K of negatives of an image.
-            temperature: temperature of the scores.
-            momentum: share of the old projection in an updated row of a bank, in [0,1).
+            temperature: temperature of the scores, above 0.
+            momentum: share of the old projection in an updated row of a bank, in [0, 1).
             generator: the source of the initial values.
 
         Raises:
-            ValueError: the training images are of fewer than two classes.
+            ValueError: if the training images are of fewer than two classes.
         """
         super().__init__()
         self.negatives, self.temperature, self.momentum = negatives, temperature, momentum
@@ -63,12 +70,15 @@ class MemoryContrast(nn.Module):
         self.register_buffer("class_count", counts)
 
     def forward(self, student: Tensor, teacher: Tensor, step: TrainingStep) -> Tensor:
-        """Computes the losses [B] of a batch, then updates both banks with the rows of all processes.
+        """Computes the losses of a batch, then updates both banks in place with the projections of all processes.
 
         Args:
             student: features of the student, [B,Ds].
             teacher: features of the teacher, [B,Dt].
-            step: the batch that the features are of.
+            step: the batch that the features are of. Its `ids`, `labels` and random numbers are used.
+
+        Returns:
+            The losses L_i of both directions, summed, [B].
         """
         u = nn.functional.normalize(self.student_head(student), dim=1)
         v = nn.functional.normalize(self.teacher_head(teacher), dim=1)
@@ -83,24 +93,29 @@ class MemoryContrast(nn.Module):
         """Chooses training images of other classes than the labels, uniformly, with replacement.
 
         Args:
-            labels: int64 [B].
-            uniform: random numbers in [0,1), float64 [B,K].
+            labels: classes of the images of the batch, int64 [B].
+            uniform: random numbers in [0, 1), float64 [B,K], one for each negative.
 
         Returns:
-            Positions in the training split, int64 [B,K].
+            Positions of the negatives in the training split, int64 [B,K].
         """
         start, own = self.class_start[labels, None], self.class_count[labels, None]
         position = (uniform * (len(self.by_class) - own)).long()
         return self.by_class[torch.where(position >= start, position + own, position)]
 
     def nce(self, anchor: Tensor, bank_of: str, negatives: Tensor, step: TrainingStep) -> Tensor:
-        """Computes the losses [B] of one network's projections against the bank of the other.
+        """Computes the losses of one network's projections against the memory bank of the other network.
+
+        The first call for a bank sets its normaliser in place.
 
         Args:
-            anchor: projections of the batch, [B,d].
+            anchor: projections of the batch, unit vectors [B,d].
             bank_of: the other network, `student` or `teacher`.
-            negatives: positions in the training split, int64 [B,K].
-            step: the batch.
+            negatives: positions of the negatives in the training split, int64 [B,K].
+            step: the batch. Its `ids` are the positions of the positives.
+
+        Returns:
+            The losses, [B].
         """
         bank, normaliser = getattr(self, f"{bank_of}_bank"), getattr(self, f"{bank_of}_normaliser")
         # With every image, then of those that were drawn: to copy the rows of all pairs takes many times as long. Of a
@@ -118,12 +133,12 @@ class MemoryContrast(nn.Module):
 
     @torch.no_grad()
     def update(self, name: str, ids: Tensor, projection: Tensor) -> None:
-        """Mixes new projections into a bank and normalises them.
+        """Mixes new projections into a memory bank, in place, and normalises the changed rows to unit length.
 
         Args:
-            name: `student` or `teacher`.
-            ids: positions in the training split, int64 [B].
-            projection: unit vectors, [B,d].
+            name: the network whose bank is updated, `student` or `teacher`.
+            ids: positions of the images in the training split, int64 [B].
+            projection: their new projections, unit vectors [B,d].
         """
         bank = getattr(self, f"{name}_bank")
         mixed = self.momentum * bank[ids] + (1 - self.momentum) * projection

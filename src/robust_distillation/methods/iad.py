@@ -19,13 +19,26 @@ from robust_distillation.methods.contract import (
 
 
 class IAD(Method):
-    """min w KL(T^t(x) || S^t(x')) + (1-w) KL(S^t(x) || S^t(x')), w = T_y(x')^beta, where x' maximises CE(S(x'), y).
+    """IAD: minimises w KL(T^t(x) || S^t(x')) + (1-w) KL(S^t(x) || S^t(x')), where x' maximises CE(S(x'), y).
 
-    The teacher is trusted as far as it is right on x', the student itself for the rest (as in RSLAD's Table 1). S(x)
-    carries gradient. T sees x', so it must be live. beta and t as in the authors' IAD-I.
+    S is the student, T the teacher, x a clean image, x' an adversarial image within the threat model around x, y the
+    label, CE the cross-entropy, KL the divergence of the softmaxes, t the temperature, and ^t means softmax(logits /
+    t). The weight w = T_y(x')^beta is a power of the teacher's probability of y on x': the teacher counts as far as it
+    is right on x', the student's own clean prediction counts for the rest (introspection, as in RSLAD's Table 1). S(x)
+    carries gradient. beta and t are those of the authors' IAD-I.
 
-    That code differs, and `teacher_weight: one` is its form: t^2 KL(T^t(x) || S^t(x')) + (1-w) KL(S(x) || S(x')), the
-    teacher not weighted, the introspection without temperature. It also begins with `begin` = 60 epochs of ARD.
+    The authors' code has another loss, which `teacher_weight: one` selects: t^2 KL(T^t(x) || S^t(x')) + (1-w) KL(S(x)
+    || S(x')). There the teacher is not weighted and the introspection has no temperature. That code also begins with 60
+    epochs of the teacher's term alone (`begin`).
+
+    Attributes:
+        terms: class constant: the loss terms, `teacher` and `introspection`.
+        beta: exponent of the weight w, at least 0.
+        temperature: t, above 0.
+        begin: number of first epochs in which the loss is t^2 KL(T^t(x) || S^t(x')) alone.
+        teacher_weight: `trust`: the loss of the first line. `one`: the loss of the authors' code.
+        repeat_passes: True: x' and, after the first `begin` epochs, x go through S twice, as in the authors' code, so
+            that batch norm's running statistics see them twice.
     """
 
     terms: ClassVar = ("teacher", "introspection")
@@ -40,21 +53,25 @@ class IAD(Method):
     )
 
     def teachers(self) -> dict[str, TeacherCalls]:
-        """Asks one teacher for its cached logits of clean views and for T(x')."""
+        """Declares one teacher (role `teacher`), which is called on adversarial images without gradient.
+
+        Its cached logits of clean views (crops and flips of training images) are read too.
+        """
         return {TEACHER: TeacherCalls(cached=("logits",), live=True)}
 
     def phases(self) -> tuple[int, ...]:
-        """Returns the first epoch and, if `begin` > 0, the first one with introspection."""
+        """Returns the first epoch and, if `begin` > 0, the first epoch with introspection: (1,) or (1, begin + 1)."""
         return (1, self.begin + 1) if self.begin else (1,)
 
     @classmethod
     def official(cls, classes: int, architecture: str) -> Official:
-        """Returns what the authors' code (ZFancy/IAD, IAD-I) does.
+        """Returns how the authors' code (ZFancy/IAD, IAD-I) trains.
 
-        Its quirks: 60 epochs of ARD first (begin); the teacher's term is not weighted (teacher_weight); batch norm sees
-        x' twice and, once introspection began, x twice (repeat_passes); it is in train mode during the attack; the
-        uniform start is not clamped; the second milestone sets the rate of the first again (decay). Divergences are
-        summed over the classes. `best` is chosen on the test set at every epoch, under 10 steps of 2/255.
+        `classes` and `architecture` are ignored. Quirks of that code: 60 epochs of ARD first (begin); the teacher's
+        term is not weighted (teacher_weight); batch norm sees adversarial images twice and, after these epochs, clean
+        images twice (repeat_passes); it is in train mode during the attack; the uniform start is not clamped; the
+        second milestone sets the same learning rate as the first (decay). Divergences are summed over the classes.
+        `best` is chosen on the test set at every epoch, under PGD of 10 steps of 2/255.
         """
         return Official(
             training={
@@ -78,9 +95,16 @@ class IAD(Method):
         )
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
-        """Computes the teacher's term w KL(T^t(x) || S^t(x')) and the introspection (1-w) KL(S^t(x) || S^t(x')).
+        """Computes the terms of the batch `step`.
 
-        In the first `begin` epochs the teacher's term is t^2 KL(T^t(x) || S^t(x')) and the introspection is 0.
+        S is the student, T the teacher, x the clean and x' the adversarial images, ^t means softmax(logits / t) at the
+        temperature t, and w = T_y(x')^beta is a power of the teacher's probability of the label.
+
+        Returns:
+            Terms with values [B] that are not reduced: `teacher`, w KL(T^t(x) || S^t(x')), and `introspection`, (1-w)
+            KL(S^t(x) || S^t(x')), or their forms for `teacher_weight: one`. In the first `begin` epochs `teacher` is
+            t^2 KL(T^t(x) || S^t(x')) and `introspection` is 0; x then goes through S for batch norm's running
+            statistics only.
         """
         x, t = step.attack(misclassification, step.labels), self.temperature
         adversarial = step.student(x, train=True).logits

@@ -11,9 +11,17 @@ from robust_distillation.methods.contract import TEACHER, Method, TeacherCalls, 
 
 
 class KD(Method):
-    """min gamma CE(S(x), y) + alpha t^2 KL(T^t(x) || S^t(x)), where ^t is softmax(./t). No adversarial images.
+    """Knowledge distillation: minimises gamma CE(S(x), y) + alpha t^2 KL(T^t(x) || S^t(x)) on clean images.
 
-    The defaults are those with which CRD's authors run KD (RepDistiller, scripts/run_cifar_distill.sh).
+    S is the student, T the teacher, x a clean image, y its label, CE the cross-entropy, KL the divergence of the
+    softmaxes, t the temperature, and ^t means softmax(logits / t). No adversarial images are used. The defaults are
+    those with which CRD's authors run KD (RepDistiller, scripts/run_cifar_distill.sh).
+
+    Attributes:
+        terms: class constant: the loss terms, `cross_entropy` and `distillation`.
+        gamma: weight of the cross-entropy, at least 0.
+        alpha: weight of the divergence, at least 0.
+        temperature: t, above 0.
     """
 
     terms: ClassVar = ("cross_entropy", "distillation")
@@ -22,11 +30,22 @@ class KD(Method):
     temperature: float = Field(4.0, gt=0)
 
     def teachers(self) -> dict[str, TeacherCalls]:
-        """Asks one teacher for its cached logits of clean views."""
+        """Declares one teacher (role `teacher`), of which the cached logits of clean views are read.
+
+        A clean view is one crop-and-flip of a training image.
+        """
         return {TEACHER: TeacherCalls(cached=("logits",))}
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
-        """Computes gamma CE(S(x), y) and alpha t^2 KL(T^t(x) || S^t(x))."""
+        """Computes the terms of the batch `step`.
+
+        S is the student, T the teacher, x the clean images, y their labels, ^t means softmax(logits / t) at the
+        temperature t.
+
+        Returns:
+            Terms with values [B] that are not reduced: `cross_entropy`, CE(S(x), y) of weight gamma, and
+            `distillation`, t^2 KL(T^t(x) || S^t(x)) of weight alpha.
+        """
         t, logits = self.temperature, step.student(step.x, train=True).logits
         distance = kl_divergence(step.cached().logits, logits, t)
         return (

@@ -11,11 +11,19 @@ from robust_distillation.methods.contract import Method, Official, Term, Trainin
 
 
 class MART(Method):
-    """min BCE(S(x'), y) + beta (1 - S_y(x)) KL(S(x) || S(x')), where x' maximises CE(S(x'), y).
+    """MART: minimises BCE(S(x'), y) + beta (1 - S_y(x)) KL(S(x) || S(x')), where x' maximises CE(S(x'), y).
 
-    BCE(p, y) = -log p_y - log(1 - max_{k != y} p_k). The constants 1.0001 and 1.0000001 that keep the logarithm and the
-    weight off zero are those of the authors' code; so is the gradient through the weight. It also adds `log_constant`,
-    to the margin and to the divergence.
+    S is the student, x a clean image, x' an adversarial image within the threat model around x, y the label, S_y the
+    probability of y, CE the cross-entropy, KL the divergence of the softmaxes. BCE(p, y) = -log p_y - log(1 - max_{k !=
+    y} p_k). The constants 1.0001 and 1.0000001 that keep the logarithm and the weight off zero are those of the
+    authors' code; so is the gradient through the weight.
+
+    Attributes:
+        terms: class constant: the loss terms, `boosted_cross_entropy` and `divergence`.
+        beta: weight of the divergence, at least 0.
+        log_constant: number added to 1 - max_{k != y} p_k and, in the divergence, to the probabilities of x', inside
+            the logarithms: 1e-12 in the authors' code.
+        clean_first: True: x goes through S before x', as in the authors' code. False: after it.
     """
 
     terms: ClassVar = ("boosted_cross_entropy", "divergence")
@@ -27,12 +35,13 @@ class MART(Method):
 
     @classmethod
     def official(cls, classes: int, architecture: str) -> Official:
-        """Returns what the authors' code (YisenWang/MART) does, for CIFAR-10.
+        """Returns how the authors' code (YisenWang/MART) trains on CIFAR-10.
 
-        Wide ResNets have settings of their own; all other architectures have those of ResNet-18. Its quirks: eps is
-        0.031 and the step 0.007; the attack starts from 0.001 N(0,1), which is not clamped; 1e-12 inside the logarithms
-        (log_constant); the rate falls at the start of epochs 75 and 90, that is after 74 and 89. `best` is the best of
-        its log: PGD of 20 steps on the test set at every epoch.
+        `architecture` is the name of the student's architecture: wide ResNets have settings of their own; all others
+        have those of ResNet-18. `classes` is ignored. Quirks of that code: eps is 0.031 and the step 0.007; the attack
+        starts from 0.001 N(0,1), which is not clamped; 1e-12 inside the logarithms (log_constant); the learning rate
+        falls at the start of epochs 75 and 90, that is after 74 and 89. `best` is the best of its log: PGD of 20 steps
+        on the test set at every epoch.
         """
         wide = "wide_resnet" in architecture
         return Official(
@@ -55,7 +64,15 @@ class MART(Method):
         )
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
-        """Computes BCE(S(x'), y) and beta (1 - S_y(x)) KL(S(x) || S(x'))."""
+        """Computes the terms of the batch `step`.
+
+        S is the student, S_y its probability of the label y, x the clean and x' the adversarial images. BCE(p, y) is
+        -log p_y - log(1 - max_{k != y} p_k).
+
+        Returns:
+            Terms with values [B] that are not reduced: `boosted_cross_entropy`, BCE(S(x'), y), and `divergence`, (1 -
+            S_y(x)) KL(S(x) || S(x')) of weight beta.
+        """
         x = step.attack(misclassification, step.labels)
         if self.clean_first:
             clean, adversarial = (step.student(images, train=True).logits for images in (step.x, x))

@@ -23,11 +23,19 @@ if TYPE_CHECKING:
 
 
 class MTARD(Method):
-    """min w KL(T_natural(x) || S(x)) + (1-w) KL(T_robust(x') || S(x')), where x' maximises CE(S(x'), y).
+    """MTARD: minimises w KL(T_natural(x) || S(x)) + (1-w) KL(T_robust(x') || S(x')), where x' maximises CE(S(x'), y).
 
-    One teacher is naturally trained, the other robust. w starts at 1/2 and follows the relative losses: with l the loss
-    of a teacher over its value in the first step, w moves by the rate r towards l_natural / (l_natural + l_robust)
-    before each step is weighted. r falls with the learning rate.
+    S is the student, x a clean image, x' an adversarial image within the threat model around x, y the label, CE the
+    cross-entropy, KL the divergence of the softmaxes. T_natural is a naturally trained teacher, T_robust a robust one.
+    The weight w starts at 1/2 and follows the relative losses. Let l be the mean loss of a teacher divided by its value
+    in the first step. Before each step is weighted, w moves by the share r of the way to l_natural / (l_natural +
+    l_robust). r falls with the learning rate.
+
+    Attributes:
+        terms: class constant: the loss terms, `natural` and `adversarial`.
+        rate: r in the first epoch, in [0, 1].
+        log_constant: number added to the teachers' probabilities inside the logarithm: 1e-5 in the authors' code, where
+            it changes the relative losses.
     """
 
     terms: ClassVar = ("natural", "adversarial")
@@ -40,17 +48,22 @@ class MTARD(Method):
     )
 
     def teachers(self) -> dict[str, TeacherCalls]:
-        """Asks the robust teacher for T(x') and the natural one for its cached logits of clean views."""
+        """Declares two teachers, in the roles `robust` and `natural`.
+
+        `robust` is called on adversarial images without gradient. Of `natural` the cached logits of clean views (crops
+        and flips of training images) are read.
+        """
         return {"robust": TeacherCalls(live=True), "natural": TeacherCalls(cached=("logits",))}
 
     @classmethod
     def official(cls, classes: int, architecture: str) -> Official:
-        """Returns what the authors' code (zhaoshiji123/MTARD) does.
+        """Returns how the authors' code (zhaoshiji123/MTARD) trains.
 
-        Its quirks: the divergence is averaged over batch and classes, on CIFAR-100 times 10, so on both a tenth of its
-        sum (kl_scale); 1e-5 inside the logarithm (log_constant); the attack starts from 0.001 N(0,1), which is not
-        clamped. It keeps each evaluated checkpoint; `best` is the one with the highest accuracy under its PGD of 20
-        steps of 0.003 on the test set, at every 20th epoch and from 215 on at every one.
+        `classes` and `architecture` are ignored. Quirks of that code: the divergence is averaged over batch and
+        classes, on CIFAR-100 times 10, so on both datasets it is a tenth of the sum over the classes (kl_scale); 1e-5
+        inside the logarithm (log_constant); the attack starts from 0.001 N(0,1), which is not clamped. That code keeps
+        each evaluated checkpoint; `best` is the one with the highest accuracy under its PGD of 20 steps of 0.003 on the
+        test set, at every 20th epoch and from 215 on at every epoch.
         """
         return Official(
             training={
@@ -73,13 +86,23 @@ class MTARD(Method):
         )
 
     def build(self, sizes: Sizes, generator: torch.Generator) -> dict[str, nn.Module]:
-        """Builds the weight between the two terms, with the first value of each."""
+        """Builds the module `balance`: the weight between the two terms, and their first values.
+
+        `sizes` and `generator` are ignored.
+        """
         from robust_distillation.methods.balance import Balance
 
         return {"balance": Balance()}
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
-        """Computes both divergences, moves w by their relative values, and weights them by w and 1-w."""
+        """Computes the terms of the batch `step`; updates the weight w in place by their relative values.
+
+        S is the student, T_natural and T_robust are the teachers, x the clean and x' the adversarial images.
+
+        Returns:
+            Terms with values [B] that are not reduced: `natural`, KL(T_natural(x) || S(x)) of weight w, and
+            `adversarial`, KL(T_robust(x') || S(x')) of weight 1-w.
+        """
         constant, x = self.log_constant, step.attack(misclassification, step.labels)
         adversarial = kl_divergence(
             step.teacher["robust"](x).logits, step.student(x, train=True).logits, target_constant=constant

@@ -9,13 +9,20 @@ from robust_distillation.methods.contract import Method, Official, Term, Trainin
 
 
 class Natural(Method):
-    """min CE(S(x), y)."""
+    """Natural training: minimises the cross-entropy CE(S(x), y) of the student S on clean images x with labels y.
+
+    Attributes:
+        terms: class constant: the only loss term, `cross_entropy`.
+    """
 
     terms: ClassVar = ("cross_entropy",)
 
     @classmethod
     def official(cls, classes: int, architecture: str) -> Official:
-        """Returns RSLAD's schedule: the papers do not publish how their natural students were trained."""
+        """Returns the schedule of RSLAD's released code.
+
+        The papers do not publish how their natural students were trained. `classes` and `architecture` are ignored.
+        """
         return Official(
             training={
                 "epochs": 300,
@@ -29,5 +36,11 @@ class Natural(Method):
         )
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
-        """Computes the cross-entropy on clean images."""
+        """Computes the terms of the batch `step`.
+
+        S is the student, x the clean images, y their labels.
+
+        Returns:
+            Terms with values [B] that are not reduced: `cross_entropy`, CE(S(x), y).
+        """
         return (Term("cross_entropy", cross_entropy(step.student(step.x, train=True).logits, step.labels)),)

@@ -11,14 +11,26 @@ from robust_distillation.methods.contract import TEACHER, Method, Official, Teac
 
 
 class RSLAD(Method):
-    """min (1-alpha) KL(T(x) || S(x)) + alpha KL(T(x) || S(x')), where x' maximises KL(T(x) || S(x')) (Table 1).
+    """RSLAD: minimises (1-alpha) KL(T(x) || S(x)) + alpha KL(T(x) || S(x')), where x' maximises KL(T(x) || S(x')).
 
-    The teacher sees clean images only and no hard label is used. alpha = 5/6 as in the authors' code. (The paper's
-    Eq. 3 prints x for x' in the inner maximisation; its Table 1 and its code have x'.)
+    S is the student, T the teacher, x a clean image, x' an adversarial image within the threat model around x, y the
+    label, KL the divergence of the softmaxes. The formula is that of the paper's Table 1. (The paper's Eq. 3 prints x
+    for x' in the inner maximisation; its Table 1 and its code have x'.) By default the teacher is asked on clean images
+    only and no label y is used. alpha = 5/6 as in the authors' code.
 
-    Each of the three losses can take other labels than the teacher's: `hard` makes it the cross-entropy with y, which
-    no KL scale touches, and `student` KL(S(x) || S(x')) as in TRADES, with gradient through S(x) in the outer loss.
-    With a temperature t every divergence is t^2 KL(.^t || .^t); the paper has none.
+    For ablations, each of the three losses can have other labels than the teacher's. With `hard` the loss is the
+    cross-entropy with y, to which the scale of divergences (`kl_scale`) does not apply. With `student` it is KL(S(x) ||
+    S(x')) as in TRADES, with gradient through S(x) in the outer loss.
+
+    Attributes:
+        terms: class constant: the loss terms, `clean` and `adversarial`.
+        alpha: weight of the loss on x', in [0, 1].
+        clean_labels: labels of the loss on x: `teacher` or `hard`.
+        adversarial_labels: labels of the loss on x': `teacher`, `hard` or `student`.
+        inner_labels: labels of the inner maximisation: `teacher`, `hard` or `student`.
+        temperature: t, above 0: every divergence is t^2 KL of softmax(logits / t); the paper has none, t = 1.
+        log_constant: number added to the target's probabilities inside the logarithm of the outer divergences: 1e-5 in
+            the authors' code, where it changes the loss and no gradient.
     """
 
     terms: ClassVar = ("clean", "adversarial")
@@ -35,22 +47,26 @@ class RSLAD(Method):
     )
 
     def teachers(self) -> dict[str, TeacherCalls]:
-        """Asks one teacher for its cached logits of clean views if any of the three losses has the teacher's labels."""
+        """Declares one teacher (role `teacher`), of which the cached logits of clean views are read.
+
+        A clean view is one crop-and-flip of a training image. Empty if none of the three losses has the teacher's
+        labels.
+        """
         labels = (self.clean_labels, self.adversarial_labels, self.inner_labels)
         return {TEACHER: TeacherCalls(cached=("logits",))} if "teacher" in labels else {}
 
     def needs_labels(self) -> bool:
-        """Returns True if any of the three losses has hard labels."""
+        """Returns True if any of the three losses (clean, adversarial, inner maximisation) has hard labels."""
         return "hard" in (self.clean_labels, self.adversarial_labels, self.inner_labels)
 
     @classmethod
     def official(cls, classes: int, architecture: str) -> Official:
-        """Returns what the authors' code (zibojia/RSLAD) does, the same for both of its students.
+        """Returns how the authors' code (zibojia/RSLAD) trains, the same for both of its students.
 
-        Its quirks: the divergence is averaged over batch and classes, on CIFAR-100 times 10, so on both a tenth of its
-        sum (kl_scale); 1e-5 inside the logarithm (log_constant); the attack starts from 0.001 N(0,1), which is not
-        clamped; `best` is chosen on the test set under 20 steps of 0.003, at every 20th epoch and from 215 on at every
-        one.
+        `classes` and `architecture` are ignored. Quirks of that code: the divergence is averaged over batch and
+        classes, on CIFAR-100 times 10, so on both datasets it is a tenth of the sum over the classes (kl_scale); 1e-5
+        inside the logarithm (log_constant); the attack starts from 0.001 N(0,1), which is not clamped; `best` is chosen
+        on the test set under PGD of 20 steps of 0.003, at every 20th epoch and from 215 on at every epoch.
         """
         return Official(
             training={
@@ -73,8 +89,13 @@ class RSLAD(Method):
         )
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
-        """Computes (1-alpha) KL(T(x) || S(x)) and alpha KL(T(x) || S(x')), or the losses of other labels that the
-        settings choose.
+        """Computes the terms of the batch `step`.
+
+        S is the student, T the teacher, x the clean and x' the adversarial images.
+
+        Returns:
+            Terms with values [B] that are not reduced: `clean`, KL(T(x) || S(x)) of weight 1-alpha, and `adversarial`,
+            KL(T(x) || S(x')) of weight alpha, or the losses with the other labels that the settings choose.
         """
         teacher = step.cached().logits if self.teachers() else None
         inner = {

@@ -29,12 +29,18 @@ REMEDY = "Remove it, and start the experiment again to make it anew"
 
 
 def save_checkpoint(path: str | Path, state: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
-    """Writes a checkpoint, replacing the file at once. The same arguments give the same bytes.
+    """Writes a checkpoint, a safetensors file. The file appears complete or not at all, and replaces an existing one.
+
+    The same arguments give the same bytes. `load_model` builds the model from such a file.
 
     Args:
-        path: file to write.
-        state: the tensors of a state dict, on any device.
-        metadata: JSON values that describe the model, see the module's docstring.
+        path: file to write, for example results/digits/teachers/wide/best.safetensors.
+        state: the tensors of a model's state dict by name, on any device.
+        metadata: JSON values that describe the model. `load_model` needs `architecture` (`{"name": NAME, **arguments}`,
+            for example `{"name": "resnet", "depth": 18}`) and `dataset` (a dict with `shape`, [C, H, W], and `classes`,
+            a list of names), and reads `normalisation` (`{"mean": [...], "std": [...]}` with C numbers each, or None).
+            Further entries are stored as they are. A checksum of weights and metadata is added to the file under the
+            key `digest`.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     metadata = {**metadata, DIGEST: _digest(tensors, metadata)}
@@ -43,13 +49,16 @@ def save_checkpoint(path: str | Path, state: dict[str, torch.Tensor], metadata: 
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Reads a checkpoint and verifies its checksum.
+    """Reads a checkpoint that `save_checkpoint` wrote, and verifies its checksum.
+
+    Args:
+        path: the safetensors file.
 
     Returns:
-        The state dict on the CPU, and the metadata.
+        The state dict (tensors by name, on the CPU), and the metadata without the checksum.
 
     Raises:
-        UserError: if the file is missing or damaged, or was not written by this program.
+        UserError: the file is missing, damaged or changed, or was not written by `save_checkpoint`.
     """
     if not Path(path).is_file():
         raise UserError(f"checkpoint {path}: no such file")
@@ -72,9 +81,16 @@ def _digest(state: dict[str, torch.Tensor], metadata: dict[str, Any]) -> str:
 
 
 def weights_digest(state: dict[str, torch.Tensor]) -> str:
-    """Computes the sha256 (64 hexadecimal digits) of the names, dtypes, shapes and values of a state dict.
+    """Computes the sha256 of the names, dtypes, shapes and values of a state dict, to recognise checkpoints with equal
+    weights.
 
-    Equal weights have an equal digest, whatever the metadata of their checkpoints.
+    Equal weights have an equal digest, whatever the order of the tensors and the metadata of their checkpoints.
+
+    Args:
+        state: the tensors by name, on any device.
+
+    Returns:
+        64 hexadecimal digits.
     """
     hasher = hashlib.sha256()
     for name, tensor in sorted(state.items()):
@@ -87,17 +103,20 @@ def build_model(architecture: dict[str, Any], shape: tuple[int, int, int], class
     """Builds a model with freshly drawn weights. The state of torch's global random generator is restored afterwards.
 
     Args:
-        architecture: `{"name": NAME, **arguments}`, with the arguments of that architecture's `build`.
+        architecture: name of a registered architecture and its arguments, for example `{"name": "resnet", "depth":
+            18}`. Arguments that are left out have the defaults of the architecture's `build`.
         shape: (C, H, W) of the images.
         classes: number of classes K.
         seed: seed of the initial weights.
 
     Returns:
-        The model on the CPU in train mode. It maps images [N,C,H,W] to logits [N,K].
+        The model in train mode, on torch's default device. It maps images [N,C,H,W] to logits [N,K]. Its method
+        `features` maps images to the penultimate features [N,D], and its `classifier` is the torch.nn.Linear from
+        features to logits.
 
     Raises:
-        UserError: if the architecture is unknown, does not allow the value of an argument, or builds a network
-            without `features` or `classifier` (see `models`).
+        UserError: the architecture is unknown, does not allow the value of an argument, or builds a network without
+            `features` or `classifier`.
     """
     name = architecture["name"]
     settings = {key: value for key, value in architecture.items() if key != "name"}
@@ -136,15 +155,21 @@ def _check_fits(architecture: dict[str, Any], shape: list[int], classes: int, st
 
 
 def load_model(path: str | Path) -> nn.Module:
-    """Loads the model of a checkpoint.
+    """Loads the model of a checkpoint that `save_checkpoint` wrote.
 
-    If the metadata has a "normalisation", `{"mean": [...], "std": [...]}` with C numbers each, the model applies it.
+    If the metadata has a "normalisation", `{"mean": [...], "std": [...]}` with C numbers each, the returned module
+    applies it to its input.
+
+    Args:
+        path: the safetensors file, for example results/digits/teachers/wide/best.safetensors.
 
     Returns:
-        A module in eval mode on the CPU, with float32 weights. It maps images [N,C,H,W] in [0,1] to logits [N,K].
+        A module in eval mode on the CPU, with float32 weights. It maps images [N,C,H,W] in [0, 1] to logits [N,K]. Its
+        method `features` maps images to the penultimate features [N,D], and its `classifier` is the torch.nn.Linear
+        from features to logits.
 
     Raises:
-        UserError: if the file is missing or damaged, was not written by this program, or if its weights do not fit the
+        UserError: the file is missing or damaged, was not written by `save_checkpoint`, or its weights do not fit the
             architecture in its metadata.
     """
     state, metadata = read_checkpoint(path)

@@ -30,7 +30,13 @@ def _pad_same(x: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """Pre-activation residual block of two 3x3 convolutions."""
+    """Pre-activation residual block: batch norm, Swish, 3x3 convolution, batch norm, Swish, 3x3 convolution, plus a
+    shortcut.
+
+    The shortcut is the identity or, if the number of channels changes, a 1x1 convolution of the block's input after
+    batch norm and Swish. A convolution of stride 2 pads like TensorFlow's SAME (for even sizes only to the right and
+    below).
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int):
         """Creates the block.
@@ -49,7 +55,7 @@ class Block(nn.Module):
         self.shortcut = None if inputs == outputs else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Computes [N, outputs, H / stride, W / stride] from [N, inputs, H, W]."""
+        """Computes the output [N, outputs, H / stride, W / stride] of activations `x` [N, inputs, H, W]."""
         active = F.silu(self.batchnorm_0(x))
         y = self.conv_0(_pad_same(active) if self.halves else active)
         y = self.conv_1(F.silu(self.batchnorm_1(y)))
@@ -57,7 +63,7 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
-    """Sequence of blocks of the same width."""
+    """Sequence of residual blocks with the same number of output channels. The first block may halve the resolution."""
 
     def __init__(self, count: int, inputs: int, outputs: int, stride: int):
         """Creates the stage.
@@ -74,12 +80,20 @@ class Stage(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Computes [N, outputs, H / stride, W / stride] from [N, inputs, H, W]."""
+        """Computes the output [N, outputs, H / stride, W / stride] of activations `x` [N, inputs, H, W]."""
         return self.block(x)
 
 
 class DMWideResNet(nn.Module):
-    """Wide residual network on normalised images."""
+    """DeepMind's wide residual network with Swish, WRN-depth-width: maps normalised images [N,C,H,W] to logits [N,K].
+
+    A 3x3 convolution to 16 channels, three stages of (depth - 4) / 6 pre-activation blocks with 16, 32 and 64 times
+    `width` channels and strides 1, 2 and 2, batch norm, Swish, global average pooling, and a linear layer. Images may
+    have any size.
+
+    Attributes:
+        foldable: True: batch norm may be folded into the convolutions for inference.
+    """
 
     foldable = True
 
@@ -110,12 +124,12 @@ class DMWideResNet(nn.Module):
         return self.logits
 
     def features(self, x: Tensor) -> Tensor:
-        """Computes features [N, 64 * width] of normalised images [N,C,H,W]."""
+        """Computes features [N, 64 * width] of normalised images `x` [N,C,H,W]."""
         x = F.silu(self.batchnorm(self.layer(self.init_conv(x))))
         return F.avg_pool2d(x, x.shape[2:]).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Computes logits [N,K] of normalised images [N,C,H,W]."""
+        """Computes logits [N,K] of normalised images `x` [N,C,H,W]."""
         return self.classifier(self.features(x))
 
 
@@ -126,12 +140,20 @@ def build(
     depth: Literal[10, 16, 22, 28, 34, 40, 46, 52, 58, 64, 70, 94, 106] = 70,
     width: int = 16,
 ) -> DMWideResNet:
-    """Builds DeepMind's WRN-depth-width with Swish.
+    """Builds DeepMind's WRN-depth-width with Swish (Gowal et al., arXiv 2010.03593), with freshly drawn weights, in
+    train mode.
+
+    The layers are a 3x3 convolution to 16 channels, three stages of (depth - 4) / 6 pre-activation blocks with strides
+    1, 2 and 2, batch norm, Swish, global average pooling, and a linear layer. The network expects normalised images:
+    `models.normalised.Normalised` applies it to images in [0, 1].
 
     Args:
-        shape: (C, H, W) of the images.
+        shape: (C, H, W) of the images; only C is used.
         classes: number of classes K.
         depth: number of layers with weights, 6n + 4.
-        width: the widening factor k of WRN-depth-k. The first stage has 16k channels.
+        width: the widening factor k of WRN-depth-k. The three stages have 16k, 32k and 64k channels.
+
+    Returns:
+        The network, which maps normalised images [N,C,H,W] to logits [N,K].
     """
     return DMWideResNet(shape[0], classes, depth, width)

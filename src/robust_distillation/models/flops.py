@@ -15,18 +15,23 @@ from robust_distillation.models.checkpoint import build_model
 
 
 def forward_flops(architecture: dict[str, Any], shape: tuple[int, int, int], classes: int) -> int:
-    """Counts the floating-point operations of the forward pass of one image.
+    """Counts the floating-point operations of the forward pass of one image. Nothing is computed: the model has no
+    weights.
 
     A multiply-add of a convolution or a linear layer counts as 2. Biases, normalisation, activations and pooling count
     as nothing.
 
     Args:
-        architecture: `{"name": NAME, **arguments}`.
+        architecture: name of a registered architecture and its arguments, for example `{"name": "resnet", "depth":
+            18}`.
         shape: (C, H, W) of the image.
         classes: number of classes.
 
+    Returns:
+        The number of operations, about 1.1e9 for ResNet-18 on 32x32 images.
+
     Raises:
-        UserError: if the architecture is unknown or does not allow an argument.
+        UserError: the architecture is unknown or does not allow an argument.
     """
     counts: list[int] = []
 
@@ -44,30 +49,32 @@ def forward_flops(architecture: dict[str, Any], shape: tuple[int, int, int], cla
 
 
 def parameter_bytes(architecture: dict[str, Any], shape: tuple[int, int, int], classes: int) -> int:
-    """Counts the bytes of all parameters and buffers: the size of a checkpoint without its header.
+    """Counts the bytes of all parameters and buffers of a model: the size of a checkpoint without its header.
 
     Args:
-        architecture: `{"name": NAME, **arguments}`.
+        architecture: name of a registered architecture and its arguments, for example `{"name": "resnet", "depth":
+            18}`.
         shape: (C, H, W) of the images.
         classes: number of classes.
 
     Raises:
-        UserError: if the architecture is unknown or does not allow an argument.
+        UserError: the architecture is unknown or does not allow an argument.
     """
     state = _meta_model(architecture, shape, classes).state_dict()
     return sum(tensor.numel() * tensor.element_size() for tensor in state.values())
 
 
 def feature_width(architecture: dict[str, Any], shape: tuple[int, int, int], classes: int) -> int:
-    """Returns D, the width of the penultimate features [N,D].
+    """Returns the width D of an architecture's penultimate features [N,D], the input of its last linear layer.
 
     Args:
-        architecture: `{"name": NAME, **arguments}`.
+        architecture: name of a registered architecture and its arguments, for example `{"name": "resnet", "depth":
+            18}`.
         shape: (C, H, W) of the images.
         classes: number of classes.
 
     Raises:
-        UserError: if the architecture is unknown or does not allow an argument.
+        UserError: the architecture is unknown or does not allow an argument.
     """
     return _meta_model(architecture, shape, classes).classifier.in_features
 

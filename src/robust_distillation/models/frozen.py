@@ -10,14 +10,14 @@ from torch import nn
 
 @contextmanager
 def frozen(model: nn.Module, mode: str = "eval") -> Iterator[nn.Module]:
-    """Context manager: sets the model's mode and makes no parameter require a gradient.
+    """Context manager: sets the mode of a model and freezes it, so that no parameter requires a gradient.
 
-    At the end, also after an exception, each module's mode and each parameter's `requires_grad` are restored. Batch
-    norm statistics are not: in train mode a forward pass updates them.
+    At the end, also after an exception, the mode of each module and `requires_grad` of each parameter are restored.
+    Batch norm statistics are not restored: forward passes in train mode update them.
 
     Args:
         model: the model, changed in place.
-        mode: "eval", or "train" because some released codes attack the student in train mode.
+        mode: "eval" or "train". Some released codes attack the student in train mode.
 
     Yields:
         The model.

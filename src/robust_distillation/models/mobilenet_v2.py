@@ -20,7 +20,11 @@ LAST = 1280
 
 
 class Block(nn.Module):
-    """Inverted residual block: 1x1 expansion, depthwise 3x3 convolution, 1x1 projection."""
+    """Inverted residual block: 1x1 expansion, depthwise 3x3 convolution, 1x1 projection, each followed by batch norm.
+
+    ReLU follows the first two convolutions. A block of stride 1 adds a shortcut: the identity or, if the number of
+    channels changes, a 1x1 convolution with batch norm. A block of stride 2 has no shortcut.
+    """
 
     def __init__(self, inputs: int, outputs: int, expansion: int, stride: int):
         """Creates the block.
@@ -44,7 +48,7 @@ class Block(nn.Module):
             self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Computes [N, outputs, H / stride, W / stride] from [N, inputs, H, W]."""
+        """Computes the output [N, outputs, H / stride, W / stride] of activations `x` [N, inputs, H, W]."""
         y = self.bn1(self.conv1(x)).relu()
         y = self.bn2(self.conv2(y)).relu()
         y = self.bn3(self.conv3(y))
@@ -52,7 +56,16 @@ class Block(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """MobileNetV2 on images in [0,1]."""
+    """MobileNetV2 in the variant for CIFAR: maps images [N,C,H,W] in [0, 1] to logits [N,K].
+
+    A 3x3 convolution of stride 1 with `width` channels; 17 inverted residual blocks in seven stages with strides 1, 1,
+    2, 2, 1, 2, 1; a 1x1 convolution to 40 * width channels; global average pooling; a linear layer. Batch norm and ReLU
+    follow the first and the last convolution. At the width 32 the stages have 16, 24, 32, 64, 96, 160 and 320 channels.
+    Images may have any size; 32x32 pixels become 4x4 before pooling.
+
+    Attributes:
+        foldable: True: batch norm may be folded into the convolutions for inference.
+    """
 
     foldable = True
 
@@ -85,25 +98,32 @@ class MobileNetV2(nn.Module):
         return self.linear
 
     def features(self, x: Tensor) -> Tensor:
-        """Computes features [N, 40 * width] of images [N,C,H,W]."""
+        """Computes features [N, 40 * width] of images `x` [N,C,H,W]."""
         x = self.layers(self.bn1(self.conv1(x)).relu())
         x = self.bn2(self.conv2(x)).relu()
         return F.avg_pool2d(x, x.shape[2:]).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Computes logits [N,K] of images [N,C,H,W]."""
+        """Computes logits [N,K] of images `x` [N,C,H,W]."""
         return self.classifier(self.features(x))
 
 
 def build(
     shape: tuple[int, int, int], classes: int, *, width: Literal[4, 8, 12, 16, 20, 24, 28, 32, 48, 64] = 32
 ) -> MobileNetV2:
-    """Builds a MobileNetV2.
+    """Builds a MobileNetV2 in the variant for CIFAR (no stride in the first layers) with freshly drawn weights, in
+    train mode.
+
+    The layers are a 3x3 convolution, 17 inverted residual blocks, a 1x1 convolution, global average pooling and a
+    linear layer. The resolution is halved three times.
 
     Args:
-        shape: (C, H, W) of the images.
+        shape: (C, H, W) of the images; only C is used.
         classes: number of classes K.
-        width: channels of the stem, 32 in the paper. All other layers scale with it. It is a multiple of 4, so that
-            every layer has a whole number of channels.
+        width: channels of the first convolution, 32 in the paper. All other layers scale with it. It is a multiple of
+            4, so that every layer has a whole number of channels.
+
+    Returns:
+        The network, which maps images [N,C,H,W] in [0, 1] to logits [N,K].
     """
     return MobileNetV2(shape[0], classes, width)

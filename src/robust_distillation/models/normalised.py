@@ -9,10 +9,15 @@ from torch import Tensor, nn
 
 
 class Normalised(nn.Module):
-    """Applies a model to (x - mean) / std, for images x [N,C,H,W] in [0,1].
+    """A model with input normalisation: applies the wrapped model to (x - mean) / std, for images x [N,C,H,W] in [0,
+    1].
 
-    mean and std are non-persistent buffers: they move with the module to another device, but are not in its state dict.
-    A checkpoint stores them in its metadata.
+    So attacks can perturb images in [0, 1] whatever normalisation the weights expect.
+
+    Attributes:
+        model: the wrapped model.
+        mean, std: buffers [C,1,1]. They move with the module to another device, but are not in its state dict. A
+            checkpoint stores them in its metadata.
     """
 
     def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float]):
@@ -20,8 +25,8 @@ class Normalised(nn.Module):
 
         Args:
             model: network with `features` and `classifier` that expects normalised images.
-            mean: C numbers, one for each channel, in units of [0,1].
-            std: C numbers, one for each channel, in units of [0,1].
+            mean: C numbers, one for each channel, for images in [0, 1].
+            std: C numbers, one for each channel, for images in [0, 1].
         """
         super().__init__()
         self.model = model
@@ -39,9 +44,9 @@ class Normalised(nn.Module):
         return self.model.classifier
 
     def features(self, x: Tensor) -> Tensor:
-        """Computes the wrapped model's features [N,D] of images [N,C,H,W] in [0,1]."""
+        """Computes the wrapped model's features [N,D] of images `x` [N,C,H,W] in [0, 1]."""
         return self.model.features((x - self.mean) / self.std)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Computes logits [N,K] of images [N,C,H,W] in [0,1]."""
+        """Computes logits [N,K] of images `x` [N,C,H,W] in [0, 1]."""
         return self.classifier(self.features(x))

@@ -9,12 +9,12 @@ if TYPE_CHECKING:
 
 
 class Output(NamedTuple):
-    """Logits and features of a batch.
+    """Logits and penultimate features of a batch of B images. D is the number of features, K the number of classes.
 
     Attributes:
         logits: [B,K], or None if they were not requested.
-        features: penultimate features [B,D], or None if they were not requested. The logits are a linear function of
-            them.
+        features: [B,D], the input of the last linear layer, whose output are the logits; None if they were not
+            requested.
     """
 
     logits: Tensor | None
@@ -22,9 +22,17 @@ class Output(NamedTuple):
 
 
 def output(model: nn.Module, x: Tensor) -> Output:
-    """Computes logits [B,K] and features [B,D] of images x [B,C,H,W] in one forward pass.
+    """Computes logits [B,K] and features [B,D] of a batch in one forward pass.
 
-    model: network with `features` and `classifier` (see `models`).
+    The mode (train or eval) and the gradients are as the caller set them.
+
+    Args:
+        model: network with a method `features` (images to penultimate features [B,D]) and a linear layer `classifier`
+            (features to logits [B,K]).
+        x: images [B,C,H,W], on the device of the model.
+
+    Returns:
+        The named tuple (logits, features).
     """
     features = model.features(x)
     return Output(model.classifier(features), features)

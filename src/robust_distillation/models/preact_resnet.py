@@ -21,7 +21,11 @@ from torch import Tensor, nn
 
 
 class PreActBlock(nn.Module):
-    """Residual block of two 3x3 convolutions, each after batch norm and ReLU."""
+    """Pre-activation residual block: batch norm, ReLU, 3x3 convolution, batch norm, ReLU, 3x3 convolution, plus a
+    shortcut.
+
+    The shortcut is the identity or, if stride or number of channels change, a 1x1 convolution.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int, shortcut: str):
         """Creates the block.
@@ -44,14 +48,22 @@ class PreActBlock(nn.Module):
         self.raw = shortcut == "raw"
 
     def forward(self, x: Tensor) -> Tensor:
-        """Computes [N, outputs, H / stride, W / stride] from [N, inputs, H, W]."""
+        """Computes the output [N, outputs, H / stride, W / stride] of activations `x` [N, inputs, H, W]."""
         active = self.bn1(x).relu()
         y = self.conv2(self.bn2(self.conv1(active)).relu())
         return y + (x if self.shortcut is None else self.shortcut(x if self.raw else active))
 
 
 class PreActResNet18(nn.Module):
-    """PreActResNet-18; whether images must be normalised depends on the weights."""
+    """PreActResNet-18 for CIFAR: maps images [N,C,H,W] to logits [N,K].
+
+    A 3x3 convolution of stride 1; four stages of two pre-activation blocks with 1, 2, 4 and 8 times `width` channels
+    and strides 1, 2, 2 and 2; batch norm and ReLU if `final_bn`; global average pooling; a linear layer. Images may
+    have any size. Whether they must be normalised depends on the weights: some published checkpoints expect it.
+
+    Attributes:
+        foldable: True: batch norm may be folded into the convolutions for inference.
+    """
 
     foldable = True
 
@@ -62,8 +74,9 @@ class PreActResNet18(nn.Module):
             channels: number of image channels.
             classes: number of classes.
             width: channels of the stem and the first stage.
-            shortcut: "activated" or "raw", see PreActBlock.
-            final_bn: whether batch norm and ReLU follow the last block.
+            shortcut: input of the 1x1 convolutions of the shortcuts: "activated" for the block's input after batch norm
+                and ReLU, "raw" for the block's input.
+            final_bn: True if batch norm and ReLU follow the last block.
         """
         super().__init__()
         self.conv1 = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
@@ -81,14 +94,14 @@ class PreActResNet18(nn.Module):
         return self.linear
 
     def features(self, x: Tensor) -> Tensor:
-        """Computes features [N, 8 * width] of images [N,C,H,W]."""
+        """Computes features [N, 8 * width] of images `x` [N,C,H,W]."""
         x = self.layer4(self.layer3(self.layer2(self.layer1(self.conv1(x)))))
         if self.bn is not None:
             x = self.bn(x).relu()
         return F.avg_pool2d(x, x.shape[2:]).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Computes logits [N,K] of images [N,C,H,W]."""
+        """Computes logits [N,K] of images `x` [N,C,H,W]."""
         return self.classifier(self.features(x))
 
 
@@ -100,14 +113,21 @@ def build(
     shortcut: Literal["activated", "raw"] = "activated",
     final_bn: Literal[True, False] = True,
 ) -> PreActResNet18:
-    """Builds a PreActResNet-18.
+    """Builds a PreActResNet-18 for CIFAR with freshly drawn weights, in train mode.
+
+    The layers are a 3x3 convolution of stride 1, four stages of two pre-activation blocks with strides 1, 2, 2 and 2,
+    global average pooling and a linear layer.
 
     Args:
-        shape: (C, H, W) of the images.
+        shape: (C, H, W) of the images; only C is used.
         classes: number of classes K.
-        width: channels of the stem and the first stage, 64 in the paper.
-        shortcut: input of the shortcuts' 1x1 convolutions: "activated" for the block's input after batch norm and ReLU,
-            "raw" for the block's input.
-        final_bn: whether batch norm and ReLU follow the last block.
+        width: channels of the first convolution and the first stage, 64 in the paper. Each further stage has twice as
+            many.
+        shortcut: input of the 1x1 convolutions of the shortcuts: "activated" for the block's input after batch norm and
+            ReLU, "raw" for the block's input. Published checkpoints differ in it.
+        final_bn: True if batch norm and ReLU follow the last block. Published checkpoints differ in it.
+
+    Returns:
+        The network, which maps images [N,C,H,W] to logits [N,K].
     """
     return PreActResNet18(shape[0], classes, width, shortcut, final_bn)

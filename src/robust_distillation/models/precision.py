@@ -35,26 +35,32 @@ _evaluating: ContextVar[bool] = ContextVar("_evaluating", default=False)
 def configure_precision(
     model: nn.Module, precision: str, use: str = INFERENCE, *, compiled: bool = False, recorded: bool = True
 ) -> nn.Module:
-    """Changes how a model computes its features, in place.
+    """Changes how a model computes its features, in place: numeric precision, memory layout, folded batch norm,
+    compilation.
 
-    With `exact` nothing changes: float32, NCHW layout, eager. All other modes use the channels_last layout, except for
-    a network on a GPU that never runs in bfloat16, where float32 would be slower in that layout.
+    It replaces the method `features` of the object `model`. With precision "exact" (and a use other than SEARCH)
+    nothing changes: float32, NCHW layout, eager. All other modes use the channels_last layout, except for a network on
+    a GPU that never runs in bfloat16, where float32 would be slower in that layout. A pass has frozen weights if no
+    parameter requires a gradient, as in an attack.
 
     Args:
-        model: network with `features` and `classifier` on its final device.
-        precision: "exact", "fp32", "bf16-inner" (bfloat16 for passes with frozen weights) or "bf16" (for all passes).
+        model: network on its final device, with a method `features` (images to penultimate features [N,D]) and a linear
+            layer `classifier` (features to logits).
+        precision: "exact", "fp32", "bf16-inner" (in training, bfloat16 for passes with frozen weights only) or "bf16"
+            (in training, bfloat16 for all passes).
         use: purpose of the network:
-            TRAIN: training. bfloat16 is applied by autocast. Weights, batch norm statistics, logits and losses stay in
-                float32.
-            INFERENCE: inference in float32. The network must not be trained any more: if it is `foldable`, its batch
-                norm is folded into the convolutions.
-            SEARCH: inference as for INFERENCE, but in bfloat16, whatever `precision` is. It may only propose
-                adversarial images, which a float32 network then judges.
-        compiled: whether torch.compile compiles the features.
-        recorded: whether a compiled network on a GPU replays its training passes as CUDA graphs.
+            TRAIN ("train"): training. bfloat16 is applied by autocast. Weights, batch norm statistics, logits and
+                losses stay in float32.
+            INFERENCE ("inference"): inference in float32, whatever `precision` is. The network must not be trained any
+                more: unless `precision` is "exact", its batch norm is folded into the convolutions if its attribute
+                `foldable` is True.
+            SEARCH ("search"): inference in bfloat16, whatever `precision` is, with folded batch norm if `foldable` is
+                True. The network may only propose adversarial images, which a float32 network then judges.
+        compiled: True if torch.compile compiles the features.
+        recorded: True if a compiled network on a GPU replays its training passes as CUDA graphs.
 
     Returns:
-        The same model.
+        `model`.
     """
     if precision == EXACT and use != SEARCH:
         return model
@@ -97,12 +103,15 @@ class _Features(nn.Module):
 
 
 def fold_batch_norm(model: nn.Module) -> nn.Module:
-    """Folds batch norm layers into the convolutions before them. Sets the model to eval mode.
+    """Folds the batch norm layers of a model into the convolutions before them, which makes inference faster.
 
-    model: trained network that is `foldable` (see `models`).
+    Args:
+        model: trained network whose attribute `foldable` is True: torch.fx can trace its method `features` (images to
+            features [N,D]). It is set to eval mode; its weights are not changed.
 
     Returns:
-        A module that computes the model's features, with weights of its own that require no gradient.
+        A new module that maps images [N,C,H,W] to the model's features [N,D]. It has weights of its own that require no
+        gradient.
     """
     model.eval()
     return fuse(_Features(model)).requires_grad_(False)
@@ -112,27 +121,30 @@ def load_for_inference(path: str | Path, precision: str, device: torch.device, u
     """Loads the model of a checkpoint for inference and attacks.
 
     Args:
-        path: the checkpoint.
-        precision: "exact", "fp32", "bf16-inner" or "bf16", see `configure_precision`.
-        device: device to move the model to.
-        use: INFERENCE for a model whose predictions count, SEARCH for one in bfloat16 that only proposes adversarial
-            images.
+        path: the checkpoint, a safetensors file that `save_checkpoint` wrote.
+        precision: `compute.precision` of the experiment file: "exact", "fp32", "bf16-inner" or "bf16". For inference
+            the last three are the same: float32 with another memory layout and folded batch norm.
+        device: device to which the model is moved.
+        use: INFERENCE ("inference") for a model whose predictions count; SEARCH ("search") for a model in bfloat16 that
+            only proposes adversarial images.
 
     Returns:
-        The model in eval mode. It maps images [N,C,H,W] in [0,1] to logits [N,K].
+        The model in eval mode. It maps images [N,C,H,W] in [0, 1] to logits [N,K].
 
     Raises:
-        UserError: if the checkpoint is missing or damaged.
+        UserError: the checkpoint is missing or damaged.
     """
     return configure_precision(load_model(path).to(device), precision, use)
 
 
 @contextmanager
 def evaluation_precision() -> Iterator[None]:
-    """Context manager: a network in training computes in float32 and eagerly, as in the final evaluation.
+    """Context manager: within it, networks in training compute in float32 and eagerly, as in the final evaluation.
 
-    Compiled networks run eagerly because a validation drops the images that an attack has fooled, and compiling a graph
-    for each remaining number of images would take too long.
+    It is for the validations of a training, whose accuracies must be those of the final evaluation. Autocast to
+    bfloat16 and torch.compile are switched off for networks that `configure_precision` prepared. Compiled networks run
+    eagerly because a validation drops the images that an attack has fooled, and compiling a graph for each remaining
+    number of images would take too long.
     """
     before = _evaluating.set(True)
     try:
@@ -143,13 +155,17 @@ def evaluation_precision() -> Iterator[None]:
 
 
 def should_compile(compute: Compute, flops: float, device: str) -> bool:
-    """Decides whether a training is compiled with torch.compile.
+    """Decides whether torch.compile is used for a training.
+
+    If `compute.compile` is set, it is the answer. Else the answer is True if `compute.precision` is not "exact" and the
+    training is so long that compiling saves time: at least 1e14 operations on a CPU or 3e15 on a GPU (the constant
+    COMPILE_MIN_FLOPS).
 
     Args:
-        compute: settings of the experiment. Its `compile` decides, unless it is None.
-        flops: floating-point operations of the whole training. If `compile` is None, a training is compiled from
-            COMPILE_MIN_FLOPS operations on, except in `exact` mode.
-        device: "cpu" or "cuda".
+        compute: the section `compute` of the experiment file. Its fields `compile` (True, False or None) and
+            `precision` ("exact", "fp32", "bf16-inner" or "bf16") are used.
+        flops: floating-point operations of the whole training, for example from `planning.cost.flops`.
+        device: type of the device, "cpu" or "cuda".
     """
     if compute.compile is not None:
         return compute.compile

@@ -21,7 +21,13 @@ def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 
 class BasicBlock(nn.Module):
-    """Residual block of two 3x3 convolutions."""
+    """Residual block: 3x3 convolution, batch norm, ReLU, 3x3 convolution, batch norm, plus a shortcut, then ReLU.
+
+    The shortcut is the identity or, if stride or number of channels change, a 1x1 convolution with batch norm.
+
+    Attributes:
+        expansion: channels of the output divided by `width`, 1.
+    """
 
     expansion = 1
 
@@ -41,14 +47,21 @@ class BasicBlock(nn.Module):
         self.shortcut = _shortcut(inputs, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Computes [N, expansion * width, H / stride, W / stride] from [N, inputs, H, W]."""
+        """Computes the output [N, width, H / stride, W / stride] of activations `x` [N, inputs, H, W]."""
         y = self.bn1(self.conv1(x)).relu()
         y = self.bn2(self.conv2(y))
         return (y + self.shortcut(x)).relu()
 
 
 class Bottleneck(nn.Module):
-    """Residual block of a 1x1, a 3x3 and a 1x1 convolution; its output has four times `width` channels."""
+    """Residual block of a 1x1, a 3x3 and a 1x1 convolution, each with batch norm, plus a shortcut, then ReLU.
+
+    ReLU follows the first two convolutions too. The output has four times `width` channels. The shortcut is the
+    identity or, if stride or number of channels change, a 1x1 convolution with batch norm.
+
+    Attributes:
+        expansion: channels of the output divided by `width`, 4.
+    """
 
     expansion = 4
 
@@ -71,7 +84,7 @@ class Bottleneck(nn.Module):
         self.shortcut = _shortcut(inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Computes [N, expansion * width, H / stride, W / stride] from [N, inputs, H, W]."""
+        """Computes the output [N, 4 * width, H / stride, W / stride] of activations `x` [N, inputs, H, W]."""
         y = self.bn1(self.conv1(x)).relu()
         y = self.bn2(self.conv2(y)).relu()
         y = self.bn3(self.conv3(y))
@@ -83,7 +96,16 @@ LAYOUTS = {18: (BasicBlock, (2, 2, 2, 2)), 34: (BasicBlock, (3, 4, 6, 3)), 50: (
 
 
 class ResNet(nn.Module):
-    """Residual network on images in [0,1]."""
+    """Residual network for CIFAR: maps images [N,C,H,W] in [0, 1] to logits [N,K].
+
+    A 3x3 convolution of stride 1 with batch norm and ReLU, without max-pooling; four stages of residual blocks with
+    strides 1, 2, 2 and 2; global average pooling; a linear layer. The 3x3 convolutions of the stages have 1, 2, 4 and 8
+    times `width` channels. Depths 18 and 34 have basic blocks (two 3x3 convolutions), depth 50 has bottlenecks (1x1,
+    3x3, 1x1). Images may have any size; 32x32 pixels become 4x4 before pooling.
+
+    Attributes:
+        foldable: True: batch norm may be folded into the convolutions for inference.
+    """
 
     foldable = True
 
@@ -116,23 +138,29 @@ class ResNet(nn.Module):
         return self.linear
 
     def features(self, x: Tensor) -> Tensor:
-        """Computes features [N, 8 * width] of images [N,C,H,W]; [N, 32 * width] for depth 50."""
+        """Computes features [N, 8 * width] of images `x` [N,C,H,W]; [N, 32 * width] for depth 50."""
         x = self.bn1(self.conv1(x)).relu()
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return F.avg_pool2d(x, x.shape[2:]).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Computes logits [N,K] of images [N,C,H,W]."""
+        """Computes logits [N,K] of images `x` [N,C,H,W]."""
         return self.classifier(self.features(x))
 
 
 def build(shape: tuple[int, int, int], classes: int, *, depth: Literal[18, 34, 50] = 18, width: int = 64) -> ResNet:
-    """Builds a ResNet.
+    """Builds a ResNet for CIFAR (no stride and no max-pooling in the stem) with freshly drawn weights, in train mode.
+
+    The layers are a 3x3 convolution, four stages of residual blocks with strides 1, 2, 2 and 2, global average pooling
+    and a linear layer. Depths 18 and 34 have basic blocks, depth 50 has bottlenecks.
 
     Args:
-        shape: (C, H, W) of the images.
+        shape: (C, H, W) of the images; only C is used.
         classes: number of classes K.
         depth: number of layers with weights: 18, 34 or 50.
         width: channels of the stem and the first stage, 64 in the paper. Each further stage has twice as many.
+
+    Returns:
+        The network, which maps images [N,C,H,W] in [0, 1] to logits [N,K].
     """
     return ResNet(shape[0], classes, depth, width)

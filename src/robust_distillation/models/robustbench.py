@@ -28,23 +28,36 @@ THREATS = {"linf": "Linf", "l2": "L2", "corruptions": "corruptions"}  # name her
 
 
 class RobustBenchModel(nn.Module):
-    """A model of the zoo with `features` and `classifier`, which distillation needs.
+    """A model of RobustBench's zoo with `features` and `classifier`, which distillation needs.
 
-    It maps images [N,3,32,32] in [0,1] to logits [N,K].
+    It maps images [N,3,32,32] in [0, 1] to logits [N,K]. Its features [N,D] are the input of the network's last linear
+    layer, recorded by a forward hook, and its classifier is that layer.
+
+    Attributes:
+        network: the network that RobustBench built.
     """
 
     def __init__(self, network: nn.Module):
-        """Wraps a network that RobustBench built."""
+        """Wraps a network.
+
+        Args:
+            network: a network that RobustBench built. Its last linear layer must give the logits; `check` verifies
+                that.
+        """
         super().__init__()
         self.network = network
 
     @property
     def classifier(self) -> nn.Linear:
-        """The last linear layer, from features to logits."""
+        """The last linear layer of the network, from features to logits.
+
+        Raises:
+            IndexError: the network has no linear layer.
+        """
         return [module for module in self.network.modules() if isinstance(module, nn.Linear)][-1]
 
     def features(self, x: Tensor) -> Tensor:
-        """Computes the input [N,D] of the classifier for images [N,3,32,32]."""
+        """Computes features [N,D] of images `x` [N,3,32,32] in [0, 1]: the input of the last linear layer."""
         recorded = []
         hook = self.classifier.register_forward_pre_hook(lambda _, inputs: recorded.append(inputs[0]))
         try:
@@ -54,19 +67,20 @@ class RobustBenchModel(nn.Module):
         return recorded[-1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Computes logits [N,K] of images [N,3,32,32]."""
+        """Computes logits [N,K] of images `x` [N,3,32,32] in [0, 1]."""
         return self.classifier(self.features(x))
 
     def check(self, x: Tensor, classes: int, model: str) -> None:
-        """Checks that the network ends in a linear layer, by comparing the logits of a few images. Sets eval mode.
+        """Checks that the last linear layer of the network gives its logits, on a few images. Sets eval mode.
 
         Args:
-            x: images [N,3,32,32] in [0,1].
-            classes: expected number of logits.
-            model: the model's name in the zoo, for the message.
+            x: images [N,3,32,32] in [0, 1].
+            classes: expected number K of logits.
+            model: name of the model in the zoo, for the message.
 
         Raises:
-            UserError: if the network's logits differ from those of the last linear layer or have another shape.
+            UserError: the logits of the network differ from those of its last linear layer by more than 0.0001, or do
+                not have the shape [N,K].
         """
         self.eval()
         with torch.no_grad():
@@ -83,7 +97,14 @@ class RobustBenchModel(nn.Module):
 
 
 def package() -> ModuleType:
-    """Imports RobustBench's package. Raises UserError with the command that installs it, if it cannot be imported."""
+    """Imports the package robustbench and returns the module.
+
+    RobustBench imports a module `autoattack`. If that is not installed, PyPI's `pyautoattack` is registered under its
+    name in sys.modules.
+
+    Raises:
+        UserError: the package cannot be imported. The message has the command that installs it.
+    """
     try:
         if importlib.util.find_spec("autoattack") is None:
             # RobustBench requires PyPI's pyautoattack, but imports it by the name of AutoAttack's repository.
@@ -97,19 +118,20 @@ def package() -> ModuleType:
 
 
 def entry(model: str, dataset: str, threat: str) -> dict[str, Any]:
-    """Returns RobustBench's entry for a model.
+    """Returns the entry of a model in RobustBench's zoo. Downloads nothing.
 
     Args:
-        model: name in RobustBench's zoo.
+        model: name in RobustBench's zoo, for example "Carmon2019Unlabeled".
         dataset: "cifar10" or "cifar100".
-        threat: "linf", "l2" or "corruptions".
+        threat: threat model for which the network was trained: "linf", "l2" or "corruptions".
 
     Returns:
-        A dict with `model`, a function that builds the network, and `gdrive_id`, the file on Google Drive.
+        A dict with `model`, a function without arguments that builds the network with random weights, and `gdrive_id`,
+        the id of the file of its trained weights on Google Drive.
 
     Raises:
-        UserError: if a name is unknown, if the model is an ensemble or not loaded from one file, or if RobustBench is
-            not installed.
+        UserError: a name is unknown, the model is an ensemble or is not loaded from one file, or RobustBench is not
+            installed.
     """
     if dataset not in DATASETS:
         raise UserError(unknown("data set of RobustBench", dataset, DATASETS))
@@ -131,19 +153,20 @@ def entry(model: str, dataset: str, threat: str) -> dict[str, Any]:
 
 
 def load(model: str, dataset: str, threat: str, folder: Path) -> nn.Module:
-    """Loads a trained network of the zoo with RobustBench's own code. The file cannot run code.
+    """Loads a trained network of RobustBench's zoo with RobustBench's own code. The file cannot run code.
 
     Args:
-        model: name in RobustBench's zoo.
+        model: name in RobustBench's zoo, for example "Carmon2019Unlabeled".
         dataset: "cifar10" or "cifar100".
-        threat: "linf", "l2" or "corruptions".
-        folder: folder that RobustBench stores models in. It downloads a missing file.
+        threat: threat model for which the network was trained: "linf", "l2" or "corruptions".
+        folder: folder in which RobustBench stores models, for example models/robustbench. A missing file is downloaded
+            to `folder`/DATASET/THREAT/MODEL.pt.
 
     Returns:
-        RobustBench's network in eval mode.
+        RobustBench's network on the CPU in eval mode, without `RobustBenchModel` around it.
 
     Raises:
-        UserError: if RobustBench is not installed, or if the file does not fit the network.
+        UserError: RobustBench is not installed, or the file does not fit the network.
     """
     utils = package().utils
     name = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
@@ -165,17 +188,22 @@ def build(
     model: str = "",
     threat: Literal["linf", "l2", "corruptions"] = "linf",
 ) -> RobustBenchModel:
-    """Builds a network of RobustBench's zoo with freshly drawn weights.
+    """Builds a network of RobustBench's zoo with freshly drawn weights. `load` loads the trained ones.
 
     Args:
-        shape: (3, 32, 32).
+        shape: (C, H, W) of the images, always (3, 32, 32).
         classes: 10 for CIFAR-10 or 100 for CIFAR-100.
-        model: name in RobustBench's zoo for this dataset and threat. Required in spite of its default.
-        threat: threat model that the network was trained for.
+        model: name in RobustBench's zoo for this dataset and threat, for example "Carmon2019Unlabeled". Required: the
+            default "" is refused.
+        threat: threat model for which the network was trained.
+
+    Returns:
+        The network, wrapped so that it has `features` (images to penultimate features [N,D]) and `classifier` (the last
+        linear layer).
 
     Raises:
-        UserError: if shape and classes are not those of CIFAR-10 or CIFAR-100, if there is no such model, or if
-            RobustBench is not installed.
+        UserError: shape and classes are not those of CIFAR-10 or CIFAR-100, there is no such model, or RobustBench is
+            not installed.
     """
     datasets = {size: name for name, size in DATASETS.items()}
     if (tuple(shape), classes) not in datasets:

@@ -45,12 +45,14 @@ FOREIGN = (  # first bytes of files that people save as weights by mistake
 
 
 def check_kind(stream: BinaryIO, path: Path) -> None:
-    """Checks the first bytes of a file, and rewinds the stream.
+    """Checks by its first bytes whether a file can contain weights. Rewinds the stream to the start of the file.
 
-    stream: the file, opened in binary mode at its start. path: the file's name in messages.
+    Args:
+        stream: the file, opened in binary mode, at its start.
+        path: path of the file, for the message.
 
     Raises:
-        UserError: if the file is empty, a web page, an archive, or another file that cannot contain weights.
+        UserError: the file is empty, a web page, a pointer of git-lfs, a NumPy or HDF5 file, or compressed.
     """
     head = stream.read(512)
     stream.seek(0)
@@ -62,28 +64,39 @@ def check_kind(stream: BinaryIO, path: Path) -> None:
 
 
 def read(stream: BinaryIO, path: Path) -> dict[str, Tensor]:
-    """Reads the state dict of a PyTorch or safetensors file.
+    """Reads the state dict of a PyTorch or safetensors file from elsewhere. No code in the file runs.
 
-    A state dict under one of the keys STATE_KEYS, as training scripts save it, is found too.
+    A PyTorch file may contain the state dict, or a dict that has it under one of the keys in STATE_KEYS: `state_dict`,
+    `model_state_dict`, `model`, `net` or `student`. Up to three such dicts may be nested.
 
-    stream: the file, opened in binary mode. path: the file's name in messages.
+    Args:
+        stream: the file, opened in binary mode, at its start.
+        path: path of the file, for messages.
 
     Returns:
         The tensors by name, on the CPU.
 
     Raises:
-        UserError: as `load`, and if the file contains no state dict or other values than plain tensors.
+        UserError: the file is broken, asks to run code, contains no state dict, or contains values other than plain
+            tensors.
     """
     return _state(load(stream, path), path)
 
 
 def load(stream: BinaryIO, path: Path) -> Any:
-    """Loads the content of a PyTorch or safetensors file. The first bytes decide which of the two it is.
+    """Loads the content of a PyTorch or safetensors file; its first bytes decide which of the two it is. No code in the
+    file runs.
 
-    stream: the file, opened in binary mode at its start. path: the file's name in messages.
+    Args:
+        stream: the file, opened in binary mode, at its start.
+        path: path of the file, for messages.
+
+    Returns:
+        The content with tensors on the CPU. For a safetensors file it is a dict of tensors by name, for a PyTorch file
+        the object that was saved, such as a state dict or a dict that contains one.
 
     Raises:
-        UserError: if the file is broken or asks to run code.
+        UserError: the file is broken or asks to run code.
     """
     head = stream.read(9)
     stream.seek(0)
@@ -146,26 +159,31 @@ def convert(
     drop: tuple[str, ...] = (),
     normalisations: Iterable[dict[str, list[float]]] = (),
 ) -> dict[str, Tensor]:
-    """Converts a published state dict to the names, dtypes and order of a registered architecture.
+    """Converts published weights to the names, dtypes and order of the state dict of a registered architecture.
 
     Prefixes of wrappers such as `module.` are removed, and so is a normalisation layer in front of the model. Batch
-    norm counters, which PyTorch before 0.4.1 did not save, are set to 0. Half and double precision become float32.
+    norm counters (`num_batches_tracked`), which PyTorch before 0.4.1 did not save, are set to 0. Half and double
+    precision become float32.
 
     Args:
-        state: the published tensors by name.
-        architecture: `{"name": NAME, **arguments}` of the architecture to convert to.
+        state: the published tensors by name, as `read` returns them; changed in place if the file has a normalisation
+            layer.
+        architecture: name and arguments of the architecture to convert to, for example `{"name": "resnet", "depth":
+            18}`.
         shape: (C, H, W) of the images.
         classes: number of classes.
-        path: the file's name in messages.
-        drop: prefixes of keys to leave out.
-        normalisations: allowed values of a normalisation layer, each with "mean" and "std" of C numbers.
+        path: path of the file, for messages.
+        drop: prefixes of names to leave out, for example ("sub_block1.",). They are compared after the prefixes of
+            wrappers are removed.
+        normalisations: allowed values of a normalisation layer in the file, each `{"mean": [...], "std": [...]}` with C
+            numbers. Differences below 0.001 are ignored.
 
     Returns:
-        Copies of the tensors, in the names and order of the architecture's state dict.
+        Copies of the tensors, by the names and in the order of the architecture's state dict.
 
     Raises:
-        UserError: if names, shapes or dtypes differ, if a value is not finite, or if the file contains another
-            normalisation than the allowed ones.
+        UserError: names, shapes or dtypes differ, a value is not finite, or the file contains a normalisation that is
+            not allowed. If another registered architecture fits, the message names it.
     """
     expected = layout(architecture, shape, classes)
     state, normaliser = strip_wrappers(state, {name.partition(".")[0] for name in expected})
@@ -183,15 +201,20 @@ def convert(
 def layout(
     architecture: dict[str, Any], shape: tuple[int, int, int], classes: int
 ) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-    """Returns the shape and dtype of each tensor of an architecture's state dict, by name. Allocates no tensor.
+    """Returns the shape and dtype of each tensor in the state dict of an architecture, by name. Allocates no tensor.
 
     Args:
-        architecture: `{"name": NAME, **arguments}`.
+        architecture: name of a registered architecture and its arguments, for example `{"name": "resnet", "depth":
+            18}`.
         shape: (C, H, W) of the images.
         classes: number of classes.
 
+    Returns:
+        Name of each tensor to (shape, dtype), in the order of the state dict, for example `{"conv1.weight": ((64, 3, 3,
+        3), torch.float32), ...}`.
+
     Raises:
-        UserError: if the architecture is unknown or does not allow an argument.
+        UserError: the architecture is unknown or does not allow an argument.
     """
     with torch.device("meta"):
         model = build_model(architecture, shape, classes)
@@ -199,14 +222,19 @@ def layout(
 
 
 def strip_wrappers(state: dict[str, Tensor], prefixes: set[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Removes the prefixes of wrapper modules, and separates the tensors of a normalisation layer.
+    """Removes the prefixes of wrapper modules from tensor names, and separates the tensors of a normalisation layer.
 
-    state: the tensors by name, changed in place. prefixes: the first components of the architecture's tensor names,
-    which are not taken for wrappers.
+    For example `module.conv1.weight` becomes `conv1.weight`. A prefix is removed if all names have it and it is one of
+    the constant WRAPPERS: `module`, `model`, `net`, `0` or `1`. This is repeated for nested wrappers.
+
+    Args:
+        state: the tensors by name; those of a normalisation layer may be removed from it in place.
+        prefixes: first components of the architecture's own tensor names, for example {"conv1", "layer1"}. They are not
+            taken for wrappers.
 
     Returns:
-        The tensors of the model, and those of the normalisation layer by "mean", "mu", "std" or "sigma" (empty if there
-        is none).
+        A pair of dicts: the tensors of the model by name, and the tensors of the normalisation layer by "mean", "mu",
+        "std" or "sigma" (empty if there is no such layer).
     """
     normaliser = {}
     while True:
@@ -248,15 +276,15 @@ def _value(name: str, tensor: Tensor, kind: torch.dtype, path: Path) -> Tensor:
 
 
 def check_finite(name: str, value: Tensor, path: Path) -> None:
-    """Checks that a tensor contains neither infinity nor NaN.
+    """Checks that a tensor contains neither infinity nor NaN. Integer tensors always pass.
 
     Args:
         name: name of the tensor, for the message.
         value: the tensor, of any dtype.
-        path: name of its file, for the message.
+        path: path of its file, for the message.
 
     Raises:
-        UserError: if a value is not finite.
+        UserError: a value is not finite.
     """
     if value.is_floating_point() and not value.isfinite().all():
         count = int((~value.isfinite()).sum())
@@ -296,18 +324,20 @@ def _without_counters(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int
 def guess_architecture(
     shapes: dict[str, tuple[int, ...]], architecture: dict[str, Any], shape: tuple[int, int, int], classes: int
 ) -> tuple[dict[str, Any], int] | None:
-    """Searches the registered architectures for one whose tensors have these names and shapes.
+    """Searches the registered architectures for one whose tensors have the same names and shapes as those of a file.
 
-    Depth and similar arguments are found from the names, then width and number of classes from the shapes.
+    It serves error messages about a file that does not fit the architecture in the experiment file. Depth and similar
+    arguments are found from the names, then width and number of classes from the shapes.
 
     Args:
-        shapes: shape of each tensor by name, without batch norm counters.
-        architecture: `{"name": NAME, **arguments}` to try first.
+        shapes: shape of each tensor by name, without batch norm counters, for example `{"conv1.weight": (64, 3, 3,
+            3)}`.
+        architecture: the architecture to try first, for example `{"name": "resnet", "depth": 18}`.
         shape: (C, H, W) of the images.
         classes: number of classes to try first.
 
     Returns:
-        The architecture and its number of classes, or None if no architecture fits.
+        The architecture, in the form of the argument, and its number of classes; None if no architecture fits.
     """
 
     def sizes(candidate: dict[str, Any], count: int = classes) -> dict[str, tuple[int, ...]]:

@@ -14,7 +14,12 @@ from torch import Tensor, nn
 
 
 class Block(nn.Module):
-    """Pre-activation residual block of two 3x3 convolutions."""
+    """Pre-activation residual block: batch norm, ReLU, 3x3 convolution, batch norm, ReLU, 3x3 convolution, plus a
+    shortcut.
+
+    The shortcut is the identity or, if the number of channels changes, a 1x1 convolution of the block's input after
+    batch norm and ReLU.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int):
         """Creates the block.
@@ -32,14 +37,14 @@ class Block(nn.Module):
         self.convShortcut = None if inputs == outputs else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Computes [N, outputs, H / stride, W / stride] from [N, inputs, H, W]."""
+        """Computes the output [N, outputs, H / stride, W / stride] of activations `x` [N, inputs, H, W]."""
         active = self.bn1(x).relu()
         y = self.conv2(self.bn2(self.conv1(active)).relu())
         return y + (x if self.convShortcut is None else self.convShortcut(active))
 
 
 class Stage(nn.Module):
-    """Sequence of blocks of the same width."""
+    """Sequence of residual blocks with the same number of output channels. The first block may halve the resolution."""
 
     def __init__(self, count: int, inputs: int, outputs: int, stride: int):
         """Creates the stage.
@@ -56,12 +61,20 @@ class Stage(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Computes [N, outputs, H / stride, W / stride] from [N, inputs, H, W]."""
+        """Computes the output [N, outputs, H / stride, W / stride] of activations `x` [N, inputs, H, W]."""
         return self.layer(x)
 
 
 class WideResNet(nn.Module):
-    """Wide residual network on images in [0,1]."""
+    """Wide residual network WRN-depth-width: maps images [N,C,H,W] in [0, 1] to logits [N,K].
+
+    A 3x3 convolution to 16 channels; three stages of (depth - 4) / 6 pre-activation blocks with 16, 32 and 64 times
+    `width` channels and strides 1, 2 and 2; batch norm, ReLU, global average pooling; a linear layer. Images may have
+    any size; 32x32 pixels become 8x8 before pooling.
+
+    Attributes:
+        foldable: True: batch norm may be folded into the convolutions for inference.
+    """
 
     foldable = True
 
@@ -94,13 +107,13 @@ class WideResNet(nn.Module):
         return self.fc
 
     def features(self, x: Tensor) -> Tensor:
-        """Computes features [N, 64 * width] of images [N,C,H,W]."""
+        """Computes features [N, 64 * width] of images `x` [N,C,H,W]."""
         x = self.block3(self.block2(self.block1(self.conv1(x))))
         x = self.bn1(x).relu()
         return F.avg_pool2d(x, x.shape[2:]).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Computes logits [N,K] of images [N,C,H,W]."""
+        """Computes logits [N,K] of images `x` [N,C,H,W]."""
         return self.classifier(self.features(x))
 
 
@@ -111,12 +124,18 @@ def build(
     depth: Literal[10, 16, 22, 28, 34, 40, 46, 52, 58, 64, 70] = 34,
     width: int = 10,
 ) -> WideResNet:
-    """Builds a WRN-depth-width.
+    """Builds a wide residual network WRN-depth-width, as TRADES trains it, with freshly drawn weights, in train mode.
+
+    The layers are a 3x3 convolution to 16 channels, three stages of (depth - 4) / 6 pre-activation blocks with strides
+    1, 2 and 2, batch norm, ReLU, global average pooling and a linear layer.
 
     Args:
-        shape: (C, H, W) of the images.
+        shape: (C, H, W) of the images; only C is used.
         classes: number of classes K.
         depth: number of layers with weights, 6n + 4.
-        width: the widening factor k of WRN-depth-k. The first stage has 16k channels.
+        width: the widening factor k of WRN-depth-k. The three stages have 16k, 32k and 64k channels.
+
+    Returns:
+        The network, which maps images [N,C,H,W] in [0, 1] to logits [N,K].
     """
     return WideResNet(shape[0], classes, depth, width)

@@ -16,13 +16,22 @@ MICRO, MILLI = 1e-6, 1e-3  # joules per count of RAPL and of NVML
 
 
 class Meter:
-    """Measures energy from its creation on."""
+    """A meter of the energy that the CPU and the GPU use from its creation on, for the record of a job.
+
+    CPU packages are read by RAPL (Linux powercap; most kernels let only root read it), NVIDIA GPUs by NVML. The method
+    `read` returns the joules since the creation. The energy of other jobs on the same device is included.
+
+    Attributes:
+        packages: folder of each CPU package in Linux's powercap interface, to its counter at the creation, in
+            microjoules. Empty if no counter can be read.
+        gpus: UUID of each NVIDIA GPU, to its counter at the creation, in millijoules. Empty if no counter can be read.
+    """
 
     def __init__(self, powercap: Path = POWERCAP):
-        """Reads the counters for the first time.
+        """Reads the counters for the first time. A counter that cannot be read is no error.
 
         Args:
-            powercap: folder of Linux's powercap interface.
+            powercap: folder of Linux's powercap interface, /sys/class/powercap.
         """
         # Other zones are parts of a package (its cores, its memory) or contain it (psys, the platform).
         packages = [zone for zone in sorted(powercap.glob(ZONES)) if _text(zone / "name").startswith("package")]
@@ -30,10 +39,14 @@ class Meter:
         self.gpus = _gpu_counters()
 
     def read(self) -> dict[str, Any] | None:
-        """Returns the energy used since the creation.
+        """Returns the energy used since the creation by all CPU packages and by one GPU.
+
+        The GPU is the one on which this process made tensors. A source (CPU or GPU) is left out if one of its counters
+        cannot be read, the GPU also if this process used none.
 
         Returns:
-            `joules`, and `source`: `RAPL`, `NVML` or `RAPL + NVML`. None if no counter can be read.
+            `{"joules": float, "source": str}`. The joules are the sum over the sources, rounded to 3 decimals. The
+            source is `RAPL` (CPU), `NVML` (GPU) or `RAPL + NVML`. None if no source is left.
         """
         readings = {"RAPL": self._packages(), "NVML": self._gpus()}
         spent = {source: joules for source, joules in readings.items() if joules is not None}

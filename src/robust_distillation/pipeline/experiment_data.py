@@ -17,10 +17,19 @@ from robust_distillation.files import CorruptFileError, read_json
 
 
 def describe_dataset(name: str, options: DataOptions) -> dict[str, Any]:
-    """Describes a dataset by the size and hash of each whole split. Downloads missing files, if `options` allow it.
+    """Describes a dataset by the number of images and the hash of each whole split.
+
+    Loads all images. Downloads missing files first, if `options.download` allows it.
+
+    Args:
+        name: name of a registered dataset, for example `cifar10`.
+        options: how the files are read: `folder`, `size` (side in pixels to which images are resized), `download`
+            (whether missing files may be downloaded) and `verify` (whether files are compared with checksums);
+            `experiment.data_options` for the dataset of an experiment.
 
     Returns:
-        `{"name": name, "splits": {SPLIT: {"images": count, "sha256": hash}}}`, the content that prepare-data writes.
+        `{"name": name, "splits": {SPLIT: {"images": count, "sha256": hash}}}` with the splits `train`, `validation` and
+        `test`. The command prepare-data writes it to data.json.
 
     Raises:
         UserError: if the dataset is unknown, or if a file is missing or broken.
@@ -33,17 +42,28 @@ def describe_dataset(name: str, options: DataOptions) -> dict[str, Any]:
 
 
 def load_checked(name: str, options: DataOptions, split: str, written: Path) -> Dataset:
-    """Loads a whole split and compares it with the description that prepare-data wrote.
+    """Loads a whole split and compares its hash with the one in data.json, the description that the step prepare-data
+    wrote.
+
+    So a training or an attack never uses other images than the experiment began with. Downloads missing files first, if
+    `options.download` allows it.
 
     Args:
-        name: name of the dataset.
-        options: folder, size and checksum options.
-        split: "train", "validation" or "test".
-        written: path of the description.
+        name: name of a registered dataset, for example `cifar10`.
+        options: how the files are read: `folder`, `size` (side in pixels to which images are resized), `download`
+            (whether missing files may be downloaded) and `verify` (whether files are compared with checksums);
+            `experiment.data_options` for the dataset of an experiment.
+        split: `train`, `validation` or `test`.
+        written: path of the description, for example results/digits/data.json; its content is that of
+            `describe_dataset`.
+
+    Returns:
+        The split on the CPU: `images` uint8 [N,C,H,W], `labels` int64 [N] and `info` (image shape, class names).
 
     Raises:
-        UserError: if the images changed since the description was written, or if the description or a file of the
-            dataset is missing or broken.
+        UserError: if the images changed since the description was written, if the description is broken, or if a file
+            of the dataset is missing or broken.
+        FileNotFoundError: if the description is missing.
     """
     whole = load(name, split, options)
     try:
@@ -58,13 +78,21 @@ def load_checked(name: str, options: DataOptions, split: str, written: Path) -> 
 def load_split(experiment: Experiment, split: str) -> Dataset:
     """Loads the images of a split that an experiment uses: the first `dataset.limit` ones of the split, or all.
 
-    If the experiment selects the checkpoint on the test set, as the papers' codes do, "train" are the training and
-    validation images in file order, and "validation" is the test split.
+    Under `protocol: official` of the experiment file the checkpoint is selected on the test split. Then "train" is the
+    training images followed by the validation images, and "validation" is the test split.
 
-    split: "train", "validation" or "test".
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it. Its file
+            results/EXPERIMENT/data.json, which the step prepare-data writes, must exist.
+        split: `train`, `validation` or `test`.
+
+    Returns:
+        The split on the CPU: `images` uint8 [N,C,H,W], `labels` int64 [N] and `info` (image shape, class names).
 
     Raises:
-        UserError: if the images changed since prepare-data, or if a file is missing or broken.
+        UserError: if the images changed since prepare-data wrote data.json, or if a file of the dataset is missing or
+            broken.
+        FileNotFoundError: if data.json is missing.
     """
     if not experiment.selects_on_test:
         used = _whole(experiment, split)

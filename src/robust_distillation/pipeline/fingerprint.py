@@ -64,20 +64,38 @@ LEVELS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 
 
 def fingerprint(modules: Iterable[str]) -> str:
-    """Computes the hash of modules and of everything that they import.
+    """Computes the hash of the code of modules and of everything that they import.
+
+    The workflow runs a job again if this hash changes. Comments, docstrings, the text of messages, import statements
+    and the modules in the constant STOPS (such as `cli` and `planning.plan`, on which no number depends) do not change
+    it. Nor does the order of `modules`.
 
     Args:
-        modules: dotted names of the modules.
+        modules: dotted names of the modules, for example `robust_distillation.stages.train`. The modules are read, not
+            imported.
 
     Returns:
-        The sha256 as hex digits.
+        The sha256, 64 hexadecimal digits.
     """
     contents = {content for module in closure(modules) if (content := _content(module))}
     return hashlib.sha256("".join(sorted(contents)).encode()).hexdigest()
 
 
 def closure(modules: Iterable[str]) -> set[str]:
-    """Lists the modules that the hash covers: `modules`, all that they import, and the packages in which they lie."""
+    """Lists the modules that the hash of `fingerprint` covers: `modules`, all that they import, and the packages in
+    which they lie.
+
+    Imports are followed within this package and within the top-level package of each module. The modules in the
+    constant STOPS (such as `cli`, on which no number depends) are left out, also if `modules` names them.
+
+    Args:
+        modules: dotted names of the modules, for example `robust_distillation.stages.train`. The modules are read, not
+            imported.
+
+    Returns:
+        Dotted names, in no order, for example `{"robust_distillation.stages.train", "robust_distillation.losses",
+        ...}`.
+    """
     todo, seen = list(modules), set()
     while todo:
         module = todo.pop()
@@ -92,7 +110,15 @@ def closure(modules: Iterable[str]) -> set[str]:
 
 
 def stop_of(module: str) -> str | None:
-    """Returns the entry of STOPS to which a module belongs. None if the module is hashed."""
+    """Returns the entry of the constant STOPS, the modules that the code hash leaves out, to which a module belongs.
+
+    Args:
+        module: dotted name of the module, for example `robust_distillation.cli.steps`, for which `cli` is returned.
+
+    Returns:
+        The key of STOPS, the name of the module or of a package around it without `robust_distillation.`; "" for
+        `robust_distillation` alone. None if the module is hashed.
+    """
     top, *parts = module.split(".")
     if top != PACKAGE:
         return None
@@ -206,7 +232,7 @@ def _meaning(module: str) -> str:
 
 
 def forget() -> None:
-    """Clears the caches, so that files that changed are read again."""
+    """Clears this module's caches of parsed files, so that files that changed during the process are read again."""
     for cached in (_root, _source, _file, _data, _content, _meaning):
         cached.cache_clear()
 

@@ -13,20 +13,25 @@ from robust_distillation.reference import checkpoints
 
 
 def import_to_file(experiment: Experiment, name: str, output: Path) -> dict[str, Any]:
-    """Writes the checkpoint of an imported teacher. Downloads the published file if it is missing and a URL is known.
+    """Imports the published weights of a teacher and writes them as a checkpoint.
+
+    Downloads the published file if it is missing, may be downloaded and has a known URL. Reads the hash of the test
+    images from results/EXPERIMENT/data.json, for the metadata of the checkpoint.
 
     Args:
-        experiment: the experiment.
-        name: name of a teacher whose entry in the experiment file has `imported`.
-        output: path of the checkpoint to write.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        name: name of a teacher whose entry in the experiment file has `imported`, for example `wrn-34-10`.
+        output: path of the checkpoint to write, results/EXPERIMENT/teachers/`name`/imported.safetensors.
 
     Returns:
-        Facts about the published file, for the record: file name, sha256, url (or None), path, source and normalisation
-        (or None).
+        Information about the published file, for the record (the JSON file beside the checkpoint that lists its inputs
+        and settings): `file` (its name), `sha256`, `url` (or None), `path` (as text), `source` (the name in the
+        experiment file, for example `trades_wrn_34_10`) and `normalisation` (`{"mean": [...], "std": [...]}`, or None).
 
     Raises:
         UserError: if the file is missing and cannot be downloaded, if its hash is wrong, if it is broken, or if its
             tensors do not fit the teacher's architecture.
+        FileNotFoundError: if data.json is missing.
     """
     teacher, info = experiment.teachers[name], experiment.info
     settings, architecture = teacher.imported, teacher.architecture

@@ -37,15 +37,19 @@ SETTING = "`sha256:` of the experiment"
 
 
 def locate(source: str, file: str | None) -> Path:
-    """Returns the path of a source's file, which may be absent.
+    """Returns the path of the file of a published checkpoint. The file may be absent.
 
-    The path is `file` if it is set, else models/NAME. A file that is shipped with an installed package is taken from
+    The path is `file` if it is set, else models/NAME in the current folder, where NAME is the usual name of the
+    source's file, for example models/model_cifar_wrn.pt. A file that an installed Python package contains is taken from
     there if models/NAME does not exist.
 
-    source: a name in SOURCES, or "file" for your own file. file: path from the experiment file, or None.
+    Args:
+        source: a name in `reference.checkpoints.SOURCES`, for example `trades_wrn_34_10`, or `file` for your own file.
+            Not checked if `file` is set.
+        file: path of your own file, `imported.file` of a teacher in the experiment file. None: the usual place.
 
     Raises:
-        UserError: if the source is unknown, or if it is "file" and `file` is None.
+        UserError: if `file` is None and the source is unknown or has no usual place (`file`, `robustbench`).
     """
     if file is not None:
         return Path(file)
@@ -73,22 +77,24 @@ def import_state(
 ) -> tuple[dict[str, Tensor], str]:
     """Imports the weights of a published checkpoint.
 
-    The first import of a file without a known hash writes its hash to FILE.sha256 (`sha256sum -c` reads it). Later
-    imports compare the file with that hash.
+    Downloads the file if it is missing, may be downloaded and `file` is None. The first import of a file without a
+    known hash writes its hash to FILE.sha256 (`sha256sum -c` reads it). Later imports compare the file with that hash.
 
     Args:
-        source: a name in SOURCES, or "file" for your own file.
-        file: path of the file, or None for its usual place (see `locate`).
-        sha256: expected hash of the file, or None for the one in SOURCES or else in FILE.sha256.
-        architecture: `{"name": NAME, **arguments}` of the architecture to convert the weights to.
+        source: a name in `reference.checkpoints.SOURCES`, for example `trades_wrn_34_10`, or `file` for your own file.
+        file: path of the file. None: its usual place, see `locate`.
+        sha256: expected hash of the file. None: the hash in SOURCES or else in FILE.sha256.
+        architecture: the architecture to convert the weights to: `{"name": NAME, **arguments}`, for example `{"name":
+            "wide_resnet", "depth": 34, "width": 10}`.
         shape: (C, H, W) of the images.
         classes: number of classes.
         download: whether a missing file may be downloaded from the source's URL.
-        normalisation: "mean" and "std", C numbers each, that will be applied to images in [0,1] in front of the model,
-            or None for none. A file that contains another normalisation is refused.
+        normalisation: the normalisation that will be applied to images in [0,1] in front of the model: `{"mean": [...],
+            "std": [...]}` with C numbers each. None: no normalisation. A file that contains another normalisation is
+            refused, except that of the source.
 
     Returns:
-        The state dict in the names of the architecture, and the sha256 of the file.
+        The state dict with the key names of the architecture, and the sha256 of the file.
 
     Raises:
         UserError: if the file is missing and cannot be downloaded, if its hash is wrong, if it is broken, or if its
@@ -112,15 +118,18 @@ def import_state(
 
 
 def check_source(source: str, file: str | None, download: bool = True) -> None:
-    """Checks that the file of a source exists or can be downloaded. Does not read it.
+    """Checks that the file of a published checkpoint exists or can be downloaded, before any job runs. Downloads
+    nothing.
 
     Args:
-        source: a name in SOURCES, or "file" for your own file.
-        file: path from the experiment file, or None.
-        download: whether a missing file may be downloaded.
+        source: a name in `reference.checkpoints.SOURCES`, for example `trades_wrn_34_10`, or `file` for your own file.
+        file: path of your own file, `imported.file` of a teacher in the experiment file. A missing file at such a path
+            is never downloaded. None: the usual place, see `locate`.
+        download: whether a missing file may be downloaded, `dataset.download` of the experiment file.
 
     Raises:
-        UserError: if the file is missing and has no URL or may not be downloaded.
+        UserError: if the source is unknown, or if the file is missing and is not downloaded: because `file` is set, the
+            source has no URL, or `download` is False.
     """
     entry, path = _entry(source), locate(source, file)
     if not path.is_file() and (file is not None or entry is None or entry.url is None or not download):
@@ -132,21 +141,24 @@ def import_robustbench(
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Imports a model of RobustBench's zoo with RobustBench's own code. Such a model normalises images inside.
 
-    The file is expected at `robustbench_file(model, dataset, threat)`. Its hash is checked as in `import_state`.
+    The file is expected at `robustbench_file(model, dataset, threat)` and is downloaded to this path if it is missing.
+    The first import without `sha256` writes the hash of the file to FILE.sha256. Later imports compare the file with
+    that hash.
 
     Args:
-        model: name in RobustBench's zoo.
-        dataset: "cifar10" or "cifar100".
-        threat: "linf", "l2" or "corruptions".
-        sha256: expected hash of the file, or None for the one in FILE.sha256, if that exists.
+        model: name in RobustBench's zoo, for example `Carmon2019Unlabeled`.
+        dataset: `cifar10` or `cifar100`.
+        threat: `linf`, `l2` or `corruptions`.
+        sha256: expected hash of the file. None: the hash in FILE.sha256, if that exists.
         download: whether a missing file may be downloaded.
 
     Returns:
-        The state dict, and the architecture to build it with: `{"name": "robustbench", "model": ..., "threat": ...}`.
+        The state dict, and the architecture to build it with: `{"name": "robustbench", "model": model, "threat":
+        threat}`.
 
     Raises:
         UserError: if RobustBench is not installed, if the model is unknown or not supported, if the file is missing and
-            may not be downloaded, or if its hash or content is wrong.
+            cannot or may not be downloaded, or if its hash or content is wrong.
     """
     import torch
 
@@ -182,10 +194,12 @@ def import_robustbench(
 def robustbench_file(model: str, dataset: str, threat: str) -> Path:
     """Returns the path at which RobustBench stores a model, models/robustbench/DATASET/THREAT/MODEL.pt.
 
+    The file may be absent. THREAT is RobustBench's own spelling, for example `Linf`.
+
     Args:
-        model: name in RobustBench's zoo.
-        dataset: "cifar10" or "cifar100".
-        threat: "linf", "l2" or "corruptions".
+        model: name in RobustBench's zoo, for example `Carmon2019Unlabeled`.
+        dataset: `cifar10` or `cifar100`.
+        threat: `linf`, `l2` or `corruptions`.
     """
     from robust_distillation.models.robustbench import THREATS
 

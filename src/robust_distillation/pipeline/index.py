@@ -15,20 +15,24 @@ from robust_distillation.pipeline.step import Step
 
 
 def index(chain: Iterable[Step], layout: Layout) -> dict[str, Any]:
-    """Hashes all artefacts and records of an experiment.
+    """Hashes all outputs and records of an experiment, so that a change of any of them can be noticed.
+
+    A record is the JSON file beside an output that lists its inputs, settings, code hash and content hashes.
 
     Args:
-        chain: the steps of the experiment.
-        layout: paths of the experiment's files.
+        chain: the jobs of the experiment without the one that writes the index, `pipeline.steps.steps(experiment)`. All
+            their outputs must exist, except the cached outputs of teachers.
+        layout: paths of the experiment's files, `experiment.layout`. Its mlflow.json is read.
 
     Returns:
-        A dict that can be written as JSON:
+        A dict that can be written as JSON, the content of results/EXPERIMENT/provenance.json:
 
-        - `experiment`: its name.
-        - `artefacts`: path to `sha256`, `md5` (DVC's name of the content) and `record` (path). A file of the cache is
-          not versioned: it has no md5, and its sha256 is the one in its record.
-        - `records`: path to sha256.
-        - `mlflow`: name of each run in MLflow to the hash of its content.
+        - `experiment`: name of the experiment.
+        - `artefacts`: path of each output to `{"sha256": ..., "md5": ..., "record": PATH}`. The md5 is DVC's name of
+          the content. A cached output of a teacher is not versioned: it has no md5, and its sha256 is copied from its
+          record.
+        - `records`: path of each record to its sha256.
+        - `mlflow`: name of each run in MLflow, for example `wide/small/rslad/seed-0`, to the hash of its content.
 
     Raises:
         FileNotFoundError: if a file does not exist.

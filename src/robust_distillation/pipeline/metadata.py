@@ -30,9 +30,19 @@ RECORDS = SNAKEMAKE / "metadata"
 
 
 def follow(layout: Layout) -> None:
-    """Replaces Snakemake's records of an experiment by those beside its files.
+    """Replaces Snakemake's metadata of an experiment's files by the copy that DVC versions with the files.
 
-    If there is no folder of records beside the files, and no run is active, writes it.
+    Snakemake makes a file again if its metadata (rule, settings, code, checksums of inputs) are missing or belong to
+    another version of the file. So this is called before Snakemake, for example after a checkout of another version.
+    Snakemake's metadata is one file per output, below .snakemake/metadata of the current folder. The copy is
+    results/EXPERIMENT/.metadata. Metadata of the experiment that the copy lacks is deleted. Metadata of other
+    experiments stays.
+
+    If there is no copy, .snakemake stays as it is, and the copy is written from it by `keep`, unless Snakemake is
+    running in this folder or has no metadata of the experiment.
+
+    Args:
+        layout: paths of the experiment's files, `experiment.layout`.
     """
     versioned = layout.metadata
     if not versioned.is_dir():
@@ -49,15 +59,27 @@ def follow(layout: Layout) -> None:
 
 
 def forget(layout: Layout) -> None:
-    """Removes the folder of records beside the files, since a run that starts will change the files."""
+    """Removes the folder results/EXPERIMENT/.metadata, the copy of Snakemake's metadata, if it exists.
+
+    A workflow that starts calls this, since it will change the files that the copy describes.
+
+    Args:
+        layout: paths of the experiment's files, `experiment.layout`.
+    """
     shutil.rmtree(layout.metadata, ignore_errors=True)
 
 
 def keep(layout: Layout) -> None:
-    """Writes the folder of Snakemake's records beside an experiment's files.
+    """Writes the copy of Snakemake's metadata of an experiment's files to results/EXPERIMENT/.metadata, at the end of a
+    run of the workflow.
 
-    It has the record of each output that exists and is complete, and those of the teacher's cache. The folder appears
-    complete or not at all.
+    Snakemake's metadata is one file per output (rule, settings, code, checksums of inputs), below .snakemake/metadata
+    of the current folder. The copy lets DVC version it with the results. It has the metadata of each output that exists
+    and is complete, and of each file of the teachers' cache, even if that is missing. The folder appears complete or
+    not at all, and replaces an older one.
+
+    Args:
+        layout: paths of the experiment's files, `experiment.layout`.
     """
     layout.root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=layout.root, prefix=".metadata.") as folder:

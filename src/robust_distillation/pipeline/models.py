@@ -15,15 +15,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Model:
-    """A trained network that attacks and analyses evaluate.
+    """A trained network that attacks and analyses evaluate: a teacher or a student. `models` lists them.
 
     Attributes:
-        name: the name of a teacher, or TEACHER/STUDENT/METHOD/seed-N.
-        folder: folder of its training or import.
-        keys: teacher, student, method and seed, as in its outcomes.
-        architecture: name and arguments of its architecture.
-        checkpoints: file of each checkpoint that is evaluated, the headline's first.
-        run: the run that trained it; None for a teacher.
+        name: the name of a teacher, for example `wide`, or TEACHER/STUDENT/METHOD/seed-N, for example
+            `wide/small/rslad/seed-0`.
+        folder: folder of its training or import, for example results/digits/teachers/wide.
+        keys: `teacher`, `student`, `method` and `seed`, as in its rows of the outcomes (the table of correct or not for
+            each test image and attack). A teacher has the student `-`, and as method the name of the method that
+            trained it, or the source of its imported weights.
+        architecture: name and arguments of the architecture, for example `{"name": "convnet", "width": 8}`.
+        checkpoints: name of each checkpoint that is evaluated (`best`, `last` or `imported`) to its file. A teacher has
+            only the one that students learn from. The first is the one of `headline`.
+        run: the training of a student: its teacher, student, method and seed. None for a teacher.
     """
 
     name: str
@@ -35,13 +39,22 @@ class Model:
 
     @property
     def headline(self) -> tuple[str, Path]:
-        """Name and file of the checkpoint that headlines and analyses are about."""
+        """Name and file of the first of `checkpoints`, which analyses evaluate and summaries of the results show."""
         return next(iter(self.checkpoints.items()))
 
 
 @cache
 def models(experiment: Experiment) -> tuple[Model, ...]:
-    """Returns all teachers, then all students."""
+    """Returns all trained networks of an experiment: the teachers, then one student for each of its trainings.
+
+    The order is that of the experiment file. The networks need not be trained yet.
+
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+
+    Returns:
+        The networks with their names, folders, architectures and paths of checkpoints.
+    """
     layout, found = experiment.layout, []
     for name, teacher in experiment.teachers.items():
         keys = {"teacher": name, "student": TEACHER_ROW, "method": teacher.origin, "seed": teacher.seed}
@@ -56,15 +69,37 @@ def models(experiment: Experiment) -> tuple[Model, ...]:
 
 @cache
 def model_in(experiment: Experiment, folder: Path) -> Model:
-    """Returns the model in a folder."""
+    """Returns the trained network whose files lie in a folder.
+
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        folder: folder of a training or import below results/EXPERIMENT, for example results/digits/teachers/wide.
+
+    Returns:
+        The network with its name, architecture and paths of checkpoints, as `models` lists it.
+
+    Raises:
+        StopIteration: if no model of the experiment has this folder.
+    """
     return next(model for model in models(experiment) if model.folder == folder)
 
 
 def run_name(run: Run) -> str:
-    """Returns TEACHER/STUDENT/METHOD/seed-N."""
+    """Returns the name of a training as TEACHER/STUDENT/METHOD/seed-N, for example `wide/small/rslad/seed-0`.
+
+    Args:
+        run: the training of one student, for example `Run("wide", "small", "rslad", 0)`: teacher (`none` for a method
+            without one), student, method and seed. `experiment.runs` lists them.
+    """
     return f"{run.teacher}/{run.student}/{run.method}/seed-{run.seed}"
 
 
 def student_folder(experiment: Experiment, run: Run) -> Path:
-    """Returns the folder of a student's training."""
+    """Returns the folder of a student's training, results/EXPERIMENT/students/TEACHER/STUDENT/METHOD/seed-N.
+
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        run: the training of one student, for example `Run("wide", "small", "rslad", 0)`: teacher (`none` for a method
+            without one), student, method and seed. `experiment.runs` lists them.
+    """
     return experiment.layout.student(run.teacher, run.student, run.method, run.seed)

@@ -37,22 +37,40 @@ PACKAGES = (
 
 
 class Recorder:
-    """Measures a step from its creation on, and writes the record."""
+    """A measurement of a job's time and energy from its creation on, for the job's record.
+
+    A record is the JSON file beside an output that lists its inputs, settings, code hash and content hashes.
+    `pipeline.run` creates a recorder before each job, and its method `write` writes the record at the end.
+
+    Attributes:
+        step: name of the job's step of the workflow, for example `attack`.
+        settings: settings on which the outputs depend, as JSON values.
+        code: hash of the step's code, 64 hexadecimal digits, from `pipeline.fingerprint.fingerprint`.
+        started: time of the creation, in UTC.
+        meter: the measurement of energy.
+    """
 
     def __init__(self, step: str, settings: dict[str, Any], code: str):
-        """Starts measuring time and energy.
+        """Starts to measure time and energy.
 
         Args:
-            step: name of the step, for example `attack`.
-            settings: settings on which the step's outputs depend.
-            code: fingerprint of the step's code.
+            step: name of the job's step of the workflow, for example `attack`.
+            settings: settings on which the outputs depend, as JSON values, for example `step.settings` of the job.
+            code: hash of the step's code, 64 hexadecimal digits, from `pipeline.fingerprint.fingerprint`.
         """
         self.step, self.settings, self.code = step, settings, code
         self.started = datetime.now(UTC)
         self.meter = Meter()
 
     def configuration(self, inputs: Mapping[Path, str]) -> dict[str, Any]:
-        """Returns everything that the step's outputs depend on. inputs: path to sha256."""
+        """Returns everything that the step's outputs depend on, as a dict that can be written as JSON.
+
+        Args:
+            inputs: path of each file that the step read, to its sha256.
+
+        Returns:
+            `step` (its name), `settings`, `code` and `inputs` (with paths as text).
+        """
         hashes = {str(file): digest for file, digest in inputs.items()}
         return {"step": self.step, "settings": self.settings, "code": self.code, "inputs": hashes}
 
@@ -64,15 +82,19 @@ class Recorder:
         work: ResumableJob | None = None,
         **more: Any,
     ) -> None:
-        """Writes the record.
+        """Writes the record, a JSON file.
+
+        It has the entries of `configuration`, and `outputs` (path to sha256), `git`, `versions`, `hardware`, `time`,
+        `energy` (joules, or None if not known) and `peak_memory_bytes`. Time and energy run from the creation of this
+        object.
 
         Args:
             path: file of the record.
             inputs: path of each file that the step read, to its sha256.
             outputs: files that the step made. They are hashed here.
-            work: resumable state of the job. The time of its earlier sessions is added; their energy is not known, so
-                the record has none then. None: the job had one session.
-            **more: further entries of the record.
+            work: saved state of a job that can be stopped and resumed. The seconds of its earlier starts are added. The
+                energy of those is not known, so after a resumption `energy` is None. None: the job was not resumed.
+            **more: further entries of the record, as JSON values.
         """
         ended = datetime.now(UTC)
         spent, sessions = (ended - self.started).total_seconds(), 1
@@ -99,7 +121,14 @@ class Recorder:
 
 
 def git(*command: str) -> str | None:
-    """Returns what git prints, or None if it fails or is not installed."""
+    """Runs a git command in the current folder, to learn the commit of a result.
+
+    Args:
+        *command: arguments of git, for example `"rev-parse", "HEAD"`.
+
+    Returns:
+        The standard output of git. None if git fails or is not installed.
+    """
     try:
         result = subprocess.run(["git", *command], capture_output=True, text=True)
     except OSError:
@@ -131,9 +160,10 @@ def _hardware() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """Returns the name of the processor with its family and model.
+    """Returns the name of the processor with its family and model, for example `AMD EPYC, family 25 model 17`.
 
-    A virtual machine may hide the exact name, but not family and model.
+    A virtual machine may hide the exact name, but not family and model. Where /proc/cpuinfo cannot be read (not Linux),
+    the name is that of `platform.processor`, which may be empty.
     """
     try:
         pairs = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()]

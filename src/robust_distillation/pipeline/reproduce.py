@@ -15,18 +15,22 @@ from robust_distillation.layout import Layout
 
 
 def run_workflow(experiment: Experiment, path: str, overlay: str | None) -> int:
-    """Runs an experiment by Snakemake. The current folder must be the top folder of the checkout.
+    """Runs a whole experiment by Snakemake and prints its main table and the list of result files.
+
+    The current folder must be the top folder of the checkout. Only what is missing or out of date is made. Afterwards
+    writes Snakemake's own report, results/EXPERIMENT/snakemake-report.html, unless it is newer than the results.
 
     Args:
-        experiment: the experiment.
-        path: its file.
-        overlay: a second YAML file whose values replace those of `path`. None: no overlay.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        path: path of the experiment file from which it was loaded, for example `params.yaml`.
+        overlay: path of a second YAML file whose values replace those of `path`. None: no overlay.
 
     Returns:
         Exit code: 0 if everything is made, else Snakemake's.
 
     Raises:
-        UserError: if another run is active in this folder, or was killed and left its lock.
+        UserError: if Snakemake is running in this folder, or was killed and left its lock.
+        RuntimeError: if Snakemake fails to write its report.
     """
     config = [f"experiment={path}"] + ([f"overlay={overlay}"] if overlay else [])
     command = [sys.executable, "-m", "snakemake", "--config", *config]

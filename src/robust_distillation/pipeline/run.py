@@ -13,7 +13,24 @@ from robust_distillation.resume import STOPPERS, ResumableJob
 
 
 def run_step(step: Step) -> None:
-    """Makes the step's outputs and its record. Raises UserError if a file that it reads is missing."""
+    """Runs one job of the workflow: makes its outputs and writes its record.
+
+    A record is the JSON file beside an output that lists its inputs, settings, code hash and content hashes. It is not
+    written if the step has none, or if the step reports that its outputs did not change.
+
+    A resumable job continues from the state that a killed process saved. If an earlier process finished the job after
+    Snakemake lost track of it, its outputs are restored and the job is not run. If the job uses several devices,
+    torchrun replaces this process and starts the command once per device. The first of these processes writes all
+    files.
+
+    Args:
+        step: the job to run, an instance of a class of `pipeline.steps`, for example `TrainTeacher(experiment,
+            teacher="wide")`. Its `inputs` (paths that must exist), `outputs`, `settings` and `run` (the function that
+            does the work) are used.
+
+    Raises:
+        UserError: if a file that the job reads is missing.
+    """
     missing = [file for file in step.inputs if not file.is_file()]
     if missing:
         check_reachable(missing[0])

@@ -19,51 +19,88 @@ UNCHANGED = {"unchanged": True}  # returned by a run whose outputs are what they
 
 
 class Argument(NamedTuple):
-    """An argument of a step's command."""
+    """An argument of the command line command of a step of the workflow.
 
-    metavar: str  # in its help
-    what: str  # names it in messages
+    Attributes:
+        metavar: name in the command's help, in capitals, for example `MODEL`.
+        what: kind of its values, for the message about an unknown value, for example `teacher of experiment`.
+    """
+
+    metavar: str
+    what: str
 
 
 class Step:
-    """One job of an experiment. A subclass declares a step; an instance is the job with the values of its wildcards.
+    """One job of an experiment, with the files, settings and code that it depends on.
 
-    Workflow rules, commands, records, resume, audit, plan and cluster profile follow from the declaration, which reads
-    no results.
+    A subclass declares a step of the workflow, a kind of job, such as the training of a teacher; `pipeline.steps` has
+    all of them. An instance is one job, with a value for each wildcard. A wildcard is a part of the outputs' paths that
+    differs between the jobs of a step, such as the name of the teacher. The workflow rule, the command, the record (the
+    JSON file beside the outputs that lists inputs, settings, code hash and content hashes), saved states, audit, plan
+    and cluster profile follow from the declaration. It reads no results.
+
+    A subclass overrides `reads` and `makes` (paths of inputs and outputs), `settings`, and `jobs` (the jobs that an
+    experiment asks for). All attributes but the last three are class constants.
+
+    Attributes:
+        name: name of the command, for example `train-student`.
+        rule_name: name of the workflow rule; by default `name` with _ in place of -.
+        run: `module:function` that makes the outputs, for example `robust_distillation.stages.attack:run`. It is called
+            with the step and, if `resumable`, with its saved state.
+        example: example of the command, for example `train-teacher wide`; by default `name`.
+        title: row of the plan that counts the step's jobs; by default that of the base class, or else `name`.
+        wildcards: name of each wildcard to the regular expression of its values, for example `{"teacher": "[^/]+"}`.
+        arguments: arguments of the command, in order.
+        options: wildcards that the command takes as options, with the help of each.
+        not_asked: message if the experiment has no such job.
+        cost: `module:function` that returns the work and the stored bytes of a job; "" for no cost.
+        check: `module:function` that checks the content of the outputs, for the audit; "" for no check.
+        remake: `module:function` that makes the tables of the step again, for the audit; "" for no tables.
+        priority: of the jobs that are ready, those of the highest priority are started first.
+        local: True if, on a cluster, the job runs beside Snakemake, where there is a network connection.
+        computes: True if the job computes on images, with the experiment's threads and device.
+        grouped: True if several jobs of the step may share one job of a cluster.
+        resumable: True if the job saves its state and continues from it after a kill.
+        rebuildable: True if the outputs are not versioned, may be absent and are then made again.
+        experiment: the parsed experiment file with all defaults filled in.
+        layout: paths of the job's outputs.
+        values: wildcard to its value in this job, for example `{"teacher": "wide"}`.
     """
 
-    name: ClassVar[str]  # name of the command
-    rule_name: ClassVar[str]  # name of the workflow's rule; default: `name` with _ for -
-    run: ClassVar[str]  # `module:function`, called with the step and, if it is resumable, its saved state
-    example: ClassVar[str] = ""  # example of the command; default: its name
-    title: ClassVar[str] = ""  # row of the plan that counts its jobs; default: the name
-    wildcards: ClassVar[dict[str, str]] = {}  # name -> regular expression of its values
+    name: ClassVar[str]
+    rule_name: ClassVar[str]
+    run: ClassVar[str]
+    example: ClassVar[str] = ""
+    title: ClassVar[str] = ""
+    wildcards: ClassVar[dict[str, str]] = {}
     arguments: ClassVar[tuple[Argument, ...]] = ()
-    options: ClassVar[dict[str, str]] = {}  # wildcards that the command takes as options, with their help
-    not_asked: ClassVar[str] = ""  # the message if the experiment has no such job
-    cost: ClassVar[str] = ""  # `module:function` that returns the work and the stored bytes of a job
-    check: ClassVar[str] = ""  # `module:function` that checks the content of its outputs, for the audit
-    remake: ClassVar[str] = ""  # `module:function` that makes its tables again, for the audit
-    priority: ClassVar[int] = 0  # of the jobs that are ready, those of the highest priority are started first
-    local: ClassVar[bool] = False  # on a cluster it runs beside Snakemake, where there is a network connection
-    computes: ClassVar[bool] = False  # True: computes on images, with the experiment's threads and device
-    grouped: ClassVar[bool] = False  # True: several of its jobs share one job of a cluster
-    resumable: ClassVar[bool] = False  # True: saves its state and continues from it after a kill
-    rebuildable: ClassVar[bool] = False  # True: its outputs are not versioned, may be absent and are made again
+    options: ClassVar[dict[str, str]] = {}
+    not_asked: ClassVar[str] = ""
+    cost: ClassVar[str] = ""
+    check: ClassVar[str] = ""
+    remake: ClassVar[str] = ""
+    priority: ClassVar[int] = 0
+    local: ClassVar[bool] = False
+    computes: ClassVar[bool] = False
+    grouped: ClassVar[bool] = False
+    resumable: ClassVar[bool] = False
+    rebuildable: ClassVar[bool] = False
 
     def __init__(self, experiment: Experiment, layout: Layout | None = None, **values: str):
-        """Names a job.
+        """Creates a job. Reads and writes no file.
 
         Args:
-            experiment: the resolved experiment.
-            layout: paths of the job's outputs; None for those of the experiment.
-            values: the value of each wildcard; in the pattern of a rule it is `{name}`.
+            experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+            layout: object that gives all paths below results/EXPERIMENT, for the job's outputs. None:
+                `experiment.layout`.
+            **values: the value of each wildcard, for example `teacher="wide"`. For a workflow rule it is the wildcard
+                in braces, `teacher="{teacher}"`.
         """
         self.experiment, self.values = experiment, values
         self.layout = layout or experiment.layout
 
     def __init_subclass__(cls) -> None:
-        """Fills in the rule's name, the title and the example of a subclass that leaves them out."""
+        """Fills in `rule_name`, `title` and `example` of a subclass that has a `name` and leaves them out."""
         if "name" in vars(cls):
             cls.rule_name = vars(cls).get("rule_name", cls.name.replace("-", "_"))
             cls.title = vars(cls).get("title", cls.title or cls.name)
@@ -71,40 +108,51 @@ class Step:
 
     @classmethod
     def jobs(cls, experiment: Experiment) -> Iterator[Self]:
-        """Yields the step's jobs; none if the experiment does not ask for it."""
+        """Yields the jobs of this step that an experiment asks for; none if it does not ask for the step.
+
+        Args:
+            experiment: the parsed experiment file, with every default filled in.
+        """
         yield cls(experiment)
 
     @classmethod
     def pattern(cls, experiment: Experiment) -> Self:
-        """Returns the step with wildcards in place of their values, for a rule."""
+        """Returns the step with its wildcards in braces in place of values, as a workflow rule needs the paths.
+
+        Args:
+            experiment: the parsed experiment file, with every default filled in.
+
+        Returns:
+            A step whose values are for example `{"teacher": "{teacher}"}`.
+        """
         return cls(experiment, **{name: f"{{{name}}}" for name in cls.wildcards})
 
     def reads(self) -> Iterable[Path]:
-        """Yields the files that the job reads."""
+        """Yields the paths of the files that the job reads."""
         return ()
 
     def makes(self) -> Iterable[Path]:
-        """Yields the files that the job makes, without its record."""
+        """Yields the paths of the files that the job makes, without its record."""
         raise NotImplementedError
 
     @cached_property
     def inputs(self) -> tuple[Path, ...]:
-        """The files that the job reads."""
+        """Paths of the files that the job reads."""
         return tuple(self.reads())
 
     @cached_property
     def outputs(self) -> tuple[Path, ...]:
-        """The files that the job makes, without its record."""
+        """Paths of the files that the job makes, without its record."""
         return tuple(self.makes())
 
     @property
     def record(self) -> Path | None:
-        """The path of the job's record; None for the index, which dvc.lock vouches for."""
+        """Path of the JSON file that lists the job's inputs, settings, code and hashes. None for the step `index`."""
         return self.layout.record(self.outputs[0])
 
     @property
     def artefact(self) -> Path:
-        """The file or folder after which the job's saved state is named."""
+        """The output file or folder after which the folder of the job's saved state is named."""
         return self.outputs[0]
 
     @property
@@ -114,57 +162,89 @@ class Step:
 
     @property
     def named(self) -> Iterable[str]:
-        """The modules (dotted names) of the dataset, architectures, methods and attacks that the settings name."""
+        """Dotted names of the modules that the settings name, for example `robust_distillation.methods.rslad`.
+
+        These are the modules of the dataset, architectures, methods and attacks. They are found by name at run time, so
+        they are hashed in addition to those that `run` imports.
+        """
         return ()
 
     @property
     def code(self) -> str:
-        """The fingerprint of the code that the job uses."""
+        """Hash of the code that the job uses: the module of `run`, the modules of `named`, and all that they import."""
         return _code(self.run.partition(":")[0], *self.named)
 
     @property
     def devices(self) -> int:
-        """The number of devices that the job uses at once."""
+        """Number of devices (GPUs) that the job uses at once."""
         return 1
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The arguments of the job's command."""
+        """Values of the command's arguments, in order. By default the values of the wildcards that are no options."""
         return tuple(self.values[name] for name in self.wildcards if name not in self.options)
 
     @property
     def command(self) -> str:
-        """The command line that makes the outputs, after `robust-distillation`."""
+        """The command line that makes the outputs, after `robust-distillation`, such as `fill-cache wide logits`."""
         options = [f"--{name} {self.values[name]}" for name in self.options if name in self.values]
         return " ".join([self.name, *self.words, *options])
 
     @classmethod
     def constraints(cls, experiment: Experiment) -> dict[str, str]:
-        """Returns the regular expression of each wildcard."""
+        """Returns the regular expression of each wildcard, by name, for the step's workflow rule.
+
+        Some steps allow only names that the experiment has.
+
+        Args:
+            experiment: the parsed experiment file, with every default filled in.
+        """
         return cls.wildcards
 
     @classmethod
     def check_option(cls, name: str, value: str) -> None:
-        """Raises UserError for a value that the option does not allow."""
+        """Checks the value of an option of the step's command. The base class accepts every value.
+
+        Args:
+            name: name of the option, for example `shard`.
+            value: the value, as typed.
+
+        Raises:
+            UserError: if the option does not allow the value.
+        """
 
     def elsewhere(self, base: Path) -> Self:
-        """Returns the same job with outputs under the folder `base` in place of results."""
+        """Returns the same job with its outputs below another folder.
+
+        It is meant for steps with `remake`, whose inputs stay below results/EXPERIMENT.
+
+        Args:
+            base: folder in place of `results`; the outputs lie in base/EXPERIMENT.
+        """
         from robust_distillation.layout import Layout
 
         return type(self)(self.experiment, Layout(self.experiment.name, base), **self.values)
 
     @property
     def log(self) -> Path:
-        """The file of the job's messages."""
+        """Path of the file with the job's messages, below results/EXPERIMENT/logs."""
         return self.layout.log(self.name, self.values.values())
 
     @classmethod
     def refusal(cls, experiment: Experiment, text: str) -> str | None:
-        """Returns a better message than that `text` is unknown; None if there is none."""
+        """Returns a message for an unknown value of a command's argument that explains more than the general one.
+
+        Args:
+            experiment: the parsed experiment file, with every default filled in.
+            text: the value, which no job of this step has.
+
+        Returns:
+            The message. None or "" if there is no better message than the general one.
+        """
         return None
 
     def input_hashes(self) -> dict[Path, str]:
-        """Returns the sha256 of each input."""
+        """Returns the path of each input to its sha256. Reads the files."""
         from robust_distillation.files import sha256
 
         return {file: sha256(file) for file in self.inputs}
@@ -176,6 +256,19 @@ def _code(*modules: str) -> str:
 
 
 def called(name: str) -> Any:
-    """Returns the function that `module:function` names."""
+    """Imports a module and returns the function in it that a declaration names. Despite the name, the function is not
+    called.
+
+    Args:
+        name: `module:function`, for example `robust_distillation.stages.attack:run`, as in the attribute `run` of a
+            step.
+
+    Returns:
+        The function.
+
+    Raises:
+        ImportError: if there is no such module.
+        AttributeError: if the module has no such function.
+    """
     module, _, function = name.partition(":")
     return getattr(import_module(module), function)

@@ -33,7 +33,11 @@ TARGET = Argument("TARGET", "transfer of experiment")
 
 
 class PrepareData(Step):
-    """Fetch the dataset if it is missing, and write down its splits with their hashes."""
+    """Fetch the dataset if it is missing, and write the size and the hash of each split to data.json.
+
+    The images are stored in the folder `dataset.folder` of the experiment file. Writes results/EXPERIMENT/data.json.
+    Later steps refuse images with other hashes.
+    """
 
     name = "prepare-data"
     run = "robust_distillation.stages.prepare_data:run"
@@ -41,12 +45,12 @@ class PrepareData(Step):
     local = True
 
     def makes(self) -> Iterable[Path]:
-        """Yields the description of the dataset."""
+        """Yields the path of data.json, the description of the dataset."""
         return (self.layout.data,)
 
     @property
     def files(self) -> DataFiles:
-        """The dataset's name and the options of its files."""
+        """Name of the dataset and the options of its files."""
         return self.experiment.dataset
 
     @property
@@ -56,12 +60,15 @@ class PrepareData(Step):
 
     @property
     def named(self) -> Iterable[str]:
-        """The module of the dataset."""
+        """Dotted name of the module of the dataset."""
         return (_dataset(self.files.name),)
 
 
 class PrepareTarget(PrepareData):
-    """Fetch the dataset of the transfer to TARGET if it is missing, and write down its splits with their hashes."""
+    """Fetch the dataset of the transfer to TARGET if it is missing, and write the size and the hash of each split.
+
+    TARGET is a name under "transfer" in the experiment file. Writes results/EXPERIMENT/transfer/TARGET/data.json.
+    """
 
     name = "prepare-target"
     title = "prepare-data"
@@ -71,21 +78,21 @@ class PrepareTarget(PrepareData):
 
     @classmethod
     def jobs(cls, experiment: Experiment) -> Iterator[Self]:
-        """Yields one job for each transfer target."""
+        """Yields one job for each dataset under `transfer` in the file of `experiment`."""
         return (cls(experiment, target=target) for target in experiment.file.transfer)
 
     def makes(self) -> Iterable[Path]:
-        """Yields the description of the target's dataset."""
+        """Yields the path of the description of the target's dataset (data.json)."""
         return (self.layout.target_data(self.values["target"]),)
 
     @property
     def files(self) -> DataFiles:
-        """The name of the target's dataset and the options of its files."""
+        """Name of the target's dataset and the options of its files."""
         return self.experiment.file.transfer[self.values["target"]].dataset
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings that determine the target's images."""
+        """The settings that determine the images of the target's dataset."""
         return self.experiment.data_settings(self.values["target"])
 
 
@@ -103,31 +110,46 @@ class _OfTeacher(Step):
 
     @property
     def folder(self) -> Path:
+        """Folder of the teacher, results/EXPERIMENT/teachers/TEACHER."""
         return self.layout.teacher(self.values["teacher"])
 
     @classmethod
     def constraints(cls, experiment: Experiment) -> dict[str, str]:
-        """Returns the names of the teachers of this step only: training and import write the same record."""
+        """Returns the regular expression of the wildcard `teacher`: the names of the teachers of this step only.
+
+        Training and import write the same record, so that their names must not overlap.
+
+        Args:
+            experiment: the parsed experiment file, with every default filled in.
+        """
         return {"teacher": "|".join(re.escape(step.values["teacher"]) for step in cls.jobs(experiment))}
 
     @property
     def teacher(self) -> Teacher:
+        """The teacher: architecture, training settings or source of its weights, seed."""
         return self.experiment.teachers[self.values["teacher"]]
 
     def reads(self) -> Iterable[Path]:
+        """Yields the path of the dataset's description."""
         return (self.layout.data,)
 
     @property
     def record(self) -> Path:
+        """Path of the job's record, record.json in the folder of the teacher."""
         return self.layout.training_record(self.folder)
 
     @property
     def settings(self) -> dict[str, Any]:
+        """The settings that the training or import depends on, as JSON values."""
         return self.experiment.teacher_settings(self.values["teacher"])
 
 
 class TrainTeacher(_OfTeacher):
-    """Train a teacher of the experiment."""
+    """Train a teacher of the experiment. Writes the checkpoints best and last, and the training curves.
+
+    TEACHER is a name under "teachers" in the experiment file. Reads data.json and the images. Writes best.safetensors,
+    last.safetensors and metrics.jsonl (one line per epoch) to results/EXPERIMENT/teachers/TEACHER.
+    """
 
     name = "train-teacher"
     example = "train-teacher wide"
@@ -136,22 +158,27 @@ class TrainTeacher(_OfTeacher):
 
     @classmethod
     def jobs(cls, experiment: Experiment) -> Iterator[Self]:
-        """Yields one job for each teacher that is trained."""
+        """Yields one job for each teacher of `experiment` that is trained, not imported."""
         return (cls(experiment, teacher=name) for name, one in experiment.teachers.items() if not one.imported)
 
     @classmethod
     def refusal(cls, experiment: Experiment, text: str) -> str | None:
-        """Returns the command for a teacher that is imported instead."""
+        """Returns a message that names the command import-teacher, or "".
+
+        Args:
+            experiment: the parsed experiment file, with every default filled in.
+            text: a value of the argument TEACHER. If it is no teacher of the experiment, "" is returned.
+        """
         imported = text in experiment.teachers
         return f"teacher {text}: is imported, not trained: robust-distillation import-teacher {text}" * imported
 
     def makes(self) -> Iterable[Path]:
-        """Yields the checkpoints and the training curves."""
+        """Yields the paths of the checkpoint `best`, the checkpoint `last` and the training curves (metrics.jsonl)."""
         return self.layout.training(self.folder)
 
     @property
     def artefact(self) -> Path:
-        """The folder of the training."""
+        """Folder of the training."""
         return self.folder
 
     @property
@@ -161,12 +188,17 @@ class TrainTeacher(_OfTeacher):
 
     @property
     def devices(self) -> int:
-        """The number of devices that share the training."""
+        """Number of devices (GPUs) that share the training."""
         return self.teacher.devices
 
 
 class ImportTeacher(_OfTeacher):
-    """Import the published weights of a teacher: fetched if their source has a URL, and checked."""
+    """Import the published weights of a teacher as a checkpoint.
+
+    TEACHER is a name under "teachers" in the experiment file, with the key "imported". The file is downloaded if it is
+    missing and its source has a URL. Its hash is checked. Writes
+    results/EXPERIMENT/teachers/TEACHER/imported.safetensors.
+    """
 
     name = "import-teacher"
     example = "import-teacher wrn-34-10 --experiment experiments/rslad_cifar10.yaml"
@@ -175,22 +207,27 @@ class ImportTeacher(_OfTeacher):
 
     @classmethod
     def jobs(cls, experiment: Experiment) -> Iterator[Self]:
-        """Yields one job for each imported teacher."""
+        """Yields one job for each imported teacher of `experiment`."""
         return (cls(experiment, teacher=name) for name, one in experiment.teachers.items() if one.imported)
 
     @classmethod
     def refusal(cls, experiment: Experiment, text: str) -> str | None:
-        """Returns the command for a teacher that is trained instead."""
+        """Returns a message that names the command train-teacher, or "".
+
+        Args:
+            experiment: the parsed experiment file, with every default filled in.
+            text: a value of the argument TEACHER. If it is no teacher of the experiment, "" is returned.
+        """
         trained = text in experiment.teachers
         return f"teacher {text}: is trained, not imported: robust-distillation train-teacher {text}" * trained
 
     def makes(self) -> Iterable[Path]:
-        """Yields the imported checkpoint."""
+        """Yields the path of the checkpoint, imported.safetensors."""
         return (self.layout.checkpoint(self.folder, "imported"),)
 
     @property
     def named(self) -> Iterable[str]:
-        """The modules of dataset and architecture."""
+        """Dotted names of the modules of dataset and architecture."""
         return _dataset(self.experiment.dataset.name), _architecture(self.teacher.architecture)
 
 
@@ -220,7 +257,7 @@ class FillCache(Step):
         return next(one for one in self.experiment.caches if (one.teacher, one.kind, one.views.name) == named)
 
     def reads(self) -> Iterable[Path]:
-        """Yields the data and the teacher's weights."""
+        """Yields the paths of the dataset's description and of the teacher's checkpoint."""
         return self.layout.data, self.experiment.teacher_weights(self.values["teacher"])
 
     def makes(self) -> Iterable[Path]:
@@ -274,14 +311,16 @@ class _Training(Step):
 
     @property
     def method(self) -> Any:
+        """The method with its settings."""
         return self.experiment.methods[self.values["method"]]
 
     @property
     def architecture(self) -> dict[str, Any]:
+        """Name and arguments of the student's architecture."""
         return self.experiment.students[self.values["student"]]
 
     def reads(self) -> Iterable[Path]:
-        """Yields the data, and the weights and cached outputs of the method's teachers."""
+        """Yields the paths of the dataset's description, and of the teachers' checkpoints and cached outputs."""
         yield self.layout.data
         yield from dict.fromkeys(self.experiment.teacher_weights(self.roles[role]) for role in self.method.teachers)
         for teacher, kind, views in self.caches:
@@ -289,7 +328,7 @@ class _Training(Step):
 
     @property
     def roles(self) -> dict[str, str]:
-        """Returns the teachers by role."""
+        """Role (part of a teacher in the method, such as `teacher`, `robust` or `natural`) to name of the teacher."""
         return self.experiment.roles(self.values["teacher"])
 
     @property
@@ -312,14 +351,16 @@ class _Training(Step):
 
     @property
     def artefact(self) -> Path:
+        """Folder of the training."""
         return self.folder
 
     @property
     def record(self) -> Path:
+        """Path of the job's record, record.json in the folder of the training."""
         return self.layout.training_record(self.folder)
 
     def input_hashes(self) -> dict[Path, str]:
-        """Returns the sha256 of each input; that of a cache was written when it was filled."""
+        """Returns the path of each input to its sha256. That of a cached array is read from its description."""
         from robust_distillation.cache.store import sha256_of
         from robust_distillation.files import sha256
 
@@ -328,7 +369,12 @@ class _Training(Step):
 
 
 class Tune(_Training):
-    """Train one candidate of a method's grid for a few epochs. MODEL is TEACHER/STUDENT/METHOD."""
+    """Train one candidate, a combination of hyperparameter values of a method's grid, for a few epochs.
+
+    MODEL is TEACHER/STUDENT/METHOD; TEACHER is none for a method that needs none. CANDIDATE is for example
+    learning_rate=0.1,beta=3.0. Reads data.json, and the teacher's checkpoint and cached outputs. Writes the training
+    curves results/EXPERIMENT/tuning/TEACHER/STUDENT/METHOD/CANDIDATE/metrics.jsonl.
+    """
 
     name = "tune"
     example = "tune wide/small/rslad learning_rate=0.1"
@@ -341,28 +387,28 @@ class Tune(_Training):
 
     @classmethod
     def jobs(cls, experiment: Experiment) -> Iterator[Self]:
-        """Yields one job for each candidate of each tuned method."""
+        """Yields one job for each candidate of each tuned teacher, student and method of `experiment`."""
         for teacher, student, method in experiment.tuned:
             for candidate in experiment.candidates[method]:
                 yield cls(experiment, teacher=teacher, student=student, method=method, candidate=candidate)
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The arguments TEACHER/STUDENT/METHOD and the candidate's name."""
+        """The arguments of the command: TEACHER/STUDENT/METHOD and the candidate's name."""
         return _model_name(self), self.values["candidate"]
 
     @property
     def folder(self) -> Path:
-        """The folder of the candidate's training."""
+        """Folder of the candidate's training."""
         return self.layout.candidate(*_model_values(self), self.values["candidate"])
 
     def makes(self) -> Iterable[Path]:
-        """Yields the training curves."""
+        """Yields the path of the training curves (metrics.jsonl). A candidate's checkpoints are not kept."""
         return (self.layout.curves(self.folder),)
 
     @property
     def recipe(self) -> Recipe:
-        """The method and training settings of the candidate's short run."""
+        """The method with its settings and the training settings of the candidate's short run."""
         return self.experiment.tuning_recipe(self.values["student"], self.values["method"], self.values["candidate"])
 
     @property
@@ -372,15 +418,20 @@ class Tune(_Training):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings that the candidate's training depends on."""
+        """The settings that the candidate's training depends on, as JSON values."""
         values = self.values
         return self.experiment.candidate_settings(values["student"], values["method"], values["candidate"])
 
 
 class Choose(Step):
-    """Choose between a method's candidates. MODEL is TEACHER/STUDENT/METHOD.
+    """Choose between the candidates of a method. MODEL is TEACHER/STUDENT/METHOD.
 
-    The highest accuracy on the validation split under APGD-CE decides, then the clean one, then the grid's order.
+    A candidate is a combination of hyperparameter values. The one with the highest accuracy on the validation split
+    under the attack of training.selection is chosen. Of equals it is the one with the highest clean accuracy, then the
+    first in the grid's order.
+
+    Reads the training curves of all candidates. Writes choice.json (the chosen values) and candidates.json (the
+    accuracies of all candidates) to results/EXPERIMENT/tuning/TEACHER/STUDENT/METHOD.
     """
 
     name = "choose"
@@ -394,32 +445,40 @@ class Choose(Step):
 
     @classmethod
     def jobs(cls, experiment: Experiment) -> Iterator[Self]:
-        """Yields one job for each tuned method, with its teacher and student."""
+        """Yields one job for each tuned teacher, student and method of `experiment`."""
         for teacher, student, method in experiment.tuned:
             yield cls(experiment, teacher=teacher, student=student, method=method)
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The argument TEACHER/STUDENT/METHOD."""
+        """The argument of the command: TEACHER/STUDENT/METHOD."""
         return (_model_name(self),)
 
     def reads(self) -> Iterable[Path]:
-        """Yields the training curves of all candidates."""
+        """Yields the paths of the training curves of all candidates, in the grid's order."""
         for candidate in self.experiment.candidates[self.values["method"]]:
             yield self.layout.curves(self.layout.candidate(*_model_values(self), candidate))
 
     def makes(self) -> Iterable[Path]:
-        """Yields the choice and the scores of all candidates."""
+        """Yields the paths of choice.json (the chosen candidate) and candidates.json (the scores of all candidates)."""
         return self.layout.choice(*_model_values(self)), self.layout.compared(*_model_values(self))
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The candidates in the grid's order."""
+        """The candidates in the grid's order, as JSON values."""
         return self.experiment.choice_settings(self.values["method"])
 
 
 class TrainStudent(_Training):
-    """Train one student. RUN is TEACHER/STUDENT/METHOD/seed-N; TEACHER is none for a method that needs none."""
+    """Train one student. RUN is TEACHER/STUDENT/METHOD/seed-N; TEACHER is none for a method that needs none.
+
+    Writes the checkpoints best and last, and the training curves. If the experiment has a tuning stage, the student is
+    trained with the hyperparameter values that it chose.
+
+    Reads data.json, the teacher's checkpoint and cached outputs, and the choice of the tuning stage. Writes
+    best.safetensors, last.safetensors and metrics.jsonl (one line per epoch) to
+    results/EXPERIMENT/students/TEACHER/STUDENT/METHOD/seed-N.
+    """
 
     name = "train-student"
     example = "train-student wide/small/rslad/seed-0"
@@ -431,27 +490,35 @@ class TrainStudent(_Training):
 
     @classmethod
     def jobs(cls, experiment: Experiment) -> Iterator[Self]:
-        """Yields one job for each run."""
+        """Yields one job for each run of `experiment`, the training of one student by one method with one seed."""
         return (cls.of(experiment, run) for run in experiment.runs)
 
     @classmethod
     def of(cls, experiment: Experiment, run: Run) -> Self:
-        """Returns the training of `run`."""
+        """Returns the job that trains one student.
+
+        Args:
+            experiment: the parsed experiment file, with every default filled in.
+            run: the training: teacher (`none` for a method without one), student, method and seed.
+        """
         return cls(experiment, teacher=run.teacher, student=run.student, method=run.method, seed=str(run.seed))
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The argument TEACHER/STUDENT/METHOD/seed-N."""
+        """The argument of the command, for example `wide/small/rslad/seed-0`."""
         return (f"{_model_name(self)}/seed-{self.values['seed']}",)
 
     @property
     def log(self) -> Path:
-        """The log file, named after the run."""
+        """Path of the file with the job's messages: logs/train-student/TEACHER/STUDENT/METHOD/seed-N.log.
+
+        It is below results/EXPERIMENT.
+        """
         return self.layout.log(self.name, self.words)
 
     @property
     def training_run(self) -> Run:
-        """The run of the experiment."""
+        """The training that the job makes: teacher, student, method and seed (int)."""
         from robust_distillation.config import Run
 
         return Run(*_model_values(self), int(self.values["seed"]))
@@ -463,32 +530,38 @@ class TrainStudent(_Training):
 
     @property
     def folder(self) -> Path:
-        """The folder of the training."""
+        """Folder of the training."""
         return self.layout.student(*_model_values(self), self.values["seed"])
 
     @property
     def choice(self) -> Path | None:
-        """The file with the settings that the tuning stage chose; None without that stage."""
+        """Path of choice.json with the hyperparameter values that the tuning stage chose. None without that stage."""
         return self.layout.choice(*_model_values(self)) if self.experiment.file.tuning else None
 
     def reads(self) -> Iterable[Path]:
-        """Yields the inputs of the training, and the choice of the tuning stage."""
+        """Yields the paths of the dataset's description, the teachers' checkpoints and cached outputs, and choice.json.
+
+        The teachers are those that the method asks. choice.json is read only if there is a tuning stage.
+        """
         yield from super().reads()
         if self.choice:
             yield self.choice
 
     def makes(self) -> Iterable[Path]:
-        """Yields the checkpoints and the training curves."""
+        """Yields the paths of the checkpoint `best`, the checkpoint `last` and the training curves (metrics.jsonl)."""
         return self.layout.training(self.folder)
 
     @property
     def recipe(self) -> Recipe:
-        """The method and training settings before the choice of the tuning stage."""
+        """The method with its settings and the training settings, before the choice of the tuning stage."""
         return self.experiment.recipes[self.values["method"], self.values["student"]]
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings before the choice of the tuning stage; the record has those after it."""
+        """The settings that the training depends on, before the choice of the tuning stage.
+
+        The record has the settings after the choice.
+        """
         return self.experiment.student_settings(self.training_run)
 
 
@@ -496,7 +569,11 @@ class TrainStudent(_Training):
 
 
 class OfModel(Step):
-    """A step that evaluates one trained network."""
+    """Base class of the steps that evaluate trained networks, teachers and students: attacks and analyses.
+
+    The wildcard `trained` is the folder of a network below results/EXPERIMENT, for example `teachers/wide`. A subclass
+    defines `name`, `run`, `makes` and `settings`; it reads data.json and the network's first evaluated checkpoint.
+    """
 
     wildcards: ClassVar = TRAINED
     arguments = (MODEL,)
@@ -504,41 +581,54 @@ class OfModel(Step):
 
     @classmethod
     def jobs(cls, experiment: Experiment) -> Iterator[Self]:
-        """Yields the step's jobs for all models."""
+        """Yields the step's jobs for all trained networks of `experiment`, teachers first."""
         return (one for model in models_of(experiment) for one in cls.of(experiment, model))
 
     @classmethod
     def of(cls, experiment: Experiment, model: Model) -> Iterator[Self]:
-        """Yields the step's jobs for one model."""
+        """Yields the step's jobs for one trained network; none if the experiment does not ask for the step.
+
+        Args:
+            experiment: the parsed experiment file, with every default filled in.
+            model: a teacher or a student.
+        """
         yield cls(experiment, trained=model.folder.relative_to(experiment.layout.root).as_posix())
 
     @property
     def folder(self) -> Path:
-        """The folder of the model."""
+        """Folder of the network's training or import."""
         return self.layout.root / self.values["trained"]
 
     @cached_property
     def model(self) -> Model:
-        """The trained network."""
+        """The trained network that the job evaluates."""
         return model_in(self.experiment, self.experiment.layout.root / self.values["trained"])
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The model's name."""
+        """The argument of the command: name of a teacher, or TEACHER/STUDENT/METHOD/seed-N."""
         return (self.model.name,)
 
     def reads(self) -> Iterable[Path]:
-        """Yields the data and the model's headline checkpoint."""
+        """Yields the paths of the dataset's description and of the first evaluated checkpoint, see `Model.headline`."""
         return self.layout.data, self.model.headline[1]
 
     @property
     def named(self) -> Iterable[str]:
-        """The modules of dataset and architecture."""
+        """Dotted names of the modules of the dataset and of the network's architecture."""
         return _dataset(self.experiment.dataset.name), _architecture(self.model.architecture)
 
 
 class Attack(OfModel):
-    """Attack the checkpoints of a student (TEACHER/STUDENT/METHOD/seed-N) or of a teacher (its name)."""
+    """Attack the checkpoints of a model with all attacks of the experiment, on the test images.
+
+    MODEL is TEACHER/STUDENT/METHOD/seed-N for a student, or the name of a teacher. Writes the outcomes: for each image
+    and attack whether the network is correct.
+
+    Reads data.json and the checkpoints. Writes results/EXPERIMENT/outcomes/students/MODEL.parquet, or
+    outcomes/teachers/MODEL.parquet for a teacher. If several jobs share the attacks, each writes its part,
+    MODEL/1-of-3.parquet, and the command merge-outcomes makes one file of them.
+    """
 
     name = "attack"
     example = "attack wide/small/rslad/seed-0"
@@ -550,7 +640,10 @@ class Attack(OfModel):
 
     @classmethod
     def of(cls, experiment: Experiment, model: Model) -> Iterator[Self]:
-        """Yields one job, or one for each shard of the blocks."""
+        """Yields one job for `model`, or one for each shard if `evaluation.jobs` of `experiment` is more than 1.
+
+        A shard, named I-of-N, is the share of the test images that one of N jobs attacks.
+        """
         [one] = super().of(experiment, model)
         if experiment.shards == 1:
             yield one
@@ -560,45 +653,56 @@ class Attack(OfModel):
 
     @classmethod
     def constraints(cls, experiment: Experiment) -> dict[str, str]:
-        """Returns the regular expressions of the wildcards, with that of the shard if there are several."""
+        """Returns the regular expression of each wildcard, that of `shard` only if `experiment` has several shards."""
         return cls.wildcards | ({"shard": SHARD.pattern} if experiment.shards > 1 else {})
 
     @classmethod
     def check_option(cls, name: str, value: str) -> None:
-        """Raises UserError for a shard that is not I-of-N."""
+        """Checks that the value of the option has the form I-of-N with I from 1 to N, for example 2-of-3.
+
+        Args:
+            name: name of the option; always `shard`.
+            value: the value, as typed.
+
+        Raises:
+            UserError: if the value has another form.
+        """
         found = SHARD.fullmatch(value)
         if not found or not 1 <= int(found[1]) <= int(found[2]):
             raise UserError(f"--shard {value!r}: give it as I-of-N with I from 1 to N, e.g. 2-of-3")
 
     @classmethod
     def pattern(cls, experiment: Experiment) -> Self:
-        """Returns the step with wildcards, with that of the shard if there are several."""
+        """Returns the step with its wildcards in braces, that of `shard` only if `experiment` has several shards."""
         one = super().pattern(experiment)
         if experiment.shards > 1:
             one.values["shard"] = "{shard}"
         return one
 
     def reads(self) -> Iterable[Path]:
-        """Yields the data, all evaluated checkpoints of the model, and the weights of the surrogate."""
+        """Yields the paths of the dataset's description and of all evaluated checkpoints of the model.
+
+        If there are transfer attacks, adds the checkpoint of the surrogate, the teacher on which they are crafted.
+        """
         yield self.layout.data
         yield from self.model.checkpoints.values()
         if self.experiment.surrogate:
             yield self.experiment.teacher_weights(self.experiment.surrogate)
 
     def makes(self) -> Iterable[Path]:
-        """Yields the outcomes, or those of the shard."""
+        """Yields the path of the outcomes (Parquet) of the model, or of the job's shard of them."""
         if "shard" in self.values:
             return (self.layout.shard(self.folder, self.values["shard"]),)
         return (self.layout.outcomes(self.folder),)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings of the attacks, and the model's keys."""
+        """The settings of the attacks, and the values of teacher, student, method and seed in the outcomes."""
         return self.experiment.attack_settings(list(self.model.checkpoints)) | {"model": self.model.keys}
 
     @property
     def named(self) -> Iterable[str]:
-        """The modules of attacks, dataset, architecture and the surrogate's architecture."""
+        """Dotted names of the modules of the attacks, the dataset, and the architectures of model and surrogate."""
         yield from _attacks(self.experiment.evaluation.attacks)
         yield from super().named
         if self.experiment.surrogate:
@@ -606,7 +710,12 @@ class Attack(OfModel):
 
 
 class MergeOutcomes(OfModel):
-    """Merge the outcomes of a model's shards."""
+    """Merge the outcomes of a model from the jobs that shared its attacks. MODEL is as for the command attack.
+
+    Outcomes state for each test image and attack whether the network is correct. Reads the files MODEL/1-of-3.parquet
+    and so on. Writes results/EXPERIMENT/outcomes/students/MODEL.parquet, or outcomes/teachers/MODEL.parquet for a
+    teacher.
+    """
 
     name = "merge-outcomes"
     example = "merge-outcomes wide/small/rslad/seed-0"
@@ -618,16 +727,16 @@ class MergeOutcomes(OfModel):
 
     @classmethod
     def of(cls, experiment: Experiment, model: Model) -> Iterator[Self]:
-        """Yields one job if the attacks are split into shards."""
+        """Yields one job for `model` if the attacks of `experiment` are split into several jobs; else none."""
         if experiment.shards > 1:
             yield from super().of(experiment, model)
 
     def reads(self) -> Iterable[Path]:
-        """Yields the outcomes of all shards."""
+        """Yields the paths of the outcomes of all shards, in their order."""
         return (self.layout.shard(self.folder, shard) for shard in _shards(self.experiment))
 
     def makes(self) -> Iterable[Path]:
-        """Yields the outcomes of the model."""
+        """Yields the path of the outcomes of the model (Parquet)."""
         return (self.layout.outcomes(self.folder),)
 
     @property
@@ -637,12 +746,17 @@ class MergeOutcomes(OfModel):
 
     @property
     def named(self) -> Iterable[str]:
-        """No module: nothing is computed on images."""
+        """No modules: nothing is computed on images."""
         return ()
 
 
 class Structure(OfModel):
-    """Measure how a model's logits relate the classes, and how far an attack moves its features."""
+    """Measure how a model's logits correlate between the classes, and how far an attack (PGD-20) moves its features.
+
+    MODEL is TEACHER/STUDENT/METHOD/seed-N for a student, or the name of a teacher. Reads data.json and the first
+    evaluated checkpoint. Writes results/EXPERIMENT/structure/students/MODEL.json, or structure/teachers/MODEL.json for
+    a teacher.
+    """
 
     name = "structure"
     example = "structure wide/small/rslad/seed-0"
@@ -652,22 +766,27 @@ class Structure(OfModel):
 
     @classmethod
     def of(cls, experiment: Experiment, model: Model) -> Iterator[Self]:
-        """Yields one job if the experiment has the structure analysis."""
+        """Yields one job for `model` if `experiment` has the structure analysis; else none."""
         if experiment.file.structure:
             yield from super().of(experiment, model)
 
     def makes(self) -> Iterable[Path]:
-        """Yields the class structure."""
+        """Yields the path of the measurements (JSON)."""
         return (self.layout.structure(self.folder),)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings of the analysis, and the model's keys."""
+        """The settings of the analysis, and the values of teacher, student, method and seed in the results."""
         return self.experiment.structure_settings() | {"model": self.model.keys}
 
 
 class Robustness(OfModel):
-    """Measure a model's accuracy under attacks of growing eps, and keep some attacked images."""
+    """Measure a model's accuracy under attacks (APGD-CE) of growing eps, and keep some attacked images.
+
+    MODEL is TEACHER/STUDENT/METHOD/seed-N for a student, or the name of a teacher. Reads data.json and the first
+    evaluated checkpoint. Writes the accuracies, results/EXPERIMENT/robustness/students/MODEL.json, and the images,
+    MODEL.npz; for a teacher both in robustness/teachers.
+    """
 
     name = "robustness"
     example = "robustness wide/small/rslad/seed-0"
@@ -677,22 +796,30 @@ class Robustness(OfModel):
 
     @classmethod
     def of(cls, experiment: Experiment, model: Model) -> Iterator[Self]:
-        """Yields one job if the experiment measures accuracy against eps."""
+        """Yields one job for `model` if `experiment` measures accuracy against eps; else none."""
         if experiment.file.robustness:
             yield from super().of(experiment, model)
 
     def makes(self) -> Iterable[Path]:
-        """Yields the curve and the gallery of attacked images."""
+        """Yields the paths of the curve (JSON) and of the attacked images (.npz)."""
         return self.layout.robustness(self.folder), self.layout.gallery(self.folder)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings of the curve, and the model's keys."""
+        """The settings of the analysis, and the values of teacher, student, method and seed in the results."""
         return self.experiment.robustness_settings() | {"model": self.model.keys}
 
 
 class Transfer(OfModel):
-    """Train a linear head for another task on a model's frozen backbone, and attack both end to end."""
+    """Train a linear head for another dataset on a model's frozen backbone, and attack the two together.
+
+    TARGET is a name under "transfer" in the experiment file. MODEL is TEACHER/STUDENT/METHOD/seed-N for a student, or
+    the name of a teacher.
+
+    Reads the first evaluated checkpoint. Writes the outcomes (for each test image of TARGET and attack whether the
+    network is correct), results/EXPERIMENT/transfer/TARGET/students/MODEL.parquet, and the checkpoint with the new
+    head, MODEL.safetensors; for a teacher both in transfer/TARGET/teachers.
+    """
 
     name = "transfer"
     example = "transfer parity wide/small/rslad/seed-0"
@@ -704,32 +831,32 @@ class Transfer(OfModel):
 
     @classmethod
     def of(cls, experiment: Experiment, model: Model) -> Iterator[Self]:
-        """Yields one job for each transfer target."""
+        """Yields one job for `model` and each dataset under `transfer` in the file of `experiment`."""
         [one] = super().of(experiment, model)
         return (cls(experiment, target=target, **one.values) for target in experiment.file.transfer)
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The target and the model's name."""
+        """The arguments of the command: the target, and the model's name."""
         return self.values["target"], self.model.name
 
     def reads(self) -> Iterable[Path]:
-        """Yields the description of the target's data and the model's headline checkpoint."""
+        """Yields the paths of the description of the target's dataset and of the model's first evaluated checkpoint."""
         return self.layout.target_data(self.values["target"]), self.model.headline[1]
 
     def makes(self) -> Iterable[Path]:
-        """Yields the outcomes on the target and the weights with the new head."""
+        """Yields the paths of the outcomes on the target's test images and of the checkpoint with a new head."""
         target = self.values["target"]
         return self.layout.transferred(target, self.folder), self.layout.transferred_weights(target, self.folder)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings of the transfer, and the model's keys."""
+        """The settings of the transfer, and the values of teacher, student, method and seed in the outcomes."""
         return self.experiment.transfer_settings(self.values["target"]) | {"model": self.model.keys}
 
     @property
     def named(self) -> Iterable[str]:
-        """The modules of the target's dataset, the architecture and the attacks."""
+        """Dotted names of the modules of the target's dataset, the model's architecture and the attacks."""
         chosen = self.experiment.file.transfer[self.values["target"]]
         yield _dataset(chosen.dataset.name)
         yield _architecture(self.model.architecture)
@@ -740,27 +867,40 @@ class Transfer(OfModel):
 
 
 class _Table(Step):
-    """A step that computes nothing on images."""
+    """A step that computes nothing on images: it makes tables, figures or reports from results."""
 
     title = TABLES
 
     @property
     def settings(self) -> dict[str, Any]:
+        """The settings of tables and figures: headings, and the order of their rows and columns."""
         return self.experiment.matrix()
 
 
 class Tabulate(_Table):
-    """Make the comparison tables (CSV, Markdown, LaTeX) and the headline metrics from the outcomes."""
+    """Make the comparison tables (CSV, Markdown, LaTeX) and the files of main accuracies from the outcomes.
+
+    The main accuracies are, for each teacher and each method, the clean one and the one under the last attack, as means
+    over the seeds.
+
+    Reads the outcomes of all models. Writes results/EXPERIMENT/tables/main.csv, main.md and main.tex, the same for each
+    name under "tables" in the experiment file, and the main accuracies, metrics/teachers/TEACHER.json and
+    metrics/students/TEACHER/STUDENT/METHOD.json.
+    """
 
     name = "tabulate"
     run = remake = "robust_distillation.reporting.stages.tabulate:run"
 
     def reads(self) -> Iterable[Path]:
-        """Yields the outcomes of all models."""
+        """Yields the paths of the outcomes of all models."""
         return outcomes(self.experiment)
 
     def makes(self) -> Iterable[Path]:
-        """Yields the tables and the headline metrics of each teacher and method."""
+        """Yields the paths of all tables and of the main accuracies.
+
+        The tables are `main` and those under `tables` in the experiment file. Main accuracies are a JSON file for each
+        teacher, and for each teacher, student and method of the runs.
+        """
         experiment, layout = self.experiment, self.layout
         for name in ("main", *experiment.file.tables):
             yield from layout.table(name)
@@ -769,42 +909,57 @@ class Tabulate(_Table):
 
 
 class DrawFigures(_Table):
-    """Draw accuracies, attacks and methods compared, training curves, and robustness by class and against eps."""
+    """Draw the figures of accuracies, attacks, differences between methods, training curves and trade-off.
+
+    There are also accuracies by class and, if the experiment measures them, against eps. Each pair of student and
+    teacher has its own figures.
+
+    Reads outcomes, training curves and accuracies against eps. Writes
+    results/EXPERIMENT/figures/TEACHER/STUDENT/overview.svg, overview.png and overview.pdf, and so on.
+    """
 
     name = "draw-figures"
     run = "robust_distillation.reporting.stages.draw_figures:run"
 
     def reads(self) -> Iterable[Path]:
-        """Yields outcomes, training curves and accuracy against eps of all models."""
+        """Yields the paths of the outcomes and eps curves of all models, and of the training curves of all students."""
         yield from outcomes(self.experiment)
         yield from (self.layout.curves(student_folder(self.experiment, run)) for run in self.experiment.runs)
         yield from (step.outputs[0] for step in Robustness.jobs(self.experiment))
 
     def makes(self) -> Iterable[Path]:
-        """Yields the pictures of each comparison."""
+        """Yields the paths of the figures of each student and teacher, FIGURE.svg, .png and .pdf."""
         names = ["overview", "attacks", "differences", "training", "trade-off", "per-class"]
         names += ["robustness"] if self.experiment.file.robustness else []
         return self.layout.pictures(self.experiment.comparisons, *names)
 
     @property
     def record(self) -> Path:
-        """The record in the folder of the figures."""
+        """Path of the job's record, in the folder of all figures."""
         return self.layout.record(self.layout.figures / "figures.png")
 
 
 class Compare(_Table):
-    """Compare every two methods on the same images and seeds, and judge the experiment's claims."""
+    """Compare every two methods on the same images and seeds, and test the claims of the experiment file.
+
+    A claim is a statement such as "rslad > sat" under "claims" in the experiment file. Reads the outcomes of all
+    models. Writes results/EXPERIMENT/tables/comparisons.csv and claims.csv, with the same tables as .md and .tex.
+    """
 
     name = "compare"
     run = remake = "robust_distillation.reporting.stages.compare:run"
 
     def reads(self) -> Iterable[Path]:
-        """Yields the files that comparisons and claims depend on."""
+        """Yields the paths of the files of `evidence`."""
         return (file for files in self.evidence.values() for file in files)
 
     @cached_property
     def evidence(self) -> dict[str, list[Path]]:
-        """The files that comparisons and claims depend on, by analysis: "" for the experiment's test images."""
+        """Paths of the files that comparisons and claims depend on, by analysis.
+
+        The key is "" for the outcomes on the experiment's test images. If claims are about them, there are also
+        `structure` and `transfer-TARGET` (outcomes on another dataset). Each value has one file per model.
+        """
         from robust_distillation.config import claims_of
 
         layout, folders = self.experiment.layout, [model.folder for model in models_of(self.experiment)]
@@ -818,19 +973,24 @@ class Compare(_Table):
         return files
 
     def makes(self) -> Iterable[Path]:
-        """Yields the tables of comparisons and claims."""
+        """Yields the paths of the tables `comparisons` and `claims`."""
         return *self.layout.table("comparisons"), *self.layout.table("claims")
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings of tables and claims."""
+        """The settings of the tables, and the claims, as JSON values."""
         from robust_distillation.config import comparison_settings
 
         return comparison_settings(self.experiment)
 
 
 class ReportStructure(_Table):
-    """Make the table and the figures of how the models relate the classes."""
+    """Make the table and the figures of class correlations and feature distances of the models.
+
+    The table has, for each teacher and method, the measurements of the command structure as means over the seeds. Reads
+    the files that the command structure wrote. Writes results/EXPERIMENT/tables/structure.csv, .md and .tex, and
+    figures/TEACHER/STUDENT/correlations.svg and feature-distances.svg, with the same figures as .png and .pdf.
+    """
 
     name = "report-structure"
     run = "robust_distillation.reporting.stages.report_structure:run"
@@ -839,22 +999,27 @@ class ReportStructure(_Table):
 
     @classmethod
     def jobs(cls, experiment: Experiment) -> Iterator[Self]:
-        """Yields one job if the experiment has the structure analysis."""
+        """Yields one job if `experiment` has the structure analysis; else none."""
         if experiment.file.structure:
             yield cls(experiment)
 
     def reads(self) -> Iterable[Path]:
-        """Yields the class structure of all models."""
+        """Yields the paths of the measured class correlations and feature distances of all models."""
         return (self.experiment.layout.structure(model.folder) for model in models_of(self.experiment))
 
     def makes(self) -> Iterable[Path]:
-        """Yields the table and the pictures of each comparison."""
+        """Yields the paths of the table, and of the figures of each student and teacher."""
         pictures = self.layout.pictures(self.experiment.comparisons, "correlations", "feature-distances")
         return *self.layout.table("structure"), *pictures
 
 
 class ReportTransfer(_Table):
-    """Make the table and the figures of the transfer to another task."""
+    """Make the table and the figures of the transfer to TARGET, a name under "transfer" in the experiment file.
+
+    They show, for each teacher and method, the clean and robust accuracies on TARGET as means over the seeds. Reads the
+    outcomes that the command transfer wrote. Writes results/EXPERIMENT/tables/transfer-TARGET.csv, .md and .tex, and
+    figures/TEACHER/STUDENT/transfer-TARGET.svg, .png and .pdf.
+    """
 
     name = "report-transfer"
     example = "report-transfer parity"
@@ -865,27 +1030,31 @@ class ReportTransfer(_Table):
 
     @classmethod
     def jobs(cls, experiment: Experiment) -> Iterator[Self]:
-        """Yields one job for each transfer target."""
+        """Yields one job for each dataset under `transfer` in the file of `experiment`."""
         return (cls(experiment, target=target) for target in experiment.file.transfer)
 
     def reads(self) -> Iterable[Path]:
-        """Yields the outcomes of all models on the target."""
+        """Yields the paths of the outcomes of all models on the target's test images."""
         layout, target = self.experiment.layout, self.values["target"]
         return (layout.transferred(target, model.folder) for model in models_of(self.experiment))
 
     def makes(self) -> Iterable[Path]:
-        """Yields the table and the pictures of each comparison."""
+        """Yields the paths of the table, and of the figures of each student and teacher."""
         name = f"transfer-{self.values['target']}"
         return *self.layout.table(name), *self.layout.pictures(self.experiment.comparisons, name)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings of tables, and the attacks on the target."""
+        """The settings of the tables, and the attacks on the target."""
         return self.experiment.matrix() | {"attacks": self.experiment.file.transfer[self.values["target"]].attacks}
 
 
 class ReportTuning(_Table):
-    """Make the table of the tuning stage: every candidate, its accuracy on the validation split, and the choice."""
+    """Make the table of the tuning stage: every candidate, its accuracy on the validation split, and the choice.
+
+    A candidate is a combination of hyperparameter values. Reads the files candidates.json that the command choose
+    wrote. Writes results/EXPERIMENT/tables/tuning.csv, .md and .tex.
+    """
 
     name = "report-tuning"
     run = remake = "robust_distillation.reporting.stages.report_tuning:run"
@@ -893,16 +1062,19 @@ class ReportTuning(_Table):
 
     @classmethod
     def jobs(cls, experiment: Experiment) -> Iterator[Self]:
-        """Yields one job if the experiment has a tuning stage."""
+        """Yields one job if `experiment` has a tuning stage; else none."""
         if experiment.file.tuning:
             yield cls(experiment)
 
     def reads(self) -> Iterable[Path]:
-        """Yields the scores of all candidates."""
+        """Yields the paths of the scores of all candidates, candidates.json.
+
+        There is one for each tuned teacher, student and method.
+        """
         return (self.experiment.layout.compared(*names) for names in self.experiment.tuned)
 
     def makes(self) -> Iterable[Path]:
-        """Yields the table."""
+        """Yields the paths of the table."""
         return self.layout.table("tuning")
 
     @property
@@ -915,14 +1087,19 @@ class ReportTuning(_Table):
 
 
 class Track(_Table):
-    """Import finished runs into MLflow; what is there already stays. MLFLOW_TRACKING_URI chooses another store."""
+    """Import finished trainings into MLflow. Runs that are in its store already stay as they are.
+
+    The store is the SQLite file mlflow.db in the current folder; the environment variable MLFLOW_TRACKING_URI chooses
+    another one. Reads records, outcomes, training curves, tables and figures. Writes results/EXPERIMENT/mlflow.json, a
+    hash of each imported run.
+    """
 
     name = "track"
     run = "robust_distillation.tracking.track:run"
     local = True  # where MLflow's store is
 
     def reads(self) -> Iterable[Path]:
-        """Yields the data's description, outcomes, checkpoints and curves with their records, tables and figures."""
+        """Yields the paths of data.json, outcomes, checkpoints, training curves, their records, tables and figures."""
         experiment = self.experiment
         yield experiment.layout.data
         yield from outcomes(experiment)
@@ -932,7 +1109,7 @@ class Track(_Table):
         yield from (file for step in tables(experiment) for file in step.outputs)
 
     def makes(self) -> Iterable[Path]:
-        """Yields the list of imported runs."""
+        """Yields the path of mlflow.json, the list of imported runs."""
         return (self.layout.tracked,)
 
     @property
@@ -942,14 +1119,18 @@ class Track(_Table):
 
 
 class Report(_Table):
-    """Make the report: the results as one HTML file that needs no network."""
+    """Make report.html: the results on one page that needs no network.
+
+    Reads outcomes, tables, training curves, the results of the analyses, and the records (the JSON files beside the
+    outputs that list inputs, settings and hashes). Writes results/EXPERIMENT/report.html.
+    """
 
     name = "report"
     rule_name = "report_html"  # `report` is a word of Snakemake's
     run = "robust_distillation.reporting.stages.report:run"
 
     def reads(self) -> Iterable[Path]:
-        """Yields the results that the report shows, and the records of all computed steps."""
+        """Yields the paths of the results that the report shows, and of the records of all steps of `computed`."""
         experiment = self.experiment
         yield experiment.layout.data
         yield from outcomes(experiment)
@@ -960,26 +1141,30 @@ class Report(_Table):
         yield from (step.record for step in computed(experiment))
 
     def makes(self) -> Iterable[Path]:
-        """Yields the HTML file."""
+        """Yields the path of report.html."""
         return (self.layout.report,)
 
 
 class Index(_Table):
-    """Write down the hashes of all artefacts and records, once everything is made."""
+    """Write the index: the hashes of all outputs and records, after everything else is made.
+
+    A record is the JSON file beside an output that lists its inputs, settings and hashes. Reads all outputs and records
+    of the experiment. Writes results/EXPERIMENT/provenance.json.
+    """
 
     name = "index"
     run = "robust_distillation.stages.index:run"
     record = None  # dvc.lock holds its hash
 
     def reads(self) -> Iterable[Path]:
-        """Yields the versioned outputs and the records of all other steps."""
+        """Yields the paths of the versioned outputs and of the records of all other steps."""
         for step in steps(self.experiment):
             if not step.rebuildable:
                 yield from step.outputs
             yield step.record
 
     def makes(self) -> Iterable[Path]:
-        """Yields the index."""
+        """Yields the path of the index, provenance.json."""
         return (self.layout.index,)
 
     @property
@@ -998,31 +1183,75 @@ STEPS = (*COMPUTED, *TABULATED, Track, Report, Index)
 
 @cache
 def computed(experiment: Experiment) -> tuple[Step, ...]:
-    """Returns the jobs that make data, networks and evaluations of each network."""
+    """Returns the jobs that make data, networks, caches, and evaluations of each network.
+
+    They are the jobs of all steps of the workflow but tables, figures, MLflow, report and index.
+
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+
+    Returns:
+        The jobs, each after those whose outputs it reads. A job has `inputs`, `outputs` and `record` (paths),
+        `settings`, and `command` (its command line).
+    """
     return tuple(step for kind in COMPUTED for step in kind.jobs(experiment))
 
 
 @cache
 def tables(experiment: Experiment) -> tuple[Step, ...]:
-    """Returns the jobs that make tables and figures."""
+    """Returns the jobs that make tables and figures from results.
+
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+
+    Returns:
+        The jobs, for example those of the commands tabulate, draw-figures and compare. A job has `inputs`, `outputs`
+        and `record` (paths), `settings`, and `command` (its command line).
+    """
     return tuple(step for kind in TABULATED for step in kind.jobs(experiment))
 
 
 @cache
 def steps(experiment: Experiment) -> tuple[Step, ...]:
-    """Returns every job but the index, each after those whose files it reads."""
+    """Returns every job of an experiment but the one that writes the index, each after those whose outputs it reads.
+
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+
+    Returns:
+        The jobs. A job has `inputs`, `outputs` and `record` (paths), `settings`, and `command` (its command line, for
+        example `train-teacher wide`).
+    """
     return *computed(experiment), *tables(experiment), Track(experiment), Report(experiment)
 
 
 def evaluations(experiment: Experiment, model: Model) -> Iterator[Step]:
-    """Yields the attacks and analyses of a model."""
+    """Yields the jobs that evaluate one trained network: attacks, merging of the outcomes of attacks that several jobs
+    share, and analyses.
+
+    The analyses are those that the experiment asks for: class correlations, accuracy against eps, transfer to another
+    dataset.
+
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        model: a teacher or a student, one of `pipeline.models.models(experiment)`.
+    """
     for kind in COMPUTED:
         if issubclass(kind, OfModel):
             yield from kind.of(experiment, model)
 
 
 def steps_of_model(experiment: Experiment, model: Model) -> Iterator[Step]:
-    """Yields the jobs about one model only: its training or import, then its attacks and analyses."""
+    """Yields the jobs about one trained network only: its training or import, then its attacks and analyses.
+
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        model: a teacher or a student, one of `pipeline.models.models(experiment)`.
+
+    Yields:
+        Jobs with `inputs`, `outputs` and `record` (paths), `settings`, and `command` (the command line, for example
+        `train-teacher wide`).
+    """
     if model.run:
         yield TrainStudent.of(experiment, model.run)
     else:
@@ -1032,12 +1261,28 @@ def steps_of_model(experiment: Experiment, model: Model) -> Iterator[Step]:
 
 
 def outcomes(experiment: Experiment) -> list[Path]:
-    """Returns the outcome files of all models."""
+    """Returns the paths of the outcomes of all models (Parquet files), teachers first.
+
+    Outcomes have one row per test image and checkpoint, and state for each attack whether the image is classified
+    correctly. An example is results/digits/outcomes/students/wide/small/rslad/seed-0.parquet. The files need not exist
+    yet.
+
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+    """
     return [experiment.layout.outcomes(model.folder) for model in models_of(experiment)]
 
 
 def shown_tables(experiment: Experiment) -> list[Path]:
-    """Returns the tables of the report: all that are always made, and claims if there are some."""
+    """Returns the paths of the CSV files of the tables that the HTML report shows, for example
+    results/digits/tables/main.csv.
+
+    They are all tables that the experiment makes, with these exceptions: the tables under `tables` in the experiment
+    file (parts of the main table), and claims.csv if the experiment makes no claims.
+
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+    """
     apart = {*experiment.file.tables, *([] if experiment.file.claims else ["claims"])}
     made = [file for step in tables(experiment) for file in step.outputs if file.suffix == ".csv"]
     return [file for file in made if file.stem not in apart]

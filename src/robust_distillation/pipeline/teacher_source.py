@@ -20,11 +20,15 @@ from robust_distillation.training.teacher import Teacher, Teachers
 
 @dataclass(frozen=True)
 class TeacherSource:
-    """The teachers of one training, and the sources of their outputs.
+    """The teachers of one training, and the sources of their outputs. `open_teachers` returns it.
 
     Attributes:
-        teachers: the teachers by role.
-        served_from: source of each kind of output (cache, network or checkpoint), for the provenance record.
+        teachers: the teachers: `by_role` maps a role (the part of a teacher in the method: `teacher`, or for MTARD
+            `robust` and `natural`) to its network and cached outputs. It also has the widths of cached features and the
+            copies that are trained.
+        served_from: kind of output to its source (`cache`, `live teacher` or `checkpoint`), for the record of the
+            training, for example `{"logits on clean views": "cache", "logits on adversarial images": "live teacher"}`.
+            Keys of another role than `teacher` begin with the role, as in `natural: logits on clean views`.
     """
 
     teachers: Teachers
@@ -46,7 +50,10 @@ def key_of(experiment: Experiment, cache: Cache, data: Dataset) -> dict[str, Any
 def open_teachers(
     experiment: Experiment, names: str, method: Method, views: ViewSet, data: Dataset, device: torch.device
 ) -> TeacherSource:
-    """Opens the caches and loads the networks of all teachers that a method asks.
+    """Opens the caches and loads the networks of all teachers that a distillation method asks.
+
+    Only what the method declares is opened: cached outputs, a network for other images, a network to train together
+    with the student. The files are those below results/EXPERIMENT/cache and results/EXPERIMENT/teachers.
 
     Args:
         experiment: the resolved experiment.
@@ -57,7 +64,8 @@ def open_teachers(
         device: the device of the networks.
 
     Raises:
-        UserError: a cache is damaged, or belongs to another teacher, other data or other views.
+        UserError: if a cache or checkpoint is missing or damaged, or if a cache belongs to another teacher, other data
+            or other views.
     """
     teachers, live = experiment.roles(names), views.augmentation.asks_live
     served, by_role, features, copies = {}, {}, {}, {}

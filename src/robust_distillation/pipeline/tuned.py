@@ -16,10 +16,21 @@ if TYPE_CHECKING:
 
 
 def tuned(step: TrainStudent) -> tuple[dict[str, Any], Recipe]:
-    """Returns a student's settings and recipe; without a tuning stage those of its declaration.
+    """Returns the settings with which a student is trained: with a tuning stage, those with the chosen hyperparameter
+    values.
+
+    Args:
+        step: the job that trains the student, for example `TrainStudent.of(experiment, run)`. If the experiment has a
+            tuning stage, the file choice.json that the stage wrote is read.
+
+    Returns:
+        A pair. First, all settings that the training depends on, as JSON values: `protocol`, `dataset`, `threat_model`,
+        `training`, `compute`, `architecture`, `method` and `seed`. Second, the recipe: the method with its settings
+        (`method`) and the training settings (`training`). Without a tuning stage both members of the pair are those of
+        the experiment file.
 
     Raises:
-        UserError: the file of the choice cannot be read, or it holds no candidate of the method.
+        UserError: if choice.json cannot be read, or if it holds no candidate of the method.
     """
     run, recipe = step.training_run, step.recipe
     if step.choice:
@@ -29,29 +40,41 @@ def tuned(step: TrainStudent) -> tuple[dict[str, Any], Recipe]:
 
 
 def choice(teacher: str, student: str, method: str, candidate: Candidate) -> dict[str, Any]:
-    """Returns the content of choice.json; a candidate that is not chosen changes nothing in it.
+    """Returns the content of choice.json, the file with the candidate that the tuning stage chose. Writes nothing.
+
+    A candidate is a combination of hyperparameter values. The content does not depend on the other candidates. So the
+    students are not trained again if another candidate is added and the choice stays the same.
 
     Args:
-        teacher: name of the teacher, none for a method without one.
-        student: name of the student.
-        method: name of the method.
-        candidate: the chosen values.
+        teacher: name of the teacher, for example `wide`; `none` for a method without one.
+        student: name of the student, for example `small`.
+        method: name of the distillation or training method in the experiment file, for example `rslad`.
+        candidate: the chosen values: `training` and `method`, two dicts of setting to value.
+
+    Returns:
+        A dict with `teacher`, `student`, `method` and `chosen`. The last is `{"training": {...}, "method": {...}}`,
+        each setting to value, for example `{"training": {"learning_rate": 0.1}, "method": {}}`.
     """
     return {"teacher": teacher, "student": student, "method": method, "chosen": candidate.resolved()}
 
 
 def read_choice(file: Path, experiment: Experiment, teacher: str, student: str, method: str) -> Candidate:
-    """Reads the candidate that the tuning stage chose.
+    """Reads the candidate (a combination of hyperparameter values) that the tuning stage chose, and checks that it
+    still exists.
 
     Args:
-        file: the choice.json.
-        experiment: the experiment, which lists the candidates.
-        teacher: name of the teacher, none for a method without one.
-        student: name of the student.
-        method: name of the method.
+        file: path of choice.json, for example results/digits/tuning/wide/small/rslad/choice.json.
+        experiment: the parsed experiment file, as `config.load` returns it. Its grid of candidates is used.
+        teacher: name of the teacher, for example `wide`; `none` for a method without one.
+        student: name of the student, for example `small`.
+        method: name of the distillation or training method in the experiment file, for example `rslad`.
+
+    Returns:
+        The chosen candidate: `training` and `method`, two dicts of setting to value.
 
     Raises:
-        UserError: the file cannot be read, or it names no candidate of the method.
+        UserError: if the file cannot be read, is of another teacher, student or method, or names no candidate of the
+            method.
     """
     try:
         found = read_json(file)

@@ -22,16 +22,28 @@ FILE = Path("dvc.yaml")
 
 
 def stage_name(experiment: Experiment) -> str:
-    """Returns the name of an experiment's DVC stage: its own name with _ for dots, which DVC does not allow."""
+    """Returns the name of an experiment's stage in dvc.yaml: the experiment's name with _ for dots, which DVC does not
+    allow.
+
+    Args:
+        experiment: the parsed experiment file, as `config.load` returns it. For the name `cifar10.v2` the result is
+            `cifar10_v2`.
+    """
     return experiment.name.replace(".", "_")
 
 
 def stage(experiment: Experiment, files: list[str]) -> dict[str, Any]:
-    """Makes the DVC stage of an experiment, as a mapping for dvc.yaml.
+    """Makes the stage of an experiment in dvc.yaml, by which DVC versions its results. Writes nothing.
 
     Args:
-        experiment: the experiment.
-        files: path of the experiment file and, if there is one, of the overlay, relative to the checkout.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        files: path of the experiment file and, if there is one, of the overlay (a YAML file whose values replace those
+            of the experiment file), relative to the checkout, for example ["params.yaml"].
+
+    Returns:
+        The mapping below `stages: NAME:` in dvc.yaml: `cmd` (the command line that runs Snakemake), `deps` (paths of
+        the code), `params` (the `files`), `outs` (paths of all versioned results; DVC keeps them while the stage runs)
+        and `metrics` (the folder of main accuracies).
     """
     config = [f"{key}={file}" for key, file in zip(("experiment", "overlay"), files, strict=False)]
     layout = experiment.layout
@@ -63,18 +75,22 @@ def _out(path: Path, **flags: bool) -> dict[str, Any]:
 
 
 def write_stage(experiment: Experiment, path: str, overlay: str | None) -> str:
-    """Adds an experiment's stage to dvc.yaml, or updates it.
+    """Adds an experiment's stage to dvc.yaml in the current folder, or updates it, so that DVC can version the results.
+
+    Other stages and comments stay as they are. The file is created if it is missing, and not written if nothing
+    changes.
 
     Args:
-        experiment: the experiment.
-        path: the experiment file.
-        overlay: a second YAML file whose values replace those of `path`. None: no overlay.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        path: path of the experiment file from which it was loaded, for example `params.yaml`.
+        overlay: path of a second YAML file whose values replace those of `path`. None: no overlay.
 
     Returns:
-        The name of the stage.
+        The name of the stage, for example `digits`.
 
     Raises:
-        UserError: if a file lies outside the checkout, dvc.yaml cannot be read, or another experiment has the stage.
+        UserError: if `path` or `overlay` lies outside the current folder, if dvc.yaml cannot be read, or if the stage
+            of this name belongs to another experiment file or overlay.
     """
     files = [_inside(file) for file in (path, overlay) if file]
     name, yaml = stage_name(experiment), _yaml()

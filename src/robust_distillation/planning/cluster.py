@@ -26,15 +26,16 @@ SMALL = 2000  # MB of a step that computes nothing on images
 
 @dataclass(frozen=True)
 class Cluster:
-    """Properties of a Slurm cluster.
+    """Properties of a Slurm cluster, from which `profile` makes a Snakemake profile.
 
     Attributes:
         partition: name of the partition; None for the cluster's default.
-        account: name of the account; None for the user's default.
-        gpus: True if each computing job asks for a GPU.
-        tflops: sustained speed of one job, in 10^12 operations per second.
-        group: number of attacks and analyses that share one Slurm job.
-        jobs: largest number of jobs in Slurm at a time.
+        account: name of the account to charge; None for the user's default.
+        gpus: True if each job that computes on images asks for a GPU.
+        tflops: sustained speed of one job, in 10^12 floating-point operations per second; time limits follow from it.
+        group: number of attacks and analyses that run one after the other in one Slurm job; 1: each has its own Slurm
+            job.
+        jobs: largest number of jobs that are in Slurm (queued or running) at a time.
     """
 
     partition: str | None = None
@@ -46,7 +47,18 @@ class Cluster:
 
 
 def largest_flops(experiment: Experiment) -> dict[str, float]:
-    """Returns the FLOPs of the largest job of each step that computes."""
+    """Returns the number of floating-point operations of the largest job of each step of the workflow.
+
+    A step of the workflow is a kind of job, such as the training of one student. The time limits of a cluster follow
+    from these numbers.
+
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+
+    Returns:
+        Operations by name of the step, for example `{"train-student": 3e15, "attack": 2e14}`. Steps that call no
+        network have no entry.
+    """
     found: dict[str, float] = {}
     for job in jobs_of(experiment).values():
         if job.work:
@@ -55,13 +67,26 @@ def largest_flops(experiment: Experiment) -> dict[str, float]:
 
 
 def minutes(flops: float, tflops: float) -> int:
-    """Returns the time limit of a job of so many FLOPs at `tflops` 10^12 operations per second, in minutes."""
+    """Returns the time limit of a job in minutes: 10 + ceil(3 * flops / (tflops * 10^12) / 60).
+
+    The 10 minutes are for imports, data and hashing. The factor 3 is for what a count of operations leaves out, such as
+    memory traffic.
+
+    Args:
+        flops: number of floating-point operations of the job.
+        tflops: sustained speed, in 10^12 operations per second.
+    """
     return START + math.ceil(SLACK * flops / (tflops * 1e12) / 60)
 
 
 def megabytes(experiment: Experiment) -> int:
-    """Returns the memory limit of a job that computes: torch, the data, and models with gradients, momenta and a saved
-    state.
+    """Returns the memory limit in MB of a job that computes on images; the same for all such jobs of an experiment.
+
+    It is 4000 + ceil((2 * pixel values of the images of all splits + 8 * bytes of the largest model) / 10^6). The 4000
+    are for torch, the 8 for gradients, momenta and a saved state.
+
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
     """
     pixels = math.prod(experiment.info.shape)
     images = sum(experiment.size(split) for split in ("train", "validation", "test"))
@@ -71,7 +96,19 @@ def megabytes(experiment: Experiment) -> int:
 
 
 def profile(experiment: Experiment, cluster: Cluster) -> dict[str, Any]:
-    """Returns Snakemake's options, by name."""
+    """Returns the content of a Snakemake profile that runs an experiment on Slurm.
+
+    The options of profiles/default/config.yaml in the current folder are included, but for `cores`. The limits of time
+    and memory follow from the plan (see `minutes` and `megabytes`) and grow with each attempt of a job.
+
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        cluster: properties of the cluster, such as partition and speed.
+
+    Returns:
+        Snakemake's options by name, for example `{"executor": "slurm", "jobs": 50, "set-resources": {"train_student":
+        {"runtime": "attempt * 90", "mem_mb": "attempt * 5000"}}, ...}`.
+    """
     memory, rules = megabytes(experiment), {}
     for step, flops in largest_flops(experiment).items():
         asked = {"runtime": f"attempt * {minutes(flops, cluster.tflops)}", "mem_mb": f"attempt * {memory}"}
@@ -110,15 +147,20 @@ def _default_profile() -> dict[str, Any]:
 
 
 def write_profile(experiment: Experiment, cluster: Cluster, folder: Path) -> Path:
-    """Writes the profile for an experiment on a cluster and returns its path.
+    """Writes a Snakemake profile, a file config.yaml, that runs an experiment on Slurm.
+
+    The content is that of `profile`. A profile that this function wrote before is replaced.
 
     Args:
-        experiment: the resolved experiment.
-        cluster: properties of the cluster.
-        folder: the folder of the profile.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        cluster: properties of the cluster, such as partition and speed.
+        folder: folder of the profile, for example `profiles/lab`; it is created if needed.
+
+    Returns:
+        The path of the file, `folder`/config.yaml.
 
     Raises:
-        UserError: the folder holds a profile that this command did not write.
+        UserError: the folder contains a config.yaml that this function did not write.
     """
     from io import StringIO
 

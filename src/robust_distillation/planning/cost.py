@@ -42,15 +42,17 @@ _counted_calls: dict[str, Counter[tuple[str, str, str]]] = {}  # by settings: ma
 
 @dataclass(frozen=True)
 class Calls:
-    """Calls of one network of one kind.
+    """Calls of one network, all of one kind and on equally many images: the unit in which the cost of a job is counted.
 
     Attributes:
-        network: the architecture as canonical JSON.
-        f: forward FLOPs of one image.
-        kind: a key of `FORWARDS`.
-        calls: number of calls.
-        images: number of images of a call.
-        use: use of the network, as in `models.precision`.
+        network: the architecture, `{"name": NAME, **arguments}`, as canonical JSON text.
+        f: floating-point operations of the forward pass of one image.
+        kind: `ask` (forward pass), `query` (forward pass of Square attack), `attack` (step of PGD), `apgd` (step of
+            APGD), `fab` (step of FAB) or `train` (forward and backward pass to the weights).
+        calls: number of calls that each device makes; may be a fraction.
+        images: number of images of one call on one device; may be a fraction.
+        use: use of the network, which decides its precision: `answer` (inference in float32), `search` (inference in
+            bfloat16, to propose adversarial images) or `train` (a network in training).
         devices: number of devices that each make these calls at the same time.
     """
 
@@ -64,12 +66,19 @@ class Calls:
 
     @property
     def flops(self) -> float:
-        """Floating-point operations of all calls."""
+        """Floating-point operations of all calls on all devices."""
         return self.devices * self.calls * self.images * FORWARDS[self.kind] * self.f
 
 
 def flops(work: Iterable[Calls]) -> float:
-    """Sums the floating-point operations."""
+    """Returns the number of floating-point operations of all calls in `work`, on all their devices.
+
+    One call costs its images times f times the cost of its kind, where f is the cost of the forward pass of one image:
+    1 for a forward pass, 2 for a step of PGD or APGD, 3 for a step of FAB or of training.
+
+    Args:
+        work: calls of networks, as `training` or `attacking` return them.
+    """
     return sum(part.flops for part in work)
 
 
@@ -95,14 +104,27 @@ class _Network:
 def training(
     experiment: Experiment, recipe: Recipe, architecture: dict[str, Any], teacher: str | None, devices: int = 1
 ) -> list[Calls]:
-    """Returns the work of one training and of its validations, each of which every device does on all images.
+    """Returns the calls of one training: of the student, its teachers, the networks that the method trains besides, and
+    of the validations.
+
+    The calls of an optimisation step are counted by running the method's code once, on tiny networks, for each phase (a
+    range of epochs in which every optimisation step makes the same calls). A validation, which every device does on all
+    images, is counted for one device. Teacher outputs that are read from a cache cost nothing.
 
     Args:
-        experiment: the resolved experiment.
-        recipe: method and training settings.
-        architecture: the student's.
-        teacher: the name under which the teachers stand in runs; None for a method without one.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        recipe: how the network is trained: `method` (distillation or training method with its settings) and `training`
+            (epochs, batch size, inner attack, selection of the checkpoint), for example `experiment.recipes["rslad",
+            "small"]`.
+        architecture: architecture of the network that is trained, name of a registered architecture and its arguments,
+            for example `{"name": "resnet", "depth": 18}`.
+        teacher: name of a teacher, for example `wide`, or of an entry of the experiment file that assigns several
+            teachers to the roles of a method. None or `none` for a method without a teacher.
         devices: number of devices that share each batch.
+
+    Returns:
+        One `Calls` for each network and kind of call: the network as JSON text, the kind (such as `ask`, a forward
+        pass), the number of calls and the images of a call. `flops` sums their operations.
     """
     settings, batch = recipe.training, recipe.training.batch_size
     steps = experiment.size("train") / batch  # of an epoch
@@ -186,12 +208,20 @@ def filling(experiment: Experiment, filled: Cache) -> list[Calls]:
 
 
 def attacking(experiment: Experiment, architecture: dict[str, Any], checkpoints: int) -> list[Calls]:
-    """Returns the work of all attacks on one model.
+    """Returns the calls of all attacks of the evaluation on one trained model.
+
+    The attacks are `evaluation.attacks` of the experiment file. An attack named `transfer_...` is crafted on the
+    surrogate (the teacher `evaluation.surrogate`), and its calls are those of the surrogate's network.
 
     Args:
-        experiment: the resolved experiment.
-        architecture: the model's.
-        checkpoints: number of checkpoints that are attacked.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        architecture: architecture of the model, name of a registered architecture and its arguments, for example
+            `{"name": "resnet", "depth": 18}`.
+        checkpoints: number of checkpoints of the model that are attacked.
+
+    Returns:
+        One `Calls` for each network and kind of call: the network as JSON text, the kind (such as `ask`, a forward
+        pass), the number of calls and the images of a call. `flops` sums their operations.
     """
     images = experiment.test_images
     block = min(images, experiment.evaluation.block_size)
@@ -207,15 +237,24 @@ def attacking(experiment: Experiment, architecture: dict[str, Any], checkpoints:
 def attack(
     experiment: Experiment, architecture: dict[str, Any], name: str, times: float, images: float, use: str = "answer"
 ) -> list[Calls]:
-    """Returns the work of one attack.
+    """Returns the calls of one attack.
+
+    Square and AutoAttack are counted on half of the images: they stop for an image that is misclassified. An attack of
+    another package is counted as 50 steps of PGD.
 
     Args:
-        experiment: the resolved experiment.
-        architecture: the attacked network's.
-        name: name of the attack.
-        times: number of runs of the attack.
-        images: number of images of a run.
-        use: use of the network, as in `models.precision`.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        architecture: architecture of the attacked network, name of a registered architecture and its arguments, for
+            example `{"name": "resnet", "depth": 18}`.
+        name: name of the attack, without the prefix `transfer_`, for example `pgd20`.
+        times: number of times that the attack is run; may be a fraction.
+        images: number of images of each run.
+        use: use of the network, which decides its precision: `answer` (inference in float32) or `search` (inference in
+            bfloat16).
+
+    Returns:
+        One `Calls` for each network and kind of call: the network as JSON text, the kind (such as `ask`, a forward
+        pass), the number of calls and the images of a call. `flops` sums their operations.
     """
     network = _Network(experiment, architecture, use)
     share = SURVIVORS if name in QUERIED else 1
@@ -224,14 +263,38 @@ def attack(
 
 
 def structure(experiment: Experiment, architecture: dict[str, Any]) -> list[Calls]:
-    """Returns the work of the structure analysis of one model."""
+    """Returns the calls of the structure analysis of one model (how its logits correlate between classes, and how far
+    PGD moves its features): 20 steps of PGD on the images.
+
+    Args:
+        experiment: the parsed experiment file, as `config.load` returns it. It must have the key `structure`, which
+            decides the number of images.
+        architecture: architecture of the model, name of a registered architecture and its arguments, for example
+            `{"name": "resnet", "depth": 18}`.
+
+    Returns:
+        One `Calls` for each network and kind of call: the network as JSON text, the kind (such as `ask`, a forward
+        pass), the number of calls and the images of a call. `flops` sums their operations.
+    """
     network = _Network(experiment, architecture)
     network.add_attack(PGD, 1, experiment.structure_images)
     return network.work
 
 
 def robustness(experiment: Experiment, architecture: dict[str, Any]) -> list[Calls]:
-    """Returns the work of one model's accuracy against eps."""
+    """Returns the calls that measure one model's accuracy at each radius eps that the experiment lists (50 steps of
+    APGD for each), and those for its stored adversarial images (20 steps of PGD).
+
+    Args:
+        experiment: the parsed experiment file, as `config.load` returns it. It must have the key `robustness`, with the
+            list `eps` and the number of stored images, `gallery`.
+        architecture: architecture of the model, name of a registered architecture and its arguments, for example
+            `{"name": "resnet", "depth": 18}`.
+
+    Returns:
+        One `Calls` for each network and kind of call: the network as JSON text, the kind (such as `ask`, a forward
+        pass), the number of calls and the images of a call. `flops` sums their operations.
+    """
     network, asked = _Network(experiment, architecture), experiment.file.robustness
     network.add_attack(ROBUSTNESS, len(asked.eps), experiment.robustness_images)
     network.add_attack(PGD, 1, asked.gallery)
@@ -239,12 +302,18 @@ def robustness(experiment: Experiment, architecture: dict[str, Any]) -> list[Cal
 
 
 def transfer(experiment: Experiment, architecture: dict[str, Any], target: str) -> list[Calls]:
-    """Returns the work of the transfer to one target; the training of the linear head is neglected.
+    """Returns the calls of the transfer of one model to another dataset: features of all training and validation
+    images, and the attacks. The training of the linear head is neglected.
 
     Args:
-        experiment: the resolved experiment.
-        architecture: the model's.
-        target: name of the transfer.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        architecture: architecture of the model, name of a registered architecture and its arguments, for example
+            `{"name": "resnet", "depth": 18}`.
+        target: name of the other dataset, a key under `transfer` in the experiment file, for example `parity`.
+
+    Returns:
+        One `Calls` for each network and kind of call: the network as JSON text, the kind (such as `ask`, a forward
+        pass), the number of calls and the images of a call. `flops` sums their operations.
     """
     network, asked = _Network(experiment, architecture), experiment.file.transfer[target]
     sizes = experiment.target_info(target).sizes
@@ -257,7 +326,15 @@ def transfer(experiment: Experiment, architecture: dict[str, Any], target: str) 
 
 
 def shared(work: list[Calls], jobs: int) -> list[Calls]:
-    """Returns the work of one of `jobs` jobs that share it equally."""
+    """Returns the calls of one of several jobs that share work equally.
+
+    Args:
+        work: calls of networks of the whole work.
+        jobs: number of jobs that share the work, at least 1.
+
+    Returns:
+        `work` with each number of calls divided by `jobs`.
+    """
     return [replace(part, calls=part.calls / jobs) for part in work]
 
 
@@ -274,17 +351,27 @@ def cached_rows(experiment: Experiment, views: ViewSet) -> int:
 
 
 def forward(experiment: Experiment, architecture: dict[str, Any]) -> int:
-    """Returns the forward FLOPs of one image."""
+    """Returns the number of floating-point operations of the forward pass of one image; a multiply-add counts as 2.
+
+    Args:
+        experiment: the parsed experiment file, as `config.load` returns it. Image shape and number of classes of its
+            dataset are used.
+        architecture: name of a registered architecture and its arguments, for example `{"name": "resnet", "depth":
+            18}`.
+    """
     return _counted("forward_flops", canonical(architecture), experiment.info.shape, len(experiment.info.classes))
 
 
 def cache_width(experiment: Experiment, teacher: str, kind: str) -> int:
-    """Returns the width of a teacher's cached outputs.
+    """Returns the number of values that a teacher's cache has for each view (crop-and-flip) of an image.
 
     Args:
-        experiment: the resolved experiment.
-        teacher: name of the teacher.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        teacher: name of the teacher, for example `wide`.
         kind: `logits` or `features`.
+
+    Returns:
+        The number of classes for `logits`, the width of the penultimate features for `features`.
     """
     if kind == "logits":
         return len(experiment.info.classes)
@@ -298,7 +385,14 @@ def cache_bytes(experiment: Experiment, filled: Cache) -> int:
 
 
 def weights(experiment: Experiment, architecture: dict[str, Any]) -> int:
-    """Returns the size of a model's parameters in bytes."""
+    """Returns the size of a model's parameters and buffers in bytes.
+
+    Args:
+        experiment: the parsed experiment file, as `config.load` returns it. Image shape and number of classes of its
+            dataset are used.
+        architecture: name of a registered architecture and its arguments, for example `{"name": "resnet", "depth":
+            18}`.
+    """
     return _counted("parameter_bytes", canonical(architecture), experiment.info.shape, len(experiment.info.classes))
 
 

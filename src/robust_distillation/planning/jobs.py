@@ -20,16 +20,18 @@ Cost = tuple[list[Calls], dict[str, int]]  # calls of networks, and stored bytes
 
 @dataclass(frozen=True)
 class Job:
-    """One job of the plan.
+    """One job of the plan: one command that makes some files of an experiment.
 
     Attributes:
-        name: the command that runs it.
-        step: the row of the plan that counts it.
+        name: command line of the job without `robust-distillation`, for example `train-student
+            wide/small/rslad/seed-0`; unique.
+        step: row of the plan that counts the job: the title of its step of the workflow (its kind), for example
+            `train-student`.
         needs: names of the jobs that must be done before it starts.
-        work: calls of networks.
-        bytes: bytes that it stores, by kind of file.
-        devices: number of devices that it uses at once.
-        priority: of the jobs that are ready, those of the highest priority are started first.
+        work: calls of networks; empty for a job that computes nothing on images.
+        bytes: bytes of the large files that the job stores, by kind: `checkpoints` or `cache`.
+        devices: number of devices (GPUs) that the job uses at once.
+        priority: among the jobs that are ready, those of the highest priority are started first.
     """
 
     name: str
@@ -42,12 +44,19 @@ class Job:
 
     @property
     def flops(self) -> float:
-        """Floating-point operations of its work."""
+        """Floating-point operations of the job's calls of networks."""
         return cost.flops(self.work)
 
 
 def jobs_of(experiment: Experiment) -> dict[str, Job]:
-    """Returns all jobs by name, from nothing, each after those that it waits for."""
+    """Returns all jobs of an experiment with their cost and order, as if no file of it existed yet.
+
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+
+    Returns:
+        The jobs by name, for example `train-student wide/small/rslad/seed-0`. Each stands after the jobs that it needs.
+    """
     found: dict[str, Job] = {}
     makers: dict[Path, str] = {}
     for step in (*steps(experiment), Index(experiment)):
@@ -63,7 +72,16 @@ def jobs_of(experiment: Experiment) -> dict[str, Job]:
 
 
 def teacher_cost(step: Step) -> Cost:
-    """Returns the cost of a teacher: its training and checkpoints, or the checkpoint of an imported one."""
+    """Returns the cost of a job that makes a teacher: its training and two checkpoints, or no calls and one checkpoint
+    for an imported teacher.
+
+    Args:
+        step: a job of the workflow step train-teacher or import-teacher. Its `experiment` and `teacher` (architecture,
+            training settings, number of devices) are used.
+
+    Returns:
+        The calls of networks, and the stored bytes by kind, here `{"checkpoints": BYTES}`.
+    """
     teacher, stored = step.teacher, cost.weights(step.experiment, step.teacher.architecture)
     if teacher.imported:
         return [], {"checkpoints": stored}
@@ -77,41 +95,99 @@ def cache_cost(step: Step) -> Cost:
 
 
 def candidate_cost(step: Step) -> Cost:
-    """Returns the cost of the short training of a candidate, which keeps no checkpoint."""
+    """Returns the cost of the short training of one candidate (a combination of hyperparameters that the tuning tries).
+    It keeps no checkpoint.
+
+    Args:
+        step: a job of the workflow step tune. Its `experiment`, `recipe` (method and training settings), `architecture`
+            and `values["teacher"]` are used.
+
+    Returns:
+        The calls of networks, and an empty dict, as no large file is stored.
+    """
     return cost.training(step.experiment, step.recipe, step.architecture, step.values["teacher"]), {}
 
 
 def student_cost(step: Step) -> Cost:
-    """Returns the cost of the training of a student."""
+    """Returns the cost of the training of a student, with its two checkpoints.
+
+    Args:
+        step: a job of the workflow step train-student. Its `experiment`, `recipe` (method and training settings),
+            `architecture` and `values["teacher"]` are used.
+
+    Returns:
+        The calls of networks, and the stored bytes by kind, here `{"checkpoints": BYTES}`.
+    """
     stored = 2 * cost.weights(step.experiment, step.architecture)
     return candidate_cost(step)[0], {"checkpoints": stored}
 
 
 def attack_cost(step: Step) -> Cost:
-    """Returns the cost of all attacks on one model, or of one job's shard of them."""
+    """Returns the cost of all attacks on one model. If several jobs share the attacks (`evaluation.jobs`), it is the
+    part of one of them.
+
+    Args:
+        step: a job of the workflow step attack. Its `experiment` and `model` (architecture and checkpoints of the
+            attacked network) are used.
+
+    Returns:
+        The calls of networks, and an empty dict, as no large file is stored.
+    """
     whole = cost.attacking(step.experiment, step.model.architecture, len(step.model.checkpoints))
     return cost.shared(whole, step.experiment.shards), {}
 
 
 def structure_cost(step: Step) -> Cost:
-    """Returns the cost of the structure analysis of one model."""
+    """Returns the cost of the structure analysis of one model (how its logits correlate between classes, and how far
+    PGD moves its features).
+
+    Args:
+        step: a job of the workflow step structure. Its `experiment` and `model` (with the architecture) are used.
+
+    Returns:
+        The calls of networks, and an empty dict, as no large file is stored.
+    """
     return cost.structure(step.experiment, step.model.architecture), {}
 
 
 def robustness_cost(step: Step) -> Cost:
-    """Returns the cost of one model's accuracy against eps."""
+    """Returns the cost of measuring one model's accuracy against the radius eps of the attack.
+
+    Args:
+        step: a job of the workflow step robustness. Its `experiment` and `model` (with the architecture) are used.
+
+    Returns:
+        The calls of networks, and an empty dict, as no large file is stored.
+    """
     return cost.robustness(step.experiment, step.model.architecture), {}
 
 
 def transfer_cost(step: Step) -> Cost:
-    """Returns the cost of the transfer of one model, with the bytes of its checkpoint with another head."""
+    """Returns the cost of the transfer of one model to another dataset, with one checkpoint (the model with a new
+    linear head).
+
+    Args:
+        step: a job of the workflow step transfer. Its `experiment`, `model` (with the architecture) and
+            `values["target"]` (key under `transfer` in the experiment file) are used.
+
+    Returns:
+        The calls of networks, and the stored bytes by kind, here `{"checkpoints": BYTES}`.
+    """
     architecture = step.model.architecture
     work = cost.transfer(step.experiment, architecture, step.values["target"])
     return work, {"checkpoints": cost.weights(step.experiment, architecture)}
 
 
 def by_step(jobs: dict[str, Job], value: Callable[[Job], float]) -> Counter[str]:
-    """Sums a value over the jobs of each step, in the order in which steps begin."""
+    """Sums a value over the jobs of each step of the workflow, for the rows of the plan.
+
+    Args:
+        jobs: the jobs by name, as `jobs_of` returns them.
+        value: function of a job that returns a number, for example `lambda job: job.flops`.
+
+    Returns:
+        The sum by title of the step, for example `{"train-student": 3e15}`, in the order of the first job of each step.
+    """
     found: Counter[str] = Counter()
     for job in jobs.values():
         found[job.step] += value(job)
@@ -119,7 +195,15 @@ def by_step(jobs: dict[str, Job], value: Callable[[Job], float]) -> Counter[str]
 
 
 def written(jobs: dict[str, Job]) -> Counter[str]:
-    """Sums the stored bytes of all jobs by kind of file."""
+    """Returns the bytes that all jobs store together.
+
+    Args:
+        jobs: the jobs by name, as `jobs_of` returns them.
+
+    Returns:
+        Bytes by kind of file, `checkpoints` and `cache`. A kind that no job stores has no key, and its value reads as
+        0.
+    """
     found: Counter[str] = Counter()
     for job in jobs.values():
         found.update(job.bytes)
@@ -127,15 +211,15 @@ def written(jobs: dict[str, Job]) -> Counter[str]:
 
 
 def makespan(jobs: dict[str, Job], seconds: dict[str, float], devices: int) -> float:
-    """Simulates the jobs on `devices` devices and returns the seconds until all are done.
+    """Simulates running all jobs on several devices, and returns the seconds until the last one is done.
 
     Whenever devices become free, they start the first job of the highest priority among those whose predecessors are
     done and that need no more devices than are free (Graham's list scheduling, as in Snakemake).
 
     Args:
-        jobs: the jobs by name.
-        seconds: duration of each job, by name.
-        devices: number of devices; a job that needs more takes all.
+        jobs: the jobs by name, as `jobs_of` returns them; each job's `needs` are names in this dict.
+        seconds: duration of each job in seconds, by name of the job, as `Speed.seconds` returns them.
+        devices: number of devices, at least 1. A job that needs more takes all of them.
     """
     waits = {name: len(job.needs) for name, job in jobs.items()}
     follow: dict[str, list[str]] = {name: [] for name in jobs}

@@ -32,13 +32,35 @@ Line = tuple[float, float]  # seconds of a call without images, and seconds for 
 
 
 class Unknown(Exception):
-    """Raised if this machine was not measured on a network of the plan."""
+    """Exception for a plan with a network whose speed was not measured on this machine, so that its time is unknown."""
 
 
 class Speed:
-    """The speed of one machine for one experiment; `calibrate` measures it and writes it to a file of the user's."""
+    """The speed of this machine for the networks of one experiment, read from a JSON file.
+
+    `calibrate` measures it and writes the file, by default robust-distillation/speed.json below $XDG_CACHE_HOME or
+    ~/.cache. `seconds` then predicts the duration of each job.
+
+    Attributes:
+        experiment: the parsed experiment file with all defaults filled in.
+        file: JSON file of the measurements of all machines.
+        device: type of the device, "cpu" or "cuda": "cuda" if there is a GPU and `compute.device` is not `cpu`.
+        machine: key of this machine's measurements in the file: names of the device, threads, precision and version of
+            torch, for example `NVIDIA A100, threads 1, exact, torch 2.8.0`.
+        at_once: number of jobs that this machine runs at the same time: GPUs times `compute.jobs_per_gpu`, or cores
+            divided by `compute.threads`; 1 if the experiment names one GPU.
+        shape: (C, H, W) of the experiment's images.
+        classes: number of classes.
+    """
 
     def __init__(self, experiment: Experiment, file: Path | None = None):
+        """Finds out the type of this machine. Measures nothing and does not read the file.
+
+        Args:
+            experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+            file: JSON file of the measurements; it may be missing. None: robust-distillation/speed.json below the
+                folder in the environment variable XDG_CACHE_HOME, or below ~/.cache if that is not set.
+        """
         self.experiment, self.file = experiment, file or _file()
         self.device, self.machine, self.at_once = _machine(experiment)
         self.shape, self.classes = experiment.info.shape, len(experiment.info.classes)
@@ -54,10 +76,17 @@ class Speed:
         return found if isinstance(found, dict) else {}
 
     def seconds(self, jobs: dict[str, Job]) -> dict[str, float]:
-        """Returns the duration of each job in seconds, its start included, by name.
+        """Returns the duration of each job in seconds, from the measurements in the file. The start of Python and its
+        imports are included.
+
+        Args:
+            jobs: the jobs by name, from `jobs_of`.
+
+        Returns:
+            Seconds by name of the job.
 
         Raises:
-            Unknown: a network of the jobs was not measured on this machine.
+            Unknown: a network of the jobs was not measured on this machine, or the file is missing or damaged.
         """
         known = self._kept().get(self.machine)
 
@@ -72,7 +101,9 @@ class Speed:
             raise Unknown from None
 
     def compiles(self, jobs: dict[str, Job]) -> bool:
-        """Returns True if a training of the jobs is compiled; measurements are made without compilation."""
+        """Returns True if torch.compile is used in a training among `jobs` (by name). Such trainings are faster than
+        `seconds` says, since measurements are made without it.
+        """
         from robust_distillation.models.precision import should_compile
 
         return any(
@@ -82,7 +113,15 @@ class Speed:
         )
 
     def calibrate(self, jobs: dict[str, Job], seconds: float = SECONDS) -> None:
-        """Measures all kinds of calls of the jobs, on networks with random weights, in about `seconds` seconds."""
+        """Measures each kind of call that the jobs make, on networks with random weights, and writes the results to the
+        file.
+
+        Measurements of other machines and networks are kept in the file.
+
+        Args:
+            jobs: the jobs by name, from `jobs_of`.
+            seconds: duration of all measurements together, about; the start of Python is measured in addition.
+        """
         found: dict[str, Any] = {name: _start(program) for name, program in STARTS.items()}
         asked = {self._key(part): part for job in jobs.values() for part in job.work}
         from robust_distillation.device import select_device
@@ -99,15 +138,18 @@ class Speed:
 
 
 def fit_line(call: Callable[[int, int], float], seconds: float) -> Line:
-    """Fits seconds of a call as a line in the number of images, from the fastest of several measurements.
+    """Fits the duration of a call of a network as a straight line in the number of images.
+
+    Calls on 8 images and on a larger number (up to 128, as time allows) are measured several times, and the fastest
+    measurements are used.
 
     Args:
-        call: called as call(images, times); returns the seconds of `times` calls on `images` images. The part that does
-            not depend on `times` is subtracted.
-        seconds: duration of the measurements, about; it is exceeded if three rounds on few images take longer.
+        call: called as call(images, times); returns the seconds of `times` calls on `images` images. A constant part
+            that does not depend on `times` may be included; it is removed.
+        seconds: duration of all measurements, about. It is exceeded if one measurement of each kind takes longer.
 
     Returns:
-        Seconds of a call without images, and seconds for each image.
+        (seconds of a call without images, further seconds for each image), two numbers of at least 0.
     """
     began = time.monotonic()
     call(FEW, 1)  # warm-up: memory and algorithms

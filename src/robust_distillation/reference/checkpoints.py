@@ -15,20 +15,22 @@ ROBUSTBENCH = "robustbench"  # source of the models of RobustBench's zoo, see pi
 
 @dataclass(frozen=True)
 class KnownCheckpoint:
-    """A published checkpoint.
+    """A published checkpoint that an experiment file can import by name, as a teacher: an entry of SOURCES.
 
     Attributes:
-        architecture: `{"name": NAME, **arguments}` of a registered architecture.
-        dataset: name of the dataset that it was trained on.
-        normalisation: a name in NORMALISATIONS, or None if the network takes images in [0,1].
-        file: usual name of the file.
-        url: address of the file, or None if no direct address is known.
+        architecture: name and arguments of a registered architecture, for example `{"name": "resnet", "depth": 18}`.
+        dataset: name of the dataset that the network was trained on, for example `cifar10`.
+        normalisation: key of NORMALISATIONS, a dict of mean and std for images in [0, 1], for example `cifar10`; None
+            if the network takes images in [0, 1].
+        file: usual name of the file, for example `model_cifar_wrn.pt`.
+        url: address from which the file is downloaded; None if no direct address is known.
         page: web page on which a person finds the file.
-        sha256: published hash of the file, or None if none is published.
-        threat: threat model that it was trained for, or "none".
-        drop: prefixes of keys in the file that no forward pass uses.
-        package: folder of an installed package that contains the file, or None.
-        note: published accuracies and remarks.
+        sha256: hash of the file, 64 hexadecimal digits; None if the publisher states none.
+        threat: threat model that the network was trained for, for example `linf 8/255`; `none` for standard training.
+        drop: prefixes of tensor names in the file that no forward pass uses, for example ("sub_block1.",).
+        package: folder of an installed Python package that contains the file, for example `pyautoattack/examples`; None
+            if no package contains it.
+        note: published accuracies (clean / AutoAttack, in percent) and remarks.
     """
 
     architecture: dict[str, Any]
@@ -203,5 +205,8 @@ SOURCES: dict[str, KnownCheckpoint] = {
 
 
 def names() -> tuple[str, ...]:
-    """Returns the names that an experiment file may give as `source` of an imported teacher."""
+    """Returns the names that an experiment file may use as `source` of an imported teacher.
+
+    They are the keys of SOURCES, `file` (a file of the user's own) and `robustbench` (a model of RobustBench's zoo).
+    """
     return (*SOURCES, OWN_FILE, ROBUSTBENCH)

@@ -26,20 +26,23 @@ MARKS = {
 
 
 class Entry(NamedTuple):
-    """One published number, a row of published.csv.
+    """One published number, a row of the package's file reference/published.csv, with which a measured accuracy is
+    compared.
 
     Attributes:
-        reference: short name of the published table.
-        paper: authors and year.
-        table: number of the table in the paper.
-        dataset: name of the dataset.
-        teacher: name of the teacher, or "none" for a method that needs no teacher.
-        student: name of the student's architecture, or ANY for a result of the teacher.
-        method: name of the method.
-        checkpoint: "best", "last", or ANY if the paper does not state it.
-        metric: "clean" or the name of an attack.
+        reference: short name of the published table, for example `rslad_cifar10_white_box`. An experiment file lists
+            such names under `published`.
+        paper: authors and year, for example `RSLAD (Zi 2021)`.
+        table: number of the table in the paper, for example `Table 3`.
+        dataset: name of the dataset, for example `cifar10`.
+        teacher: name of the teacher; `none` for a method that needs no teacher.
+        student: name of the student's architecture, for example `resnet18`; `-` (ANY) for a result of the teacher.
+        method: name of the distillation or training method, for example `rslad`.
+        checkpoint: `best` or `last`; `-` (ANY) if the paper does not state it.
+        metric: `clean` or the name of an attack, for example `pgd_trades`.
         value: accuracy in percent.
-        mark: reliability of the number, a key of MARKS.
+        mark: reliability of the number, a key of MARKS: `P` (read in the source or an image of its table), `C`
+            (official code), `S` (a secondary source that quotes the paper) or `R` (relayed, doubtful).
         source: document from which the number was taken.
         note: remark for readers of a comparison, or "".
     """
@@ -61,7 +64,10 @@ class Entry(NamedTuple):
 
 @cache
 def entries() -> tuple[Entry, ...]:
-    """Reads all rows of published.csv."""
+    """Returns all published numbers, the rows of the package's file reference/published.csv, in the order of the file.
+
+    The file is read once; later calls return the same tuple.
+    """
     with open(FILE, encoding="utf-8", newline="") as stream:
         return tuple(Entry(**{**row, "value": float(row["value"])}) for row in csv.DictReader(stream))
 
@@ -69,18 +75,21 @@ def entries() -> tuple[Entry, ...]:
 def find_published(
     among: Sequence[str], teacher: str, student: str, method: str, checkpoint: str, metric: str
 ) -> list[Entry]:
-    """Finds the published numbers to compare a measured one with.
+    """Finds the published numbers with which a measured accuracy is compared.
 
     Args:
-        among: names of the references to search.
-        teacher: name of the teacher, or "none" for a method that needs no teacher.
-        student: name of the student, or ANY for a result of the teacher. Then `method` is ignored.
-        method: name of the method.
-        checkpoint: "best" or "last". Numbers whose checkpoint is not stated match both.
-        metric: "clean" or the name of an attack.
+        among: short names of the published tables to search, for example `["rslad_cifar10_white_box"]`: `published` of
+            the experiment file.
+        teacher: name of the teacher, as published.csv writes it; `none` for a method that needs no teacher.
+        student: name of the student's architecture, for example `resnet18`; `-` (ANY) for a result of the teacher. Then
+            `method` is ignored.
+        method: name of the distillation or training method, for example `rslad`.
+        checkpoint: `best` or `last`. Numbers whose checkpoint is not stated match both.
+        metric: `clean` or the name of an attack, for example `autoattack`.
 
     Returns:
-        The matching numbers in the order of `among`. Within a reference, those with a stated checkpoint come first.
+        The matching rows of published.csv in the order of `among`; empty if there are none. Within one published table,
+        those with a stated checkpoint come first.
     """
     matching = [
         entry

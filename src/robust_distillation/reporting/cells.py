@@ -1,7 +1,7 @@
-"""Names of the numbers in the main table: TEACHER/STUDENT/METHOD/CHECKPOINT/METRIC, as in
-wide/small/rslad/best/autoattack.
+"""Names the numbers of the main table as TEACHER/STUDENT/METHOD/CHECKPOINT/METRIC.
 
-A teacher's own numbers have the student `-` and the method that trained the teacher: wide/-/trades/best/clean.
+An example is wide/small/rslad/best/autoattack. A teacher's own numbers have the student `-` and the method that trained
+the teacher: wide/-/trades/best/clean.
 """
 
 from __future__ import annotations
@@ -15,14 +15,19 @@ from robust_distillation.pipeline.models import Model, models
 
 
 class Cell(NamedTuple):
-    """A number of the main table: the mean over the seeds.
+    """Name of one mean accuracy in the main table (results/EXPERIMENT/tables/main.csv), for commands and links.
+
+    `str(cell)` joins the fields with slashes, such as `wide/small/rslad/best/autoattack`. The command
+    `robust-distillation explain` takes this text. A teacher's own accuracy is for example `wide/-/trades/best/clean`.
 
     Attributes:
-        teacher: its name; `none` for a method without a teacher.
-        student: its name; `-` for a teacher's own number.
-        method: its name; for a teacher the method that trained it.
-        checkpoint: `best`, `last` or `imported`.
-        metric: `clean` or an attack.
+        teacher: name of the teacher in the experiment file, such as `wide`; `none` for a student of a method without a
+            teacher.
+        student: name of the student in the experiment file, such as `small`; `-` for a teacher's own accuracy.
+        method: name of the distillation method, such as `rslad`. For a teacher's own accuracy: the method that trained
+            the teacher, such as `trades`, or the source of its imported weights, such as `trades_wrn_34_10`.
+        checkpoint: `best` or `last`; `imported` for a teacher with imported weights.
+        metric: `clean` or the name of an attack, such as `autoattack`.
     """
 
     teacher: str
@@ -35,18 +40,32 @@ class Cell(NamedTuple):
         return "/".join(self)
 
     def models(self, experiment: Experiment) -> list[Model]:
-        """Returns the models whose mean this is: one student per seed, or the teacher."""
+        """Returns the networks over which the mean is taken: the students of all seeds, or the teacher alone.
+
+        Args:
+            experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns
+                it.
+
+        Returns:
+            The networks as `pipeline.models.Model`, with their names, folders and checkpoints, in the order of the
+            seeds in the experiment file. Empty if the experiment has no network with these names.
+        """
         return models_of(experiment, *self[:3])
 
 
 def models_of(experiment: Experiment, teacher: str, student: str, method: str) -> list[Model]:
-    """Returns the students of all seeds, or the teacher alone.
+    """Returns the students that one method trained, one for each seed, or a teacher alone.
 
     Args:
-        experiment: its models.
-        teacher: its name, or `none`.
-        student: its name, or `-` for the teacher alone.
-        method: its name.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
+        teacher: name of the teacher, such as `wide`; `none` for a method without a teacher.
+        student: name of the student, such as `small`; `-` for the teacher alone.
+        method: name of the distillation method, such as `rslad`. For a teacher: the method that trained it, such as
+            `trades`, or the source of its imported weights, such as `trades_wrn_34_10`.
+
+    Returns:
+        The networks as `pipeline.models.Model`, with their names, folders and checkpoints, in the order of the seeds in
+        the experiment file. Empty if the experiment has no network with these names.
     """
     return [model for model in models(experiment) if _names(model) == (teacher, student, method)]
 
@@ -56,7 +75,17 @@ def _names(model: Model) -> tuple[str, str, str]:
 
 
 def cells(experiment: Experiment) -> Iterator[Cell]:
-    """Yields the names of all numbers of the main table."""
+    """Yields the names of all mean accuracies in the main table (results/EXPERIMENT/tables/main.csv).
+
+    The names follow from the experiment file alone. No result is read.
+
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
+
+    Yields:
+        Names such as `Cell("wide", "small", "rslad", "best", "autoattack")`: those of the teachers' own accuracies
+        first.
+    """
     for names, checkpoints in {_names(model): model.checkpoints for model in models(experiment)}.items():
         for checkpoint in checkpoints:
             for metric in ("clean", *experiment.evaluation.attacks):
@@ -64,10 +93,18 @@ def cells(experiment: Experiment) -> Iterator[Cell]:
 
 
 def cell_named(experiment: Experiment, text: str) -> Cell:
-    """Returns the cell that `text` names.
+    """Finds the mean accuracy of the main table (results/EXPERIMENT/tables/main.csv) that a text names.
+
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
+        text: TEACHER/STUDENT/METHOD/CHECKPOINT/METRIC, such as `wide/small/rslad/best/autoattack`, or
+            `wide/-/trades/best/clean` for a teacher's own accuracy.
+
+    Returns:
+        The name with its five fields: teacher, student, method, checkpoint and metric.
 
     Raises:
-        UserError: the main table has no such cell.
+        UserError: if the main table of this experiment has no number with this name.
     """
     known = {str(cell): cell for cell in cells(experiment)}
     if text not in known:

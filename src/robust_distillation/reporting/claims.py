@@ -1,4 +1,8 @@
-"""Verdicts on the experiment's claims: one per claim and comparison, beside the paper's own numbers."""
+"""Tests the experiment's claims on the results: one verdict per claim and comparison, beside the papers' own numbers.
+
+A claim is a statement of the experiment file such as `rslad > ard on autoattack`. A comparison is a student with a
+teacher, or with none.
+"""
 
 from __future__ import annotations
 
@@ -33,19 +37,53 @@ NONE = "The experiment makes no claims."
 
 
 class Evidence:
-    """The measurements that claims are judged by.
+    """The measurements by which claims are tested.
+
+    A claim is a sentence of the experiment file that compares two methods, such as `rslad > ard on autoattack`. A model
+    is a teacher, or the students of one method and one teacher over all seeds.
 
     Attributes:
-        outcomes: those on the experiment's images under "", and on each transfer's under transfer-TARGET.
-        distances: as `reporting.structure.distances` returns them; None if no claim is about them.
+        outcomes: name of an analysis to the outcomes (correct or not for each seed and test image) of all models. The
+            name is "" for the experiment's test images and `transfer-TARGET`, such as `transfer-parity`, for those of
+            another dataset.
+        distances: distances of the structure analysis, as `reporting.structure.distances` returns them, with the
+            columns `teacher`, `student`, `method`, `checkpoint`, `seed`, `n_images`, `metric` and `value`. None if no
+            claim is about them.
     """
 
     def __init__(self, outcomes: Mapping[str, Outcomes], distances: pd.DataFrame | None = None):
+        """Stores the measurements.
+
+        Args:
+            outcomes: name of an analysis ("" or `transfer-TARGET`) to `Outcomes`: a mapping from (teacher, student,
+                method, checkpoint), such as ("wide", "small", "rslad", "best"), to bool arrays [seeds, images] for each
+                metric.
+            distances: table as `reporting.structure.distances` returns it, or None.
+        """
         self.outcomes, self.distances = outcomes, distances
 
     @classmethod
     def of(cls, files: Mapping[str, list[Path]], spec: TableSpec) -> Evidence:
-        """Reads the files of each analysis, as pipeline.steps.Compare.evidence names them. spec: the comparisons."""
+        """Reads the measurements from the files that earlier steps wrote.
+
+        Args:
+            files: name of an analysis to its files, one per trained network, for example `{"": [...], "structure":
+                [...], "transfer-parity": [...]}`, as `pipeline.steps.Compare(experiment).evidence` returns them. The
+                key "" stands for the experiment's test images. The files of `structure` are JSON. All others are
+                outcomes (Parquet), such as results/digits/outcomes/students/wide/small/rslad/seed-0.parquet.
+            spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+                `experiment`. Used are its `comparisons` (pairs of teacher and student): distances between this teacher
+                and this student are computed for each.
+
+        Returns:
+            The measurements.
+
+        Raises:
+            UserError: if a file of outcomes is missing or broken, or if the seeds of a method were not attacked on the
+                same images.
+            CorruptFileError: if a file of `structure` is not JSON.
+            FileNotFoundError: if a file of `structure` is missing.
+        """
         distances = None
         if STRUCTURE in files:
             from robust_distillation.reporting import structure  # imports torch
@@ -55,9 +93,20 @@ class Evidence:
         return cls(outcomes, distances)
 
     def differences(self, claim: Claim, comparison: Comparison) -> np.ndarray | str:
-        """Returns the claim's first method less its second, [S,N] of outcomes or [S] of distances.
+        """Computes the differences of a claim's two methods in the claim's metric, seed by seed.
 
-        If no seed has both, returns the reason as text.
+        For each of the two methods, the students distilled from the comparison's teacher are used. If the method has
+        none, those that it trained without a teacher are used.
+
+        Args:
+            claim: the claim, as `config.claims_of` returns it. Its `statement` has the names of two methods, the
+                analysis, the metric and the checkpoint.
+            comparison: names of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`.
+
+        Returns:
+            Value of the first method minus value of the second, for the S seeds that both methods have. For accuracies:
+            int8 [S,N] of -1, 0 and 1 for N test images. For a distance of the structure analysis: float [S]. If there
+            is nothing to compare, a text with the reason: `no run of rslad` or `no seed that both have`.
         """
         about = claim.statement
         methods = (about.method, about.other)
@@ -83,17 +132,34 @@ class Evidence:
         return rows[(rows[list(values)] == list(values.values())).all(axis=1)].set_index(SEED)["value"]
 
     def images(self, claim: Claim, values: np.ndarray) -> int:
-        """Returns the number of test images behind the differences."""
+        """Returns the number of test images from which the differences of a claim were measured.
+
+        Args:
+            claim: the claim, as `config.claims_of` returns it.
+            values: the differences for this claim as `differences` returns them: int8 [S,N] for accuracies, float [S]
+                for distances. A text is not allowed.
+        """
         return int(self.distances["n_images"].iloc[0]) if claim.statement.analysis == STRUCTURE else values.shape[1]
 
 
 def write(experiment: Experiment, files: Mapping[str, list[Path]], folder: Path) -> None:
-    """Writes FOLDER/comparisons.{csv,md,tex} and FOLDER/claims.{csv,md,tex}.
+    """Compares every two methods, tests the claims of the experiment file, and writes two tables of the results.
+
+    The files are FOLDER/comparisons.{csv,md,tex}, the differences between every two methods, and
+    FOLDER/claims.{csv,md,tex}, one verdict (supported, refuted or inconclusive) per claim, teacher and student. A claim
+    is a sentence such as `rslad > ard on autoattack`.
 
     Args:
-        experiment: its claims, and the order of the rows.
-        files: those of each analysis, as pipeline.steps.Compare.evidence names them.
-        folder: of the tables.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
+            Used are its claims (entry `claims`) and the order of the rows.
+        files: name of an analysis to its files, one per trained network, as
+            `pipeline.steps.Compare(experiment).evidence` returns them: "" for the outcomes on the experiment's test
+            images and, if claims are about them, `structure` and `transfer-TARGET`, such as `transfer-parity`.
+        folder: folder of the tables, such as results/digits/tables. It is created if it does not exist.
+
+    Raises:
+        UserError: if a file of outcomes is missing or broken, or if the seeds of a method were not attacked on the same
+            images.
     """
     spec = TableSpec(**experiment.matrix())
     evidence = Evidence.of(files, spec)
@@ -103,16 +169,44 @@ def write(experiment: Experiment, files: Mapping[str, list[Path]], folder: Path)
 
 
 def judged(claims: list[Claim], evidence: Evidence, spec: TableSpec, scale: dict[str, Any]) -> pd.DataFrame:
-    """Returns claims.csv: a row of COLUMNS per claim and comparison. All rows are one family (Bonferroni).
+    """Tests claims on the measurements: one verdict for each claim, teacher and student.
 
-    difference is the first method of the text less the second, in points or in the unit of a distance. seeds_needed is
-    the number of seeds that would decide the claim (see statistics.verdicts), or the reason why nothing was measured.
+    A claim states that one method is above or below another in a metric, by more than a margin (0 if it names none). A
+    difference of accuracies is paired by seed and image. The half length of its interval is the longest of three
+    (`statistics.intervals.half_width`): Student's t over the means of the seeds, Student's t with the variance
+    components of seeds and images, and an exact binomial bound. So it covers training with other seeds and testing on
+    other images. The interval of a difference of distances is Student's t over the seeds. Each has the confidence level
+    1 - 0.05 / (number of rows), so that all intervals together cover with at least 95 % (Bonferroni). The verdict is
+    `supported` if the claim is true on the whole interval and `refuted` if it is false on the whole interval, else
+    `inconclusive`. With fewer than two seeds it is always `inconclusive`.
 
     Args:
-        claims: in the order of the rows.
-        evidence: the measurements.
-        spec: the published numbers.
-        scale: texts for the column scale: `datasets` by analysis, `students` by name, and `protocol`.
+        claims: the claims in the order of the rows, as `config.claims_of(experiment)` returns them.
+        evidence: the measurements, as `Evidence.of` returns them.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `published` and `published_as`, which select the published numbers beside the
+            differences.
+        scale: texts for the column `scale`, `config.comparison_settings(experiment)["scale"]`: `datasets` (name of an
+            analysis to name of its dataset, such as `{"": "digits"}`), `students` (such as `{"small": "small (convnet,
+            width 8)"}`) and `protocol` (`controlled` or `official`).
+
+    Returns:
+        The content of claims.csv, with one row per claim, teacher and student. Empty without claims. Columns:
+
+        - `claim`, `text`: name of the claim in the experiment file, such as `rslad-ard`, and its sentence.
+        - `teacher`, `student`: names of the teacher and the student. The teacher is `none` if neither method has one.
+        - `verdict`: `supported`, `refuted` or `inconclusive`.
+        - `difference`, `ci_low`, `ci_high`: mean of the first method minus mean of the second, with its interval, in
+          percentage points or in the unit of a distance. NaN if not measured; with one seed only the interval is NaN.
+        - `level`: confidence level of the interval, in (0, 1).
+        - `n_seeds`, `n_images`: number of seeds that both methods have, and of test images.
+        - `seeds_needed`: for an inconclusive claim the number of seeds that would decide it, or a text with the reason
+          why there is no number; else "".
+        - `published`, `mark`, `source`: the same difference between two numbers of one paper, in points; its
+          reliability (`P`, `C`, `S` or `R`, the keys of `reference.published.MARKS`); and where the numbers were found.
+          NaN if no paper has both numbers.
+        - `paper`: what the paper claims in words, from the experiment file; "" if nothing.
+        - `scale`: dataset, test images, student, protocol and seeds, as text.
     """
     family = sum(len(claim.comparisons) for claim in claims)
     rows = [
@@ -219,7 +313,15 @@ def _legend(table: pd.DataFrame) -> list[str]:
 
 
 def markdown(table: pd.DataFrame, spec: TableSpec) -> str:
-    """Returns claims.csv as a Markdown table."""
+    """Returns the verdicts on claims as Markdown: a caption, a table, and a list of the papers' statements and sources.
+
+    Args:
+        table: the content of claims.csv, as `judged` returns it, with the columns `claim`, `text`, `teacher`,
+            `student`, `verdict`, `difference`, `ci_low`, `ci_high`, `seeds_needed`, `published`, `mark`, `source`,
+            `paper` and `scale`. If it is empty, the result is the sentence `The experiment makes no claims.`
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are the name of the experiment and the threat model, for the caption.
+    """
     if table.empty:
         return f"{NONE}\n"
     aligned = ["left"] * 4 + ["right"] * 3 + ["left"]
@@ -231,7 +333,17 @@ def markdown(table: pd.DataFrame, spec: TableSpec) -> str:
 
 
 def latex(table: pd.DataFrame, spec: TableSpec) -> str:
-    """Returns claims.csv as a LaTeX table that may run over pages."""
+    """Returns the verdicts on claims as a LaTeX table that may run over pages (packages longtable and booktabs).
+
+    The papers' statements and sources follow below the table in small type.
+
+    Args:
+        table: the content of claims.csv, as `judged` returns it, with the columns `claim`, `text`, `teacher`,
+            `student`, `verdict`, `difference`, `ci_low`, `ci_high`, `seeds_needed`, `published`, `mark`, `source`,
+            `paper` and `scale`. If it is empty, the result is the sentence `The experiment makes no claims.`
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are the name of the experiment and the threat model, for the caption.
+    """
     if table.empty:
         return f"{formats.escaped(NONE)}\n"
     rows = [_cells(row) for row in table.itertuples()]
@@ -242,11 +354,15 @@ def latex(table: pd.DataFrame, spec: TableSpec) -> str:
 
 
 def write_tables(table: pd.DataFrame, spec: TableSpec, folder: Path) -> list[Path]:
-    """Writes FOLDER/claims.{csv,md,tex}, and returns their paths.
+    """Writes the verdicts on claims as FOLDER/claims.csv, FOLDER/claims.md and FOLDER/claims.tex.
 
     Args:
-        table: as `judged` returns it.
-        spec: the experiment, for the caption.
-        folder: of the tables.
+        table: the content of claims.csv, as `judged` returns it.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are the name of the experiment and the threat model, for the caption.
+        folder: folder of the tables, such as results/digits/tables. It is created if it does not exist.
+
+    Returns:
+        The three paths, in this order.
     """
     return formats.write(folder / "claims", table, markdown(table, spec), latex(table, spec))

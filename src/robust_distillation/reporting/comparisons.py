@@ -1,4 +1,7 @@
-"""The table of differences between methods: as CSV all of them, for people those at the headline."""
+"""Makes the table of differences between every two methods.
+
+The CSV file has all checkpoints and metrics. Markdown and LaTeX have the first checkpoint under the strongest attack.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,29 @@ NONE = "No two methods share a seed."
 
 
 def tidy(outcomes: Outcomes, spec: TableSpec) -> pd.DataFrame:
-    """Returns comparisons.csv: see evaluation.comparing.comparisons."""
+    """Compares every two methods on the same seeds and test images, for each teacher and student, checkpoint and
+    metric.
+
+    The outcomes of two methods are paired by seed and image. The half length of an interval is the longest of three
+    (`statistics.intervals.half_width`): Student's t over the means of the seeds, Student's t with the variance
+    components of seeds and images, and an exact binomial bound. So it covers training with other seeds and testing on
+    other images, and with one seed other images only. Among m pairs of methods with the same teacher, student,
+    checkpoint and metric its level is 1 - 0.05 / m (Bonferroni).
+
+    Args:
+        outcomes: correctness of the predictions, as `Outcomes.of(read_outcomes(files))` returns it: its field `correct`
+            maps (teacher, student, method, checkpoint), such as ("wide", "small", "rslad", "best"), to bool arrays
+            [seeds, images] for each metric.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `comparisons` (pairs of teacher and student), `methods`, `checkpoints` and `metrics`.
+
+    Returns:
+        The content of comparisons.csv: one row per teacher, student, checkpoint, metric and pair of methods that have a
+        seed in common. Columns: `teacher`, `student`, `checkpoint`, `metric`, `method` (of the pair the later in
+        `spec.methods`), `other` (the earlier), `n_seeds` (that both have), `n_images`, `difference` (`method` minus
+        `other`), `ci_low` and `ci_high` (all three in percentage points, 4 decimals), `p` (two-sided p value of no
+        difference), `p_adjusted` (m times p, at most 1; both with 4 significant digits) and `comparisons` (m).
+    """
     table = comparisons(outcomes, spec.comparisons, spec.methods, spec.checkpoints, spec.metrics)
     points, chances = ["difference", "ci_low", "ci_high"], ["p", "p_adjusted"]
     table[points] = table[points].astype(float).round(4) + 0.0  # + 0.0: never -0.0
@@ -28,7 +53,15 @@ def tidy(outcomes: Outcomes, spec: TableSpec) -> pd.DataFrame:
 
 
 def caption(spec: TableSpec) -> str:
-    """Returns the caption of the table in its files."""
+    """Returns the caption of the table of differences between methods, for its Markdown and LaTeX files.
+
+    It states that the intervals are simultaneous and that a star marks those that do not contain zero.
+
+    Args:
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are the name of the experiment, the protocol, the threat model, and the first checkpoint
+            and the last metric, which these files show.
+    """
     return (
         f"{spec.experiment}: accuracy of a method less that of another in points under "
         f"{metric_title(spec.strongest)}, at the checkpoint {spec.first}, on the same images and seeds; "
@@ -38,16 +71,33 @@ def caption(spec: TableSpec) -> str:
 
 
 def at_headline(table: pd.DataFrame, spec: TableSpec) -> list[tuple[Comparison, pd.DataFrame]]:
-    """Returns the rows of comparisons.csv at the headline's checkpoint and metric, by comparison.
+    """Selects the rows for the figures, the report, Markdown and LaTeX: the first checkpoint and the strongest attack.
 
-    A comparison in which no two methods share a seed is left out.
+    Args:
+        table: differences between every two methods, as `tidy` returns them. Used columns: `teacher`, `student`,
+            `checkpoint` and `metric`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `comparisons` (pairs of teacher and student), the first of `checkpoints`, and the
+            last of `metrics`, which is the strongest attack.
+
+    Returns:
+        A list of pairs (comparison, rows), such as `(Comparison("wide", "small"), rows)`, one for each teacher and
+        student in the order of `spec.comparisons`. The rows have all columns of `table`. A teacher and student without
+        rows are left out.
     """
     rows = table[table[CHECKPOINT].eq(spec.first) & table[METRIC].eq(spec.strongest)]
     return [(comparison, own) for comparison in spec.comparisons if len(own := comparison.own(rows))]
 
 
 def title(comparison: Comparison, rows: pd.DataFrame) -> str:
-    """Returns the heading of a comparison's rows."""
+    """Returns the heading above the differences of one teacher and student.
+
+    An example is `Student small, teacher wide: 28 comparisons, 3 seeds, 300 images`.
+
+    Args:
+        comparison: names of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`.
+        rows: rows of `tidy` with this teacher and student, at least one. Used columns: `n_seeds` and `n_images`.
+    """
     seeds, images = formats.seeds_label(rows["n_seeds"]), rows["n_images"].iloc[0]
     return f"{comparison.label}: {len(rows)} comparisons, {seeds}, {images} images"
 
@@ -59,7 +109,20 @@ def _cells(row: tuple) -> list[str]:
 
 
 def markdown(table: pd.DataFrame, spec: TableSpec) -> str:
-    """Returns a table per comparison."""
+    """Returns the caption and one Markdown table of differences between methods for each teacher and student.
+
+    The tables show the first checkpoint under the strongest attack only. A star marks an interval that does not contain
+    zero.
+
+    Args:
+        table: differences between every two methods, as `tidy` returns them. Used columns: `teacher`, `student`,
+            `checkpoint`, `metric`, `method`, `other`, `n_seeds`, `n_images`, `difference`, `ci_low`, `ci_high` and
+            `p_adjusted`. If it has no rows to show, the sentence `No two methods share a seed.` stands in place of the
+            tables.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `comparisons` (pairs of teacher and student), the first of `checkpoints`, the last of
+            `metrics`, and the texts of the caption.
+    """
     parts = [caption(spec)]
     for comparison, rows in at_headline(table, spec):
         aligned = ["left", "left", "right", "right", "right"]
@@ -71,7 +134,19 @@ def markdown(table: pd.DataFrame, spec: TableSpec) -> str:
 
 
 def latex(table: pd.DataFrame, spec: TableSpec) -> str:
-    """Returns a table per comparison that may run over pages."""
+    """Returns one LaTeX table of differences between methods for each teacher and student.
+
+    The tables show the first checkpoint under the strongest attack only. A star marks an interval that does not contain
+    zero. The tables may run over pages (packages longtable and booktabs).
+
+    Args:
+        table: differences between every two methods, as `tidy` returns them. Used columns: `teacher`, `student`,
+            `checkpoint`, `metric`, `method`, `other`, `n_seeds`, `n_images`, `difference`, `ci_low`, `ci_high` and
+            `p_adjusted`. If it has no rows to show, the result is the sentence `No two methods share a seed.`
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `comparisons` (pairs of teacher and student), the first of `checkpoints`, the last of
+            `metrics`, and the texts of the caption.
+    """
     made = []
     for comparison, rows in at_headline(table, spec):
         cells = [_cells(row) for row in rows.itertuples()]
@@ -80,11 +155,20 @@ def latex(table: pd.DataFrame, spec: TableSpec) -> str:
 
 
 def write_tables(table: pd.DataFrame, spec: TableSpec, folder: Path) -> list[Path]:
-    """Writes FOLDER/comparisons.{csv,md,tex}, and returns their paths.
+    """Writes the differences between methods as FOLDER/comparisons.csv, FOLDER/comparisons.md and
+    FOLDER/comparisons.tex.
+
+    The CSV file has all rows and columns of `table`. The other two files show the first checkpoint under the strongest
+    attack only.
 
     Args:
-        table: as `tidy` returns it.
-        spec: the comparisons, and the headline's checkpoint and metric.
-        folder: of the tables.
+        table: differences between every two methods, as `tidy` returns them.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `comparisons` (pairs of teacher and student), the first of `checkpoints`, the last of
+            `metrics`, and the texts of the caption.
+        folder: folder of the tables, such as results/digits/tables. It is created if it does not exist.
+
+    Returns:
+        The three paths, in this order.
     """
     return formats.write(folder / "comparisons", table, markdown(table, spec), latex(table, spec))

@@ -1,7 +1,7 @@
-"""Tables over the seeds as Markdown and LaTeX: one per comparison, a row per method, columns by checkpoint and metric.
+"""Formats tables over the seeds as Markdown and LaTeX: one table per comparison of methods.
 
-The functions take tables in tidy form: one row per teacher, student, method, checkpoint and metric, with the columns
-n_seeds, n_images, mean and sd.
+A table has a row per method, and columns by checkpoint and metric. The functions take tables in tidy form: one row per
+teacher, student, method, checkpoint and metric, with the columns of these names and n_seeds, n_images, mean and sd.
 """
 
 from __future__ import annotations
@@ -36,11 +36,13 @@ LATEX = {
 
 
 class Block(NamedTuple):
-    """The table of one comparison.
+    """The table of one teacher and student, in which methods are compared: texts, ready to be printed.
 
     Attributes:
-        comparison: the students and their teacher.
-        cells: text; rows are methods, columns (checkpoint, metric).
+        comparison: names of the teacher and the student network, such as `Comparison(teacher="wide", student="small")`.
+        cells: texts such as `53.20 ± 0.41`; "" for a missing number. The index has the names of the rows: `teacher
+            (trades, best)` first, then the methods. The columns are pairs (checkpoint, metric), such as ("best",
+            "autoattack").
     """
 
     comparison: Comparison
@@ -48,29 +50,48 @@ class Block(NamedTuple):
 
 
 def teacher_labels(rows: pd.DataFrame) -> pd.Series:
-    """Returns the labels of teachers' own rows: what trained them, and their checkpoint."""
+    """Returns the names of teachers' rows in tables, such as `teacher (trades, best)`.
+
+    Args:
+        rows: rows about teachers. Used columns: `method` (the method that trained the teacher, or the source of its
+            imported weights) and `checkpoint`.
+
+    Returns:
+        One text per row, with the index of `rows`.
+    """
     return "teacher (" + rows[METHOD] + ", " + rows[CHECKPOINT] + ")"
 
 
 def mean_sd(mean: float, sd: float, number: Callable[[float], str] = "{:.2f}".format) -> str:
-    """Returns `mean ± sd`, or `mean` if there is no standard deviation (NaN: one seed).
+    """Formats a mean and a standard deviation as `mean ± sd`, for example `53.20 ± 0.41`.
 
     Args:
-        mean: over the seeds.
-        sd: their standard deviation.
-        number: text of a number; two decimals by default.
+        mean: mean over the seeds.
+        sd: standard deviation over the seeds. NaN for one seed: the text is then the mean alone, `53.20`.
+        number: function that formats a number as text. The default writes two decimals.
     """
     return number(mean) if pd.isna(sd) else f"{number(mean)} ± {number(sd)}"
 
 
 def blocks(table: pd.DataFrame, spec: TableSpec, metrics: list[str], number: Callable[[float], str]) -> list[Block]:
-    """Returns a table per comparison: the teacher's own row, then a row per method.
+    """Makes one table of texts `mean ± sd` for each teacher and student: a row for the teacher, then a row per method.
+
+    The teacher has one checkpoint, which the name of its row states, such as `teacher (trades, best)`. Its numbers
+    stand in the columns of the first checkpoint of the students.
 
     Args:
-        table: in tidy form.
-        spec: comparisons, methods and checkpoints in their order.
-        metrics: columns in their order.
-        number: text of a number.
+        table: means over the seeds, one row per teacher, student, method, checkpoint and metric, such as
+            tables/main.csv. Used columns: `teacher`, `student` (`-` in a row about a teacher), `method`, `checkpoint`,
+            `metric`, `mean` and `sd` (NaN for one seed).
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `comparisons` (pairs of teacher and student, one table for each), `methods` (order of
+            the rows) and `checkpoints` (order of the columns).
+        metrics: metrics of the columns within each checkpoint, in their order, such as `["clean", "autoattack"]`. A
+            pair of checkpoint and metric without a number has no column.
+        number: function that formats a number as text, such as `"{:.2f}".format`.
+
+    Returns:
+        The tables in the order of `spec.comparisons`.
     """
     found = []
     for comparison in spec.comparisons:
@@ -88,30 +109,49 @@ def blocks(table: pd.DataFrame, spec: TableSpec, metrics: list[str], number: Cal
 
 
 def aggregate_label(table: pd.DataFrame) -> str:
-    """Returns the meaning of a cell, for a caption: `mean ± sd over 3 seeds`, or `one seed`."""
+    """Describes the cells of a table for its caption: `mean ± sd over 3 seeds`, `mean ± sd over 2 to 3 seeds` or `one
+    seed`.
+
+    Args:
+        table: means over the seeds, such as tables/main.csv, with at least one row about a student. Used columns:
+            `student` and `n_seeds`. Rows about teachers (student `-`) are ignored.
+    """
     seeds = table.loc[table[STUDENT] != TEACHER_ROW, "n_seeds"]
     return seeds_label(seeds) if seeds.max() == 1 else f"mean ± sd over {seeds_label(seeds)}"
 
 
 def seeds_label(seeds: pd.Series) -> str:
-    """Returns numbers of seeds as text: `3 seeds`, `2 to 3 seeds` or `one seed`."""
+    """Formats numbers of seeds as text: `3 seeds`, `2 to 3 seeds` or `one seed`.
+
+    Args:
+        seeds: numbers of seeds, at least one number. The text names the smallest and the largest.
+    """
     few, many = seeds.min(), seeds.max()
     return "one seed" if many == 1 else f"{many if few == many else f'{few} to {many}'} seeds"
 
 
 def checkpoints_label(table: pd.DataFrame, spec: TableSpec) -> str:
-    """Returns how the table's checkpoints were chosen, for a caption."""
+    """Describes how the checkpoints in a table were chosen, for its caption.
+
+    An example is `best: chosen on the validation split; last: after the last epoch`.
+
+    Args:
+        table: any table with the column `checkpoint`. Only those of `best` and `last` that occur in it are described.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used is `selection`, the text on how `best` was chosen.
+    """
     rules = {"best": spec.selection, "last": "after the last epoch"}
     return "; ".join(f"{name}: {rule}" for name, rule in rules.items() if name in set(table[CHECKPOINT]))
 
 
 def markdown(caption: str, tables: list[Block], titles: dict[str, str]) -> str:
-    """Returns the tables as Markdown.
+    """Returns tables as one Markdown text, each table under a line such as `**Student small, teacher wide**`.
 
     Args:
-        caption: text above them.
-        tables: one per comparison.
-        titles: column heading by metric; a metric without one keeps its name.
+        caption: text above all tables, plain or Markdown.
+        tables: the tables, as `blocks` returns them: names of teacher and student, and a DataFrame of texts for each.
+        titles: name of a metric to its column heading, such as `{"pgd20": "PGD-20"}`. A metric without an entry is
+            shown by its name. The checkpoint follows in parentheses: `PGD-20 (best)`.
     """
     parts = [caption]
     for comparison, cells in tables:
@@ -122,12 +162,13 @@ def markdown(caption: str, tables: list[Block], titles: dict[str, str]) -> str:
 
 
 def latex(caption: str, tables: list[Block], titles: dict[str, str]) -> str:
-    """Returns the tables as LaTeX (package booktabs).
+    """Returns tables as one LaTeX text (package booktabs), with one `table` environment for each teacher and student.
 
     Args:
-        caption: beginning of each caption.
-        tables: one per comparison.
-        titles: column heading by metric; a metric without one keeps its name.
+        caption: beginning of each caption as plain text. A text such as `Student small, teacher wide.` follows.
+        tables: the tables, as `blocks` returns them: names of teacher and student, and a DataFrame of texts for each.
+        titles: name of a metric to its column heading as plain text, such as `{"pgd20": "PGD-20"}`. A metric without an
+            entry is shown by its name.
     """
     parts = []
     for comparison, cells in tables:
@@ -147,13 +188,16 @@ def latex(caption: str, tables: list[Block], titles: dict[str, str]) -> str:
 
 
 def write(stem: Path, table: pd.DataFrame, markdown: str, latex: str) -> list[Path]:
-    """Writes STEM.csv, STEM.md and STEM.tex, and returns their paths.
+    """Writes a table as STEM.csv, STEM.md and STEM.tex. A missing folder is created, and existing files are replaced.
 
     Args:
-        stem: path without the ending.
-        table: content of the CSV file.
+        stem: path without the ending, such as results/digits/tables/main.
+        table: content of the CSV file; its index is not written.
         markdown: content of the Markdown file.
         latex: content of the LaTeX file.
+
+    Returns:
+        The three paths, in this order.
     """
     texts = {"csv": table.to_csv(index=False), "md": markdown, "tex": latex}
     for kind, text in texts.items():
@@ -162,15 +206,19 @@ def write(stem: Path, table: pd.DataFrame, markdown: str, latex: str) -> list[Pa
 
 
 def longtable(caption: str, head: list[str], rows: list[list[str]], columns: str) -> str:
-    """Returns rows of plain text as a table that may run over pages (packages longtable and booktabs).
+    r"""Formats rows of plain text as a LaTeX table that may run over pages (packages longtable and booktabs).
 
-    Styler.to_latex would repeat the whole caption on every page.
+    It is used in place of pandas' Styler.to_latex, which would repeat the whole caption on every page.
 
     Args:
-        caption: plain text.
-        head: titles of the C columns, repeated on every page.
-        rows: C cells each.
-        columns: LaTeX's column format.
+        caption: caption above the table as plain text.
+        head: titles of the C columns as plain text, repeated on every page.
+        rows: C cells of plain text for each row. In a cell that begins with a signed number, such as `-0.50 to +2.90`,
+            hyphens become minus signs.
+        columns: LaTeX's column format, such as `llrrr`.
+
+    Returns:
+        LaTeX from `\begin{longtable}` to `\end{longtable}`.
     """
     written = [
         " & ".join(escaped(cell).replace("-", "$-$") if _signed(cell) else escaped(cell) for cell in row)
@@ -190,5 +238,9 @@ def _signed(cell: str) -> bool:
 
 
 def escaped(text: str) -> str:
-    """Returns plain text as LaTeX."""
+    r"""Escapes LaTeX's special characters in a text, for example `a_b` to `a\_b`.
+
+    Args:
+        text: plain text.
+    """
     return "".join(LATEX.get(character, character) for character in text)

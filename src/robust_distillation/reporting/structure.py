@@ -1,4 +1,4 @@
-"""Table of class correlations and feature distances, from the files that the step `structure` wrote."""
+"""Makes the table of class correlations and feature distances, from the files that the step `structure` wrote."""
 
 from __future__ import annotations
 
@@ -37,23 +37,52 @@ TITLES = {
 
 
 def read_structures(files: Iterable[Path]) -> pd.DataFrame:
-    """Returns a row per model and checkpoint: its keys and the values of `evaluation.structure.structure_of`.
+    """Reads the measurements of the step `structure` (class correlations and feature distances) into one table.
 
-    A teacher's own row has the student `-`.
+    Args:
+        files: paths of the JSON files, one per trained network (a teacher, or a student of one method and one seed),
+            such as results/digits/structure/students/wide/small/rslad/seed-0.json.
+
+    Returns:
+        One row per file, in their order. Columns: `teacher`, `student` (`-` in a row about a teacher), `method`,
+        `seed`, `checkpoint`, and what `evaluation.structure.structure_of` measured: `images` (number of test images),
+        `correlation` and `adversarial_correlation` (K lists of K numbers: Pearson correlations between the logits of
+        every two of K classes, on clean and on PGD-20 images), `feature_distance` and `feature_cosine_distance` (means
+        over the images, missing if not measurable) and `feature_images` (number of images in these two means).
+
+    Raises:
+        CorruptFileError: if a file is not JSON.
+        FileNotFoundError: if a file is missing.
     """
     return pd.DataFrame([read_json(file) for file in files])
 
 
 def distances(structures: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
-    """Returns a row per model, checkpoint and metric: CELL, seed, n_images, value.
+    """Computes how far the class correlations of each student are from its teacher's, and collects feature distances.
 
-    A student is compared with its teacher; one trained without a teacher is compared with the teacher of every
-    comparison and stands once under each. correlation_distance is that of the logits on clean images,
-    adversarial_correlation_distance that on x', each network's own. A teacher has feature distances only.
+    A student that was trained without a teacher is compared with the teacher of every pair in `spec.comparisons` that
+    has this student. If a teacher has no measurements, because it is `none` or several teachers under one name, its
+    students have feature distances only.
 
     Args:
-        structures: as `read_structures` returns them.
-        spec: the comparisons.
+        structures: one row per model (a teacher, or a student of one method and one seed), as
+            `reporting.structure.read_structures` returns them. Used columns: `teacher`, `student`, `method`, `seed`,
+            `checkpoint`, `images`, `correlation`, `adversarial_correlation`, `feature_distance` and
+            `feature_cosine_distance`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are its `comparisons` (pairs of teacher and student).
+
+    Returns:
+        One row per network, teacher and metric; the rows about teachers (student `-`) come first. Columns: `student`,
+        `method`, `checkpoint`, `seed`, `teacher`, `n_images`, `metric` and `value`. Missing values have no row. The
+        metrics are:
+
+        - `correlation_distance`: root mean square difference between the entries of the student's and the teacher's
+          matrix of class correlations on clean images, in [0, 1.41]. Students only.
+        - `adversarial_correlation_distance`: the same distance on PGD-20 images, where each network has its own attack.
+        - `feature_distance`: mean of ||phi(x') - phi(x)|| / ||phi(x)||, with the network's features phi, clean images x
+          and PGD-20 images x'.
+        - `feature_cosine_distance`: mean of 1 - cos(phi(x'), phi(x)).
     """
     rows = []
     for teacher in dict.fromkeys(comparison.teacher for comparison in spec.comparisons):
@@ -85,13 +114,23 @@ def _rows(own: dict[str, Any], teacher: str, values: dict[str, float]) -> list[d
 
 
 def tidy(structures: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
-    """Returns structure.csv: a row per teacher, student, method, checkpoint and metric with the statistics over seeds.
-
-    The interval is Student's t (95 %). Teachers' own rows come first, with the student `-`.
+    """Computes the mean over the seeds of each distance, with standard deviation and 95 % interval (Student's t).
 
     Args:
-        structures: as `read_structures` returns them.
-        spec: the comparisons, and the order of the rows.
+        structures: one row per model (a teacher, or a student of one method and one seed), as
+            `reporting.structure.read_structures` returns them. Used columns: `teacher`, `student`, `method`, `seed`,
+            `checkpoint`, `images`, `correlation`, `adversarial_correlation`, `feature_distance` and
+            `feature_cosine_distance`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `comparisons` (pairs of teacher and student), `protocol`, and the order of the names.
+
+    Returns:
+        The content of tables/structure.csv: one row per teacher, student, method, checkpoint and metric. The metrics
+        are `correlation_distance` and `adversarial_correlation_distance` (of the student from the teacher),
+        `feature_distance` and `feature_cosine_distance` (of attacked from clean features), see `distances`. The rows
+        about teachers (student `-`) come first. Columns: `teacher`, `student`, `method`, `protocol`, `checkpoint`,
+        `metric`, `n_seeds`, `n_images`, `mean`, `sd`, `ci_low` and `ci_high`. The last three are NaN for one seed.
+        Numbers have 6 decimals.
     """
     rows = []
     for keys, group in distances(structures, spec).groupby(CELL, sort=False):
@@ -102,7 +141,15 @@ def tidy(structures: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
 
 
 def caption(table: pd.DataFrame, spec: TableSpec) -> str:
-    """Returns the caption of the table in its files."""
+    """Returns the caption of the table of distances, for its Markdown and LaTeX files. It defines each distance.
+
+    Args:
+        table: the content of structure.csv, as `tidy` returns it. Used columns: `student`, `checkpoint`, `n_seeds` and
+            `n_images`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are the name of the experiment, `threat`, `protocol` and `selection` (how `best` was
+            chosen).
+    """
     images, seeds = table["n_images"].iloc[0], formats.aggregate_label(table)
     return (
         f"{spec.experiment}: structural knowledge and robust features on {images} test images, {spec.threat}, "
@@ -114,12 +161,20 @@ def caption(table: pd.DataFrame, spec: TableSpec) -> str:
 
 
 def write_tables(structures: pd.DataFrame, spec: TableSpec, folder: Path) -> None:
-    """Writes FOLDER/structure.{csv,md,tex}.
+    """Writes the mean distances over the seeds as FOLDER/structure.csv, FOLDER/structure.md and FOLDER/structure.tex.
+
+    The distances are those between the class correlations of student and teacher, and those by which an attack moves a
+    network's features.
 
     Args:
-        structures: as `read_structures` returns them.
-        spec: the comparisons, and the order of the rows.
-        folder: of the tables.
+        structures: one row per model (a teacher, or a student of one method and one seed), as
+            `reporting.structure.read_structures` returns them. Used columns: `teacher`, `student`, `method`, `seed`,
+            `checkpoint`, `images`, `correlation`, `adversarial_correlation`, `feature_distance` and
+            `feature_cosine_distance`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `comparisons` (pairs of teacher and student), the order of the names, and the texts
+            of the caption.
+        folder: folder of the tables, such as results/digits/tables. It is created if it does not exist.
     """
     table = tidy(structures, spec)
     text, blocks = caption(table, spec), formats.blocks(table, spec, list(TITLES), "{:.3f}".format)

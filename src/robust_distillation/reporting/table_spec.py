@@ -1,4 +1,4 @@
-"""The contents of an experiment's tables and figures, and the order of their rows."""
+"""Specifies the contents of an experiment's tables and figures, and the order of their rows."""
 
 from __future__ import annotations
 
@@ -22,21 +22,30 @@ METRIC_TITLES = {
 
 @dataclass(frozen=True)
 class TableSpec:
-    """The comparisons of an experiment, and all methods, checkpoints and metrics in the order of its file.
+    """The contents and the order of an experiment's tables and figures, as its experiment file states them.
+
+    It is made by `TableSpec(**experiment.matrix())`, where `experiment` is the parsed experiment file that
+    `config.load("params.yaml")` returns. Lists are in the order of that file.
 
     Attributes:
-        experiment: name of the experiment.
-        protocol: `controlled` or `official`.
-        threat: threat model of the main attacks, as text.
-        comparisons: one table and one of each figure per comparison.
-        methods: names of the methods.
-        checkpoints: `best`, `last` or both; the first is the headline's.
-        metrics: `clean`, then the attacks; the last is the headline's.
-        search: precision in which the main attacks search for x': `fp32` or `bf16`.
-        selection: rule by which the checkpoint `best` was chosen, as text.
-        published: references of `published`, the preferred first.
-        published_as: our names of teachers, students and methods to the references' names.
-        tables: settings of the named tables, by name.
+        experiment: name of the experiment, such as `digits`.
+        protocol: `controlled` (every method is trained with equal settings) or `official` (with those of its authors).
+        threat: threat model of the main attacks, as text, such as `linf eps 0.03137`.
+        comparisons: pairs of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`.
+            Methods are compared within a pair: each pair has a table and one of each figure. A student that is only
+            trained without a teacher has the teacher `none`.
+        methods: names of the distillation methods, such as `["sat", "ard", "rslad"]`.
+        checkpoints: checkpoints that are evaluated: `["best"]`, `["last"]` or both. Summaries show the first.
+        metrics: `clean`, then the names of the attacks, the strongest last. Summaries show the last.
+        search: precision in which the main attacks search for adversarial images: `fp32` or `bf16`.
+        selection: how the checkpoint `best` was chosen, as text for captions.
+        published: short names of the published tables to compare with, the preferred first, such as
+            `["rslad_cifar10_white_box"]`, see `reference.published`.
+        published_as: name of a teacher, student or method in this experiment to its name in the published tables, if
+            the two differ, such as `{"wrn-34-10": "wrn34_10_trades"}`.
+        tables: further tables, entry `tables` of the experiment file: name to a dict with `title` and the lists
+            `teachers`, `students`, `methods`, `checkpoints` and `metrics` of the names that the table shows (None:
+            all).
     """
 
     experiment: str
@@ -54,38 +63,66 @@ class TableSpec:
 
     @property
     def attacked(self) -> str:
-        """The threat model of the main attacks and the precision of their search, as text."""
+        """The threat model of the main attacks, with a note if they searched in bfloat16: for a caption."""
         return self.threat + (", attacks searched in bfloat16" if self.search == "bf16" else "")
 
     @property
     def strongest(self) -> str:
-        """The headline's metric: accuracy under the strongest attack."""
+        """The metric that summaries show: the last of `metrics`, which is the strongest attack."""
         return self.metrics[-1]
 
     @property
     def first(self) -> str:
-        """The headline's checkpoint."""
+        """The checkpoint that summaries show: the first of `checkpoints`."""
         return self.checkpoints[0]
 
     def transferred(self, attacks: list[str]) -> TableSpec:
-        """Returns the specification for another task, to which only the headline's checkpoint is transferred."""
+        """Returns a copy for the tables on another dataset: with other metrics, and with the first checkpoint only.
+
+        Args:
+            attacks: names of the attacks on the other dataset, the strongest last. The `metrics` of the copy are
+                `clean` and these names.
+        """
         return replace(self, metrics=["clean", *attacks], checkpoints=self.checkpoints[:1])
 
     def known(self, row: Any) -> list[published.Entry]:
-        """Returns the published numbers for a row of main.csv, the one to compare with first."""
+        """Returns the published accuracies to print beside a row of a table.
+
+        Args:
+            row: object with the attributes `teacher`, `student`, `method`, `checkpoint` and `metric`, such as a row of
+                tables/main.csv from `DataFrame.itertuples()`.
+
+        Returns:
+            The numbers of the published tables in `published`, in the order of that list. The first is the one to
+            compare with. Each has `value` (percent), `paper`, `table`, `mark` (reliability), `source` and `note`. Empty
+            if none is known.
+        """
         names = [self.published_as.get(name, name) for name in (row.teacher, row.student, row.method)]
         return published.find_published(self.published, *names, row.checkpoint, row.metric)
 
     def at_headline(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Returns the students' rows at the headline's checkpoint and the teachers' at the one they teach from."""
+        """Selects the rows that summaries show: students at the first of `checkpoints`, and all rows about teachers.
+
+        Args:
+            frame: any table with the columns `checkpoint` and `student` (`-` in a row about a teacher).
+
+        Returns:
+            The selected rows with all columns, in the order and with the index of `frame`.
+        """
         return frame[frame[CHECKPOINT].eq(self.first) | frame[STUDENT].eq(TEACHER_ROW)]
 
     def ordered(self, table: pd.DataFrame, metrics: Iterable[str]) -> pd.DataFrame:
-        """Sorts a table over the seeds: the teachers' own rows first, then by CELL in the experiment's order.
+        """Sorts a table by teacher, student, method, checkpoint and metric, with the rows about teachers first.
+
+        Names have the order of this specification, with the teacher `none` first. Unknown names come last.
 
         Args:
-            table: columns CELL and others.
-            metrics: all metrics of the table in their order.
+            table: table with the columns `teacher`, `student` (`-` in a row about a teacher), `method`, `checkpoint`
+                and `metric`. It is not changed.
+            metrics: all metrics of the table in their order, such as `["clean", "pgd20", "autoattack"]`.
+
+        Returns:
+            A sorted copy with all columns and with a new index from 0.
         """
         order = {
             "own": [False, True],
@@ -103,7 +140,12 @@ class TableSpec:
 
 
 def metric_title(metric: str) -> str:
-    """Returns a metric's column heading; a metric without one keeps its name."""
+    """Returns the title of a metric for column headings and axes, for example `PGD-20` for `pgd20`.
+
+    Args:
+        metric: `clean` or the name of an attack, such as `autoattack`. `transfer_pgd20`, an attack that is crafted on
+            another network (the surrogate), gives `transfer PGD-20`. An unknown name is returned as it is.
+    """
     if metric.startswith("transfer_"):
         return f"transfer {metric_title(metric.removeprefix('transfer_'))}"
     return METRIC_TITLES.get(metric, metric)

@@ -1,6 +1,6 @@
-"""The comparison tables, made from outcomes alone: CSV for programs, Markdown and LaTeX for people.
+"""Makes the comparison tables from outcomes alone: CSV for programs, Markdown and LaTeX for people.
 
-Beside our numbers stand the published ones, if the experiment names references: see published.py.
+Published numbers stand beside ours if the experiment names published tables, see `reference.published`.
 """
 
 from __future__ import annotations
@@ -40,12 +40,13 @@ NO_RUN = "No run of this experiment belongs to this table."
 
 
 class View(NamedTuple):
-    """A part of the main table: the arguments of `markdown` and `latex`.
+    """A part of the main table with the settings by which it is printed: the arguments of `markdown` and `latex`.
 
     Attributes:
-        table: its rows.
-        spec: its comparisons, methods, checkpoints and metrics.
-        title: heading; empty for none.
+        table: rows of tables/main.csv with all columns, see `tidy`.
+        spec: contents and order of this part: a copy of the experiment's `TableSpec` with the `comparisons` (pairs of
+            teacher and student), `methods`, `checkpoints` and `metrics` of the part.
+        title: heading of the part, such as `White-box robustness`; "" for none.
     """
 
     table: pd.DataFrame
@@ -54,11 +55,15 @@ class View(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line of a table beside published numbers.
+    """One line of a table that has our numbers and published ones.
 
     Attributes:
-        label: a method, or BENEATH and the source of published numbers.
-        cells: text by metric.
+        label: first cell of the line. A line of ours has the name of a method, or `teacher (trades, best)`. A line of
+            published numbers, which stands below the line of ours, has `↳ published` or `↳ ` and the name of another
+            paper.
+        cells: name of a metric to text. A line of ours has `mean ± sd`, for example `53.20 ± 0.41`. A line of published
+            numbers has the published value, the letter of its reliability (see `reference.published.MARKS`), and ours
+            minus the published value, for example `53.85 P, -0.65`.
     """
 
     label: str
@@ -66,12 +71,13 @@ class Line(NamedTuple):
 
 
 class PublishedBlock(NamedTuple):
-    """The table of one comparison and checkpoint, beside published numbers.
+    """The table of one teacher, student and checkpoint, with published numbers below ours.
 
     Attributes:
-        comparison: the students, and their teacher.
+        comparison: names of the teacher and the student network, such as `Comparison(teacher="wide", student="small")`.
         checkpoint: `best` or `last`.
-        lines: the teacher's first, then those of the methods.
+        lines: lines from top to bottom: that of the teacher, then one per method. Lines of published numbers follow the
+            line that they are about.
     """
 
     comparison: Comparison
@@ -80,12 +86,26 @@ class PublishedBlock(NamedTuple):
 
 
 def write(outcomes: pd.DataFrame, spec: TableSpec, layout: Layout) -> None:
-    """Writes main.{csv,md,tex}, the same files of every named table, and the headline numbers of every method.
+    """Writes the main table, the tables under `tables` in the experiment file, and JSON files of the main accuracies.
+
+    A table is results/EXPERIMENT/tables/NAME.csv, NAME.md and NAME.tex; NAME is `main` or a name under `tables`. The
+    main accuracies are results/EXPERIMENT/metrics/teachers/TEACHER.json and
+    results/EXPERIMENT/metrics/students/TEACHER/STUDENT/METHOD.json, for example `{"clean": 93.22, "autoattack": 46.0}`
+    in percent, mean over the seeds. The folder results/EXPERIMENT/metrics is removed first, so that files of methods
+    that the experiment no longer has disappear.
 
     Args:
-        outcomes: those of all models.
-        spec: the comparisons, and the order of the rows.
-        layout: the places of the files.
+        outcomes: one row per trained network (a teacher, or a student of one method and one seed), checkpoint and test
+            image, as `evaluation.outcomes.read_outcomes` returns them. Columns: `teacher`, `student` (`-` in a row
+            about a teacher), `method`, `seed`, `checkpoint`, `index` (position in the test split), `label`,
+            `prediction` (class of the clean image), `block`, `attack_seed`, and one bool column per attack, such as
+            `autoattack`: True if the clean and the adversarial image are both classified correctly.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`.
+        layout: paths of the files, `experiment.layout`.
+
+    Raises:
+        UserError: if the seeds of a method were not attacked on the same images.
     """
     table = tidy(outcomes, spec)
     for name, view in {"main": View(table, spec, ""), **named_tables(table, spec)}.items():
@@ -97,11 +117,32 @@ def write(outcomes: pd.DataFrame, spec: TableSpec, layout: Layout) -> None:
 
 
 def tidy(outcomes: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
-    """Returns main.csv: a row per teacher, student, method, checkpoint and metric, in percent.
+    """Computes the main table from outcomes: mean accuracies over the seeds, beside published numbers.
 
-    Teachers' own rows come first, with the student `-`. Runs whose method needs no teacher stand once, under the
-    teacher `none`. The columns published, difference (mean less published) and mark (a key of published.MARKS) are
-    empty if no published number is known.
+    The half length of an interval is the longest of three (`statistics.intervals.half_width`): Student's t over the
+    means of the seeds, Student's t with the variance components of seeds and images, and an exact binomial bound. So it
+    covers training with other seeds and testing on other images, and with one seed other images only.
+
+    Args:
+        outcomes: one row per trained network (a teacher, or a student of one method and one seed), checkpoint and test
+            image, as `evaluation.outcomes.read_outcomes` returns them. Columns: `teacher`, `student` (`-` in a row
+            about a teacher), `method`, `seed`, `checkpoint`, `index` (position in the test split), `label`,
+            `prediction` (class of the clean image), `block`, `attack_seed`, and one bool column per attack, such as
+            `autoattack`: True if the clean and the adversarial image are both classified correctly.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `protocol`, the order of the names, and `published` and `published_as`, which select
+            the published numbers.
+
+    Returns:
+        The content of tables/main.csv: one row per teacher, student, method, checkpoint and metric. The rows about
+        teachers (student `-`) come first. Students trained without a teacher have the teacher `none`. Columns:
+        `teacher`, `student`, `method`, `protocol`, `checkpoint`, `metric`, `n_seeds`, `n_images`, `mean`, `sd` (NaN for
+        one seed), `ci_low`, `ci_high` (95 % interval of the mean), `published`, `difference` (mean minus published) and
+        `mark` (reliability: `P`, `C`, `S` or `R`, the keys of `reference.published.MARKS`). The last three are missing
+        if no published number is known. Accuracies are in percent, with 4 decimals.
+
+    Raises:
+        UserError: if the seeds of a method were not attacked on the same images.
     """
     table = summary(outcomes).assign(**{PROTOCOL: spec.protocol})
     entries = [next(iter(spec.known(row)), None) for row in table.itertuples()]
@@ -112,11 +153,22 @@ def tidy(outcomes: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
 
 
 def named_tables(table: pd.DataFrame, spec: TableSpec) -> dict[str, View]:
-    """Returns the tables that the experiment file names under `tables:`, by name. One may be empty.
+    """Selects the parts of the main table that the experiment file names under `tables`.
 
-    Each shows the teachers, students, methods, checkpoints and metrics of its settings; None or a missing key selects
-    all. Teachers' own rows and runs without a teacher stay beside the distilled students. A student without any
-    distilled run in the table stands alone.
+    A part shows the teachers, students, methods, checkpoints and metrics that its entry lists. Rows about the teachers
+    of the part, and about students trained without a teacher, are shown beside the distilled students. If the entry
+    lists no teachers, or the part has no distilled students, then each student without distilled networks is shown
+    under the teacher `none`.
+
+    Args:
+        table: the main table with all columns, as `tidy` returns it.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `tables` (the entries) and the lists `comparisons`, `methods`, `checkpoints` and
+            `metrics`, from which the entries select.
+
+    Returns:
+        Name of the entry to the rows, settings and title of the part, such as `{"white-box": View(...)}`. A part may
+        have no rows.
     """
     return {name: _view(table, spec, settings) for name, settings in spec.tables.items()}
 
@@ -147,15 +199,38 @@ def _view(table: pd.DataFrame, spec: TableSpec, settings: dict[str, Any]) -> Vie
 
 
 def blocks(table: pd.DataFrame, spec: TableSpec) -> list[formats.Block]:
-    """Returns a table per comparison, without published numbers."""
+    """Makes one table of texts `mean ± sd` for each teacher and student, without published numbers.
+
+    Args:
+        table: rows of the main table, as `tidy` returns them. Used columns: `teacher`, `student`, `method`,
+            `checkpoint`, `metric`, `mean` and `sd` (percent).
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `comparisons` (pairs of teacher and student), `methods`, `checkpoints` and `metrics`.
+
+    Returns:
+        One `formats.Block` for each teacher and student: its `cells` have a row for the teacher and for each method,
+        and a column for each pair (checkpoint, metric).
+    """
     return formats.blocks(table, spec, spec.metrics, "{:.2f}".format)
 
 
 def blocks_beside_published(table: pd.DataFrame, spec: TableSpec) -> list[PublishedBlock]:
-    """Returns a table per comparison and checkpoint, each with the teacher's own row first.
+    """Makes one table for each teacher, student and checkpoint, with published numbers below ours.
 
-    Beneath a line of ours stands the published number as `value mark, difference`, and beneath that the numbers of
-    other papers for the same model, a line per paper.
+    The teacher's line comes first, then one line per method. Below a line stands a line with the published numbers to
+    compare with, as `53.85 P, -0.65` (value, reliability, ours minus published), and then one line per further paper
+    that has numbers for the same network.
+
+    Args:
+        table: rows of the main table, as `tidy` returns them. Used columns: `teacher`, `student`, `method`,
+            `checkpoint`, `metric`, `mean` and `sd` (percent).
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `comparisons` (pairs of teacher and student), `methods`, `checkpoints`, and
+            `published` and `published_as`, which select the published numbers.
+
+    Returns:
+        The tables in the order of `spec.comparisons`, then of `spec.checkpoints`. A checkpoint without students is left
+        out.
     """
     found = []
     for comparison in spec.comparisons:
@@ -186,7 +261,15 @@ def _published_cell(mean: float, entry: published.Entry) -> str:
 
 
 def caption(table: pd.DataFrame, spec: TableSpec) -> str:
-    """Returns the caption of a table, which may be empty, in its files."""
+    """Returns the caption of a table of accuracies, for its Markdown and LaTeX files and for the report.
+
+    Args:
+        table: rows of the main table, as `tidy` returns them; may be empty. Used columns: `student`, `checkpoint`,
+            `n_seeds` and `n_images`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are the name of the experiment, the threat model, `protocol` and `selection` (how `best`
+            was chosen).
+    """
     about = f"{spec.attacked}, {spec.protocol} protocol"
     if table.empty:
         return f"{spec.experiment}: {about}."
@@ -196,9 +279,17 @@ def caption(table: pd.DataFrame, spec: TableSpec) -> str:
 
 
 def legend(table: pd.DataFrame, spec: TableSpec) -> list[str]:
-    """Returns sentences on the published numbers in a table: their marks, sources and notes.
+    """Explains the published numbers in a table: what their marks mean, their sources and notes, and which methods have
+    none.
 
-    The list is empty if the experiment names no reference.
+    Args:
+        table: rows of the main table, as `tidy` returns them. Used columns: `teacher`, `student`, `method`,
+            `checkpoint` and `metric`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `methods`, and `published` and `published_as`, which select the published numbers.
+
+    Returns:
+        Sentences for the lines below the table. Empty if the experiment file names no published table.
     """
     if not spec.published:
         return []
@@ -225,12 +316,19 @@ def _listed(texts: Iterable[str]) -> str:
 
 
 def markdown(table: pd.DataFrame, spec: TableSpec, title: str = "") -> str:
-    """Returns the tables as Markdown: one per comparison and, beside published numbers, per checkpoint.
+    """Returns the main table or a part of it as Markdown.
+
+    If no row has a published number, there is one table for each teacher and student. Else there is one for each
+    teacher, student and checkpoint, with published numbers below ours. If the experiment file names published tables, a
+    list that explains them follows.
 
     Args:
-        table: rows of main.csv.
-        spec: their comparisons, and the order of rows and columns.
-        title: heading; empty for none.
+        table: rows of the main table with all columns, as `tidy` returns them. If there are none, a sentence stands in
+            place of the tables.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `comparisons` (pairs of teacher and student), the order of rows and columns, and the
+            texts of the caption.
+        title: heading, such as `White-box robustness`; "" for none.
     """
     head = f"## {title}\n\n{caption(table, spec)}" if title else caption(table, spec)
     if table.empty:
@@ -250,12 +348,19 @@ def markdown(table: pd.DataFrame, spec: TableSpec, title: str = "") -> str:
 
 
 def latex(table: pd.DataFrame, spec: TableSpec, title: str = "") -> str:
-    """Returns a booktabs table per comparison; beside published numbers the checkpoints stand one above the other.
+    """Returns the main table or a part of it as LaTeX (package booktabs), one `table` environment per teacher and
+    student.
+
+    If a row has a published number, the checkpoints stand one above the other, with published numbers below ours. If
+    the experiment file names published tables, a text that explains them follows in small type.
 
     Args:
-        table: rows of main.csv.
-        spec: their comparisons, and the order of rows and columns.
-        title: beginning of the caption; empty for none.
+        table: rows of the main table with all columns, as `tidy` returns them. If there are none, the table contains a
+            sentence.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `comparisons` (pairs of teacher and student), the order of rows and columns, and the
+            texts of the caption.
+        title: beginning of the caption, such as `White-box robustness`; "" for none.
     """
     head = f"{title}. {caption(table, spec)}" if title else caption(table, spec)
     if table.empty:
@@ -301,7 +406,20 @@ def _row(label: str, cells: Iterable[str]) -> str:
 
 
 def headline(table: pd.DataFrame, spec: TableSpec) -> dict[tuple[str, str, str], dict[str, float]]:
-    """Returns clean accuracy and that under the strongest attack, in percent, by (teacher, student, method)."""
+    """Returns the main accuracies of each teacher and method: clean, and under the last (strongest) attack.
+
+    Args:
+        table: rows of the main table, as `tidy` returns them. Used columns: `teacher`, `student`, `method`,
+            `checkpoint`, `metric` and `mean`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are the first of `checkpoints`, at which students are taken, and the last of `metrics`. A
+            teacher has one checkpoint.
+
+    Returns:
+        (teacher, student, method) to a dict of metric to accuracy in percent, mean over the seeds, rounded to 2
+        decimals. An example is `{("wide", "small", "rslad"): {"clean": 93.22, "autoattack": 46.0}}`. For a teacher's
+        own accuracies the student is `-`.
+    """
     found: dict = {}
     rows = spec.at_headline(table)
     for row in rows[rows[METRIC].isin(["clean", spec.metrics[-1]])].itertuples():

@@ -1,7 +1,7 @@
-"""Table of accuracies on another task.
+"""Makes the table of accuracies on another dataset, the target, after transfer.
 
-The outcomes are those of `evaluation.attack.attack_run` on the target's test split, with the keys of the networks that
-were transferred. A teacher is transferred too: its rows have the student `-`.
+The outcomes are those of `evaluation.attack.attack_run` on the target's test split, with teacher, student, method and
+seed of the networks that were transferred. A teacher is transferred too: its rows have the student `-`.
 """
 
 from __future__ import annotations
@@ -19,22 +19,47 @@ COLUMNS = ["target", *ROW_KEYS, *SPREAD]
 
 
 def tidy(outcomes: pd.DataFrame, spec: TableSpec, target: str) -> pd.DataFrame:
-    """Returns transfer-TARGET.csv: a row per teacher, student, method, checkpoint and metric, in percent.
+    """Computes the mean accuracies over the seeds on a transfer target, another dataset.
 
-    Teachers' own rows come first, with the student `-`. Networks trained without a teacher stand once, under the
-    teacher `none`.
+    A transferred network is a frozen network with a new linear head for the classes of the target. The half length of
+    an interval is the longest of three (`statistics.intervals.half_width`): Student's t over the means of the seeds,
+    Student's t with the variance components of seeds and images, and an exact binomial bound. So it covers training
+    with other seeds and testing on other images, and with one seed other images only.
 
     Args:
-        outcomes: on the target's test images.
-        spec: the order of the rows; its metrics are the target's.
-        target: name of the target.
+        outcomes: outcomes on the target's test split: one row per trained network (a teacher, or a student of one
+            method and one seed), checkpoint and test image, as `evaluation.outcomes.read_outcomes` returns them.
+            Columns: `teacher`, `student` (`-` in a row about a teacher), `method`, `seed`, `checkpoint`, `index`
+            (position in the test split), `label`, `prediction` (class of the clean image), `block`, `attack_seed`, and
+            one bool column per attack, such as `autoattack`: True if the clean and the adversarial image are both
+            classified correctly.
+        spec: contents and order of the table, `TableSpec(**experiment.matrix()).transferred(attacks)` with the attacks
+            on the target. Used are `protocol` and the order of the names.
+        target: name of the target, a key under `transfer` in the experiment file, such as `parity`.
+
+    Returns:
+        The content of tables/transfer-TARGET.csv: one row per teacher, student, method, checkpoint and metric. The rows
+        about teachers (student `-`) come first. Students trained without a teacher have the teacher `none`. Columns:
+        `target`, `teacher`, `student`, `method`, `protocol`, `checkpoint`, `metric`, `n_seeds`, `n_images`, `mean`,
+        `sd` (NaN for one seed), `ci_low` and `ci_high` (95 % interval of the mean). Accuracies are in percent, with 4
+        decimals.
+
+    Raises:
+        UserError: if the seeds of a method were not attacked on the same images.
     """
     table = summary(outcomes).assign(target=target, **{PROTOCOL: spec.protocol})
     return spec.ordered(table, spec.metrics)[COLUMNS].round(4)
 
 
 def caption(table: pd.DataFrame, spec: TableSpec) -> str:
-    """Returns the caption of the table in its files."""
+    """Returns the caption of the table of accuracies on a transfer target, for its Markdown and LaTeX files.
+
+    Args:
+        table: as `tidy` returns it. Used columns: `target`, `student`, `checkpoint`, `n_seeds` and `n_images`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are the name of the experiment, `threat`, `protocol` and `selection` (how `best` was
+            chosen).
+    """
     return (
         f"{spec.experiment}: transfer to {table['target'].iloc[0]}, a linear head on the frozen backbone, attacked "
         f"end to end. Accuracy in percent on {table['n_images'].iloc[0]} test images of the target, {spec.threat}, "
@@ -43,13 +68,24 @@ def caption(table: pd.DataFrame, spec: TableSpec) -> str:
 
 
 def write_tables(outcomes: pd.DataFrame, spec: TableSpec, target: str, folder: Path) -> None:
-    """Writes FOLDER/transfer-TARGET.{csv,md,tex}.
+    """Writes the mean accuracies on a transfer target as FOLDER/transfer-TARGET.csv, .md and .tex.
+
+    A transfer target is another dataset, for which a frozen network has a new linear head.
 
     Args:
-        outcomes: on the target's test images.
-        spec: the comparisons, and the order of the rows; its metrics are the target's.
-        target: name of the target.
-        folder: of the tables.
+        outcomes: outcomes on the target's test split: one row per trained network (a teacher, or a student of one
+            method and one seed), checkpoint and test image, as `evaluation.outcomes.read_outcomes` returns them.
+            Columns: `teacher`, `student` (`-` in a row about a teacher), `method`, `seed`, `checkpoint`, `index`
+            (position in the test split), `label`, `prediction` (class of the clean image), `block`, `attack_seed`, and
+            one bool column per attack, such as `autoattack`: True if the clean and the adversarial image are both
+            classified correctly.
+        spec: contents and order of the table, `TableSpec(**experiment.matrix()).transferred(attacks)` with the attacks
+            on the target.
+        target: name of the target, a key under `transfer` in the experiment file, such as `parity`.
+        folder: folder of the tables, such as results/digits/tables. It is created if it does not exist.
+
+    Raises:
+        UserError: if the seeds of a method were not attacked on the same images.
     """
     table = tidy(outcomes, spec, target)
     text, blocks = caption(table, spec), formats.blocks(table, spec, spec.metrics, "{:.2f}".format)

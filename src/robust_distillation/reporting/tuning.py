@@ -1,4 +1,7 @@
-"""The tuning stage as a table: every candidate of every method, its accuracy on the validation split, the choice."""
+"""Makes the table of the tuning stage: all candidates, their accuracy on the validation split, and the choice.
+
+A candidate is a combination of hyperparameter values of a method.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,25 @@ TITLES = {"selection_clean": "clean", "selection_robust": "APGD-CE"}
 
 
 def tidy(found: list[dict[str, Any]]) -> pd.DataFrame:
-    """Returns tuning.csv: a row per candidate.
+    """Arranges the candidates of the tuning stage as a table.
 
-    settings is JSON. The accuracies are in percent, of the best validation of the run, and epoch is that validation's;
-    they are empty if the run diverged.
+    A candidate is a combination of hyperparameter values, with which a student is trained for a few epochs.
 
     Args:
-        found: the contents of every candidates.json.
+        found: contents of the files such as results/digits/tuning/wide/small/rslad/candidates.json, one dict per
+            teacher, student and method. Its keys:
+            - `teacher`, `student`, `method`: names, such as `wide`, `small` and `rslad`.
+            - `chosen`: name of the chosen candidate, such as `learning_rate=0.1`.
+            - `candidates`: a list of dicts with `name`, `training` and `method` (training setting, or setting of the
+              method, to value, such as `{"learning_rate": 0.1}`), `selection_clean` and `selection_robust` (accuracies
+              in [0, 1]) and `epoch`. The last three are None if the training diverged.
+
+    Returns:
+        The content of tables/tuning.csv, one row per candidate. Columns: `teacher`, `student`, `method`, `candidate`
+        (its name), `settings` (its values as JSON text, with the keys `training` and `method`), `selection_clean` and
+        `selection_robust` (accuracy on clean and on attacked validation images in percent, at the validation with the
+        highest robust accuracy), `epoch` (of that validation) and `chosen` (bool). Accuracies and epoch are missing if
+        the training diverged.
     """
     rows = [
         {
@@ -43,12 +58,18 @@ def tidy(found: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def write_tables(found: list[dict[str, Any]], settings: dict[str, Any], folder: Path) -> None:
-    """Writes FOLDER/tuning.{csv,md,tex}.
+    """Writes the candidates of the tuning stage as FOLDER/tuning.csv, FOLDER/tuning.md and FOLDER/tuning.tex.
+
+    A candidate is a combination of hyperparameter values, with which a student is trained for a few epochs. A row has
+    its accuracies on the validation split and whether it was chosen.
 
     Args:
-        found: the contents of every candidates.json.
-        settings: those of `Experiment.tuning_settings`.
-        folder: of the tables.
+        found: contents of the files such as results/digits/tuning/wide/small/rslad/candidates.json, one dict per
+            teacher, student and method, with the keys `teacher`, `student`, `method`, `chosen` and `candidates`, see
+            `tidy`.
+        settings: texts and numbers of the caption, `experiment.tuning_settings()`: `experiment` (its name), `threat`,
+            `images` and `epochs`.
+        folder: folder of the tables, such as results/digits/tables. It is created if it does not exist.
     """
     table = tidy(found)
     printed = _as_text(table)
@@ -64,7 +85,12 @@ def write_tables(found: list[dict[str, Any]], settings: dict[str, Any], folder: 
 
 
 def caption(settings: dict[str, Any]) -> str:
-    """Returns the caption of the table. settings: those of `Experiment.tuning_settings`."""
+    """Returns the caption of the table of candidates, for its Markdown and LaTeX files.
+
+    Args:
+        settings: `experiment.tuning_settings()`, a dict with `experiment` (its name), `threat` (threat model as text,
+            such as `linf eps 0.15`), `images` (number of validation images) and `epochs` (of a candidate's training).
+    """
     return (
         f"{settings['experiment']}: the tuning stage. Highest accuracy in percent on {settings['images']} validation "
         f"images, {settings['threat']}, in one run of {settings['epochs']} epochs per candidate, and the epoch it was "

@@ -1,4 +1,4 @@
-"""Attacks a model's checkpoints and writes an outcome for each image."""
+"""Attacks a model's checkpoints and writes the outcome for each image: correct or not under each attack."""
 
 from __future__ import annotations
 
@@ -17,7 +17,22 @@ if TYPE_CHECKING:
 
 
 def run(step: Attack, work: ResumableJob) -> None:
-    """Writes the outcomes of all blocks of the test split, or of one shard of them."""
+    """Attacks the checkpoints of one model on the test images and writes the outcomes (Parquet).
+
+    `pipeline.run.run_step` calls this function for the workflow step attack. The outcomes have one row per image and
+    checkpoint, with a boolean column per attack: whether the clean and the adversarial image are both classified
+    correctly. The columns `teacher`, `student`, `method` and `seed` name the model. Images are attacked in blocks,
+    fixed sets of images under one seed each. The attacks and the number of images are those of the section `evaluation`
+    of the experiment file.
+
+    Args:
+        step: the job. `step.experiment` is the parsed experiment file and `step.model` the model with the paths of its
+            checkpoints. If several jobs share the blocks, `step.values["shard"]` is this job's part, for example
+            `2-of-3`, and only its blocks are attacked. The file to write is `step.outputs[0]`, for example
+            results/digits/outcomes/students/wide/small/rslad/seed-0.parquet.
+        work: the resumable job, entered as a context manager by `pipeline.run`: progress is saved there, and a killed
+            job continues from it.
+    """
     experiment, model = step.experiment, step.model
     evaluation = experiment.evaluation
     todo = blocks.blocks(experiment.test_images, evaluation.block_size, evaluation.seed)

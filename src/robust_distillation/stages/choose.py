@@ -1,4 +1,4 @@
-"""Chooses between the candidates of a method's settings."""
+"""Chooses between the candidates (combinations of hyperparameter values) of a method."""
 
 from __future__ import annotations
 
@@ -15,7 +15,24 @@ if TYPE_CHECKING:
 
 
 def run(step: Choose) -> None:
-    """Writes the choice, and the table of all candidates."""
+    """Chooses the best candidate of a method and writes choice.json (the chosen values) and candidates.json (all
+    scores).
+
+    `pipeline.run.run_step` calls this function for the workflow step choose. A candidate is a combination of
+    hyperparameter values that was trained for a few epochs. The one with the highest accuracy under attack on the
+    validation images is chosen, of equals the one with the highest clean accuracy, then the first in the order of the
+    grid. choice.json is `{"teacher": ..., "student": ..., "method": ..., "chosen": {"training": {...}, "method":
+    {...}}}`. candidates.json has `teacher`, `student`, `method`, `chosen` (name of the candidate) and `candidates`: a
+    list of dicts with `name`, its values (`training`, `method`), and `selection_robust`, `selection_clean` (accuracies
+    in [0, 1]) and `epoch` of its best validation, None if it diverged.
+
+    Args:
+        step: the job. `step.inputs` are the training curves (metrics.jsonl) of the candidates, `step.outputs` the two
+            files to write, and `step.values` the names `teacher`, `student` and `method`.
+
+    Raises:
+        UserError: if a file of curves cannot be read, or if all candidates diverged.
+    """
     names = step.values["teacher"], step.values["student"], step.values["method"]
     candidates = step.experiment.candidates[names[-1]]
     runs = dict(zip(candidates, step.inputs, strict=True))

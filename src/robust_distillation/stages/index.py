@@ -1,4 +1,4 @@
-"""Writes the index of an experiment: all artefacts and records with their hashes."""
+"""Writes the index of an experiment: the hashes of all outputs and records."""
 
 from __future__ import annotations
 
@@ -13,5 +13,16 @@ if TYPE_CHECKING:
 
 
 def run(step: Index) -> None:
-    """Writes the index."""
+    """Writes results/EXPERIMENT/provenance.json: the hashes of all outputs and records of the experiment.
+
+    `pipeline.run.run_step` calls this function for the workflow step index. A record is the JSON file beside an output
+    that lists its inputs, settings, code hash and content hashes. The keys of the file are those that
+    `pipeline.index.index` returns.
+
+    Args:
+        step: the job. All other jobs of its experiment must be done.
+
+    Raises:
+        FileNotFoundError: if an output or a record does not exist.
+    """
     write_json(step.outputs[0], index(steps(step.experiment), step.layout))

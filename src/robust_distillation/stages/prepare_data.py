@@ -1,4 +1,4 @@
-"""Describes a dataset: its splits with their hashes."""
+"""Describes a dataset by the size and the hash of each split."""
 
 from __future__ import annotations
 
@@ -13,7 +13,19 @@ if TYPE_CHECKING:
 
 
 def run(step: PrepareData) -> None:
-    """Writes the description. Raises UserError if files are missing and may not be fetched."""
+    """Downloads the missing files of a dataset and writes data.json: the number of images and the hash of each split.
+
+    `pipeline.run.run_step` calls this function for the workflow steps prepare-data and prepare-target. The content of
+    the file is that of `pipeline.experiment_data.describe_dataset`.
+
+    Args:
+        step: the job, for the dataset of the experiment or of a transfer. `step.files` has the name of the dataset and
+            the options of its files, such as their folder. The file to write is `step.outputs[0]`, for example
+            results/digits/data.json.
+
+    Raises:
+        UserError: if a file is missing and may not be downloaded, cannot be downloaded, or is broken.
+    """
     files = step.files
     data.registry.module(files.name).check(files.options)
     write_json(step.outputs[0], describe_dataset(files.name, files.options))

@@ -17,7 +17,19 @@ if TYPE_CHECKING:
 
 
 def run(step: Robustness) -> None:
-    """Writes the curve of the model's headline checkpoint as JSON and the images as .npz."""
+    """Writes a model's accuracy under APGD-CE for each eps (JSON), and some images attacked with PGD-20 (.npz).
+
+    `pipeline.run.run_step` calls this function for the workflow step robustness. The first evaluated checkpoint of the
+    model is used. The JSON file has `teacher`, `student`, `method`, `seed`, `checkpoint`, `attack`, `norm`, `images`
+    (their number), `eps` (0 first), `accuracy` (percent at each eps) and `gallery` (`attack`, `eps` and number of the
+    attacked images). The .npz file has the arrays `x`, `adversarial`, `labels`, `prediction` and
+    `adversarial_prediction`, as `evaluation.robustness.gallery` returns them.
+
+    Args:
+        step: the job. `step.model` is the model with the paths of its checkpoints; `step.settings` has `eps` (list of
+            distances), `images` and `gallery` (numbers of images) and `seed`. The files to write are `step.outputs`,
+            for example results/digits/robustness/teachers/wide.json and wide.npz.
+    """
     experiment, settings, threat = step.experiment, step.settings, step.experiment.threat_model
     (checkpoint, weights), device = step.model.headline, select_device(experiment.compute)
     data = load_split(experiment, "test").first(settings["images"])

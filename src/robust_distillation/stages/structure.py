@@ -1,4 +1,4 @@
-"""Measures how a model's logits relate the classes, and how far an attack moves its features."""
+"""Measures how a model's logits correlate between the classes, and how far an attack moves its features."""
 
 from __future__ import annotations
 
@@ -15,7 +15,18 @@ if TYPE_CHECKING:
 
 
 def run(step: Structure) -> None:
-    """Writes the class structure of the model's headline checkpoint."""
+    """Writes the class correlations and feature distances of a model as JSON.
+
+    `pipeline.run.run_step` calls this function for the workflow step structure. It measures how the logits correlate
+    between the classes, and how far PGD-20 moves the features, at the first evaluated checkpoint of the model. The file
+    has `teacher`, `student`, `method`, `seed`, `checkpoint` and the keys that `evaluation.structure.structure_of`
+    returns.
+
+    Args:
+        step: the job. `step.model` is the model with the paths of its checkpoints; `step.settings` has `images` (their
+            number) and `seed`. The file to write is `step.outputs[0]`, for example
+            results/digits/structure/teachers/wide.json.
+    """
     experiment, settings = step.experiment, step.settings
     (checkpoint, weights), device = step.model.headline, select_device(experiment.compute)
     data = load_split(experiment, "test").first(settings["images"])

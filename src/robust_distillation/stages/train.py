@@ -1,4 +1,4 @@
-"""Trains a teacher, a student, or a candidate for a method's settings."""
+"""Trains a teacher, a student, or a candidate (a combination of hyperparameter values) of the tuning stage."""
 
 from __future__ import annotations
 
@@ -23,19 +23,76 @@ if TYPE_CHECKING:
 
 
 def train_teacher(step: TrainTeacher, work: ResumableJob | None) -> dict[str, Any]:
-    """Writes best and last checkpoint and the curves; with several devices, in a process for each."""
+    """Trains a teacher and writes the checkpoints `best` and `last` and the training curves to
+    results/EXPERIMENT/teachers/TEACHER.
+
+    `pipeline.run.run_step` calls this function for the workflow step train-teacher. The files are best.safetensors,
+    last.safetensors and metrics.jsonl (one line of JSON per epoch).
+
+    Args:
+        step: the job, with the parsed experiment file, the name of the teacher and its settings. With several devices,
+            this function runs in one process per device.
+        work: the resumable job, entered as a context manager by `pipeline.run`: progress is saved there, and a killed
+            job continues from it. None in all processes but the first, which alone writes.
+
+    Returns:
+        Entries for the record, the JSON file beside the outputs: `teacher_served_from` (an empty dict) and `compiled`
+        (whether torch.compile was used). Empty in all processes but the first.
+
+    Raises:
+        UserError: if the images changed, or if a loss or a weight is not finite.
+    """
     return train(step, work, step.settings, step.teacher.recipe, role="teacher")
 
 
 def train_student(step: TrainStudent, work: ResumableJob | None) -> dict[str, Any]:
-    """Writes best and last checkpoint and the curves; trains with the settings that the tuning stage chose."""
+    """Trains a student and writes the checkpoints `best` and `last` and the training curves to its folder.
+
+    `pipeline.run.run_step` calls this function for the workflow step train-student. The files are best.safetensors,
+    last.safetensors and metrics.jsonl (one line of JSON per epoch), below
+    results/EXPERIMENT/students/TEACHER/STUDENT/METHOD/seed-N. If the experiment has a tuning stage, the hyperparameter
+    values that it chose (choice.json) are used.
+
+    Args:
+        step: the job, with the parsed experiment file and the names of teacher, student and method and the seed.
+        work: the resumable job, entered as a context manager by `pipeline.run`: progress is saved there, and a killed
+            job continues from it.
+
+    Returns:
+        Entries for the record, the JSON file beside the outputs: `settings` (those of this training, after the choice),
+        `teacher_served_from` (kind of a teacher's output to its source: `cache`, `live teacher` or `checkpoint`, for
+        example `{"logits on clean views": "cache"}`) and `compiled` (whether torch.compile was used).
+
+    Raises:
+        UserError: if the images changed, if the file of the choice, a cache or a teacher's checkpoint cannot be read,
+            or if a loss or a weight is not finite.
+    """
     settings, recipe = tuned(step)
     more = train(step, work, settings, recipe, role="student", teacher=step.values["teacher"])
     return {"settings": settings, **more}
 
 
 def train_candidate(step: Tune, work: ResumableJob | None) -> dict[str, Any]:
-    """Writes the curves of a short training."""
+    """Trains a candidate of the tuning stage for a few epochs and writes the training curves (metrics.jsonl) to its
+    folder.
+
+    `pipeline.run.run_step` calls this function for the workflow step tune. A candidate is a combination of
+    hyperparameter values. Its folder is for example results/digits/tuning/wide/small/rslad/learning_rate=0.1. A
+    training that diverges is a result, not an error: the last line of the curves then has `"diverged": true`.
+
+    Args:
+        step: the job, with the parsed experiment file and the names of teacher, student, method and candidate.
+        work: the resumable job, entered as a context manager by `pipeline.run`: progress is saved there, and a killed
+            job continues from it.
+
+    Returns:
+        Entries for the record, the JSON file beside the outputs: `teacher_served_from` (kind of a teacher's output to
+        its source: `cache`, `live teacher` or `checkpoint`, for example `{"logits on clean views": "cache"}`) and
+        `compiled` (whether torch.compile was used).
+
+    Raises:
+        UserError: if the images changed, or if a cache or a teacher's checkpoint cannot be read.
+    """
     return train(step, work, step.settings, step.recipe, role="candidate", teacher=step.values["teacher"])
 
 
@@ -48,18 +105,33 @@ def train(
     role: str,
     teacher: str | None = None,
 ) -> dict[str, Any]:
-    """Trains a teacher, a student or a candidate of the tuning stage, and writes its files.
+    """Trains a teacher, a student or a candidate of the tuning stage, and writes its files to `step.folder`.
+
+    It writes the checkpoints best.safetensors and last.safetensors and the training curves (metrics.jsonl); for a
+    candidate, a combination of hyperparameter values, only the curves. If several processes share the training, only
+    the first writes.
 
     Args:
-        step: the declaration of the training.
-        work: saves the state of the training; None in all processes of a group but the first.
-        settings: the resolved settings.
-        recipe: the method and its training settings.
+        step: the job, with the parsed experiment file (`step.experiment`) and the folder of the training
+            (`step.folder`).
+        work: the resumable job, entered as a context manager: progress is saved there, and a killed job continues from
+            it. None in all processes but the first.
+        settings: all settings that the training depends on, as JSON values: `protocol`, `dataset`, `threat_model`,
+            `training`, `compute`, `architecture`, `method`, `seed`. They also become metadata of the checkpoints.
+        recipe: the distillation or training method with its settings (`recipe.method`), and epochs, optimiser and
+            attack (`recipe.training`).
         role: `teacher`, `student` or `candidate`.
-        teacher: the name under which the teachers of the method stand in runs; None for the training of a teacher.
+        teacher: name of a teacher, for example `wide`, or of an entry of the experiment file that assigns a teacher to
+            each role of a method; `none` for a method without a teacher. None for the training of a teacher.
 
     Returns:
-        Further entries of the provenance record.
+        Entries for the record, the JSON file beside the outputs: `teacher_served_from` (kind of a teacher's output to
+        its source: `cache`, `live teacher` or `checkpoint`; empty without a teacher) and `compiled` (whether
+        torch.compile was used). Empty in all processes but the first.
+
+    Raises:
+        UserError: if the images changed, or if a cache or a teacher's checkpoint cannot be read.
+        Diverged: if a loss or a weight is not finite. A candidate does not raise it.
     """
     experiment = step.experiment
     device, data = select_device(experiment.compute), load_split(experiment, "train")

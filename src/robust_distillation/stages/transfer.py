@@ -1,4 +1,4 @@
-"""Trains a linear head for another task on a model's frozen backbone, and attacks both end to end."""
+"""Trains a linear head for another dataset on a model's frozen backbone, and attacks the two together."""
 
 from __future__ import annotations
 
@@ -23,7 +23,27 @@ log = logging.getLogger("robust-distillation")
 
 
 def run(step: Transfer, work: ResumableJob) -> dict[str, Any]:
-    """Writes the outcomes and the weights; returns the head's metrics for the record."""
+    """Trains a linear head for another dataset on a model's frozen backbone, and attacks the network with this head.
+
+    `pipeline.run.run_step` calls this function for the workflow step transfer. It uses the first evaluated checkpoint
+    of the model. It writes the outcomes on the target's test images (Parquet, one row per image with a boolean column
+    per attack) and the checkpoint with the new head, for example results/digits/transfer/parity/teachers/wide.parquet
+    and wide.safetensors.
+
+    Args:
+        step: the job. `step.model` is the model with the paths of its checkpoints, and `step.values["target"]` the
+            target, a key under `transfer` in the experiment file, for example `parity`.
+        work: the resumable job, entered as a context manager. It saves the attacks, from which a killed job continues;
+            the head is trained again.
+
+    Returns:
+        `{"head": [...]}` for the record, the JSON file beside the outputs: for each epoch of the head `epoch`,
+        `learning_rate`, `loss`, `training_clean` and `validation_clean` (accuracies in [0, 1]).
+
+    Raises:
+        UserError: if the target's images changed since they were described, or if a file is missing or broken.
+        FloatingPointError: if the loss of the head is not finite.
+    """
     experiment, settings, keys = step.experiment, step.settings, step.model.keys
     (written, weights), (output, head) = step.inputs, step.outputs
     files, checkpoint, device = (

@@ -25,7 +25,8 @@ CLEAN = "clean"  # the metric without an attack
 class Correct(NamedTuple):
     """Correctness of the predictions of one model, for each seed and test image.
 
-    A model is one method's student (or one teacher) at one checkpoint. It has one network for each training seed.
+    A model here is one method's student for one teacher (or one teacher) at one checkpoint. It has one network for each
+    training seed. `matrices` makes these objects from a table.
 
     Attributes:
         seeds: the S training seeds, ascending.
@@ -40,17 +41,18 @@ class Correct(NamedTuple):
 
 
 def matrices(outcomes: pd.DataFrame) -> Iterator[tuple[tuple[str, ...], Correct]]:
-    """Arranges outcomes as one array of seeds x images for each model and metric.
+    """Arranges a table of outcomes as one bool array of seeds x images for each model and metric.
 
     Args:
         outcomes: one row per test image of each trained network, with the columns `teacher`, `student`, `method`,
             `seed`, `checkpoint`, `index` (position in the test split), `label`, `prediction` (class of the clean
             image), and one bool column per attack (True if the clean and the adversarial image are both classified
-            correctly). See `evaluation.outcomes`.
+            correctly). `evaluation.outcomes.read_outcomes` returns such a table.
 
     Yields:
         Pairs of a key (teacher, student, method, checkpoint), such as ("wide", "small", "rslad", "best"), and the
-        arrays of this model. The keys come in the order of their first rows in `outcomes`.
+            `Correct` of this model: `seeds`, and `values`, which maps a metric to a bool array [S,N]. The keys come in
+            the order of their first rows in `outcomes`.
 
     Raises:
         UserError: if the seeds of a model were not attacked on the same images. It is raised when the iteration reaches
@@ -94,17 +96,18 @@ def accuracies(outcomes: pd.DataFrame) -> pd.DataFrame:
 
 
 def class_accuracies(outcomes: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Computes the accuracy of each method in each class, over the images of all seeds.
+    """Computes the accuracy of each method's students in each class, over the images of all seeds.
 
     Args:
         outcomes: one row per test image of each trained network, of one student architecture with one teacher at one
             checkpoint. It needs the columns `method`, `label`, `prediction` (class of the clean image), and the bool
-            column `metric` if that is an attack.
+            column `metric` if that is an attack (True if the clean and the adversarial image are both classified
+            correctly).
         metric: `clean` or the name of an attack, such as `pgd20`.
 
     Returns:
-        Accuracies in percent, with one row per method and one column per label, both sorted. NaN if a method has no
-        image of a class.
+        Accuracies in percent, with one row per method (index: its name, such as `rslad`) and one column per label (an
+        int), both sorted. NaN if a method has no image of a class.
     """
     correct = outcomes["label"] == outcomes["prediction"] if metric == CLEAN else outcomes[metric]
     return 100 * correct.astype(float).groupby([outcomes[METHOD], outcomes["label"]]).mean().unstack()
@@ -113,8 +116,10 @@ def class_accuracies(outcomes: pd.DataFrame, metric: str) -> pd.DataFrame:
 def summary(outcomes: pd.DataFrame) -> pd.DataFrame:
     """Computes the mean accuracy over the seeds, with its standard deviation and 95 % confidence interval.
 
-    The interval accounts for training again with other seeds and for testing on other images; with one seed, for other
-    images only. See `statistics.intervals.half_width`.
+    The interval treats seeds and test images as two crossed random samples: it covers the accuracy to be expected after
+    training again with other seeds and testing on other images. With one seed it covers other images only. Its half
+    length is that of `statistics.intervals.half_width` (Student's t with Satterthwaite's degrees of freedom, and an
+    exact binomial bound as the least length).
 
     Args:
         outcomes: one row per test image of each trained network, with the columns `teacher`, `student`, `method`,

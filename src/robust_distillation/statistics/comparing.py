@@ -26,12 +26,12 @@ COLUMNS = [
 
 
 class Outcomes(NamedTuple):
-    """Correctness of the predictions of all models of an experiment, by model.
+    """Correctness of the predictions of all models of an experiment, by model. `Outcomes.of(table)` builds it.
 
     Attributes:
-        correct: (teacher, student, method, checkpoint), such as ("wide", "small", "rslad", "best"), to the bool arrays
-            [seeds, images] of that model. The teacher is `none` for a method that needs no teacher. In the entry of a
-            teacher the student is `-`.
+        correct: (teacher, student, method, checkpoint), such as ("wide", "small", "rslad", "best"), to the `Correct` of
+            that model: its `seeds`, and `values`, which maps a metric such as `pgd20` to a bool array [seeds, images].
+            The teacher is `none` for a method that needs no teacher. In the entry of a teacher the student is `-`.
     """
 
     correct: Mapping[tuple[str, ...], Correct]
@@ -74,13 +74,14 @@ def paired(first: Correct, second: Correct, metric: str) -> np.ndarray | None:
     """Computes the differences of the outcomes of two methods on the same seeds and images.
 
     Args:
-        first: outcomes of the first method.
-        second: outcomes of the second method, on the same images.
-        metric: `clean` or the name of an attack. Both methods must have it.
+        first: correctness of the first method's students: `seeds`, and `values` (metric to a bool array [seeds,
+            images]), as `Outcomes.find` returns it.
+        second: correctness of the second method's students, on the same images.
+        metric: `clean` or the name of an attack, such as `pgd20`. Both arguments must have it.
 
     Returns:
-        First minus second, int8 [S,N] of -1, 0 and 1. The rows are the S seeds that both have, in the order of
-        `first.seeds`; the columns are the N images. None if the methods share no seed.
+        First minus second, int8 [S,N] of -1, 0 and 1. The rows are the S seeds that occur in both arguments, in the
+        order of `first.seeds`; the columns are the N images. None if the methods share no seed.
     """
     seeds = [seed for seed in first.seeds if seed in second.seeds]
     if not seeds:
@@ -94,24 +95,27 @@ def comparisons(
 ) -> pd.DataFrame:
     """Compares every two methods, for each student architecture with its teacher, checkpoint and metric.
 
-    All pairs of methods with the same student, teacher, checkpoint and metric form a family. Intervals and p values are
-    corrected for the number of pairs in the family (Bonferroni). Methods without outcomes, and pairs that share no
-    seed, are left out and do not count.
+    The difference of two methods is taken on the same seeds and images. Its interval and p value (see `difference`)
+    account for training again with other seeds and for testing on other images. All pairs of methods with the same
+    student, teacher, checkpoint and metric form a family. Intervals and p values are corrected for the number of pairs
+    in the family (Bonferroni). Methods without outcomes, and pairs that share no seed, are left out and do not count.
 
     Args:
-        outcomes: the outcomes of all models.
-        compared: pairs of a student architecture and a teacher. A method that needs no teacher takes part in every
-            comparison of its student.
-        methods: names of the methods. Each difference is the later of two methods in this list minus the earlier.
+        outcomes: the outcomes of all models, `Outcomes.of(table)`.
+        compared: pairs of a teacher and a student architecture, such as `Comparison("wide", "small")`;
+            `experiment.comparisons` lists them. A method that needs no teacher takes part in every comparison of its
+            student.
+        methods: names of the methods, such as ["sat", "rslad"]. Each difference is the later of two methods in this
+            list minus the earlier.
         checkpoints: any of `best` and `last`.
-        metrics: any of `clean` and the names of attacks.
+        metrics: any of `clean` and the names of attacks, such as `pgd20`.
 
     Returns:
         One row per pair of methods, with the columns `teacher`, `student`, `checkpoint`, `metric`, `method` (the later
-        one), `other` (the earlier one), `n_seeds` (seeds that both have), `n_images`, `difference` (mean of `method`
-        minus `other`, in percentage points), `ci_low`, `ci_high` (its simultaneous 95 % interval, in percentage
-        points), `p`, `p_adjusted` (p times the size of the family, at most 1) and `comparisons` (the size of the
-        family).
+        one), `other` (the earlier one), `n_seeds` (seeds that both methods have), `n_images`, `difference` (mean of
+        `method` minus `other`, in percentage points), `ci_low`, `ci_high` (its simultaneous 95 % interval, in
+        percentage points), `p`, `p_adjusted` (p times the size of the family, at most 1) and `comparisons` (the size of
+        the family).
     """
     rows = []
     for comparison in compared:
@@ -133,11 +137,16 @@ def comparisons(
 
 
 def difference(found: MeanSquares, family: int) -> dict[str, float]:
-    """Computes the numbers of one row of the table of `comparisons`: a difference, its interval and its p values.
+    """Computes the numbers of one comparison of two methods: the mean difference, its confidence interval and its p
+    values.
+
+    The interval is the mean +- `half_width` at the level 1 - 0.05 / family, and p is the two-sided p value of a
+    difference of 0.
 
     Args:
-        found: mean squares of the differences between the outcomes of the two methods.
-        family: number of comparisons that are corrected together. The interval has the level 1 - 0.05 / family.
+        found: mean squares of the paired differences [S,N] between the outcomes of the two methods,
+            `mean_squares(paired(...))`.
+        family: number of comparisons that are corrected together (Bonferroni).
 
     Returns:
         A dict with `n_seeds`, `n_images`, `difference` (the mean), `ci_low`, `ci_high` (all three in percentage points;

@@ -21,7 +21,9 @@ ALPHA = 0.05  # 1 - confidence level: of a single interval, and of a whole famil
 class MeanSquares(NamedTuple):
     """Mean squares of a two-way analysis of variance of outcomes [..., S, N] for S seeds and N images.
 
-    With outcomes [S, N] each field is a number. With leading dimensions, `seeds` and `images` are numbers and the other
+    The networks of all seeds are tested on the same images, so that the variance of the mean has a part of the seeds
+    and a part of the images. `mean_squares` computes these objects; intervals and p values follow from them. With
+    outcomes [S, N] each field is a number. With leading dimensions, `seeds` and `images` are numbers and the other
     fields are arrays of the shape of the leading dimensions.
 
     Attributes:
@@ -44,14 +46,16 @@ class MeanSquares(NamedTuple):
 
 
 def mean_squares(outcomes: ArrayLike) -> MeanSquares:
-    """Computes the mean squares of outcomes.
+    """Computes the mean squares of outcomes by seeds, by images, and of the rest (two-way analysis of variance).
 
     Args:
         outcomes: [..., S, N] for S seeds and N images. The values are 0 or 1 (image classified correctly), or
-            differences of two such arrays.
+            differences of two such arrays (-1, 0, 1).
 
     Returns:
-        The mean squares. With one seed, `of_seeds` and `rest` are 0; with one image, `of_images` and `rest` are 0.
+        The numbers `seeds` (S) and `images` (N), and `mean`, `of_seeds`, `of_images` and `rest`, each of the shape of
+        the leading dimensions. With one seed, `of_seeds` and `rest` are 0; with one image, `of_images` and `rest` are
+        0.
     """
     x = np.asarray(outcomes, dtype=float)
     seeds, images = x.shape[-2:]
@@ -67,16 +71,21 @@ def mean_squares(outcomes: ArrayLike) -> MeanSquares:
 
 
 def half_width(squares: MeanSquares, alpha: ArrayLike = ALPHA) -> np.ndarray:
-    """Computes half the length of the confidence interval of the mean, as the longest of three half lengths.
+    """Computes half the length of the two-sided confidence interval of the mean, mean +- half length.
 
-    - Student's t over the means of the seeds. It is left out for one seed; the interval then covers other images only.
-    - Student's t with the variance components of seeds and images, and Satterthwaite's degrees of freedom.
+    The interval covers the mean that is to be expected with other seeds and other images; with one seed, with other
+    images only. The half length is the largest of these three:
+
+    - Student's t over the means of the S seeds, with S - 1 degrees of freedom. It is left out for one seed.
+    - Student's t with the variance components of seeds and images, and Satterthwaite's degrees of freedom. With one
+      seed this is Student's t over the images.
     - 1 - (alpha / 2)^(1 / N), the exact binomial bound of the probability of an event that occurred in none of N
       images.
 
     Args:
-        squares: mean squares of the outcomes.
-        alpha: 1 - confidence level, in (0, 1): a number, or an array that broadcasts with the fields of `squares`.
+        squares: mean squares of the outcomes of S seeds and N images, from `mean_squares`.
+        alpha: 1 - confidence level, in (0, 1): a number, or an array that broadcasts with the fields of `squares`. The
+            default is the constant ALPHA, 0.05.
 
     Returns:
         The half length in the unit of the outcomes (a fraction of the images, so 0.01 is one percentage point), of the
@@ -92,7 +101,7 @@ def p_value(squares: MeanSquares, value: ArrayLike = 0.0) -> np.ndarray:
     It is the smallest alpha for which the interval mean +- `half_width(squares, alpha)` does not contain `value`.
 
     Args:
-        squares: mean squares of the outcomes.
+        squares: mean squares of the outcomes of S seeds and N images, from `mean_squares`.
         value: mean under the hypothesis, in the unit of the outcomes (a fraction of the images).
 
     Returns:
@@ -126,14 +135,17 @@ def _errors(squares: MeanSquares) -> list[tuple[np.ndarray, np.ndarray]]:
 def expected_mean_squares(squares: MeanSquares, seeds: ArrayLike, images: ArrayLike | None = None) -> MeanSquares:
     """Predicts the mean squares for other numbers of seeds and images, from the estimated variance components.
 
+    It serves to predict how long an interval would be with more seeds.
+
     Args:
-        squares: mean squares of the outcomes that were measured.
+        squares: mean squares of the outcomes that were measured, from `mean_squares`.
         seeds: number of seeds, or an array of such numbers.
         images: number of images, or an array of such numbers. None: as many as in `squares`.
 
     Returns:
-        The expected mean squares: `seeds` and `images` are the arguments, `mean` and `rest` are those of `squares`, and
-        `of_seeds` and `of_images` change with the numbers.
+        The expected mean squares: `seeds` and `images` are the arguments, `mean` and `rest` are those of `squares`.
+        `of_seeds` is rest + images * (variance of the seeds' effect), and `of_images` is rest + seeds * (variance of
+        the images' effect), with the variances of `components`.
     """
     images = squares.images if images is None else images
     varying_seeds, varying_images = components(squares)
@@ -144,11 +156,14 @@ def expected_mean_squares(squares: MeanSquares, seeds: ArrayLike, images: ArrayL
 
 
 def components(squares: MeanSquares) -> tuple[np.ndarray, np.ndarray]:
-    """Estimates the variance components of the seeds and of the images from `squares`, the mean squares of outcomes.
+    """Estimates the variance components of the seeds and of the images.
+
+    Args:
+        squares: mean squares of the outcomes of S seeds and N images, from `mean_squares`.
 
     Returns:
         Two variances, in the squared unit of the outcomes: of the effect of the seed, (of_seeds - rest) / N, and of the
-        effect of the image, (of_images - rest) / S, for N images and S seeds. Negative estimates are set to 0.
+        effect of the image, (of_images - rest) / S. Negative estimates are set to 0.
     """
     of_seeds = np.maximum(squares.of_seeds - squares.rest, 0) / squares.images
     of_images = np.maximum(squares.of_images - squares.rest, 0) / squares.seeds

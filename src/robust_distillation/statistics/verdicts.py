@@ -16,9 +16,11 @@ MOST_SEEDS = 1000  # the largest number of seeds that is ever recommended
 
 
 class Estimate(NamedTuple):
-    """A mean difference of two methods with its confidence interval at one level.
+    """A mean difference of two methods with its confidence interval at one level, and the intervals expected with more
+    seeds.
 
-    All widths are half lengths of intervals, in the unit of `mean`.
+    `estimate_from_outcomes` and `estimate_from_values` make these objects. The interval is mean +- half length. All
+    half lengths are in the unit of `mean`.
 
     Attributes:
         mean: mean difference, method minus other.
@@ -40,13 +42,17 @@ class Estimate(NamedTuple):
 def estimate_from_outcomes(differences: np.ndarray, alpha: float) -> Estimate:
     """Estimates the mean difference of two methods in a metric that is right or wrong for each image, such as accuracy.
 
+    The interval accounts for other seeds and other images (see `statistics.intervals.half_width`); with one seed, for
+    other images only.
+
     Args:
         differences: [S,N] of -1, 0 and 1 for S seeds and N images: outcome (1 if correct, else 0) of the method minus
-            that of the other.
+            that of the other, from `comparing.paired`.
         alpha: 1 - confidence level of the interval, in (0, 1).
 
     Returns:
-        The estimate. Its mean and half lengths are fractions of the images (0.01 is one percentage point).
+        The mean difference, its half length, and functions that predict the half length for more seeds or images. Mean
+        and half lengths are fractions of the images (0.01 is one percentage point).
     """
     squares = mean_squares(differences)
     _, of_images = components(squares)
@@ -65,15 +71,17 @@ def estimate_from_outcomes(differences: np.ndarray, alpha: float) -> Estimate:
 
 
 def estimate_from_values(differences: np.ndarray, alpha: float) -> Estimate:
-    """Estimates the mean difference of two methods in a metric that is one number per seed, by Student's t.
+    """Estimates the mean difference of two methods in a metric that is one number per seed, by a paired t interval over
+    the seeds.
 
     Args:
-        differences: [S] for S seeds: value of the method minus that of the other.
+        differences: [S] for S seeds: value of the method minus that of the other method with the same seed.
         alpha: 1 - confidence level of the interval, in (0, 1).
 
     Returns:
-        The estimate in the unit of the values. Its `half_width` is NaN for one seed. Its `limit_half_width` is 0 for
-        any number of images, since Student's t over infinitely many seeds leaves no uncertainty.
+        The mean difference, its half length, and functions that predict the half length for more seeds, in the unit of
+        the values. The field `half_width` is NaN for one seed. The function `limit_half_width` returns 0 for any number
+        of images, since Student's t over infinitely many seeds leaves no uncertainty.
     """
     seeds = len(differences)
     sd = float(np.std(differences, ddof=1)) if seeds > 1 else math.nan
@@ -87,10 +95,10 @@ def estimate_from_values(differences: np.ndarray, alpha: float) -> Estimate:
 
 
 def verdict(estimate: Estimate, sign: str, threshold: float) -> str:
-    """Judges the claim that a difference lies above or below a threshold.
+    """Judges the claim that a difference lies above or below a threshold, by the confidence interval of the difference.
 
     Args:
-        estimate: the mean difference with its interval.
+        estimate: the mean difference (`mean`) with half the length of its interval (`half_width`).
         sign: `>` if the claim is difference > threshold, `<` if it is difference < threshold.
         threshold: the threshold, in the unit of the estimate.
 
@@ -107,9 +115,9 @@ def verdict(estimate: Estimate, sign: str, threshold: float) -> str:
 
 
 def seeds_needed(estimate: Estimate, threshold: float) -> int | str:
-    """Computes how many seeds would decide an inconclusive claim.
+    """Computes how many seeds would decide an inconclusive claim that a difference lies above or below a threshold.
 
-    The mean difference and the variance components are assumed to stay as they are.
+    The mean difference and the variance components of seeds and images are assumed to stay as they are.
 
     Args:
         estimate: the mean difference with its interval, from at least two seeds.

@@ -28,20 +28,30 @@ SUMMARY = "summary"  # name of the root run
 
 @dataclass(frozen=True)
 class MlflowRun:
-    """The content of one MLflow run.
+    """The content of one MLflow run, read from the files of an experiment and not yet in MLflow.
+
+    It is about a trained network, about a group of networks (one student distilled from one teacher, by all methods and
+    seeds), or about the whole experiment. The runs form a tree, with `summary` as the root.
 
     Attributes:
-        name: name of the run, for example `wide/small/rslad/seed-0`.
-        parent: name of the parent run. None for the root.
-        started: start of the training, ISO 8601 in UTC.
-        ended: end of the training, ISO 8601 in UTC.
-        note: Markdown text, displayed as the run's description.
-        tags: tag to value.
-        params: setting, as a dotted key, to its value.
-        curves: one dict of metrics per epoch, with the number of the epoch under `epoch`.
-        results: `test_CHECKPOINT_METRIC` to accuracy in percent.
-        data: name and splits of the dataset, the content of data.json.
-        artifacts: path of a file to upload, to its sha256.
+        name: `summary`, `teacher/TEACHER`, `TEACHER/STUDENT` or `TEACHER/STUDENT/METHOD/seed-N`, for example
+            `wide/small/rslad/seed-0`.
+        parent: name of the parent run; None for `summary`, the root.
+        started: start of the training in ISO 8601, UTC, for example `2026-01-31T12:00:59+00:00`; for a parent, the
+            earliest start among its trainings.
+        ended: end of the training in ISO 8601, UTC; for a parent, the latest end among its trainings.
+        note: Markdown text, which MLflow displays as the description of the run.
+        tags: value by tag. For a trained network they are `table` (path of tables/main.csv), `cells` (names of the
+            table's cells to which it contributes, separated by spaces), `code` (hash of the code of the training),
+            `record` (sha256 of the JSON file that lists the training's inputs and settings), `dvc.ARTEFACT` (md5 of
+            each file, for example `dvc.best`), and `git_commit` and `git_dirty` if there is a git repository. Empty for
+            a parent.
+        params: value, as text, of each setting of the training, by dotted key, for example `training.learning_rate`.
+        curves: one dict of metrics for each epoch, with the number of the epoch under `epoch`; empty without a
+            training.
+        results: accuracy in percent by `test_CHECKPOINT_METRIC`, for example `test_best_clean`.
+        data: name and splits of the dataset, the content of data.json; empty for a parent.
+        artifacts: sha256 of each file to upload, by path; only `summary` has any (tables and figures).
     """
 
     name: str
@@ -57,19 +67,26 @@ class MlflowRun:
     artifacts: dict[str, str] = field(default_factory=dict)
 
     def content(self) -> str:
-        """Computes a hash of all fields except `note`, which contains the path of the experiment file."""
+        """Computes the sha256 of all fields except `note`, which contains the path of the experiment file."""
         return digest({key: value for key, value in asdict(self).items() if key != "note"})
 
 
 def mlflow_runs(experiment: Experiment, layout: Layout) -> list[MlflowRun]:
-    """Reads the MLflow runs of an experiment from its files, parents before children.
+    """Reads the content of all MLflow runs of a finished experiment from its files. Nothing is sent to MLflow.
+
+    The files are those below results/EXPERIMENT: records, outcomes, training curves, tables and figures.
 
     Args:
-        experiment: the experiment.
-        layout: paths of the experiment's files.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        layout: paths of the experiment's files, `experiment.layout`.
+
+    Returns:
+        The runs, parents before children: `summary`, one for each pair of teacher and student, one for each teacher,
+        one for each trained student.
 
     Raises:
-        FileNotFoundError: if a file of the experiment does not exist yet.
+        FileNotFoundError: a file of the experiment does not exist yet.
+        UserError: a file of outcomes (one row per test image: which attacks fool the network) is damaged.
     """
     models = [_model(f"teacher/{name}", SUMMARY, layout.teacher(name), experiment) for name in experiment.teachers]
     for run in experiment.runs:

@@ -17,15 +17,19 @@ PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}
 
 
 def store_uri() -> str:
-    """Returns the URI of the MLflow store: MLFLOW_TRACKING_URI, or sqlite:///mlflow.db if it is not set."""
+    """Returns the URI of the MLflow store: the environment variable MLFLOW_TRACKING_URI, or `sqlite:///mlflow.db` if it
+    is not set.
+    """
     return os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_STORE)
 
 
 def client() -> Any:
     """Connects to the MLflow store and returns an `mlflow.MlflowClient`.
 
+    The store is that of the environment variable MLFLOW_TRACKING_URI, or `sqlite:///mlflow.db` if it is not set.
+
     Raises:
-        UserError: if nothing listens at the store's host and port. MLflow alone would retry for minutes.
+        UserError: nothing listens at the host and port of the store. (MLflow alone would retry for minutes.)
     """
     from mlflow import MlflowClient
 
@@ -38,11 +42,17 @@ def client() -> Any:
 
 
 def experiment_id(client: Any, name: str) -> str:
-    """Returns the id of an MLflow experiment, and creates or restores the experiment if needed.
+    """Returns the id of an MLflow experiment. A missing MLflow experiment is created, and a deleted one is restored.
+
+    MLflow stores absolute paths of artifacts. If the database was moved, so that the stored folder is no longer beside
+    it, the old MLflow experiment is renamed and deleted, and a new one is created.
 
     Args:
-        client: an `mlflow.MlflowClient`.
-        name: name of the experiment.
+        client: an `mlflow.MlflowClient`, from the function `client`.
+        name: name of the experiment, for example `digits`.
+
+    Returns:
+        The id, as MLflow chose it, for example "1".
     """
     location = _artifacts(name)
     existing = client.get_experiment_by_name(name)
@@ -61,14 +71,17 @@ def experiment_id(client: Any, name: str) -> str:
 
 
 def run_id(experiment: str, run: str) -> str | None:
-    """Looks up the id of an imported run in the MLflow store.
+    """Finds the id of an imported run in the MLflow store. Nothing is written.
+
+    The store is that of the environment variable MLFLOW_TRACKING_URI, or `sqlite:///mlflow.db` if it is not set.
 
     Args:
-        experiment: name of the experiment.
+        experiment: name of the experiment, for example `digits`.
         run: name of the run, for example `wide/small/rslad/seed-0`.
 
     Returns:
-        The id of the MLflow run. None if the run was not imported, or if the store cannot be reached.
+        The id of the MLflow run, 32 hexadecimal digits. None if the run was not imported completely, or if the store
+        cannot be reached or read.
     """
     database = _database()
     if not (database.is_file() if database else _answers()):
@@ -81,7 +94,7 @@ def run_id(experiment: str, run: str) -> str | None:
         client = MlflowClient(store_uri())
         stored = client.get_experiment_by_name(experiment)
         runs = client.search_runs([stored.experiment_id], f"tags.run = '{run}'") if stored else []
-    except (MlflowException, SQLAlchemyError):  # the database is not MLflow's, or of another version of MLflow
+    except (MlflowException, SQLAlchemyError, ImportError):  # no database of this MLflow, or its driver is missing
         return None
     return next((run.info.run_id for run in runs if "content" in run.data.tags), None)
 
@@ -106,10 +119,11 @@ def _artifacts(name: str) -> str | None:
 def _answers() -> bool:
     """Returns true if a server listens at the store's host and port, or if the URI names no host."""
     uri = urlsplit(store_uri())
-    if not uri.hostname:
+    port = uri.port or PORTS.get(uri.scheme.partition("+")[0])
+    if not uri.hostname or port is None:  # the store's own library tells what is wrong
         return True
     try:
-        socket.create_connection((uri.hostname, uri.port or PORTS[uri.scheme.partition("+")[0]]), timeout=5).close()
+        socket.create_connection((uri.hostname, port), timeout=5).close()
     except OSError:
         return False
     return True

@@ -16,12 +16,23 @@ log = logging.getLogger("robust-distillation")
 
 
 def run(step: Track) -> dict[str, Any] | None:
-    """Imports the runs of an experiment into MLflow and writes the hash of each run's content to the step's output.
+    """Imports the runs of an experiment into MLflow, and writes results/EXPERIMENT/mlflow.json: the sha256 of each
+    run's content, by its name.
 
-    Runs that the store already has are not imported again.
+    This is what the workflow step track does. Runs that the store already has are not imported again. The store is that
+    of the environment variable MLFLOW_TRACKING_URI, else the SQLite file mlflow.db in the current folder.
+
+    Args:
+        step: the job. Its `experiment`, its `layout` (paths of the experiment's files) and its only output,
+            mlflow.json, are used.
 
     Returns:
-        None. UNCHANGED if the output was up to date and was not written.
+        None if mlflow.json was written. The constant UNCHANGED (`{"unchanged": True}`) if it was up to date, so that
+        the job's record (a JSON file beside it) stays as it is too.
+
+    Raises:
+        FileNotFoundError: a file of the experiment does not exist yet.
+        UserError: the MLflow store cannot be reached.
     """
     contents, output = import_runs(step.experiment, step.layout), step.outputs[0]
     log.info("%d runs of experiment %s are in MLflow", len(contents), step.experiment.name)

@@ -38,8 +38,8 @@ class Group:
     size: int = 1
 
     def shard(self, total: int) -> slice:
-        """Returns the rows of a batch that belong to this process, as a slice. The shards of all ranks are consecutive
-        and differ by at most one row.
+        """Returns the rows of a batch that belong to this process, as a slice. The slices of all ranks follow each
+        other, and their lengths differ by at most one.
 
         Args:
             total: number of images in the whole batch of all processes.

@@ -97,7 +97,7 @@ def restored(trainer: Trainer, content: bytes) -> Progress:
         content: the bytes.
 
     Returns:
-        The progress, with the sums of this process, on the device of the student.
+        The progress, with the loss sums of this process. Its tensors are on the device of the student.
     """
     length = int.from_bytes(content[:8], "little")
     counts = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][KEY])

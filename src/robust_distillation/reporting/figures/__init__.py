@@ -1,5 +1,5 @@
-"""Figures: one module per kind, each drawn once by Vega-Altair for the files and for the report.
+"""Figures: one module for each kind, which draws it once for the files and for the report.
 
-A function of such a module returns a `figure.Figure` from data frames. `figure.save` writes it as SVG, PNG and PDF;
-the report shows the same panels in the page's colours.
+A function of such a module takes data frames and returns a `figure.Figure`, drawn with Vega-Altair. `figure.save`
+writes it as SVG, PNG and PDF. The report shows the same panels in the colours of the page.
 """

@@ -1,4 +1,4 @@
-"""Accuracy under each attack, from clean images to the strongest."""
+"""The figure of the accuracy under each attack, from clean images to the strongest attack."""
 
 from __future__ import annotations
 
@@ -13,12 +13,24 @@ from robust_distillation.reporting.table_spec import TableSpec, metric_title
 
 
 def attacks(table: pd.DataFrame, spec: TableSpec, comparison: Comparison) -> Figure:
-    """Draws a mark per attack for every method at the headline's checkpoint.
+    """Draws the accuracy of the teacher and of each method under every attack, from clean images to the strongest
+    attack.
+
+    There is a row for the teacher and for each method. A row has one mark for each attack, at its accuracy in percent,
+    and a line from the lowest accuracy to the highest.
 
     Args:
-        table: tables/main.csv.
-        spec: order of the methods and of the attacks.
-        comparison: the students to draw, and their teacher.
+        table: tables/main.csv or `statistics.accuracies.summary(outcomes)`: means over the seeds. Used columns:
+            `teacher`, `student`, `method`, `checkpoint`, `metric` (`clean` or an attack) and `mean` (percent).
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `methods` (order of the rows), `metrics` (the weakest attack first), and the first of
+            `checkpoints`, at which students are shown.
+        comparison: names of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`.
+            Drawn are the students of this network that were trained with this teacher or by a method without a teacher
+            (`teacher` is `none`), and the teacher, whose rows have the student `-`.
+
+    Returns:
+        A figure of one panel, with a legend of the attacks, for `figure.save` or for a section of the report.
     """
     rows = comparison.rows(spec.at_headline(table))
     metrics = [metric for metric in spec.metrics if metric in set(rows[METRIC])]

@@ -1,4 +1,8 @@
-"""Kinds of charts that several figures share. Text for a mark's tooltip stands in the column `label`."""
+"""Kinds of charts that several figures share.
+
+The functions return Vega-Altair charts without a size, a title or a legend. A column `label` of their data frames has
+the tooltip of each mark.
+"""
 
 from __future__ import annotations
 
@@ -32,30 +36,63 @@ def _shapes(keys: list[Key]) -> dict[str, Any]:
 
 
 def colour(methods: list[str]) -> alt.Color:
-    """Returns the encoding of a method as its colour."""
+    """Returns the Vega-Altair encoding that colours marks by the distillation method.
+
+    Args:
+        methods: names of all distillation methods of the experiment, such as `ard` and `rslad`, in the order of its
+            file, which decides colours and shapes.
+
+    Returns:
+        The encoding of the column `method` of the chart's data frame. The values of this column are names in `methods`,
+        or `teacher`. It has no legend.
+    """
     return alt.Color(f"{METHOD}:N", **_colours(method_keys(methods)))
 
 
 def shape(methods: list[str]) -> alt.Shape:
-    """Returns the encoding of a method as its shape."""
+    """Returns the Vega-Altair encoding that gives marks the shape of the distillation method.
+
+    Args:
+        methods: names of all distillation methods of the experiment, such as `ard` and `rslad`, in the order of its
+            file, which decides colours and shapes.
+
+    Returns:
+        The encoding of the column `method` of the chart's data frame. The values of this column are names in `methods`,
+        or `teacher`. It has no legend.
+    """
     return alt.Shape(f"{METHOD}:N", **_shapes(method_keys(methods)))
 
 
 def number(column: str, title: str, domain: tuple[float, float] | None = None, **more: Any) -> dict[str, Any]:
-    """Returns the encoding of a column of numbers.
+    """Returns the arguments of a Vega-Altair axis for a column of numbers, for `alt.X(**arguments)` or
+    `alt.Y(**arguments)`.
 
     Args:
-        column: its name.
-        title: title of the axis.
-        domain: limits of the axis; None for those of the values.
-        more: other properties of the encoding.
+        column: name of the column in the chart's data frame, such as `value`.
+        title: title of the axis, such as `accuracy (%)`.
+        domain: lower and upper limit of the axis. None: from the smallest to the largest value, with 10 pixels on both
+            sides.
+        more: further arguments of `alt.X`, such as `axis`. They replace arguments of the same name.
+
+    Returns:
+        A dict with the keys `shorthand`, `title` and `scale`, and those of `more`.
     """
     limits = alt.Scale(domain=list(domain), nice=False) if domain else alt.Scale(zero=False, nice=False, padding=10)
     return {"shorthand": f"{column}:Q", "title": title, "scale": limits, **more}
 
 
 def rows(column: str, order: list[str]) -> alt.Y:
-    """Returns the encoding of one row per value of `column`."""
+    """Returns the Vega-Altair encoding of a vertical axis with one row for each name.
+
+    Names longer than 26 characters are broken into lines.
+
+    Args:
+        column: name of the column that contains the names, such as `method`.
+        order: all names, each once, from top to bottom.
+
+    Returns:
+        The encoding. The axis has no title.
+    """
     labels = _labels(dict(zip(order, order, strict=True)), LINE)
     axis = alt.Axis(domain=False, ticks=False, labelPadding=8, **labels)  # a mark at 0 stays clear of the names
     return alt.Y(f"{column}:N", sort=order, title=None, axis=axis)
@@ -66,7 +103,18 @@ def _method_rows(frame: pd.DataFrame, methods: list[str]) -> alt.Y:
 
 
 def height_of(names: Iterable[str], row: int = ROW) -> int:
-    """Returns the height in pixels of a chart with a row per name: at least `row` pixels each."""
+    """Computes the height of a chart that has one row for each name: `48 + number of names * height of a row`.
+
+    The 48 pixels are for the horizontal axis. The height of a row is `max(row, 12 * lines)`, where `lines` is the
+    largest number of lines that a name needs, with up to 26 characters in a line.
+
+    Args:
+        names: the names. Repetitions count once.
+        row: minimum height of a row in pixels; 24 by default.
+
+    Returns:
+        The height in pixels, for `Panel.height`.
+    """
     names = set(names)
     tallest = max((len(wrapped(name, LETTERS)) for name in names), default=1)
     return 48 + max(row, (LINE + 1) * tallest) * len(names)
@@ -75,14 +123,22 @@ def height_of(names: Iterable[str], row: int = ROW) -> int:
 def lines(
     frame: pd.DataFrame, methods: list[str], x: tuple[str, str], y: tuple[str, str], marked: float | None = None
 ) -> alt.LayerChart:
-    """Draws a line per method with its marks, and its range over the seeds shaded.
+    """Draws a line with marks for each method, and shades the range of its seeds.
 
     Args:
-        frame: columns method, low, high, label, and those of x and y.
-        methods: all methods in the order of the experiment.
-        x: column and title of the axis.
-        y: the same; the values are in percent.
-        marked: place on the x axis of a dashed line; None for no line.
+        frame: one row for each method and place on the horizontal axis. Columns: `method` (name of a method, or
+            `teacher`), the columns that `x` and `y` name, `low` and `high` (smallest and largest value of the seeds, in
+            the unit of y), `label` (tooltip). Nothing is shaded if `low` and `high` are equal in all rows.
+        methods: names of all distillation methods of the experiment, such as `ard` and `rslad`, in the order of its
+            file, which decides colours and shapes.
+        x: column and title of the horizontal axis, such as `("epoch", "epoch")`. If the column contains integers, the
+            ticks are integers.
+        y: column and title of the vertical axis, such as `("value", "accuracy (%)")`. Its values are in percent: the
+            axis goes from 0 to 100.
+        marked: place of a vertical dashed line, in the unit of x; None for no line.
+
+    Returns:
+        The chart, without a size, a title or a legend.
     """
     axis = alt.Axis(grid=False, format="d", tickMinStep=1) if frame[x[0]].dtype.kind == "i" else alt.Axis(grid=False)
     across, up = alt.X(**number(*x, axis=axis)), alt.Y(**number(*y, domain=(0, 100)))
@@ -101,13 +157,19 @@ def lines(
 
 
 def scatter(frame: pd.DataFrame, methods: list[str], x: tuple[str, str], y: tuple[str, str]) -> alt.LayerChart:
-    """Draws a small mark per seed and a large one for the mean over the seeds.
+    """Draws two numbers of each method against each other: a small mark for each seed and a large mark for the mean.
 
     Args:
-        frame: columns method, seed (missing in rows of means), label, and those of x and y.
-        methods: all methods in the order of the experiment.
-        x: column and title of the axis; the values are in percent.
-        y: the same.
+        frame: one row for each mark. Columns: `method` (name of a method, or `teacher`), `seed` (missing in rows of
+            means), the columns that `x` and `y` name, `label` (tooltip).
+        methods: names of all distillation methods of the experiment, such as `ard` and `rslad`, in the order of its
+            file, which decides colours and shapes.
+        x: column and title of the horizontal axis, such as `("x", "clean accuracy (%)")`. Its values are in percent.
+        y: column and title of the vertical axis. Its values are in percent.
+
+    Returns:
+        The chart, without a size, a title or a legend. Each axis covers its values and, on both sides, a margin of
+        `max(1, (largest - smallest) / 20)`.
     """
     encoded = {
         "x": alt.X(**number(*x, _about(frame[x[0]]))), "y": alt.Y(**number(*y, _about(frame[y[0]]))),
@@ -129,14 +191,20 @@ def _about(values: pd.Series) -> tuple[float, float]:
 def dots(
     frame: pd.DataFrame, methods: list[str], title: str, domain: tuple[float, float] | None = None
 ) -> alt.LayerChart:
-    """Draws a row per method: a large mark for the mean with a bar, and beneath it a small mark per seed.
+    """Draws a row for each method: a large mark with a bar for the mean, and below it a small mark for each seed.
 
     Args:
-        frame: columns method (`teacher` stands first), value, low and high (the bar; missing: none), seed (missing in
-            rows of means), label.
-        methods: all methods in the order of the experiment.
-        title: title of the axis.
-        domain: limits of the axis; None for those of the values.
+        frame: one row for each mark, as `dots.mean_and_seeds` returns them. Columns: `method` (name of a method, or
+            `teacher`), `value`, `low` and `high` (ends of the bar; missing: no bar), `seed` (missing in rows of means),
+            `label` (tooltip).
+        methods: names of all distillation methods of the experiment, such as `ard` and `rslad`, in the order of its
+            file, which decides colours and shapes. The rows have the same order, below the row of the teacher. Methods
+            that do not occur in `frame` have no row.
+        title: title of the horizontal axis, such as `accuracy (%)`.
+        domain: lower and upper limit of the horizontal axis; None for limits a little beyond the values.
+
+    Returns:
+        The chart, without a size, a title or a legend.
     """
     row = _method_rows(frame, methods)
     encoded = {
@@ -153,13 +221,19 @@ def dots(
 
 
 def forest(frame: pd.DataFrame, methods: list[str], title: str) -> alt.LayerChart:
-    """Draws a row per difference with its interval, hollow if the interval holds zero.
+    """Draws differences with their intervals as a forest plot: a row for each difference, and a vertical line at zero.
 
     Args:
-        frame: columns row (name of the row, from the top as they come), method, value, low, high, label, and apart
-            (bool: the interval leaves zero out).
-        methods: all methods in the order of the experiment.
-        title: title of the axis.
+        frame: one row for each difference, from top to bottom. Columns: `row` (name of the row, different in each, such
+            as `rslad − ard`), `method` (name of the method that decides the colour and the shape), `value` (the
+            difference), `low` and `high` (ends of the interval), `label` (tooltip), `apart` (bool; the mark is filled
+            if it is True, else hollow).
+        methods: names of all distillation methods of the experiment, such as `ard` and `rslad`, in the order of its
+            file, which decides colours and shapes.
+        title: title of the horizontal axis, such as `difference (points)`.
+
+    Returns:
+        The chart, without a size, a title or a legend.
     """
     row, base = rows("row", list(frame["row"])), alt.Chart(frame)
     zero = alt.Chart(pd.DataFrame({"low": [0]})).mark_rule(opacity=0.6).encode(x="low:Q")
@@ -174,12 +248,18 @@ def forest(frame: pd.DataFrame, methods: list[str], title: str) -> alt.LayerChar
 
 
 def by_attack(frame: pd.DataFrame, methods: list[str], attacks: list[str]) -> alt.LayerChart:
-    """Draws a row per method with a mark per attack, from the lowest accuracy to the highest joined by a line.
+    """Draws a row for each method with one mark for each attack, and a line from its lowest accuracy to its highest.
 
     Args:
-        frame: columns method, metric (a title of `attacks`), value (percent), label.
-        methods: all methods in the order of the experiment.
-        attacks: titles of the metrics, the weakest attack first.
+        frame: one row for each mark. Columns: `method` (name of a method, or `teacher`), `metric` (a title in
+            `attacks`), `value` (accuracy in percent), `label` (tooltip).
+        methods: names of all distillation methods of the experiment, in the order of the rows, below the row of the
+            teacher. Methods that do not occur in `frame` have no row.
+        attacks: titles of the metrics, the weakest attack first, such as `["Clean", "PGD-20", "AutoAttack"]`. Their
+            order decides colours and shapes.
+
+    Returns:
+        The chart, without a size, a title or a legend. Its horizontal axis goes from 0 to 100.
     """
     keys, row, base = attack_keys(attacks), _method_rows(frame, methods), alt.Chart(frame)
     across = number("value", "accuracy (%)", (0, 100))
@@ -195,16 +275,20 @@ def heat_map(
     values: np.ndarray, limits: tuple[float, float], ramp: Sequence[str], rows: list[str], columns: list[str],
     numbers: bool = False, size: int = 11,
 ) -> alt.LayerChart:  # fmt: skip
-    """Draws a matrix as a raster of colours.
+    """Draws a matrix as a raster of coloured cells.
 
     Args:
-        values: matrix [R,C]; a missing value (NaN) has no colour.
-        limits: values at the two ends of `ramp`.
-        ramp: colours from the lowest value to the highest.
-        rows: names of the R rows; empty for none.
-        columns: names of the C columns; empty for none.
-        numbers: write the values, as whole numbers, into the cells.
-        size: font size of the names.
+        values: floats [R,C]. Cells that are NaN have neither a colour nor a number.
+        limits: values of the first and of the last colour of `ramp`, ascending, such as `(0, 100)`. Values beyond them
+            have the nearer colour.
+        ramp: colours (`#rrggbb`) of evenly spaced values, such as `style.SEQUENTIAL`.
+        rows: names of the R rows, from top to bottom; empty for none.
+        columns: names of the C columns, from left to right; empty for none.
+        numbers: True to write each value into its cell, rounded to a whole number.
+        size: font size of the names in pixels.
+
+    Returns:
+        The chart, without a size, a title or a legend.
     """
     height, width = values.shape
     pixels = ramp_colours(values, limits, ramp)

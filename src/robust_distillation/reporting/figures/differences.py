@@ -1,4 +1,4 @@
-"""Differences between methods with their simultaneous intervals."""
+"""The figure of the differences between methods with their simultaneous confidence intervals."""
 
 from __future__ import annotations
 
@@ -14,12 +14,23 @@ from robust_distillation.statistics.intervals import ALPHA
 
 
 def differences(rows: pd.DataFrame, spec: TableSpec, comparison: Comparison) -> Figure:
-    """Draws a row per two methods, the better one first and in its colour.
+    """Draws the differences in accuracy of every two methods with their confidence intervals, the largest at the top.
+
+    There is a row for each pair of methods. It is named `BETTER − WORSE` and has the colour of the better method, so no
+    difference is negative. The mark is hollow if the adjusted p value is 0.05 or more: then the interval contains zero.
 
     Args:
-        rows: those of tables/comparisons.csv about this comparison at the headline; may be empty.
-        spec: order of the methods, and which attack and checkpoint are the headline's.
-        comparison: the students compared.
+        rows: rows of tables/comparisons.csv about one teacher and student, at the checkpoint `spec.first` and the
+            metric `spec.strongest`. Used columns: `method`, `other`, `difference` (`method` minus `other`), `ci_low`,
+            `ci_high` (all three in percentage points) and `p_adjusted`. It may have no rows: the chart is then empty.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `methods` (colours), and the first of `checkpoints` and the last of `metrics` for the
+            caption.
+        comparison: names of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`. It
+            is used for the title only.
+
+    Returns:
+        A figure of one panel, with a legend of the methods, for `figure.save` or for a section of the report.
     """
     ahead = rows["difference"] >= 0
     first, second = rows[METHOD].where(ahead, rows["other"]), rows["other"].where(ahead, rows[METHOD])

@@ -1,4 +1,4 @@
-"""Frames of `charts.dots`: the mean over the seeds, its spread, and each seed."""
+"""Data frames for `charts.dots`: the mean over the seeds with its spread, and the value of each seed."""
 
 from __future__ import annotations
 
@@ -11,17 +11,27 @@ from robust_distillation.reporting.figures.legend import labels
 def mean_and_seeds(
     values: pd.DataFrame, title: str, digits: int = 2, table: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """Returns a row per method for the mean over its seeds, and one per seed if there are several.
+    """Computes the table that `charts.dots` draws: the mean over the seeds of each method, and the value of each seed.
 
     Args:
-        values: a row per run, of one metric: teacher, student, method, seed, value.
-        title: the metric's, for the rows' labels.
-        digits: decimals in the labels.
-        table: means and 95 % intervals of the same methods, as in tables/main.csv: mean, ci_low, ci_high in percent.
-            With None the bar is one standard deviation.
+        values: values of one metric at one checkpoint, with a row for each teacher and each student training (one
+            method and one seed). Used columns: `student` (`-` in a row about a teacher), `method`, `seed` and `value`.
+        title: title of the metric, such as `AutoAttack`, for the column `label`.
+        digits: number of decimals in the column `label`.
+        table: means and 95 % intervals of the same networks in the same metric, such as rows of tables/main.csv. Used
+            columns: `student`, `method`, `mean`, `ci_low` and `ci_high` (percent; the interval is cut at 0 and 100).
+            None: means and standard deviations are computed from `values`.
 
     Returns:
-        Columns method, value, low, high, seed (missing in rows of means), label.
+        First one row for each teacher or method with the mean, then one row for each seed of the methods that have
+        several seeds. Columns:
+
+        - `method`: name of the method, or `teacher` in a row about a teacher.
+        - `value`: the mean, or the value of the seed.
+        - `low`, `high`: the interval of `table`, or without `table` the mean minus and plus one standard deviation. NaN
+          in rows of seeds, and in rows of means of a single seed if `table` is None.
+        - `seed`: the seed; missing in rows of means.
+        - `label`: tooltip of the mark, such as `rslad, seed 0: AutoAttack 49.00`.
     """
     named = values.assign(method=labels(values))
     if table is None:

@@ -1,4 +1,4 @@
-"""A figure as data, its panels as SVG for the report, and its files."""
+"""A figure as data, its panels as SVG for the report, and its files as SVG, PNG and PDF."""
 
 from __future__ import annotations
 
@@ -27,15 +27,17 @@ LETTERS = 110  # in a line of a title of two panels
 
 @dataclass(frozen=True)
 class Panel:
-    """A drawing within a figure.
+    """One chart within a figure, with its heading, its size and its description in words.
 
     Attributes:
-        chart: Vega-Altair's chart, without a size, a title or a legend.
-        alt: text alternative: what the chart shows, in words.
-        title: heading above the panel; empty if the figure needs none.
-        width: width in pixels on the page, axes included.
-        height: height in pixels on the page, axes included.
-        axis: pixels of the height that the axis takes.
+        chart: the Vega-Altair chart, without a size, a title or a legend.
+        alt: text alternative for screen readers, such as `Accuracy in percent: rslad 49.0, ard 45.1`.
+        title: heading above the panel, such as `AutoAttack`; empty for none. Newlines in it start new lines in the
+            files.
+        width: width in pixels in the report, axes included.
+        height: height in pixels in the report, axes included.
+        axis: part of `height`, in pixels, that the horizontal axis with its labels takes. In the files the drawing area
+            is `height - axis` high, and the axis is added below it.
     """
 
     chart: alt.Chart | alt.LayerChart
@@ -47,12 +49,16 @@ class Panel:
 
     @property
     def share(self) -> float:
-        """The width in shares of a usual panel's."""
+        """The width of the panel divided by the default width of 340 pixels, for the layout of the page and of the
+        files.
+        """
         return self.width / WIDTH
 
     @property
     def svg(self) -> Markup:
-        """The drawing for the report, in the page's colours."""
+        """The chart as an SVG element for the report. Its colours are CSS variables, which differ on light and dark
+        pages.
+        """
         fit = alt.AutoSizeParams(type="fit", contains="padding")
         # The reader's font may be wider than the one that Vega measures with.
         padding = {"left": 14, "right": 8, "top": 4, "bottom": 4}
@@ -62,14 +68,19 @@ class Panel:
 
 @dataclass(frozen=True)
 class Figure:
-    """Panels with one legend.
+    """Charts beside each other with a common title, caption and legend.
+
+    It is made by the functions of this package, such as `overview`. `save` writes it to files, and it is also an
+    element of a section of the report.
 
     Attributes:
-        title: heading in the files; the report has it as heading of the section.
-        caption: what the marks are, in one or two sentences.
-        panels: from left to right.
-        legend: keys of the marks; empty if the axes name them.
-        columns: panels in a row of the files.
+        kind: always `figure`: the report renders it by templates/parts/figure.html.jinja.
+        title: heading in the files, and beginning of the caption in the report, such as `Student small, teacher wide:
+            accuracy`.
+        caption: what the marks mean, in one or two sentences.
+        panels: the charts, from left to right.
+        legend: names, colours and shapes of the marks, from top to bottom; empty if the axes name the marks.
+        columns: number of panels beside each other in the files. The next panels start a new row.
     """
 
     kind = "figure"  # its template in the report
@@ -81,10 +92,15 @@ class Figure:
 
 
 def save(figure: Figure, stem: Path) -> None:
-    """Writes STEM.svg, .png and .pdf. The same figure gives the same bytes.
+    """Writes a figure as STEM.svg, STEM.png and STEM.pdf.
 
-    The PDF is the same only while Liberation Sans, which the drawing library brings along, has all characters of the
-    names: its writer numbers several fonts at random.
+    Missing folders are created, and existing files are replaced. The PNG has two pixels per pixel of the SVG. The same
+    figure gives the same bytes. For the PDF this holds only if the font Liberation Sans, which the drawing library
+    contains, has all characters of the texts: with several fonts, the PDF writer numbers them at random.
+
+    Args:
+        figure: the figure, such as `overview` returns it.
+        stem: path of the files without the ending, such as `results/digits/figures/wide/small/overview`.
     """
     svg = _svg(_composed(figure), FILE_FONT)
     contents = {
@@ -120,7 +136,15 @@ def _sized(panel: Panel) -> alt.Chart | alt.LayerChart:
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """Returns lines of at most `width` letters, broken after hyphens if there are any."""
+    """Breaks a text into lines at spaces and after hyphens, for names and titles in charts. A longer word is cut.
+
+    Args:
+        text: the text. Newlines in it count as spaces.
+        width: maximum number of characters in a line, at least 1.
+
+    Returns:
+        The lines; none for an empty text.
+    """
     return textwrap.wrap(text, width)
 
 
@@ -138,7 +162,15 @@ def _legend(keys: list[Key]) -> alt.LayerChart:
 
 
 def scale(keys: list[Key], values: list[str]) -> alt.Scale:
-    """Returns the scale from the keys' names to `values`."""
+    """Makes the Vega-Altair scale that gives each name of a legend its colour or its shape.
+
+    Args:
+        keys: entries of a legend, as `legend.method_keys` returns them. Their names are the domain of the scale.
+        values: colour (`#rrggbb`) or shape (SVG path such as `M-1,-1H1V1H-1Z`) of each key, in the same order.
+
+    Returns:
+        The scale for an encoding such as `alt.Color(..., scale=scale)`.
+    """
     return alt.Scale(domain=[key.name for key in keys], range=values)
 
 

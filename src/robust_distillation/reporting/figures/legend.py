@@ -1,4 +1,7 @@
-"""The colour and shape of each method and attack: the same in every figure, and different in black and white."""
+"""The colour and the shape of each method and attack, which are the same in every figure.
+
+Shapes differ as well as colours, so that figures can be read in black and white.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +29,12 @@ TEACHER = "teacher"  # the label of a teacher's own rows
 
 
 class Key(NamedTuple):
-    """An entry of a legend.
+    """One entry of a legend: a name, and the colour and the shape of its mark.
 
     Attributes:
-        name: of a method, an attack or a value.
-        colour: of its mark.
-        path: its mark's shape as an SVG path within [-1, 1].
+        name: name of a method, such as `rslad`, title of an attack, such as `PGD-20`, or a number as text.
+        colour: colour of the mark, `Colour(hex, css)`: `#rrggbb` for the files and a CSS value for the report.
+        path: shape of the mark as the `d` attribute of an SVG path, within about -1 to 1 in both directions.
     """
 
     name: str
@@ -40,30 +43,75 @@ class Key(NamedTuple):
 
 
 def method_keys(methods: Iterable[str]) -> list[Key]:
-    """Returns the teacher's key, then one per method in the order of the experiment."""
+    """Returns the colour and the shape of the teacher and of each method, which are the same in every figure.
+
+    The position of a method in `methods` decides its colour (one of 8) and shape (one of 7). So the first 56 methods
+    differ from each other.
+
+    Args:
+        methods: names of all distillation methods of the experiment, such as `ard` and `rslad`, in the order of its
+            file.
+
+    Returns:
+        The entry named `teacher` (a star), then one entry for each method, in the order of `methods`.
+    """
     # 7 shapes beside 8 colours: the first 56 methods differ.
     keys = (Key(name, METHODS[place % len(METHODS)], SHAPES[place % len(SHAPES)]) for place, name in enumerate(methods))
     return [Key(TEACHER, INK, STAR), *keys]
 
 
 def present_keys(methods: Iterable[str], names: Iterable[str]) -> list[Key]:
-    """Returns those of `method_keys` that occur in `names`."""
+    """Returns the legend of a figure: the colour and the shape of each method that occurs in it.
+
+    Args:
+        methods: names of all distillation methods of the experiment, such as `ard` and `rslad`, in the order of its
+            file, which decides colours and shapes.
+        names: names that occur in the figure: of methods, or `teacher`. Repetitions are allowed.
+
+    Returns:
+        The entries of `method_keys(methods)` whose name is in `names`, in the same order: `teacher` first.
+    """
     occurring = set(names)
     return [key for key in method_keys(methods) if key.name in occurring]
 
 
 def attack_keys(titles: list[str]) -> list[Key]:
-    """Returns one key per attack, from pale (the first) to dark (the last)."""
+    """Returns the colour and the shape of each attack, from a pale colour for the first to a dark one for the last.
+
+    Args:
+        titles: titles of the metrics, the weakest attack first, such as `["Clean", "FGSM", "AutoAttack"]`.
+
+    Returns:
+        One entry for each title, in the same order.
+    """
     last = max(len(titles) - 1, 1)
     return [Key(title, shade(30 + 70 * i // last), SHAPES[i % len(SHAPES)]) for i, title in enumerate(titles)]
 
 
 def swatches(levels: Sequence[float], ramp: Sequence[str]) -> list[Key]:
-    """Returns keys of a heat map's colours at evenly spaced `levels` from the lowest value to the highest."""
+    """Returns the legend of a heat map: squares in some of its colours, each named by its value.
+
+    Args:
+        levels: values to show, ascending, such as `(0, 25, 50, 75, 100)`. The first has the first colour of `ramp`, the
+            last has the last colour, and the others are interpolated linearly.
+        ramp: colours (`#rrggbb`) of evenly spaced values, such as `style.SEQUENTIAL`.
+
+    Returns:
+        One entry for each level, in the same order, with a name such as `25` or `0.5`. Its colour is the same on light
+        and dark pages.
+    """
     colours = ["#" + bytes(pixel[:3]).hex() for pixel in ramp_colours(np.array(levels), (levels[0], levels[-1]), ramp)]
     return [Key(f"{level:g}", Colour(colour, colour), SQUARE) for level, colour in zip(levels, colours, strict=True)]
 
 
 def labels(rows: pd.DataFrame) -> pd.Series:
-    """Returns each row's label in a figure: its method, or `teacher` for a teacher's own row."""
+    """Returns the name under which each row of a table stands in a figure: its method, or `teacher` for a row about a
+    teacher.
+
+    Args:
+        rows: any table with the columns `method` and `student`. The student of a row about a teacher is `-`.
+
+    Returns:
+        The names, with the index of `rows`.
+    """
     return rows[METHOD].where(rows[STUDENT] != TEACHER_ROW, TEACHER)

@@ -1,4 +1,4 @@
-"""The figures of outcomes and curves."""
+"""The figures that are drawn for every experiment, from outcomes and training curves."""
 
 from __future__ import annotations
 
@@ -24,18 +24,30 @@ def draw_all(
     outcomes: pd.DataFrame, curves: pd.DataFrame, eps_curves: pd.DataFrame, spec: TableSpec, classes: tuple[str, ...],
     threat: ThreatModel, folder: Path,
 ) -> None:  # fmt: skip
-    """Draws FOLDER/TEACHER/STUDENT/NAME.{svg,png,pdf} for every comparison.
+    """Draws the figures of every teacher and student as FOLDER/TEACHER/STUDENT/NAME.{svg,png,pdf}.
 
-    NAME is overview, attacks, differences, training, trade-off or per-class, and robustness if there are curves.
+    NAME is overview, attacks, differences, training, trade-off or per-class, and also robustness if `eps_curves` has
+    rows.
 
     Args:
-        outcomes: those of all models.
-        curves: training curves of all students, as `reporting.curves.read_curves` returns them.
-        eps_curves: accuracy against eps, as `reporting.curves.robustness_curves` returns it; may be empty.
-        spec: the comparisons, and the order of methods and metrics.
-        classes: names of the classes.
-        threat: the threat model.
-        folder: of all figures.
+        outcomes: one row per trained network (a teacher, or a student of one method and one seed), checkpoint and test
+            image, as `evaluation.outcomes.read_outcomes` returns them. Columns: `teacher`, `student` (`-` in a row
+            about a teacher), `method`, `seed`, `checkpoint`, `index` (position in the test split), `label`,
+            `prediction` (class of the clean image), `block`, `attack_seed`, and one bool column per attack, such as
+            `autoattack`: True if the clean and the adversarial image are both classified correctly.
+        curves: training curves, one row for each student training and epoch, as `reporting.curves.read_curves` returns
+            them.
+        eps_curves: accuracy against eps, one row for each network and eps, as `reporting.curves.robustness_curves`
+            returns it. It has no rows if the experiment file has no entry `robustness`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `comparisons` (pairs of teacher and student, one folder for each), and the order of
+            methods, checkpoints and metrics.
+        classes: names of the K classes, `experiment.info.classes`. The label k is the class `classes[k]`.
+        threat: norm and eps of the attacks, `experiment.threat_model`.
+        folder: folder of all figures of the experiment, such as results/digits/figures. Missing folders are created.
+
+    Raises:
+        UserError: if the seeds of a method were not attacked on the same images.
     """
     values, table = accuracies(outcomes), summary(outcomes)
     apart = comparisons(Outcomes.of(outcomes), spec.comparisons, spec.methods, [spec.first], [spec.strongest])

@@ -1,4 +1,4 @@
-"""Accuracy under the strongest attack and on clean images, at a glance."""
+"""The figure of the accuracy under the strongest attack and on clean images."""
 
 from __future__ import annotations
 
@@ -13,13 +13,27 @@ from robust_distillation.reporting.table_spec import TableSpec, metric_title
 
 
 def overview(table: pd.DataFrame, values: pd.DataFrame, spec: TableSpec, comparison: Comparison) -> Figure:
-    """Draws both accuracies of every method at the headline's checkpoint.
+    """Draws the robust and the clean accuracy of the teacher and of each method, with 95 % intervals.
+
+    Robust accuracy is that under the strongest attack. A large mark is the mean over the seeds. Small marks are the
+    single seeds, for methods with several seeds.
 
     Args:
-        table: tables/main.csv.
-        values: accuracies in percent per run, as `statistics.accuracies` returns them.
-        spec: order of the methods, and which attack and checkpoint are the headline's.
-        comparison: the students to draw, and their teacher.
+        table: tables/main.csv or `statistics.accuracies.summary(outcomes)`: means over the seeds. Used columns:
+            `teacher`, `student`, `method`, `checkpoint`, `metric`, `mean`, `ci_low` and `ci_high` (the last three in
+            percent).
+        values: accuracies of each seed in percent, as `statistics.accuracies.accuracies` returns them. Used columns:
+            `teacher`, `student`, `method`, `seed`, `checkpoint`, `metric` (`clean` or an attack), `value`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `methods` (order of the rows), the last of `metrics`, which is the strongest attack,
+            and the first of `checkpoints`, at which students are shown.
+        comparison: names of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`.
+            Drawn are the students of this network that were trained with this teacher or by a method without a teacher
+            (`teacher` is `none`), and the teacher, whose rows have the student `-`.
+
+    Returns:
+        A figure of two panels, accuracy under the strongest attack and on clean images, for `figure.save` or for a
+        section of the report.
     """
     means, seeds = (comparison.rows(spec.at_headline(frame)) for frame in (table, values))
     panels = []

@@ -1,4 +1,4 @@
-"""Robust accuracy of each class."""
+"""The figure of the robust accuracy of each class."""
 
 from __future__ import annotations
 
@@ -16,16 +16,26 @@ NAMED = 20  # classes at most whose columns have a name and numbers
 
 
 def by_class(outcomes: pd.DataFrame, spec: TableSpec, classes: tuple[str, ...], comparison: Comparison) -> pd.DataFrame:
-    """Returns the accuracy in percent under the strongest attack, mean over the seeds at the headline's checkpoint.
+    """Computes the accuracy of the teacher and of each method in each class under the strongest attack.
 
-    Rows are `teacher` and the methods in the experiment's order, columns the labels 0 to K-1. A class without a test
-    image is missing (NaN).
+    An accuracy is the fraction of correct predictions over the test images of the class and all seeds. An image counts
+    as correct if both the clean and the adversarial image are classified correctly.
 
     Args:
-        outcomes: those of all models.
-        spec: order of the methods, and which attack and checkpoint are the headline's.
-        classes: names of the K classes.
-        comparison: the students, and their teacher.
+        outcomes: one row per trained network, checkpoint and test image, as `evaluation.outcomes.read_outcomes` returns
+            them. Used columns: `teacher`, `student`, `method`, `checkpoint`, `label`, `prediction`, and the bool column
+            of the strongest attack, such as `autoattack`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `methods` (order of the rows), the last of `metrics`, which is the strongest attack,
+            and the first of `checkpoints`, at which students are taken.
+        classes: names of the K classes, `experiment.info.classes`. Only their number is used.
+        comparison: names of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`.
+            Used are the rows of the students of this network that were trained with this teacher or by a method without
+            a teacher (`teacher` is `none`), and the rows about the teacher, whose student is `-`.
+
+    Returns:
+        Accuracies in percent. The index is `teacher`, then the names of the methods; those without rows in `outcomes`
+        are left out. The columns are the labels 0 to K - 1. A class without a test image is NaN.
     """
     rows = comparison.rows(spec.at_headline(outcomes))
     means = class_accuracies(rows.assign(method=labels(rows)), spec.strongest).reindex(columns=range(len(classes)))
@@ -33,13 +43,24 @@ def by_class(outcomes: pd.DataFrame, spec: TableSpec, classes: tuple[str, ...], 
 
 
 def per_class(means: pd.DataFrame, spec: TableSpec, classes: tuple[str, ...], comparison: Comparison) -> Figure:
-    """Draws the accuracy of each class: a method a row, a class a column, the worst class last.
+    """Draws a heat map of the robust accuracy in each class: a row for the teacher and each method, a column for each
+    class.
+
+    One more column on the right has the lowest accuracy of the row. With more than 20 classes the map has neither names
+    of columns nor numbers, but a legend of the colours.
 
     Args:
-        means: accuracies in percent, as `by_class` returns them.
-        spec: which attack is the strongest.
-        classes: names of the K classes; only up to 20 are written, with the numbers.
-        comparison: the students drawn, and their teacher.
+        means: accuracies in percent, as `by_class` returns them: the index is `teacher` and methods, the columns are
+            labels.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are the last of `metrics` (the strongest attack), the first of `checkpoints`, and the
+            threat model, for the texts.
+        classes: names of the K classes, `experiment.info.classes`, in the order of the columns.
+        comparison: names of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`. It
+            is used for the title only.
+
+    Returns:
+        A figure of one panel, for `figure.save` or for a section of the report.
     """
     named, title = len(classes) <= NAMED, metric_title(spec.strongest)
     worst = means.min(axis=1)

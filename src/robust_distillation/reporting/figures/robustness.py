@@ -1,4 +1,4 @@
-"""Accuracy against the size of the perturbation."""
+"""The figure of the accuracy against eps, the size of the perturbation."""
 
 from __future__ import annotations
 
@@ -14,13 +14,23 @@ from robust_distillation.settings import ThreatModel
 
 
 def robustness(curves: pd.DataFrame, spec: TableSpec, comparison: Comparison, threat: ThreatModel) -> Figure:
-    """Draws the accuracy of every method by eps: the mean over the seeds with their range shaded.
+    """Draws the accuracy of the teacher and of each method against eps, the size of the perturbation.
+
+    A line is the mean over the seeds. The range from the lowest to the highest seed is shaded.
 
     Args:
-        curves: a row per run and eps: teacher, student, method, seed, eps, value (percent).
-        spec: order of the methods, and which checkpoint is the headline's.
-        comparison: the students to draw, and their teacher.
-        threat: the threat model, whose eps is marked by a dashed line.
+        curves: one row for each network and eps, as `reporting.curves.robustness_curves` returns them. Columns:
+            `teacher`, `student`, `method`, `seed`, `eps` and `value` (accuracy in percent).
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `methods` (order of the legend), and the first of `checkpoints` for the caption.
+        comparison: names of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`.
+            Drawn are the students of this network that were trained with this teacher or by a method without a teacher
+            (`teacher` is `none`), and the teacher, whose rows have the student `-`.
+        threat: the threat model of the experiment, `experiment.threat_model`. Its `norm` (`linf` or `l2`) is in the
+            title of the axis, and a dashed line is at its `eps`.
+
+    Returns:
+        A figure of one panel, with a legend of the methods, for `figure.save` or for a section of the report.
     """
     rows = comparison.rows(curves)
     frame = rows.assign(**{METHOD: labels(rows)}).groupby([METHOD, "eps"], sort=False)["value"]

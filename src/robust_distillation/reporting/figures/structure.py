@@ -1,4 +1,4 @@
-"""Class correlations of the logits, and distances of features under attack."""
+"""The figures of the class correlations of logits, and of the distances by which an attack moves features."""
 
 from __future__ import annotations
 
@@ -28,13 +28,28 @@ AXES = {
 
 
 def correlations(structures: pd.DataFrame, spec: TableSpec, classes: tuple[str, ...], comparison: Comparison) -> Figure:
-    """Draws the class-correlation matrices on clean images: the teacher's, then each method's mean over the seeds.
+    """Draws the matrices of correlations between the logits of every two classes: the teacher's, then one for each
+    method.
+
+    The correlations are over the clean test images. The matrix of a method is the mean over its seeds. Above it stands
+    the distance to the teacher's matrix, the root mean square difference of the entries, as a mean over the seeds.
+    There is no distance if the teacher is `none` or an entry that names several teachers.
 
     Args:
-        structures: a row per model and checkpoint, as `reporting.structure.frame` returns them.
-        spec: order of the methods, and which checkpoint is the headline's.
-        classes: names of the K classes; only up to 12 are written.
-        comparison: the students to draw, and their teacher.
+        structures: one row per model (a teacher, or a student of one method and one seed), as
+            `reporting.structure.read_structures` returns them. Used columns: `teacher`, `student`, `method`,
+            `checkpoint`, and `correlation` (K lists of K numbers in [-1, 1]).
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `methods` (order of the panels), and the first of `checkpoints`, at which students
+            are shown.
+        classes: names of the K classes, `experiment.info.classes`. With more than 12 classes they are not written.
+        comparison: names of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`.
+            Drawn are the students of this network that were trained with this teacher or by a method without a teacher
+            (`teacher` is `none`), and the teacher, whose rows have the student `-`.
+
+    Returns:
+        A figure with one panel for each matrix and a legend of the colours, for `figure.save` or for a section of the
+        report.
     """
     rows = spec.at_headline(structures)
     teacher = [np.array(matrix) for matrix in comparison.teacher_rows(rows)["correlation"]]
@@ -61,12 +76,23 @@ def correlations(structures: pd.DataFrame, spec: TableSpec, classes: tuple[str, 
 
 
 def feature_distances(values: pd.DataFrame, spec: TableSpec, comparison: Comparison) -> Figure:
-    """Draws by how much PGD-20 moves the features, at the headline's checkpoint.
+    """Draws how far a PGD-20 attack moves the features of the teacher and of each method.
 
     Args:
-        values: as `reporting.structure.distances` returns them.
-        spec: order of the methods, and which checkpoint is the headline's.
-        comparison: the students to draw, and their teacher.
+        values: one row for each network and metric, as `reporting.structure.distances` returns them. Used columns:
+            `teacher`, `student`, `method`, `seed`, `checkpoint`, `metric` and `value`. Used metrics: `feature_distance`
+            (relative Euclidean distance) and `feature_cosine_distance` (1 - cosine), means over the images.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `methods` (order of the rows), and the first of `checkpoints`, at which students are
+            shown.
+        comparison: names of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`.
+            Drawn are the students of this network that were trained with this teacher or by a method without a teacher
+            (`teacher` is `none`), and the teacher, whose rows have the student `-`.
+
+    Returns:
+        A figure with one panel for each of the two metrics, for `figure.save` or for a section of the report. A metric
+        without values has no panel. Large marks are means over the seeds, bars are one standard deviation, and small
+        marks are single seeds.
     """
     rows = comparison.rows(spec.at_headline(values))
     panels = []
@@ -90,13 +116,19 @@ def feature_distances(values: pd.DataFrame, spec: TableSpec, comparison: Compari
 
 
 def draw_all(structures: pd.DataFrame, spec: TableSpec, classes: tuple[str, ...], folder: Path) -> None:
-    """Draws FOLDER/TEACHER/STUDENT/{correlations,feature-distances}.{svg,png,pdf} for every comparison.
+    """Draws the figures of the structure analysis as FOLDER/TEACHER/STUDENT/NAME.{svg,png,pdf}.
+
+    NAME is correlations (matrices of class correlations) or feature-distances. There is one figure of each name for
+    every teacher and student.
 
     Args:
-        structures: as `reporting.structure.read_structures` returns them.
-        spec: the comparisons, and the order of the methods.
-        classes: names of the classes.
-        folder: of all figures.
+        structures: one row per model (a teacher, or a student of one method and one seed), as
+            `reporting.structure.read_structures` returns them.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `comparisons` (pairs of teacher and student), and the order of methods and
+            checkpoints.
+        classes: names of the K classes, `experiment.info.classes`.
+        folder: folder of all figures of the experiment, such as results/digits/figures. Missing folders are created.
     """
     values = distances(structures, spec)
     for comparison in spec.comparisons:

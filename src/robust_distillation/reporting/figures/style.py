@@ -9,7 +9,12 @@ import numpy as np
 
 
 class Colour(NamedTuple):
-    """A colour in files and, as CSS, in the report, where it differs between light and dark pages."""
+    """One colour of the figures, in the form for files and in the form for the report.
+
+    Attributes:
+        hex: colour in files, as `#rrggbb`.
+        css: colour in the report, as a CSS value such as `var(--m0)`. Its value differs on light and dark pages.
+    """
 
     hex: str
     css: str
@@ -33,7 +38,14 @@ METHODS = tuple(_named(name) for name in THEME if name[0] == "m")
 
 
 def shade(percent: int) -> Colour:
-    """Mixes the accent colour into the page: 0 is the page, 100 the accent."""
+    """Mixes the accent colour, a blue, into the background colour of the page. It gives shades of one colour.
+
+    Args:
+        percent: part of the accent colour in [0, 100]: 0 is the background, 100 the accent colour.
+
+    Returns:
+        The mixed colour.
+    """
     channels = zip(*(bytes.fromhex(colour.hex[1:]) for colour in (PAGE, ACCENT)), strict=True)
     mixed = bytes(round(page + (accent - page) * percent / 100) for page, accent in channels)
     return Colour(f"#{mixed.hex()}", f"color-mix(in srgb, var(--accent) {percent}%, var(--page))")
@@ -49,7 +61,15 @@ FILE_FONT, PAGE_FONT = "Liberation Sans, Arial, Helvetica, sans-serif", "system-
 
 
 def config(font: str) -> dict[str, Any]:
-    """Returns Vega-Lite's `config` for a figure with this font."""
+    """Returns the Vega-Lite entry `config` of a chart, which sets colours, font, font sizes and line widths.
+
+    Args:
+        font: font of all texts as a CSS font family: FILE_FONT (`Liberation Sans, Arial, Helvetica, sans-serif`) for
+            files, PAGE_FONT (`system-ui, sans-serif`) for the report.
+
+    Returns:
+        A dict of JSON values with the keys `background`, `font`, `view`, `axis`, `title`, `line`, `text` and `rule`.
+    """
     return {
         "background": None,
         "font": font,
@@ -67,12 +87,15 @@ def config(font: str) -> dict[str, Any]:
 
 
 def ramp_colours(values: np.ndarray, limits: tuple[float, float], ramp: Sequence[str]) -> np.ndarray:
-    """Returns the colours of `values` as uint8 [...,4]: red, green, blue and opacity, which is 0 for NaN.
+    """Computes the colours of numbers in a heat map, by linear interpolation between the colours of a ramp.
 
     Args:
-        values: numbers [...].
-        limits: values of the first and the last colour of `ramp`.
-        ramp: colours (#rrggbb) at even distances.
+        values: floats of any shape [...]. Values beyond the limits have the colour of the nearer limit.
+        limits: values of the first and of the last colour of `ramp`, ascending, such as `(0, 100)`.
+        ramp: colours (`#rrggbb`) of evenly spaced values from one limit to the other, at least one, such as SEQUENTIAL.
+
+    Returns:
+        uint8 [...,4]: red, green, blue and opacity. The opacity is 255, and 0 where the value is NaN.
     """
     stops = np.array([list(bytes.fromhex(colour[1:])) for colour in ramp])
     places = np.linspace(*limits, len(ramp))

@@ -1,4 +1,4 @@
-"""Clean accuracy against robust accuracy."""
+"""The figure of clean accuracy against robust accuracy."""
 
 from __future__ import annotations
 
@@ -13,15 +13,25 @@ from robust_distillation.reporting.table_spec import TableSpec, metric_title
 
 
 def trade_off(values: pd.DataFrame, spec: TableSpec, comparison: Comparison) -> Figure:
-    """Draws a mark per method at its clean and its robust accuracy on the test images.
+    """Draws the clean accuracy (horizontal) against the robust accuracy (vertical) of the teacher and of each method.
 
-    A second panel shows the robust students closer, if some student has less than half of the best one's accuracy
-    under the strongest attack.
+    Robust accuracy is that under the strongest attack. A large mark is the mean over the seeds. Small marks are the
+    single seeds, for methods with several seeds.
 
     Args:
-        values: accuracies in percent per run, as `statistics.accuracies` returns them.
-        spec: order of the methods, and which attack and checkpoint are the headline's.
-        comparison: the students to draw, and their teacher.
+        values: accuracies of each seed in percent, as `statistics.accuracies.accuracies` returns them. Used columns:
+            `teacher`, `student`, `method`, `seed`, `checkpoint`, `metric` (`clean` or an attack), `value`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `methods` (colours), the last of `metrics`, which is the strongest attack, and the
+            first of `checkpoints`, at which students are shown.
+        comparison: names of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`.
+            Drawn are the students of this network that were trained with this teacher or by a method without a teacher
+            (`teacher` is `none`), and the teacher, whose rows have the student `-`.
+
+    Returns:
+        A figure of one panel with the teacher and all methods, and a legend of the methods, for `figure.save` or for a
+        section of the report. If some methods have less than half of the highest robust accuracy of a method, a second
+        panel shows the other methods alone, without the teacher.
     """
     robust = spec.strongest
     rows = comparison.rows(spec.at_headline(values))

@@ -1,4 +1,4 @@
-"""Training curves: accuracy on the images that choose `best`, by epoch."""
+"""The figure of training curves: accuracy after each epoch on the images by which the checkpoint `best` is chosen."""
 
 from __future__ import annotations
 
@@ -15,13 +15,26 @@ TITLES = {"selection_robust": "Under attack", "selection_clean": "Clean"}
 
 
 def training(curves: pd.DataFrame, spec: TableSpec, comparison: Comparison) -> Figure:
-    """Draws clean and robust accuracy by epoch, each the mean over the seeds with their range shaded.
+    """Draws the accuracy of each method by epoch, under attack and on clean images.
+
+    The accuracies are those by which the checkpoint `best` is chosen: on the validation split, or on the test split
+    under the protocol `official` (the settings of the methods' authors). A line is the mean over the seeds. The range
+    from the lowest to the highest seed is shaded.
 
     Args:
-        curves: columns teacher, student, method, seed, epoch, selection_clean and selection_robust (fractions; missing
-            in epochs without validation).
-        spec: order of the methods.
-        comparison: the students to draw.
+        curves: one row for each student training and epoch, as `reporting.curves.read_curves` returns them. Used
+            columns: `teacher`, `student`, `method`, `epoch`, `selection_robust` and `selection_clean` (accuracies in
+            [0, 1]; missing in epochs without a validation, which are left out).
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. Used are `methods` (order of the legend) and `protocol`, which decides whether the texts name
+            the validation or the test split.
+        comparison: names of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`.
+            Drawn are the students of this network that were trained with this teacher or by a method without a teacher
+            (`teacher` is `none`).
+
+    Returns:
+        A figure of two panels, under attack and clean, with a legend of the methods, for `figure.save` or for a section
+        of the report.
     """
     students, panels = comparison.students(curves), []
     split = "validation" if spec.protocol == "controlled" else "test"

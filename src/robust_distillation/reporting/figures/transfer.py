@@ -1,4 +1,4 @@
-"""Accuracy on another task."""
+"""The figure of the accuracies after transfer to another dataset."""
 
 from __future__ import annotations
 
@@ -16,13 +16,26 @@ from robust_distillation.statistics.accuracies import accuracies
 
 
 def transfer(values: pd.DataFrame, spec: TableSpec, target: str, comparison: Comparison) -> Figure:
-    """Draws clean and robust accuracy on the target task at the headline's checkpoint.
+    """Draws the robust and the clean accuracy of the teacher and of each method on a transfer target, another dataset.
+
+    A transferred network is a frozen network with a new linear head for the classes of the target.
 
     Args:
-        values: accuracies on the target in percent per run, as `statistics.accuracies` returns them.
-        spec: order of the methods; its metrics are those of the target.
-        target: name of the target.
-        comparison: the students to draw, and their teacher.
+        values: accuracies on the target's test images: accuracies of each seed in percent, as
+            `statistics.accuracies.accuracies` returns them. Used columns: `teacher`, `student`, `method`, `seed`,
+            `checkpoint`, `metric` (`clean` or an attack), `value`.
+        spec: contents and order of the figures, `TableSpec(**experiment.matrix()).transferred(attacks)` with the
+            attacks on the target. Used are `methods` (order of the rows), the last of `metrics`, which is the strongest
+            attack on the target, and the first of `checkpoints`, at which students are shown.
+        target: name of the target, a key under `transfer` in the experiment file, such as `parity`, for the title.
+        comparison: names of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`.
+            Drawn are the students of this network that were trained with this teacher or by a method without a teacher
+            (`teacher` is `none`), and the teacher, whose rows have the student `-`.
+
+    Returns:
+        A figure of two panels, accuracy under the strongest attack and on clean images, for `figure.save` or for a
+        section of the report. Large marks are means over the seeds, bars are one standard deviation, and small marks
+        are single seeds.
     """
     rows, panels = comparison.rows(spec.at_headline(values)), []
     for metric in (spec.strongest, "clean"):
@@ -44,13 +57,26 @@ def transfer(values: pd.DataFrame, spec: TableSpec, target: str, comparison: Com
 
 
 def draw_all(outcomes: pd.DataFrame, spec: TableSpec, target: str, folder: Path) -> None:
-    """Draws FOLDER/TEACHER/STUDENT/transfer-TARGET.{svg,png,pdf} for every comparison.
+    """Draws the accuracies on a transfer target, another dataset, as
+    FOLDER/TEACHER/STUDENT/transfer-TARGET.{svg,png,pdf}.
+
+    There is one figure for every teacher and student.
 
     Args:
-        outcomes: on the target's test images.
-        spec: the comparisons, and the order of the methods; its metrics are the target's.
-        target: name of the target.
-        folder: of all figures.
+        outcomes: outcomes on the target's test images: one row per trained network (a teacher, or a student of one
+            method and one seed), checkpoint and test image, as `evaluation.outcomes.read_outcomes` returns them.
+            Columns: `teacher`, `student` (`-` in a row about a teacher), `method`, `seed`, `checkpoint`, `index`
+            (position in the test split), `label`, `prediction` (class of the clean image), `block`, `attack_seed`, and
+            one bool column per attack, such as `autoattack`: True if the clean and the adversarial image are both
+            classified correctly.
+        spec: contents and order of the figures, `TableSpec(**experiment.matrix()).transferred(attacks)` with the
+            attacks on the target. Used are `comparisons` (pairs of teacher and student), and the order of methods,
+            checkpoints and metrics.
+        target: name of the target, a key under `transfer` in the experiment file, such as `parity`.
+        folder: folder of all figures of the experiment, such as results/digits/figures. Missing folders are created.
+
+    Raises:
+        UserError: if the seeds of a method were not attacked on the same images.
     """
     values = accuracies(outcomes)
     for comparison in spec.comparisons:

@@ -15,7 +15,18 @@ WORST = 5  # classes listed per method
 
 
 def trade_offs(report: ReportData) -> Section:
-    """Returns clean against robust accuracy for every comparison."""
+    """Makes the report's section on clean against robust accuracy, with one figure for each teacher and student.
+
+    A figure shows clean accuracy (horizontal) against accuracy under the strongest attack (vertical), see
+    `figures.trade_off`.
+
+    Args:
+        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `values` (accuracy of
+            each seed) and `spec` (order of the methods).
+
+    Returns:
+        The section with the id `trade-off`, from which `page` renders HTML.
+    """
     lead = (
         "Clean accuracy against that under the strongest attack: what is further up and to the right is better in "
         "both. Beside all models the robust ones closer: those that keep at least half of the best one's robustness."
@@ -25,7 +36,19 @@ def trade_offs(report: ReportData) -> Section:
 
 
 def classes(report: ReportData) -> Section:
-    """Returns the robust accuracy of each class for every comparison."""
+    """Makes the report's section on the robust accuracy of each class.
+
+    For each teacher and student it contains a heat map of methods and classes, and a table with the five worst classes
+    of each method (all classes if there are fewer). The accuracy is that under the strongest attack (the last metric of
+    the experiment) at the first checkpoint of the experiment, over the images of all seeds.
+
+    Args:
+        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `outcomes`, `spec`
+            (order of the methods) and `experiment` (names of the classes).
+
+    Returns:
+        The section with the id `classes`, from which `page` renders HTML.
+    """
     lead = (
         f"{metric_title(report.spec.strongest)} accuracy of each class, mean over the seeds, at the checkpoint "
         f"{report.spec.first}. A mean can hide a class that is defended hardly at all."

@@ -15,7 +15,24 @@ from robust_distillation.reporting.report.report_data import ReportData
 
 
 def section(report: ReportData) -> Section:
-    """Returns the cost of each step, and of a training by each method."""
+    """Makes the report's section on the costs of the experiment: time, floating-point operations and energy.
+
+    It contains two tables:
+
+    - For each step (a kind of job, such as `train-student`): number of jobs, sum of their durations, floating-point
+      operations (counted, not measured) in TFLOP, and energy in kJ. The column of energy exists if at least one job
+      measured its energy. Its cell is `not read` if one of the step's jobs did not.
+    - For each method and student: number of trainings (one for each teacher and seed), mean duration of a training,
+      counted TFLOP of one training, and the kinds of cached teacher outputs that the method reads (`logits`, `features`
+      or `nothing`).
+
+    Args:
+        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `records` (of all jobs,
+            with their durations and energies) and `experiment`.
+
+    Returns:
+        The section with the id `cost`, from which `page` renders HTML.
+    """
     lead = (
         "Seconds are those of the jobs as they ran, jobs beside each other included, so that they add up to more "
         "than the time on the clock. Floating-point operations are counted, not measured: forward passes of an "
@@ -61,7 +78,8 @@ def _by_method(report: ReportData) -> Table:
             own = [run for run in runs if run.student == student]
             spent = [seconds(report.records[report.layout.training_record(student_folder(experiment, r))]) for r in own]
             recipe, architecture = experiment.recipes[method, student], experiment.students[student]
-            flops = cost.flops(cost.training(experiment, recipe, architecture, own[0].teacher))
+            works = (cost.training(experiment, recipe, architecture, run.teacher) for run in own)
+            flops = sum(map(cost.flops, works)) / len(own)  # teachers differ in size
             mean = sum(spent) / len(spent)
             cached = [kind for _, kind in named.settings.cached]
             rows.append([

@@ -1,4 +1,4 @@
-"""The graph of the steps as they ran, drawn from the inputs and outputs of the records."""
+"""The graph of the steps that were run, drawn from the inputs and outputs that the jobs' records list."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ Edge = tuple[str, str]
 
 @dataclass(frozen=True)
 class Node:
-    """A box of the graph.
+    """One box of the graph of steps. A step is a kind of job, such as `train-student`. A box is 148 pixels wide and 46
+    high.
 
     Attributes:
-        step: its name.
-        about: number of its jobs, and their time.
-        x: left edge in pixels.
-        y: upper edge in pixels.
+        step: name of the step.
+        about: number of its jobs and the sum of their durations, such as `12 jobs, 3 min 05 s`.
+        x: left edge of the box in pixels, from the left edge of the drawing.
+        y: upper edge of the box in pixels, from the top of the drawing.
     """
 
     step: str
@@ -34,15 +35,17 @@ class Node:
 
 @dataclass(frozen=True)
 class Drawing:
-    """The graph as a part of a section.
+    """The graph of the steps that were run, as an element of a section of the report.
 
     Attributes:
-        nodes: the boxes.
-        paths: the arrows as SVG paths.
-        width: in pixels.
-        height: in pixels.
-        alt: text alternative.
-        caption: text below the graph.
+        kind: always `dag`: the report renders it by templates/parts/dag.html.jinja.
+        nodes: the boxes, one for each step.
+        paths: the arrows, each as the `d` attribute of an SVG path, such as `M74,48C74,67 74,67 74,81`. An arrow goes
+            from the lower edge of the box of one step to the upper edge of the box of a step that reads its files.
+        width: width of the drawing in pixels.
+        height: height of the drawing in pixels.
+        alt: text alternative for screen readers, which lists the arrows as `STEP to STEP`.
+        caption: text below the graph: the numbers of jobs and steps.
     """
 
     kind = "dag"
@@ -55,7 +58,17 @@ class Drawing:
 
 
 def section(report: ReportData) -> Section:
-    """Returns the graph of all steps."""
+    """Makes the report's section with the graph of all steps that were run: which step reads files of which other step.
+
+    A step is a kind of job, such as `train-student`. An arrow that follows from others is left out.
+
+    Args:
+        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `records`: for each
+            job, the JSON file that lists its inputs and outputs.
+
+    Returns:
+        The section with the id `graph`, which contains one `Drawing`, and from which `page` renders HTML.
+    """
     records = list(report.records.values())
     arrows = reduced(edges(records))
     lead = (
@@ -66,9 +79,15 @@ def section(report: ReportData) -> Section:
 
 
 def edges(records: Iterable[dict[str, Any]]) -> set[Edge]:
-    """Returns (maker, reader) for every two steps of which the second reads a file of the first.
+    """Finds which steps read files of which other steps. A step is a kind of job, such as `train-student`.
 
-    A step that reads files of its own kind has no arrow to itself.
+    Args:
+        records: contents of the records of jobs: dicts with the keys `step` (name of the step), `inputs` and `outputs`
+            (dicts from the path of a file to its sha256). They are iterated twice, so a generator must not be used.
+
+    Returns:
+        Pairs (maker, reader) of names of two different steps, such as ("train-student", "attack"), where a job of the
+        reader reads a file that a job of the maker made. Inputs that no record has as output are ignored.
     """
     made = {file: record["step"] for record in records for file in record["outputs"]}
     found = {(made[file], record["step"]) for record in records for file in record["inputs"] if file in made}
@@ -76,7 +95,20 @@ def edges(records: Iterable[dict[str, Any]]) -> set[Edge]:
 
 
 def layers(steps: Iterable[str], arrows: set[Edge]) -> dict[str, int]:
-    """Returns the length of the longest path to each step."""
+    """Computes the layer of each step in the drawing of the graph, so that every arrow goes to a layer with a higher
+    number.
+
+    Args:
+        steps: names of the steps, such as `train-student`.
+        arrows: pairs (maker, reader) of such names, as `edges` returns them. They must have no cycle.
+
+    Returns:
+        Name of each step to the number of arrows on the longest path that ends at the step. It is 0 for a step at which
+        no arrow ends.
+
+    Raises:
+        KeyError: if an arrow contains a name that is not in `steps`.
+    """
     steps = list(steps)
     depth = dict.fromkeys(steps, 0)
     for _ in steps:  # a path has no more arrows than there are steps
@@ -86,7 +118,17 @@ def layers(steps: Iterable[str], arrows: set[Edge]) -> dict[str, int]:
 
 
 def reduced(arrows: set[Edge]) -> set[Edge]:
-    """Returns the arrows that do not follow from others (transitive reduction)."""
+    """Removes the arrows that follow from others (transitive reduction), so that the drawing stays readable.
+
+    An arrow from A to C is removed if there is a path of several arrows from A to C.
+
+    Args:
+        arrows: pairs (maker, reader) of names of steps, as `edges` returns them. They must have no cycle. The set is
+            not changed.
+
+    Returns:
+        The remaining arrows, as a new set.
+    """
 
     def reaches(start: str, end: str) -> bool:
         return any(b == end or reaches(b, end) for a, b in arrows if a == start)
@@ -99,7 +141,19 @@ def reduced(arrows: set[Edge]) -> set[Edge]:
 
 
 def draw(records: list[dict[str, Any]], arrows: set[Edge]) -> Drawing:
-    """Returns the graph: each step below the steps that it reads from."""
+    """Arranges the graph of steps in layers: each step is drawn below the steps whose files it reads.
+
+    Within a layer the steps are sorted by the mean horizontal position of the steps whose files they read, so that few
+    arrows cross.
+
+    Args:
+        records: contents of the records of all jobs, at least one. Used entries: `step` (name of the step, such as
+            `train-student`) and `time` (a dict with `seconds`).
+        arrows: pairs (maker, reader) of names of these steps, without a cycle, as `reduced` returns them.
+
+    Returns:
+        The boxes, arrows, size and texts of the graph.
+    """
     jobs = Counter(record["step"] for record in records)
     spent: Counter[str] = Counter()
     for record in records:

@@ -1,4 +1,7 @@
-"""Elements of the report's sections as plain data; templates/parts/KIND.html.jinja renders each kind."""
+"""Elements of the report's sections as plain data.
+
+An element of the kind KIND is rendered by templates/parts/KIND.html.jinja. Its class has the attribute `kind`.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,16 @@ from urllib.parse import quote
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table.
+    """One cell of a `Table` in the report.
 
     Attributes:
-        text: its content.
-        order: number to sort by; None to sort by the text.
-        link: id of the element that it links to; empty for none.
-        tone: a CSS class; empty for none.
-        share: depth of its background in [0, 1]; None for none.
-        id: its own id; empty for none.
+        text: content of the cell.
+        order: number by which the column is sorted; None to sort by the text.
+        link: id of an element of the page, to which the text becomes a link; empty for no link.
+        tone: CSS class of the cell, such as `good`, `bad` or `code`; empty for none.
+        share: depth of the background colour, from 0 (none) to 1; None for a cell without a background colour.
+        id: id of the cell's row, to which other cells can link; empty for none. Only the first cell of a row may have
+            one.
     """
 
     text: str
@@ -30,13 +34,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Head:
-    """A heading of a table's columns.
+    """A heading above one or more columns of a `Table` in the report.
 
     Attributes:
-        text: its content.
+        text: content of the heading.
         columns: number of columns that it spans.
-        rows: number of rows that it spans.
-        number: its columns hold numbers, so that it is right-aligned as they are.
+        rows: number of rows of headings that it spans.
+        number: True if its columns contain numbers: the heading is then aligned to the right, as the numbers are.
     """
 
     text: str
@@ -47,15 +51,17 @@ class Head:
 
 @dataclass(frozen=True)
 class Table:
-    """A table. The first cell of a row is its heading.
+    """A table, as an element of a section of the report. The first cell of each row is rendered as the heading of the
+    row.
 
     Attributes:
+        kind: always `table`: the report renders it by templates/parts/table.html.jinja.
         caption: text above the table.
-        heads: rows of headings.
-        rows: rows of cells.
-        texts: number of columns from the left that hold text, not numbers.
-        sortable: a click on a heading sorts the rows.
-        notes: lines below the table.
+        heads: rows of column headings, from top to bottom; usually one.
+        rows: rows of cells, from top to bottom.
+        texts: number of columns from the left that contain text. The other columns contain numbers.
+        sortable: True if a click on a column heading sorts the rows.
+        notes: lines of text below the table.
     """
 
     kind = "table"
@@ -69,11 +75,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Text:
-    """Paragraphs, or with a tone a list of points.
+    """Paragraphs, or a highlighted list, as an element of a section of the report.
 
     Attributes:
-        lines: the paragraphs.
-        tone: `warning`; empty for plain text.
+        kind: always `text`: the report renders it by templates/parts/text.html.jinja.
+        lines: the paragraphs, or the items of the list.
+        tone: CSS class of a list, such as `warning`; empty for paragraphs.
     """
 
     kind = "text"
@@ -83,7 +90,13 @@ class Text:
 
 @dataclass(frozen=True)
 class Facts:
-    """A list of terms and their values."""
+    """A list of terms with their values, as an element of a section of the report.
+
+    Attributes:
+        kind: always `facts`: the report renders it by templates/parts/facts.html.jinja.
+        pairs: pairs (term, value), such as ("Dataset", "digits, 300 test images, 10 classes"). Parts of a value between
+            backticks are shown as code.
+    """
 
     kind = "facts"
     pairs: list[tuple[str, str]]
@@ -91,12 +104,14 @@ class Facts:
 
 @dataclass(frozen=True)
 class Group:
-    """Elements under a heading of their own.
+    """Elements of a section of the report under a common heading.
 
     Attributes:
-        title: the heading; empty for elements right below the section's.
-        parts: the elements.
-        id: for links to it; empty for none.
+        title: the heading, such as `Student small, teacher wide`; empty for none. If only one group of a section has a
+            title, that title is not shown, unless the group has an id.
+        parts: the elements, from top to bottom: objects with an attribute `kind`, such as Table, Text, Facts or a
+            Figure. An object is rendered by templates/parts/KIND.html.jinja.
+        id: id of the heading, for links to it; empty for none.
     """
 
     title: str
@@ -106,13 +121,13 @@ class Group:
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the report.
+    """A section of the report, as plain data. The function `page` renders it as HTML.
 
     Attributes:
-        id: for links to it.
-        title: the heading.
-        lead: introduction: the meaning of the results, and how to read them.
-        groups: the contents.
+        id: id of the section in the page, for links to it, such as `results`.
+        title: the heading, which is also the entry in the table of contents.
+        lead: the introduction: what the results mean and how to read them. Parts between backticks are shown as code.
+        groups: the contents, from top to bottom.
     """
 
     id: str
@@ -122,5 +137,13 @@ class Section:
 
 
 def anchor(*names: str) -> str:
-    """Returns an id made of names, whatever characters they have. A link to it is `#` and the id."""
+    """Joins names to the id of an element of the page, so that other elements can link to it.
+
+    Args:
+        names: any texts, for example `wide`, `small` and `rslad`.
+
+    Returns:
+        The names joined by `/`, such as `wide/small/rslad`, with special characters percent-encoded. A link to the
+        element is `#` followed by the id.
+    """
     return quote("/".join(names))

@@ -15,7 +15,21 @@ LED = 3  # comparisons at most whose result the introduction tells
 
 
 def section(report: ReportData) -> Section:
-    """Returns the experiment's settings and the accuracies at a glance."""
+    """Makes the first section of the report: the settings of the experiment and its main accuracies.
+
+    It contains a list of settings (dataset, threat model, protocol, numbers of teachers, students, methods and seeds,
+    strongest attack, dates, machines and git commits). For each teacher and student it contains a figure of the
+    accuracy on clean images and under the strongest attack, see `figures.overview`. For the first three pairs of
+    teacher and student, the introduction names the method with the highest accuracy under the strongest attack.
+
+    Args:
+        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `experiment`, `spec`
+            (order of the methods), `table` (the main table), `values` (accuracy of each seed) and `records` (of all
+            jobs).
+
+    Returns:
+        The section with the id `overview`, from which `page` renders HTML.
+    """
     experiment, spec = report.experiment, report.spec
     students = report.table[report.table[STUDENT] != TEACHER_ROW]
     facts = [

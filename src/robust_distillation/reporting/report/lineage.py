@@ -1,4 +1,4 @@
-"""The section on the lineage of every number: its values per seed, and the records and files behind it."""
+"""The section on the lineage of every number: the values of each seed, and the records and files behind them."""
 
 from __future__ import annotations
 
@@ -21,16 +21,18 @@ from robust_distillation.reporting.table_spec import metric_title
 
 @dataclass(frozen=True)
 class Record:
-    """The record of a job.
+    """The record of one job, as texts for the report. A record is the JSON file that a job writes beside its outputs.
 
     Attributes:
-        title: the step.
-        file: path of the record.
-        command: that makes its outputs again.
-        facts: terms and values: time, machine, code, versions.
-        inputs: path and sha256 of each file read.
-        outputs: path and sha256 of each file made.
-        settings: as JSON.
+        title: name of the step, which is a kind of job, such as `train-student`.
+        file: path of the record, such as `results/digits/students/wide/small/rslad/seed-0/record.json`.
+        command: command line that makes the outputs of the job again, such as `robust-distillation train-student
+            wide/small/rslad/seed-0 --experiment params.yaml`.
+        facts: pairs (term, value) with the terms `When`, `On` (the machine), `Code` (git commit and fingerprint of the
+            code) and `Versions` (of packages).
+        inputs: pairs (path, sha256), one for each file that the job read.
+        outputs: pairs (path, sha256), one for each file that the job made.
+        settings: settings of the job as indented JSON.
     """
 
     title: str
@@ -44,7 +46,13 @@ class Record:
 
 @dataclass(frozen=True)
 class Records:
-    """The records of all jobs on one model, as a part of a section."""
+    """The records of all jobs that are about one trained network, as an element of a section of the report.
+
+    Attributes:
+        kind: always `records`: the report renders it by templates/parts/records.html.jinja.
+        title: the seed and the names of the steps, such as `Seed 0: train-student, attack`.
+        records: the records: that of the training or import first, then those of the attacks and analyses.
+    """
 
     kind = "records"
     title: str
@@ -52,7 +60,23 @@ class Records:
 
 
 def section(report: ReportData) -> Section:
-    """Returns the numbers of every model with the records behind them."""
+    """Makes the report's section that shows from which files every number of tables/main.csv was made.
+
+    It contains one group for each teacher, and one for each combination of teacher, student and method, with the id
+    `anchor(teacher, student, method)`. A group contains:
+
+    - A table with a row for each checkpoint and metric: mean over the seeds, standard deviation, 95 % interval, value
+      of each seed, number of test images, and the name that the command `robust-distillation explain` takes. The id of
+      a row is the one that `results.cell_of` returns.
+    - The records of all jobs of each seed. A record is the JSON file that a job writes beside its outputs.
+
+    Args:
+        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `experiment`, `spec`,
+            `table` (the main table), `values` (accuracy of each seed) and `records` (of all jobs).
+
+    Returns:
+        The section with the id `lineage`, from which `page` renders HTML.
+    """
     lead = (
         "Where a number comes from, model by model: its value for every seed, the record of every job with the files "
         "it read and made and their sha256, and the commands that make it again. A number's name is what "

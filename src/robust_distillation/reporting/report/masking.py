@@ -1,8 +1,9 @@
-"""The attacks compared, and where a weak attack looks too good.
+"""The section that compares the attacks, and points out where a weak attack overestimates robustness.
 
 Gradient masking (Athalye et al., ICML 2018): where gradients mislead, attacks that follow them fail, and the accuracy
-they report is no robustness. Two signs are asked for: the strongest PGD leaves many more images than AutoAttack, whose
-steps and targets are not PGD's and which asks queries besides; or Square, which needs no gradient, finds more than PGD.
+that they report is no robustness. Two signs are searched for: the strongest PGD leaves much more accuracy than
+AutoAttack, whose steps and targets differ from PGD's and which uses queries as well; or Square, which needs no
+gradient, leaves less accuracy than PGD.
 """
 
 from __future__ import annotations
@@ -32,7 +33,19 @@ RULE = (
 
 
 def section(report: ReportData) -> Section:
-    """Returns the attacks compared for every comparison."""
+    """Makes the report's section that compares the attacks with each other, and points out signs of gradient masking.
+
+    For each teacher and student it contains a figure of the accuracy under each attack, a table of the strongest PGD
+    beside AutoAttack, and a list of the methods with a sign of gradient masking, see `gaps`. The table is left out if
+    `gaps` yields nothing, and the list if there is no sign.
+
+    Args:
+        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `table` (the main
+            table) and `spec` (order of methods and attacks).
+
+    Returns:
+        The section with the id `attacks`, from which `page` renders HTML.
+    """
     groups = [Group(comparison.label, _parts(report, comparison)) for comparison in report.spec.comparisons]
     lead = (
         "Accuracy under each attack, from clean images to the strongest. An image counts as robust only where its "
@@ -52,13 +65,28 @@ def _parts(report: ReportData, comparison: Comparison) -> list:
 
 
 def gaps(rows: pd.DataFrame) -> Iterator[dict]:
-    """Yields a dict for each model that was attacked with a PGD and with AutoAttack or Square.
+    """Checks each model for signs of gradient masking, by comparing the accuracies under different attacks.
 
-    Its keys are row (the strongest PGD's), pgd (that attack's title), left (all rows by metric), gap (points between it
-    and AutoAttack; None without AutoAttack) and reason (text; empty without a sign of masking).
+    A model is one combination of teacher, student, method and checkpoint; accuracies are means over the seeds. There
+    are two signs: the accuracy under the strongest PGD is more than 10 percentage points above that under AutoAttack,
+    or the accuracy under Square is below that under the strongest PGD. The strongest PGD is the metric among `pgd10`,
+    `pgd20`, `pgd_sat` and `pgd_trades` with the lowest accuracy.
 
     Args:
-        rows: of main.csv.
+        rows: rows of tables/main.csv. Used columns: `teacher`, `student`, `method`, `checkpoint`, `metric` and `mean`
+            (percent).
+
+    Yields:
+        A dict for each model that has a PGD metric and one of `autoattack` and `square`, in the order of `rows`. Other
+        models are skipped. The keys of the dict are:
+
+        - `row`: the row of the strongest PGD, as a named tuple of `DataFrame.itertuples()`.
+        - `pgd`: the title of that attack, such as `PGD-20`.
+        - `left`: name of each metric of the model to its row, as a named tuple.
+        - `gap`: accuracy under the strongest PGD minus that under AutoAttack, in percentage points; None without
+          AutoAttack.
+        - `reason`: the signs of masking as text, such as `PGD-20 leaves 12.3 points more than AutoAttack`; empty if
+          there is none.
     """
     for _, group in rows.groupby(GROUP, sort=False):
         left = {row.metric: row for row in group.itertuples()}

@@ -1,4 +1,4 @@
-"""All sections on one page."""
+"""The HTML page of the report, made of all sections."""
 
 from __future__ import annotations
 
@@ -35,10 +35,22 @@ SECTIONS: tuple[Callable[[ReportData], Section | None], ...] = (
 
 
 def page(experiment: Experiment) -> str:
-    """Returns the whole report; the same files give the same text.
+    """Renders the HTML report of a finished experiment and returns its text. Nothing is written.
+
+    The page needs no network: its styles, figures and scripts are part of it. The sections stand in the order of the
+    tuple SECTIONS. Those that need an entry that the experiment file does not have, such as `tuning`, are left out. The
+    same input files give the same text.
+
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
+            All steps before the report must have been run.
+
+    Returns:
+        A complete HTML document.
 
     Raises:
-        UserError: a file is missing.
+        UserError: if an input file is missing, if a JSON file or an outcome file is damaged, or if the seeds of a
+            method were not attacked on the same images.
     """
     report = load_report_data(experiment)
     sections = [section for make in SECTIONS if (section := make(report))]

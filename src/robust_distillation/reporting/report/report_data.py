@@ -1,4 +1,4 @@
-"""The contents of the report, read once."""
+"""The contents of the report, read from the experiment's files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 from robust_distillation.config import Experiment
 from robust_distillation.errors import UserError
 from robust_distillation.evaluation.outcomes import read_outcomes
-from robust_distillation.files import read_json
+from robust_distillation.files import read_json, read_table
 from robust_distillation.layout import Layout
 from robust_distillation.reporting.curves import read_curves
 from robust_distillation.reporting.report import sources
@@ -22,20 +22,32 @@ from robust_distillation.statistics.accuracies import accuracies
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything that the report's sections are made of.
+    """All data that the sections of the report are made of. `load_report_data` reads them from the experiment's files.
+
+    A network is a teacher, or a student of one method and seed. The columns `teacher`, `student`, `method` and `seed`
+    identify it. The student of a row about a teacher is `-`, and the teacher of a method without a teacher is `none`.
 
     Attributes:
-        experiment: its settings.
-        spec: comparisons, methods, checkpoints and metrics in their order.
-        data: data.json, the description of the images.
-        outcomes: those of all models.
-        values: accuracies in percent per run, checkpoint and metric: see `statistics.accuracies`.
-        curves: training curves of all students.
-        tables: by name, as in tables/NAME.csv.
-        records: of all computing steps, by file.
-        robustness: accuracy against eps, by file; empty if the experiment asks for none.
-        structures: class correlations and feature distances: see `structure.read_structures`; empty likewise.
-        transfers: accuracies on other tasks, as `values`, by target.
+        experiment: the parsed experiment file with all defaults filled in.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())`: `comparisons` (pairs of teacher and
+            student), `methods`, `checkpoints` and `metrics`.
+        data: contents of data.json: the size and the hash of each split of the dataset.
+        outcomes: one row for each network, checkpoint and test image. Columns: the four that identify a network,
+            `checkpoint`, `index`, `label`, `prediction`, `block`, `attack_seed`, and one bool column for each attack
+            (True: the clean and the adversarial image are both classified correctly).
+        values: one row for each network, checkpoint and metric. Columns: the four that identify a network,
+            `checkpoint`, `metric` (`clean` or an attack), `n_images` and `value` (accuracy in percent).
+        curves: one row for each student training and epoch. Columns: the four that identify a network, and the values
+            of metrics.jsonl, such as `epoch`, `selection_clean` and `selection_robust` (accuracies in [0, 1]).
+        tables: name of a table, such as `main`, `comparisons` or `claims`, to the contents of tables/NAME.csv.
+        records: path to the contents of the record of each job that prepares data or that trains, attacks or analyses a
+            network. A record is the JSON file that a job writes beside its outputs.
+        robustness: path to the contents of the JSON file with a network's accuracy against eps. Empty if the experiment
+            file has no entry `robustness`.
+        structures: one row for each network: class correlations and feature distances, as `structure.read_structures`
+            returns them. Empty if the experiment file has no entry `structure`.
+        transfers: name of a transfer target (another dataset), such as `parity`, to the accuracies on its test images,
+            with the columns of `values`. Empty if the experiment file has no entry `transfer`.
     """
 
     experiment: Experiment
@@ -52,20 +64,34 @@ class ReportData:
 
     @property
     def layout(self) -> Layout:
-        """The places of the experiment's files."""
+        """The object that gives the paths of all files of the experiment."""
         return self.experiment.layout
 
     @property
     def table(self) -> pd.DataFrame:
-        """tables/main.csv."""
+        """The main table, tables/main.csv: means over the seeds, of accuracies in percent.
+
+        There is a row for each teacher, student, method, checkpoint and metric. Columns: teacher, student, method,
+        protocol, checkpoint, metric, n_seeds, n_images, mean, sd, ci_low, ci_high, published, difference (mean minus
+        published), mark (how reliable the published number is). The last three are missing if no published number is
+        known.
+        """
         return self.tables["main"]
 
 
 def load_report_data(experiment: Experiment) -> ReportData:
-    """Reads the files of a finished experiment.
+    """Reads all files that the report is made of.
+
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
+            All steps before the report must have been run.
+
+    Returns:
+        The contents of the files, such as the main table, the accuracies of each seed and the records of all jobs.
 
     Raises:
-        UserError: a file is missing.
+        UserError: if a file is missing, if a JSON file or an outcome file is damaged, or if the seeds of a method were
+            not attacked on the same images.
     """
     missing = [file for file in sources.sources(experiment) if not file.is_file()]
     if missing:
@@ -89,8 +115,3 @@ def load_report_data(experiment: Experiment) -> ReportData:
             for target in experiment.file.transfer
         },
     )
-
-
-def read_table(file: Path) -> pd.DataFrame:
-    """Reads a CSV in which only an empty cell is missing: a method may be called NA."""
-    return pd.read_csv(file, keep_default_na=False, na_values=[""])

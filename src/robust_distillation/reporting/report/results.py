@@ -1,4 +1,4 @@
-"""The tables of results: ours beside published ones, and the analyses'. Every number leads to its lineage."""
+"""The tables of results: measured beside published accuracies, and the tables of the analyses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,19 @@ from robust_distillation.reporting.table_spec import TableSpec, metric_title
 
 
 def section(report: ReportData) -> Section:
-    """Returns the main table, and the tables that the experiment names."""
+    """Makes the report's section with the accuracies of all networks beside published ones.
+
+    It contains one table for each teacher and student, with a row for each method and checkpoint: first of the whole
+    tables/main.csv, then of each part that the experiment file names under `tables`. Each measured number is a link to
+    its row in the section on lineage.
+
+    Args:
+        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `table` (the main
+            table) and `spec` (contents and order of the tables).
+
+    Returns:
+        The section with the id `results`, from which `page` renders HTML.
+    """
     views = {"": tables.View(report.table, report.spec, "")}
     views |= tables.named_tables(report.table, report.spec)
     groups = []
@@ -86,12 +98,34 @@ def _cells(row, beside: bool) -> list[Cell]:
 
 
 def cell_of(row) -> str:
-    """Returns the id of a number's line in its lineage."""
+    """Returns the id of a number's row in the report's section on lineage, to which other sections link.
+
+    Args:
+        row: a row of tables/main.csv as a named tuple of `DataFrame.itertuples()`. Used fields: `teacher`, `student`,
+            `method`, `checkpoint` and `metric`.
+
+    Returns:
+        TEACHER/STUDENT/METHOD/CHECKPOINT/METRIC, such as `wide/small/rslad/best/autoattack`, with special characters
+        percent-encoded.
+    """
     return anchor(row.teacher, row.student, row.method, row.checkpoint, row.metric)
 
 
 def structures(report: ReportData) -> Section | None:
-    """Returns class correlations and feature distances; None if the experiment asks for neither."""
+    """Makes the report's section on the class correlations of logits and on feature distances.
+
+    For each teacher and student it contains a table (mean and standard deviation over the seeds), a figure of the
+    matrices of class correlations, and a figure of the feature distances.
+
+    Args:
+        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `tables["structure"]`,
+            `structures` (the measurements of each network), `spec` (order of the methods) and `experiment` (names of
+            the classes).
+
+    Returns:
+        The section with the id `structure`, from which `page` renders HTML. None if the experiment file has no entry
+        `structure`.
+    """
     if "structure" not in report.tables:
         return None
     table, spec = report.tables["structure"], report.spec
@@ -112,7 +146,20 @@ def structures(report: ReportData) -> Section | None:
 
 
 def transfers(report: ReportData) -> Section | None:
-    """Returns the accuracies on other tasks; None if the experiment asks for none."""
+    """Makes the report's section on transfer: accuracies of frozen networks with a new linear head on other datasets.
+
+    For each transfer target (a dataset under `transfer` in the experiment file), teacher and student it contains a
+    table (mean and standard deviation over the seeds, in percent) and a figure.
+
+    Args:
+        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are
+            `tables["transfer-TARGET"]`, `transfers` (accuracy of each seed), `spec` (order of the methods) and
+            `experiment`.
+
+    Returns:
+        The section with the id `transfer`, from which `page` renders HTML. None if the experiment file has no entry
+        `transfer`.
+    """
     groups: list[Group] = []
     for target, settings in report.experiment.file.transfer.items():
         table, spec = report.tables[f"transfer-{target}"], report.spec.transferred(settings.attacks)

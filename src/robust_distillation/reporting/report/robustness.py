@@ -24,16 +24,19 @@ SIDE = 72  # pixels on the page
 
 @dataclass(frozen=True)
 class Example:
-    """An attacked image. Pictures are `data:` URLs.
+    """One attacked test image with the predictions of one network.
+
+    The pictures are PNG files in URLs that begin with `data:image/png;base64,`.
 
     Attributes:
-        clean: picture of the image.
-        perturbation: picture of the change, magnified around grey.
+        clean: picture of the clean image.
+        perturbation: picture of the perturbation, magnified so that the largest allowed change is black or white: grey
+            is no change. For an l2 threat model, the largest change that occurs is black or white.
         adversarial: picture of the attacked image.
-        label: the true class.
-        prediction: class predicted for the clean image.
-        attacked: class predicted for the attacked image.
-        robust: both predictions are right.
+        label: name of the true class.
+        prediction: name of the class that the network predicts for the clean image.
+        attacked: name of the class that the network predicts for the attacked image.
+        robust: True if both predictions are the true class.
     """
 
     clean: str
@@ -47,13 +50,15 @@ class Example:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Attacked images of one model, as a part of a section.
+    """Attacked images of one network, as an element of a section of the report.
 
     Attributes:
-        model: its name.
-        caption: text above the images.
-        examples: the images.
-        pixelated: enlarge the images without smoothing.
+        kind: always `gallery`: the report renders it by templates/parts/gallery.html.jinja.
+        model: name of the method, or `teacher NAME` for a teacher.
+        caption: text above the images, such as `rslad, seed 0: 4 of 6 robust.`
+        examples: the images, in the order of the test split.
+        pixelated: True if the browser shall enlarge the images without smoothing, because they are narrower than 72
+            pixels.
     """
 
     kind = "gallery"
@@ -64,7 +69,19 @@ class Gallery:
 
 
 def curves(report: ReportData) -> Section | None:
-    """Returns accuracy against eps for every comparison; None if the experiment does not ask for it."""
+    """Makes the report's section on accuracy against eps, the size of the perturbation.
+
+    It contains one figure for each teacher and student: the accuracy of the teacher and of each method under attacks
+    with several values of eps, see `figures.robustness`.
+
+    Args:
+        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `robustness` (the curve
+            of each network), `spec` (order of the methods) and `experiment` (threat model).
+
+    Returns:
+        The section with the id `eps`, from which `page` renders HTML. None if the experiment file has no entry
+        `robustness`.
+    """
     if not report.robustness:
         return None
     first = next(iter(report.robustness.values()))
@@ -79,7 +96,20 @@ def curves(report: ReportData) -> Section | None:
 
 
 def gallery(report: ReportData) -> Section | None:
-    """Returns attacked images of every model; None if the experiment does not ask for them."""
+    """Makes the report's section with attacked images of the teachers and of the first seed of each method.
+
+    For each teacher and student it contains one `Gallery` of the teacher and one of each method. A gallery has up to
+    six images: fewer if the pictures of all galleries would have more than 3,000,000 values together, but at least one.
+
+    Args:
+        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `robustness`, `spec`
+            and `experiment`. The images and predictions are read from the .npz file beside each JSON file of
+            `robustness`, such as results/digits/robustness/students/wide/small/rslad/seed-0.npz.
+
+    Returns:
+        The section with the id `gallery`, from which `page` renders HTML. None if the experiment file has no entry
+        `robustness`.
+    """
     if not report.robustness:
         return None
     about = next(iter(report.robustness.values()))["gallery"]
@@ -130,10 +160,14 @@ def _gallery(report: ReportData, file: Path, models: int) -> Gallery:
 
 
 def picture(image: np.ndarray) -> str:
-    """Returns an image [C,H,W] as a PNG in a `data:` URL.
+    """Converts an image to a PNG file in a `data:` URL, so that the page contains it.
 
     Args:
-        image: C is 1 or 3; values outside [0,1] are clipped.
+        image: floats [C,H,W] in [0, 1], with C = 1 (grey) or C = 3 (red, green, blue). Values outside [0, 1] are
+            clipped.
+
+    Returns:
+        The URL, `data:image/png;base64,...`, with eight bits per channel.
     """
     pixels = (255 * image.clip(0, 1)).round().astype(np.uint8)
     stream = io.BytesIO()

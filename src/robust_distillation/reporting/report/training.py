@@ -8,7 +8,19 @@ from robust_distillation.reporting.report.report_data import ReportData
 
 
 def section(report: ReportData) -> Section:
-    """Returns the training curves of every comparison."""
+    """Makes the report's section on training curves.
+
+    For each teacher and student it contains a figure of clean and robust accuracy after each epoch, on the images by
+    which the checkpoint `best` is chosen: the validation split, or the test split under the protocol `official` (the
+    settings of the methods' authors).
+
+    Args:
+        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `curves` (of all
+            student trainings), `spec` (order of the methods) and `experiment` (protocol).
+
+    Returns:
+        The section with the id `training`, from which `page` renders HTML.
+    """
     split = "test" if report.experiment.selects_on_test else "validation"
     lead = (
         f"Accuracy by epoch on the {split} images that choose the checkpoint best. A robust curve that falls at the "

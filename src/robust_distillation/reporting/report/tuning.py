@@ -12,7 +12,20 @@ from robust_distillation.reporting.report.report_data import ReportData
 
 
 def section(report: ReportData) -> Section | None:
-    """Returns the candidates of every method; None if the experiment has no tuning stage."""
+    """Makes the report's section on hyperparameter tuning.
+
+    For each teacher and student it contains a table with a row for each candidate (a combination of hyperparameter
+    values) of each method: accuracy in percent on the validation split under attack and on clean images, the epoch of
+    that validation, and whether the candidate was chosen.
+
+    Args:
+        report: data of the experiment, as `load_report_data(experiment)` returns them. Used is `tables["tuning"]`, if
+            it exists.
+
+    Returns:
+        The section with the id `tuning`, from which `page` renders HTML. None if the experiment file has no entry
+        `tuning`.
+    """
     if "tuning" not in report.tables:
         return None
     table = report.tables["tuning"]

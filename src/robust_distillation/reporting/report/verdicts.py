@@ -21,15 +21,18 @@ TONES = {"supported": "good", "refuted": "bad", "inconclusive": "unsure"}
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict on a claim.
+    """The verdict on one claim for one teacher and student, with its evidence, as texts for the report.
+
+    A claim is a sentence of the experiment file such as `rslad > ard on autoattack`.
 
     Attributes:
-        name: the claim's.
-        text: the claim.
+        name: key of the claim in the experiment file, such as `rslad-ard`.
+        text: the sentence of the claim.
         verdict: `supported`, `refuted` or `inconclusive`.
-        tone: a CSS class.
-        evidence: the difference with its interval, in words.
-        published: the paper's difference, in words; may be empty.
+        tone: CSS class that colours the verdict: `good` for supported, `bad` for refuted, `unsure` for inconclusive.
+        evidence: the measured difference with its confidence interval, as the function `evidence` returns it.
+        published: the paper's statement and printed difference, as a text that begins with `The paper:`. Empty if
+            neither is known.
     """
 
     name: str
@@ -42,14 +45,31 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """Claims with their verdicts, as a part of a section."""
+    """A list of verdicts on claims, as an element of a section of the report.
+
+    Attributes:
+        kind: always `verdicts`: the report renders it by templates/parts/verdicts.html.jinja.
+        verdicts: the verdicts, from top to bottom.
+    """
 
     kind = "verdicts"
     verdicts: list[Verdict]
 
 
 def claims(report: ReportData) -> Section | None:
-    """Returns the verdicts on all claims; None if the experiment makes none."""
+    """Makes the report's section with the verdicts on the claims of the experiment file.
+
+    A claim is a sentence such as `rslad > ard on autoattack`. The section contains one verdict for each row of
+    tables/claims.csv, in the order of that file: a row is about one claim, one teacher and one student. The
+    introduction states how many claims are supported, refuted and inconclusive.
+
+    Args:
+        report: data of the experiment, as `load_report_data(experiment)` returns them. Used is `tables["claims"]`, if
+            it exists.
+
+    Returns:
+        The section with the id `claims`, from which `page` renders HTML. None if the experiment file has no claims.
+    """
     if "claims" not in report.tables:
         return None
     table = report.tables["claims"]
@@ -57,7 +77,8 @@ def claims(report: ReportData) -> Section | None:
     text = ", ".join(f"{counts[name]} {name}" for name in TONES if name in counts)
     lead = (
         f"{len(table)} claim{'s' * (len(table) != 1)}: {text}. Supported or refuted where the whole interval of the "
-        "difference lies on one side; inconclusive where it holds zero."
+        "difference lies on one side of the claim's margin (zero unless it names one); inconclusive where the interval "
+        "contains the margin."
     )
     verdicts = [_verdict(row) for row in table.itertuples()]
     return Section("claims", "Verdicts", lead, [Group("", [Verdicts(verdicts)])])
@@ -68,7 +89,25 @@ def _verdict(row: Any) -> Verdict:
 
 
 def evidence(row: Any) -> str:
-    """Returns the difference with its interval and its scale, and the number of seeds that would decide it, as text."""
+    """Describes the measured difference behind a verdict in one or two sentences.
+
+    An example: `Student small, teacher wide: +1.20 points, 98.75 % interval -0.50 to +2.90 (digits, 300 test images,
+    student small (convnet, width 8), controlled protocol, 3 seeds). 12 seeds would decide it.`
+
+    - Differences of accuracies have the unit points (percentage points) and two decimals. Differences of distances,
+      which are claims on a metric such as `structure.feature_distance`, have three decimals and no unit.
+    - If `difference` is missing (NaN), the text is only the reason, which the field `seeds_needed` then contains.
+    - If `ci_low` is missing (one seed), the interval is left out.
+    - If `seeds_needed` is missing (the claim is decided), the last sentence is left out.
+
+    Args:
+        row: a row of tables/claims.csv as a named tuple of `DataFrame.itertuples()`. Used fields: `text`, `teacher`,
+            `student`, `difference`, `ci_low`, `ci_high`, `level` (of the interval, a fraction such as 0.9875), `scale`
+            and `seeds_needed`.
+
+    Returns:
+        The sentences.
+    """
     if pd.isna(row.difference):
         return f"Nothing was measured that speaks of it: {row.seeds_needed}."
     points = f" on {STRUCTURE}." not in row.text  # else in the unit of the distance
@@ -91,7 +130,20 @@ def _published(row: Any) -> str:
 
 
 def comparisons(report: ReportData) -> Section | None:
-    """Returns the differences between methods at the headline; None if no two methods share a seed."""
+    """Makes the report's section that compares every two methods with each other.
+
+    For each teacher and student it contains a figure and a table of the differences in accuracy, with simultaneous 95 %
+    confidence intervals and adjusted p values. Figure and table are about the strongest attack (the last metric of the
+    experiment) and the first checkpoint of the experiment.
+
+    Args:
+        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `tables["comparisons"]`
+            and `spec` (pairs of teacher and student).
+
+    Returns:
+        The section with the id `comparisons`, from which `page` renders HTML. None if no two methods have a seed in
+        common.
+    """
     by_comparison = at_headline(report.tables["comparisons"], report.spec) if "comparisons" in report.tables else []
     if not by_comparison:
         return None

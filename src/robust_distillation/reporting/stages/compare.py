@@ -11,5 +11,20 @@ if TYPE_CHECKING:
 
 
 def run(step: Compare) -> None:
-    """Writes the table of comparisons and the table of claims."""
+    """Writes the tables `comparisons` (differences between every two methods) and `claims` (verdicts on claims).
+
+    A claim is a sentence of the experiment file, such as `rslad > ard on autoattack`. A verdict is `supported`,
+    `refuted` or `inconclusive`. Reads the outcomes of all trained networks, such as
+    results/digits/outcomes/students/wide/small/rslad/seed-0.parquet. If claims are about them, the results of the
+    structure analysis and of transfers are read, too. Writes comparisons.{csv,md,tex} and claims.{csv,md,tex} in
+    results/EXPERIMENT/tables.
+
+    Args:
+        step: the job, `pipeline.steps.Compare(experiment)`. Used are its `experiment`, its `evidence` (paths of the
+            files to read) and `layout.tables` (folder of the tables).
+
+    Raises:
+        UserError: if a file of outcomes is missing or broken, or if the seeds of a method were not attacked on the same
+            images.
+    """
     claims.write(step.experiment, step.evidence, step.layout.tables)

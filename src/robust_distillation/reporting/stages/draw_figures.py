@@ -1,4 +1,4 @@
-"""Draws the figures of outcomes and curves."""
+"""Draws the figures of outcomes, training curves and accuracy against eps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,21 @@ if TYPE_CHECKING:
 
 
 def run(step: DrawFigures) -> None:
-    """Writes the figures of each comparison."""
+    """Draws the figures of each teacher and student from outcomes, training curves and accuracies against eps.
+
+    Reads the outcomes of all trained networks (results/EXPERIMENT/outcomes, Parquet), the training curves of all
+    students (metrics.jsonl in their folders) and, if the experiment file has the entry `robustness`, accuracies against
+    eps (results/EXPERIMENT/robustness, JSON). Writes results/EXPERIMENT/figures/TEACHER/STUDENT/NAME.{svg,png,pdf},
+    where NAME is overview, attacks, differences, training, trade-off, per-class or robustness.
+
+    Args:
+        step: the job, `pipeline.steps.DrawFigures(experiment)`. Used are its `experiment`, `inputs` (paths of the files
+            to read), `settings` (contents and order of the figures) and `layout.figures` (folder of the figures).
+
+    Raises:
+        UserError: if a file of outcomes is missing or broken, or if the seeds of a method were not attacked on the same
+            images.
+    """
     experiment = step.experiment
     outcomes = read_outcomes(file for file in step.inputs if file.suffix == ".parquet")
     curves = read_curves(experiment.runs, experiment.layout)

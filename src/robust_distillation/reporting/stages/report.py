@@ -1,4 +1,4 @@
-"""Makes the report."""
+"""Makes the report, one HTML page."""
 
 from __future__ import annotations
 
@@ -12,5 +12,17 @@ if TYPE_CHECKING:
 
 
 def run(step: Report) -> None:
-    """Writes the page."""
+    """Writes results/EXPERIMENT/report.html, one page with all results of the experiment, which needs no network.
+
+    Reads data.json, outcomes, tables, training curves, analyses, and the records of the jobs (JSON files that list
+    inputs, settings, code and hashes).
+
+    Args:
+        step: the job, `pipeline.steps.Report(experiment)`. Used are its `experiment` and `outputs` (the path of the
+            page).
+
+    Raises:
+        UserError: if an input file is missing, if a JSON file or an outcome file is damaged, or if the seeds of a
+            method were not attacked on the same images.
+    """
     write_text(step.outputs[0], page(step.experiment))

@@ -12,5 +12,14 @@ if TYPE_CHECKING:
 
 
 def run(step: ReportTuning) -> None:
-    """Writes every candidate, its accuracy on the validation split, and the choice."""
+    """Writes the table of the tuning stage: every candidate, its accuracy on the validation split, and the choice.
+
+    A candidate is a combination of hyperparameter values, with which a student is trained for a few epochs. Reads the
+    candidates.json of each tuned teacher, student and method, such as
+    results/digits/tuning/wide/small/rslad/candidates.json. Writes results/EXPERIMENT/tables/tuning.{csv,md,tex}.
+
+    Args:
+        step: the job, `pipeline.steps.ReportTuning(experiment)`. Used are its `inputs` (paths of the files to read),
+            `settings` (texts of the caption) and `layout.tables` (folder of the table).
+    """
     write_tables([read_json(file) for file in step.inputs], step.settings, step.layout.tables)

@@ -1,4 +1,4 @@
-"""Makes the comparison tables and the headline metrics from the outcomes."""
+"""Makes the comparison tables and the files of main accuracies from the outcomes."""
 
 from __future__ import annotations
 
@@ -13,5 +13,20 @@ if TYPE_CHECKING:
 
 
 def run(step: Tabulate) -> None:
-    """Writes the main table, the experiment's own tables and the headline metrics."""
+    """Writes the main table, the tables under `tables` in the experiment file, and the files of main accuracies.
+
+    Reads the outcomes of all trained networks, such as
+    results/digits/outcomes/students/wide/small/rslad/seed-0.parquet. Writes
+    results/EXPERIMENT/tables/main.{csv,md,tex}, one such table for each name under `tables`, and JSON files such as
+    results/digits/metrics/students/wide/small/rslad.json with the clean accuracy and that under the last attack, mean
+    over the seeds.
+
+    Args:
+        step: the job, `pipeline.steps.Tabulate(experiment)`. Used are its `inputs` (paths of the files to read),
+            `settings` (contents and order of the tables) and `layout` (paths of the files to write).
+
+    Raises:
+        UserError: if a file of outcomes is missing or broken, or if the seeds of a method were not attacked on the same
+            images.
+    """
     tables.write(read_outcomes(step.inputs), TableSpec(**step.settings), step.layout)
