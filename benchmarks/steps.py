@@ -90,7 +90,7 @@ class OurStep:
         views = torch.randint(len(SCHEME), (len(index),))
         sample_ids, view_ids = (to_device(numbers, self.data.images.device) for numbers in (index, views))
         x = self.data.views(SCHEME, sample_ids, view_ids)
-        self.trainer.step(Batch(x, self.data.labels[sample_ids], index, views, 1, self.steps))
+        self.trainer.step(Batch(x, self.data.labels[sample_ids], index, views, 1, self.steps, self.steps + 1))
         self.steps += 1
 
 

@@ -163,7 +163,7 @@ def test_a_real_step_costs_what_is_planned(method, tmp_path):
     teachers = {role: Cached(wide, x) for role in settings.teachers()}
     trainer = Trainer(model, settings, recipe.training, experiment.threat_model, 0, teachers=teachers)
     with Counter() as counter:
-        trainer.step(Batch(x, labels, index, index, recipe.training.epochs, 0))
+        trainer.step(Batch(x, labels, index, index, recipe.training.epochs, 0, 1))
     counted, planned = (
         counter.flops / 2,
         per_image(experiment, method, cost.forward(experiment, architecture)),

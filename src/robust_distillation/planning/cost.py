@@ -135,7 +135,10 @@ def training(
     kind, each = ("apgd", settings.selection.steps) if by == "apgd" else ("attack", {"pgd10": 10, "pgd_trades": 20}[by])
     validation = _Network(experiment, architecture)
     validation.add_attack({kind: each, "ask": 2}, validation_epochs(settings), experiment.size("validation"))
-    return [part for network in (*networks.values(), validation) for part in network.work]
+    average = _Network(experiment, architecture, devices=devices)
+    if settings.averaging and settings.averaging.batch_norm == "reestimate":
+        average.add_calls("ask", validation_epochs(settings, settings.averaging.start), experiment.size("train"))
+    return [part for network in (*networks.values(), validation, average) for part in network.work]
 
 
 def _networks(
@@ -169,7 +172,9 @@ def _count_calls(experiment: Experiment, recipe: Recipe, architecture: dict[str,
     from robust_distillation.training.counting import calls_in_step
 
     method, settings = recipe.method.settings, recipe.training
-    starts = [epoch for epoch in method.phases() if epoch <= settings.epochs]
+    perturb = settings.weight_perturbation
+    starts = sorted({*method.phases(), perturb.start + 1 if perturb else 1})
+    starts = [epoch for epoch in starts if epoch <= settings.epochs]
     found: Counter[tuple[str, str, str]] = Counter()
     for first, following in zip(starts, [*starts[1:], settings.epochs + 1], strict=True):
         calls = calls_in_step(method, settings, experiment.threat_model, experiment.info, architecture, first)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from robust_distillation.settings import Averaging
 from robust_distillation.training.batches import Batch
@@ -27,28 +27,23 @@ def build_average(student: nn.Module, settings: Averaging) -> AveragedModel:
         `average.module` is a network like the student, in eval mode and frozen. `average.n_averaged` counts the weights
         that were added.
     """
-    average = AveragedModel(
-        student, multi_avg_fn=_update(settings), use_buffers=settings.batch_norm == "average"
-    ).requires_grad_(False)
-    return average.eval()
-
-
-def _update(settings: Averaging):  # noqa: ANN202 (torch's type)
-    """Returns the function that torch calls with the averages, the new values and the number of values so far."""
 
     def update(averages: list[Tensor], values: list[Tensor], added: Tensor) -> None:
-        if not averages[0].is_floating_point():  # batch norm's count of batches
+        if averages[0].is_floating_point():
+            get_ema_multi_avg_fn(_decay(settings, int(added)))(averages, values, added)
+        else:  # batch norm's count of batches
             for average, value in zip(averages, values, strict=True):
                 average.copy_(value)
-        elif settings.name == "swa":
-            get_swa_multi_avg_fn()(averages, values, added)
-        else:
-            n = int(added)
-            get_ema_multi_avg_fn(min(settings.decay, (1 + n) / (10 + n)) if settings.ramp else settings.decay)(
-                averages, values, added
-            )
 
-    return update
+    average = AveragedModel(student, multi_avg_fn=update, use_buffers=settings.batch_norm == "average")
+    return average.requires_grad_(False).eval()
+
+
+def _decay(settings: Averaging, n: int) -> float:
+    """Returns the factor of the average of `n` weights when the next are added."""
+    if settings.name == "swa":
+        return n / (n + 1)
+    return min(settings.decay, (1 + n) / (10 + n)) if settings.ramp else settings.decay
 
 
 def reestimate_statistics(model: nn.Module, batches: Iterable[Batch]) -> None:

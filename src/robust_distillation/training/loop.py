@@ -121,9 +121,9 @@ def train(
 def validate(
     trainer: Trainer, validation: Dataset, device: torch.device, on_batch_end: Callable[[], None] = lambda: None
 ) -> tuple[float, float]:
-    """Evaluates the student, or the average of its weights once it has any, on the images on which `best` is chosen. The attack and its random start are the same at
-    every epoch.
+    """Evaluates the student, or the average of its weights once it has any, on the images on which `best` is chosen.
 
+    The attack and its random start are the same at every epoch.
     The computation is in float32 and without torch.compile, whatever the precision of the training is.
 
     Args:

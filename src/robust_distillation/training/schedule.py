@@ -82,10 +82,11 @@ def is_validation_epoch(settings: Training, epoch: int) -> bool:
     return every or epoch % selection.every == 0 or epoch == settings.epochs
 
 
-def validation_epochs(settings: Training) -> int:
+def validation_epochs(settings: Training, after: int = 0) -> int:
     """Returns the number of epochs of a training after which the student is evaluated; see `is_validation_epoch`.
 
     Args:
         settings: the training settings, of which `selection` and `epochs` are used.
+        after: number of epochs at the beginning that are not counted.
     """
-    return sum(is_validation_epoch(settings, epoch) for epoch in range(1, settings.epochs + 1))
+    return sum(is_validation_epoch(settings, epoch) for epoch in range(after + 1, settings.epochs + 1))

@@ -157,7 +157,8 @@ class BatchStep:
         calls: counter of the calls of networks, by (group, name, kind); see `counting.calls_in_step`.
         batch: the batch, with this process's rows of it.
         total: number of images in the whole batch of all processes.
-        x, labels, targets, ids, epoch, epochs, decay, threat, inner, student, teacher, own: as in `methods.TrainingStep`.
+        x, labels, targets, ids, epoch, epochs, decay, threat, inner, student, teacher, own: as in
+            `methods.TrainingStep`.
     """
 
     def __init__(self, trainer: Trainer, batch: Batch):
@@ -172,6 +173,7 @@ class BatchStep:
         self._counts: dict[str, int] = {}  # of this evaluation
         self._results: dict[int, _Result] = {}  # of `once`, by the number of its call
         self._before: dict[str, Tensor] | None = None  # all buffers as they were before a repeatable evaluation
+        self._after: dict[str, Tensor] = {}  # all buffers as the first evaluation left them
         self._evaluations = 0
         self._in_once = False
         self.calls: Calls = Counter()
@@ -194,16 +196,14 @@ class BatchStep:
         self._declared = declared
         self.own: Mapping[str, Any] = trainer.own_networks(self.calls)
 
-    def evaluate(self, repeatable: bool = False, move_buffers: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
+    def evaluate(self, repeatable: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
         """Computes the loss of the batch. It updates batch norm's running statistics, but no weights.
 
         Args:
             repeatable: True if the loss will be evaluated again on this batch. The first evaluation then keeps a copy
                 of all buffers as they were before it. Each later evaluation starts from that copy and uses the same
-                adversarial images, teachers' outputs and random numbers. Later evaluations ignore this argument.
-            move_buffers: True: a later evaluation leaves the buffers as it moves them. False: it sets them to their
-                values before it. So they move once in a step, in the first evaluation or in the later one that has
-                True. The first evaluation ignores this argument.
+                adversarial images, teachers' outputs and random numbers; `restore` undoes its moves of buffers. Later
+                evaluations ignore this argument.
 
         Returns:
             The loss, a differentiable tensor of no dimensions, and the detached batch mean of each loss term by name.
@@ -218,17 +218,20 @@ class BatchStep:
         if self._evaluations == 0 and repeatable:
             self._before = copied_buffers(module)
         self._evaluations += 1
-        if self._evaluations == 1:
-            return self._trainer.reduced(self)
-        if self._before is None:
-            raise RuntimeError("a loss is evaluated again only if its first evaluation was `repeatable`")
-        after = copied_buffers(module)
-        put_buffers(module, self._before)
-        try:
-            return self._trainer.reduced(self)
-        finally:
-            if not move_buffers:
-                put_buffers(module, after)
+        if self._evaluations > 1:
+            if self._before is None:
+                raise RuntimeError("a loss is evaluated again only if its first evaluation was `repeatable`")
+            self._after = self._after or copied_buffers(module)
+            put_buffers(module, self._before)
+        return self._trainer.reduced(self)
+
+    def restore(self) -> None:
+        """Sets all buffers to what the first evaluation left. Called after the backward pass of a later evaluation.
+
+        So batch norm's statistics and the method's state move once in a step. Without it they are left as the last
+        evaluation moved them.
+        """
+        put_buffers(self._trainer.module, self._after)
 
     def cached(self, role: str = TEACHER) -> Output:
         """Returns a teacher's output on the clean views of this process. It is read from the cache, or computed by the

@@ -155,7 +155,7 @@ class Trainer:
             As `step`.
         """
         batch, perturb = step.batch, self.settings.weight_perturbation
-        self._set_rates(batch.epoch, batch.number, batch.steps)
+        self.set_learning_rates(batch.epoch, batch.number, batch.steps)
         self._share_statistics()
         if perturb and batch.epoch > perturb.start:
             means = self._perturbed_update(step, perturb)
@@ -166,14 +166,11 @@ class Trainer:
         part = self.group.weight(step.total) / self.group.size
         return {name: value * part for name, value in means.items()}
 
-    def _backward(self, step: BatchStep, **how: bool) -> dict[str, Tensor]:
-        """Evaluates the loss and computes the gradients of all weights; returns the loss and the means of its terms.
-
-        `how` are arguments of `BatchStep.evaluate`.
-        """
+    def _backward(self, step: BatchStep, repeatable: bool = False) -> dict[str, Tensor]:
+        """Evaluates the loss and computes the gradients of all weights; returns the loss and the means of its terms."""
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
-        loss, means = self.wrapped(partial(step.evaluate, **how))
+        loss, means = self.wrapped(partial(step.evaluate, repeatable))
         (loss * self.group.weight(step.total)).backward()
         return {"loss": loss.detach(), **means}
 
@@ -187,11 +184,12 @@ class Trainer:
         self._backward(step, repeatable=True)
         perturbation = Perturbation(self.student, settings)  # from the gradient of all processes
         perturbation.add()
-        means = self._backward(step, move_buffers=as_authors)
+        means = self._backward(step)
         if as_authors:
             self._update()
             perturbation.subtract()
         else:
+            step.restore()
             perturbation.restore()
             self._update()
         return means
@@ -262,8 +260,14 @@ class Trainer:
             self._checked = True
         return reduce(terms, self.student.classifier.out_features, self.settings.kl_scale)
 
-    def _set_rates(self, epoch: int, number: int, steps: int) -> None:
-        """Sets the learning rates of all optimisers for step `number` of the `steps` of an epoch."""
+    def set_learning_rates(self, epoch: int, number: int, steps: int) -> None:
+        """Sets the learning rate of each optimiser for one step.
+
+        Args:
+            epoch: number of the epoch, counted from 1.
+            number: number of the step in its epoch, counted from 0.
+            steps: number of steps of an epoch.
+        """
         for name, optimizer in self.optimizers.items():
             for options in optimizer.param_groups:
                 options["lr"] = learning_rate(self.budgets[name], epoch, number, steps)
