@@ -89,7 +89,7 @@ class OurStep:
         self.trainer.student.train()
         views = torch.randint(len(SCHEME), (len(index),))
         x, labels = self.data.views(SCHEME, index, views), self.data.labels[to_device(index, self.data.labels.device)]
-        self.trainer.step(Batch(x, labels, index, views, 1, self.steps))
+        self.trainer.step(Batch(x, labels, index, views, 1, self.steps, self.steps + 1))
         self.steps += 1
 
 

@@ -75,6 +75,7 @@ def test_the_loss_of_a_batch_is_the_same_again_and_moves_nothing_twice(name, dat
     after, images = buffers_of(trainer), len(attacks)
     for _ in range(2):
         again, means_again = step.evaluate()
+        step.restore()
         assert torch.equal(again, loss)
         assert means_again.keys() == means.keys()
         assert all(torch.equal(means_again[key], means[key]) for key in means)
@@ -95,6 +96,8 @@ def test_under_perturbed_weights_the_loss_is_another_and_state_stays(name, data)
         for parameter in trainer.student.parameters():
             parameter.add_(0.05 * torch.ones_like(parameter))
     perturbed, _ = step.evaluate()
+    perturbed.backward()
+    step.restore()
     assert not torch.equal(perturbed, loss)
     assert all(torch.equal(buffer, after[key]) for key, buffer in buffers_of(trainer).items())
 
@@ -283,7 +286,7 @@ def test_a_peer_is_trained_with_its_own_rate_and_schedule(data):  # noqa: F811
     assert set(trainer.optimizers) == {"student", "peer"}
     rates = []
     for epoch in (1, 2, 3):
-        trainer.begin_epoch(epoch)
+        trainer.set_learning_rates(epoch, 0, 1)
         rates.append([optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers.values()])
     assert [round(rate, 9) for pair in rates for rate in pair] == [0.05, 0.025, 0.05, 0.0025, 0.005, 0.0025]
     assert [len(optimizer.param_groups) for optimizer in trainer.optimizers.values()] == [1, 2]

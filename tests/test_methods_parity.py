@@ -179,6 +179,7 @@ class Tabulated:
     def __init__(self, z, y, own=None):
         self.x, self.adversarial = torch.zeros(len(y), 1, 2, 2), torch.ones(len(y), 1, 2, 2)
         self.labels, self.ids = torch.tensor(y), torch.arange(len(y))
+        self.targets = self.labels
         self.epoch, self.decay, self.own = z.epoch, 1.0, own
         self.outputs = {
             name: Output(torch.tensor(getattr(z, name), requires_grad=name in ("clean", "adversarial")))
@@ -439,6 +440,7 @@ def contrast_step(kinds, seed, index, state):
         SimpleNamespace(
             x=None,
             labels=torch.tensor(y),
+            targets=torch.tensor(y),
             ids=torch.tensor(index),
             own={"contrast": state},
             student=lambda x, train: student,

@@ -295,7 +295,7 @@ class Pair:
         epoch = self.epochs[step]
         theirs, their_loss = self.step(self.code, x, labels, epoch, step)
         index, views = torch.arange(size), torch.zeros(size, dtype=torch.long)
-        our_loss = self.trainer.step(Batch(x, labels, index, views, epoch, step))["loss"]
+        our_loss = self.trainer.step(Batch(x, labels, index, views, epoch, step, step + 1))["loss"]
         assert 0.9 * 8 / 255 < (theirs - x).abs().max() < 1.1 * 8 / 255
         return theirs, their_loss.detach(), self.found[-1], our_loss
 

@@ -13,17 +13,21 @@ if TYPE_CHECKING:
 TINY = 1e-38  # lower bound of q inside the logarithm: float32 still represents it, and its logarithm is -87.5
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Computes the cross-entropy -log softmax(logits)[label] of each sample.
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Computes the cross-entropy of each sample with a label, -log p_y, or with probabilities q, -sum_k q_k log p_k.
+
+    p is softmax(logits).
 
     Args:
         logits: float [B,K], for B samples and K classes.
-        labels: true classes, int64 [B].
+        target: true classes y, int64 [B], or probabilities q, float [B,K].
 
     Returns:
         [B], not averaged.
     """
-    return -logits.log_softmax(1).gather(1, labels[:, None]).squeeze(1)
+    if target.is_floating_point():
+        return -(target * logits.log_softmax(1)).sum(1)
+    return -logits.log_softmax(1).gather(1, target[:, None]).squeeze(1)
 
 
 def kl_divergence(

@@ -171,6 +171,105 @@ class Optimizer(BaseModel):
         return self
 
 
+class Schedule(Settings):
+    """The learning rate over a training, as a factor of `training.learning_rate`.
+
+    The factor is a function of the number of steps done, so a training can be resumed at any step.
+
+    Attributes:
+        name: `multistep`: the factor falls at `training.milestones`. `cosine`: it falls along a half cosine from 1 to
+            `end`. `cyclic`: it rises from `start` to 1 and then falls to `end` (torch's OneCycleLR).
+        warmup: number of epochs in which the factor is also multiplied by a line that rises to 1, at least 0. In step t
+            of W warm-up steps, counted from 1, the line is t/W.
+        per: `step` or `epoch`: when a cosine or cyclic factor changes. The warm-up changes it at every step.
+        start: factor of the first step of `cyclic`, in [0, 1]; None: 1/25, as in torch.
+        end: factor that `cosine` and `cyclic` fall to, in [0, 1]; None: 0 for `cosine`, 4e-6 for `cyclic`, as in torch.
+        peak: fraction of the training after which `cyclic` reaches 1, in (0, 1); None: 0.3, as in torch.
+        anneal: shape of both parts of `cyclic`: `cos`, half cosines, or `linear`; None: `cos`.
+
+    Raises:
+        pydantic.ValidationError: if a value is not allowed, or a key does not belong to the schedule `name`.
+    """
+
+    name: Literal["multistep", "cosine", "cyclic"] = "multistep"
+    warmup: float = Field(0.0, ge=0, le=100_000)
+    per: Literal["step", "epoch"] = "step"
+    start: float | None = Field(None, ge=0, le=1)
+    end: float | None = Field(None, ge=0, le=1)
+    peak: float | None = Field(None, gt=0, lt=1)
+    anneal: Literal["cos", "linear"] | None = None
+
+    @model_validator(mode="after")
+    def _of_this_schedule(self) -> Schedule:
+        defaults = {"cosine": {"end": 0.0}, "cyclic": {"start": 1 / 25, "end": 4e-6, "peak": 0.3, "anneal": "cos"}}
+        own = defaults.get(self.name, {})
+        for key in ("start", "end", "peak", "anneal"):
+            if getattr(self, key) is None:
+                object.__setattr__(self, key, own.get(key))
+            elif key not in own:
+                raise mistake(f"{key} means nothing for the schedule {self.name}: leave it out")
+        return self
+
+
+class Averaging(Settings):
+    """An average of the student's weights over the training. Validation, `best` and `last` are then of the average.
+
+    The weights are added after every step or epoch. The first ones are copied.
+
+    Attributes:
+        name: `swa`: the mean of all weights so far. `ema`: average = decay x average + (1 - decay) x weights.
+        decay: factor of `ema`, in [0, 1); None: 0.999. `swa` has none.
+        ramp: True: in the n-th update of `ema` after the copy, the factor is at most (1 + n) / (10 + n) (Gowal et al.,
+            2020).
+        start: number of epochs before the first weights are added. Until then the student is evaluated.
+        per: `step` or `epoch`: when weights are added; None: `epoch` for `swa`, `step` for `ema`.
+        batch_norm: running statistics of the average. `copy`: the student's. `average`: averaged like the weights.
+            `reestimate`: computed anew from the training images without attack, before each validation. None:
+            `reestimate` for `swa`, `average` for `ema`.
+
+    Raises:
+        pydantic.ValidationError: if a value is not allowed, also a `decay` or `ramp` for `swa`.
+    """
+
+    name: Literal["swa", "ema"]
+    decay: float | None = Field(None, ge=0, lt=1)
+    ramp: bool = False
+    start: int = Field(0, ge=0, le=100_000)
+    per: Literal["step", "epoch"] | None = None
+    batch_norm: Literal["copy", "average", "reestimate"] | None = None
+
+    @model_validator(mode="after")
+    def _of_this_average(self) -> Averaging:
+        if self.name == "swa" and (self.decay is not None or self.ramp):
+            raise mistake("decay and ramp belong to ema; swa weighs all weights the same: leave them out")
+        ema = self.name == "ema"
+        defaults = {"per": "step", "batch_norm": "average"} if ema else {"per": "epoch", "batch_norm": "reestimate"}
+        for key, value in (defaults | ({"decay": 0.999} if ema else {})).items():
+            if getattr(self, key) is None:
+                object.__setattr__(self, key, value)
+        return self
+
+
+class WeightPerturbation(Settings):
+    """Adversarial weight perturbation, AWP (Wu et al., NeurIPS 2020), around the loss of any method.
+
+    After x' is made, the student's weights w are moved by v, along the gradient of the loss, and the update uses the
+    gradient at w + v. Each tensor of v has `gamma` times the norm of the tensor of w.
+
+    Attributes:
+        gamma: norm of v divided by that of w, greater than 0: 0.01 for SAT, 0.005 for TRADES.
+        start: number of epochs without perturbation at the beginning (TRADES-AWP: 9).
+        variant: `wu2020`: the authors' code. Tensors of more than one dimension are moved; batch norm's running
+            statistics are those of the pass at w + v; v is subtracted after the optimiser's step, which therefore
+            decays w + v. `adr`: the code of ADR (Wu et al., ICLR 2024). All parameters are moved; the running
+            statistics are those of the pass at w; w is put back before the optimiser's step.
+    """
+
+    gamma: float = Field(gt=0, le=1)
+    start: int = Field(0, ge=0, le=100_000)
+    variant: Literal["wu2020", "adr"] = "wu2020"
+
+
 class Training(Settings):
     """The settings of the training of one network, the section `training` of an experiment file.
 
@@ -191,6 +290,11 @@ class Training(Settings):
         factor: factor of the learning rate at a milestone, in (0, 1].
         decay: `compounded`: each milestone multiplies the rate again. `from_initial`: every milestone sets the rate to
             `learning_rate` x `factor`, so that the second milestone changes nothing (ARD, IAD).
+        schedule: the learning rate over the training. `milestones`, `factor` and `decay` belong to `multistep`.
+        averaging: average of the student's weights that is evaluated in its place; None: no average.
+        weight_perturbation: adversarial weight perturbation; None: no perturbation.
+        label_smoothing: s in [0, 1). Wherever a loss or the objective of an attack is the cross-entropy with a hard
+            label, the target is (1 - s) x one-hot + s / number of classes.
         kl_scale: reduction of a divergence over the classes: `sum`; `mean`, the sum divided by the number of classes
             (ARD); or `tenth`, the sum divided by 10 (RSLAD).
         augmentation: name and options of the augmentation, see `augmentations`; the experiment file's options are
@@ -222,6 +326,10 @@ class Training(Settings):
         description="from_initial: every milestone sets learning_rate x factor, so that the second changes nothing "
         "(ARD's and IAD's adjust_learning_rate)",
     )
+    schedule: Schedule = Schedule()
+    averaging: Averaging | None = Field(None, description="average of the weights, which is evaluated: swa or ema")
+    weight_perturbation: WeightPerturbation | None = Field(None, description="AWP, around the loss of any method")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="wherever a hard label is used, in loss and attack")
     kl_scale: Literal["sum", "mean", "tenth"] = Field(
         "sum",
         description="divergences are summed over the classes, or averaged over them (ARD's KLDivLoss), or a tenth of "
@@ -243,6 +351,21 @@ class Training(Settings):
             )
         if self.weight_decay and "weight_decay" not in optimizers.arguments(name):
             raise mistake(f"{name} has no weight decay: leave training.weight_decay out, or choose another optimizer")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_the_schedule(self) -> Training:
+        if self.milestones and self.schedule.name != "multistep":
+            raise mistake(
+                f"milestones belong to the schedule multistep, and the schedule is {self.schedule.name}: leave "
+                "training.milestones out (in an overlay: [])"
+            )
+        if self.schedule.warmup > self.epochs:
+            raise mistake(f"schedule.warmup: {self.schedule.warmup:g} is more than the {self.epochs} epochs")
+        for key in ("averaging", "weight_perturbation"):
+            part = getattr(self, key)
+            if part and part.start >= self.epochs:
+                raise mistake(f"{key}.start: {part.start} leaves none of the {self.epochs} epochs")
         return self
 
 

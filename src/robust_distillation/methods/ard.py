@@ -88,11 +88,11 @@ class ARD(Method):
             Terms with values [B] that are not reduced: `cross_entropy`, CE(S^t(x), y) of weight 1-alpha, and
             `adversarial`, t^2 KL(T^t(x) || S^t(x')) of weight alpha.
         """
-        t, x = self.temperature, step.attack(misclassification, step.labels)
+        t, x = self.temperature, step.attack(misclassification, step.targets)
         adversarial, clean = (step.student(images, train=True).logits for images in (x, step.x))
         distance = kl_divergence(step.cached().logits, adversarial, t)
         clean = clean / t if self.tempered_cross_entropy else clean
         return (
-            Term("cross_entropy", cross_entropy(clean, step.labels), 1 - self.alpha),
+            Term("cross_entropy", cross_entropy(clean, step.targets), 1 - self.alpha),
             Term("adversarial", t**2 * distance, self.alpha, divergence=True),
         )

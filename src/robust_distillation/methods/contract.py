@@ -169,6 +169,7 @@ class TrainingStep(Protocol):
 
     x: Tensor
     labels: Tensor
+    targets: Tensor
     ids: Tensor
     epoch: int
     epochs: int
@@ -291,9 +292,8 @@ class EpochEnd:
         own: by name, the method's own networks, the trained copies of teachers, and the modules of `Method.build`.
         epoch: number of the epoch that ended, counted from 1.
         epochs: number of epochs of the training.
-        decay: the learning rate of this epoch divided by that of the first epoch.
-        next_decay: the learning rate of the next epoch divided by that of the first epoch; after the last epoch equal
-            to `decay`.
+        decay: the factor of the learning rate at the start of this epoch, in [0, 1]; see `settings.Schedule`.
+        next_decay: the factor at the start of the next epoch; after the last epoch equal to `decay`.
     """
 
     own: Mapping[str, Any]
@@ -425,7 +425,7 @@ class Method(BaseModel):
         return tuple((role, kind) for role, calls in self.teachers().items() for kind in calls.cached)
 
 
-def misclassification(x: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+def misclassification(x: Tensor, logits: Tensor, target: Tensor) -> Tensor:
     """Computes the objective of most inner maximisations: the cross-entropy of the student at adversarial images x'.
 
     A method passes this function to `TrainingStep.attack`, which calls it in each step of PGD.
@@ -433,9 +433,9 @@ def misclassification(x: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
     Args:
         x: x' [B,C,H,W]; not used, but part of the form of an objective.
         logits: the student's logits at x', [B,K].
-        labels: true classes, int64 [B].
+        target: true classes, int64 [B], or probabilities, float [B,K]; usually `step.targets`.
 
     Returns:
         The cross-entropy of each image, [B], not averaged.
     """
-    return cross_entropy(logits, labels)
+    return cross_entropy(logits, target)

@@ -79,7 +79,7 @@ class CRD(Method):
         student, teacher, t = step.student(step.x, train=True), step.cached(), self.kd_temperature
         contrast = step.own["contrast"](student.features, teacher.features, step)
         terms = [
-            Term("cross_entropy", cross_entropy(student.logits, step.labels), self.gamma),
+            Term("cross_entropy", cross_entropy(student.logits, step.targets), self.gamma),
             Term("contrast", contrast, self.beta),
         ]
         if self.alpha > 0:

@@ -84,12 +84,12 @@ class GACD(Method):
             contrastive loss of weight beta.
         """
         teacher = step.cached()
-        student = step.student(step.attack(misclassification, step.labels), train=True)
+        student = step.student(step.attack(misclassification, step.targets), train=True)
         contrast = step.own["contrast"](student.features, teacher.features, step)
         if self.reweight:
             trust = true_class_probability(teacher.logits, step.labels)
             contrast = trust / step.mean(trust) * contrast
         return (
-            Term("cross_entropy", cross_entropy(student.logits, step.labels)),
+            Term("cross_entropy", cross_entropy(student.logits, step.targets)),
             Term("contrast", contrast, self.beta),
         )

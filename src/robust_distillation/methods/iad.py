@@ -106,7 +106,7 @@ class IAD(Method):
             t^2 KL(T^t(x) || S^t(x')) and `introspection` is 0; x then goes through S for batch norm's running
             statistics only.
         """
-        x, t = step.attack(misclassification, step.labels), self.temperature
+        x, t = step.attack(misclassification, step.targets), self.temperature
         adversarial = step.student(x, train=True).logits
         if self.repeat_passes:
             step.student.update_statistics(x)

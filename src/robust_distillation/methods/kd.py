@@ -49,6 +49,6 @@ class KD(Method):
         t, logits = self.temperature, step.student(step.x, train=True).logits
         distance = kl_divergence(step.cached().logits, logits, t)
         return (
-            Term("cross_entropy", cross_entropy(logits, step.labels), self.gamma),
+            Term("cross_entropy", cross_entropy(logits, step.targets), self.gamma),
             Term("distillation", t**2 * distance, self.alpha, divergence=True),
         )

@@ -73,7 +73,7 @@ class MART(Method):
             Terms with values [B] that are not reduced: `boosted_cross_entropy`, BCE(S(x'), y), and `divergence`, (1 -
             S_y(x)) KL(S(x) || S(x')) of weight beta.
         """
-        x = step.attack(misclassification, step.labels)
+        x = step.attack(misclassification, step.targets)
         if self.clean_first:
             clean, adversarial = (step.student(images, train=True).logits for images in (step.x, x))
         else:
@@ -83,6 +83,6 @@ class MART(Method):
         doubt = 1.0000001 - true_class_probability(clean, step.labels)
         distance = kl_divergence(clean, adversarial, constant=self.log_constant)
         return (
-            Term("boosted_cross_entropy", cross_entropy(adversarial, step.labels) + margin),
+            Term("boosted_cross_entropy", cross_entropy(adversarial, step.targets) + margin),
             Term("divergence", doubt * distance, self.beta, divergence=True),
         )

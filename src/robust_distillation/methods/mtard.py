@@ -103,7 +103,7 @@ class MTARD(Method):
             Terms with values [B] that are not reduced: `natural`, KL(T_natural(x) || S(x)) of weight w, and
             `adversarial`, KL(T_robust(x') || S(x')) of weight 1-w.
         """
-        constant, x = self.log_constant, step.attack(misclassification, step.labels)
+        constant, x = self.log_constant, step.attack(misclassification, step.targets)
         adversarial = kl_divergence(
             step.teacher["robust"](x).logits, step.student(x, train=True).logits, target_constant=constant
         )

@@ -43,4 +43,4 @@ class Natural(Method):
         Returns:
             Terms with values [B] that are not reduced: `cross_entropy`, CE(S(x), y).
         """
-        return (Term("cross_entropy", cross_entropy(step.student(step.x, train=True).logits, step.labels)),)
+        return (Term("cross_entropy", cross_entropy(step.student(step.x, train=True).logits, step.targets)),)

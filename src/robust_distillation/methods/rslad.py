@@ -99,13 +99,13 @@ class RSLAD(Method):
         """
         teacher = step.cached().logits if self.teachers() else None
         inner = {
-            "hard": lambda: step.labels,
+            "hard": lambda: step.targets,
             "teacher": lambda: teacher,
             "student": lambda: step.student(step.x).logits,
         }
         x = step.attack(self._inner_objective, inner[self.inner_labels]())
         adversarial, clean = (step.student(images, train=True).logits for images in (x, step.x))
-        targets = {"hard": step.labels, "teacher": teacher, "student": clean}
+        targets = {"hard": step.targets, "teacher": teacher, "student": clean}
         return tuple(
             Term(
                 name,

@@ -59,6 +59,6 @@ class SAT(Method):
         Returns:
             Terms with values [B] that are not reduced: `cross_entropy`, CE(S(x'), y).
         """
-        adversarial = step.attack(misclassification, step.labels)
+        adversarial = step.attack(misclassification, step.targets)
         logits = step.student(adversarial, train=True).logits
-        return (Term("cross_entropy", cross_entropy(logits, step.labels)),)
+        return (Term("cross_entropy", cross_entropy(logits, step.targets)),)

@@ -77,6 +77,6 @@ class TRADES(Method):
         else:
             adversarial, clean = (step.student(images, train=True).logits for images in (x, step.x))
         return (
-            Term("cross_entropy", cross_entropy(clean, step.labels)),
+            Term("cross_entropy", cross_entropy(clean, step.targets)),
             Term("divergence", kl_divergence(clean, adversarial), self.beta, divergence=True),
         )

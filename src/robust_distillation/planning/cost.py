@@ -136,7 +136,10 @@ def training(
     kind, each = ("apgd", settings.selection.steps) if by == "apgd" else ("attack", {"pgd10": 10, "pgd_trades": 20}[by])
     validation = _Network(experiment, architecture)
     validation.add_attack({kind: each, "ask": 2}, validation_epochs(settings), experiment.size("validation"))
-    work = [part for network in (*networks.values(), validation) for part in network.work]
+    average = _Network(experiment, architecture, devices=devices)
+    if settings.averaging and settings.averaging.batch_norm == "reestimate":
+        average.add_calls("ask", validation_epochs(settings, settings.averaging.start), experiment.size("train"))
+    work = [part for network in (*networks.values(), validation, average) for part in network.work]
     if augmentations.from_settings(settings.augmentation).asks_live:
         work += asking(experiment, recipe, architecture, teacher, devices)
     return work
@@ -145,9 +148,14 @@ def training(
 def asking(
     experiment: Experiment, recipe: Recipe, architecture: dict[str, Any], teacher: str | None, devices: int = 1
 ) -> list[Calls]:
-    """Returns the work of the teachers' networks on the clean views of one training, if no cache answers.
+    """Returns the calls of the teachers' networks on the clean views of one training, if no cache answers.
 
-    The arguments are those of `training`.
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        recipe: method and training settings.
+        architecture: architecture of the network that is trained, `{"name": NAME, **arguments}`.
+        teacher: name of a teacher, or of an entry that assigns several teachers to the roles of a method.
+        devices: number of devices that share each batch.
     """
     batch = recipe.training.batch_size
     networks = _networks(experiment, recipe, architecture, teacher, devices)
@@ -191,7 +199,9 @@ def _count_calls(experiment: Experiment, recipe: Recipe, architecture: dict[str,
     from robust_distillation.training.counting import calls_in_step
 
     method, settings = recipe.method.settings, recipe.training
-    starts = [epoch for epoch in method.phases() if epoch <= settings.epochs]
+    perturb = settings.weight_perturbation
+    starts = sorted({*method.phases(), perturb.start + 1 if perturb else 1})
+    starts = [epoch for epoch in starts if epoch <= settings.epochs]
     found: Counter[tuple[str, str, str]] = Counter()
     for first, following in zip(starts, [*starts[1:], settings.epochs + 1], strict=True):
         calls = calls_in_step(method, settings, experiment.threat_model, experiment.info, architecture, first)

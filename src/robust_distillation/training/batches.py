@@ -13,6 +13,7 @@ from robust_distillation.data.views import Views, epoch_order
 from robust_distillation.device import to_device
 from robust_distillation.settings import Training
 from robust_distillation.training.parallel import Group
+from robust_distillation.training.schedule import steps_per_epoch
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Batch:
         view_ids: number of the view of each of the T images, int64 [T], on the CPU; see `data.views`.
         epoch: number of the epoch, counted from 1.
         number: number of the batch within the epoch, counted from 0.
+        steps: number of batches of the epoch.
     """
 
     x: Tensor
@@ -37,6 +39,7 @@ class Batch:
     view_ids: Tensor
     epoch: int
     number: int
+    steps: int
 
 
 def batches(
@@ -66,12 +69,12 @@ def batches(
             epoch can be continued.
         group: the processes that share each batch. `x` and `labels` hold the rows of this process only.
     """
-    views = scheme.epoch(seed, epoch, len(data))
+    views, steps = scheme.epoch(seed, epoch, len(data)), steps_per_epoch(settings, len(data))
     for number, ids in enumerate(epoch_order(seed, epoch, len(data)).split(settings.batch_size)):
         if number < first:
             continue
-        if settings.drop_last and len(ids) < settings.batch_size:
+        if number == steps:
             break
         rows = ids[group.shard(len(ids))]
         x, labels = data.views(scheme, rows, views[rows]), data.labels[to_device(rows, data.labels.device)]
-        yield Batch(x.to(device), labels.to(device), ids, views[ids], epoch, number)
+        yield Batch(x.to(device), labels.to(device), ids, views[ids], epoch, number, steps)

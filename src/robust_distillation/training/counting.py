@@ -90,6 +90,6 @@ def calls_in_step(
         trainer.begin_epoch(epoch)
         x = torch.rand(IMAGES, *info.shape, generator=generator(0, "images"))
     ids, views = torch.arange(IMAGES), torch.zeros(IMAGES, dtype=torch.int64)
-    step = BatchStep(trainer, Batch(x, data.labels, ids, views, epoch, 0))
-    step.evaluate()
+    step = BatchStep(trainer, Batch(x, data.labels, ids, views, epoch, 0, 1))
+    trainer.run(step)
     return step.calls

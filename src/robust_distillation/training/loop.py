@@ -14,6 +14,7 @@ from robust_distillation.data.views import Views
 from robust_distillation.models.precision import evaluation_precision
 from robust_distillation.randomness import derived_seed
 from robust_distillation.resume import STOPPED, ResumableJob
+from robust_distillation.training.averaging import reestimate_statistics
 from robust_distillation.training.batches import batches
 from robust_distillation.training.divergence import Losses, check_finite
 from robust_distillation.training.schedule import is_validation_epoch
@@ -34,11 +35,14 @@ def train(
 ) -> Progress:
     """Trains the student for all epochs and keeps a copy of the weights with the highest validation accuracy (`best`).
 
+    With `settings.averaging`, the average of the student's weights is evaluated and kept, from the first weights on
+    that are added to it.
+
     `best` has the highest accuracy under the attack that `settings.selection` names. Ties are decided by clean
     accuracy, then by the earlier epoch. Afterwards `trainer.student` has the weights of the last epoch and is in train
     mode. Each epoch adds one dict to `counts.metrics` and logs it as JSON: `epoch`, `learning_rate`, `loss`, the mean
     of each loss term by name, and, in epochs with a validation, `selection_clean` and `selection_robust` (accuracies in
-    [0, 1]).
+    [0, 1]) and, with averaging, `averaged_weights` (number of weights in the average; 0: the student was evaluated).
 
     Args:
         trainer: the networks, optimisers and settings; changed in place.
@@ -59,7 +63,7 @@ def train(
         UserError: a batch has fewer images than there are processes.
         SystemExit: a signal asked `work` to stop, and the state was saved. The exit code is STOPPED.
     """
-    settings, model, group, data = trainer.settings, trainer.student, trainer.group, data.to(device)
+    settings, group, data = trainer.settings, trainer.group, data.to(device)
     group.check(len(data), settings.batch_size, settings.drop_last)
     saved = group.broadcast_object(work and work.load())
     progress = restored(trainer, saved) if saved else Progress()
@@ -67,7 +71,7 @@ def train(
 
     def save() -> None:
         losses.check(counts)
-        check_finite(model, counts)
+        check_finite(trainer.student, counts)
         sums = group.all_gather(progress.sums)
         if work:
             work.save(packed(trainer, progress, sums))
@@ -91,14 +95,21 @@ def train(
             counts.steps += 1
             save_if_due()
         losses.check(counts)
-        check_finite(model, counts)
+        check_finite(trainer.student, counts)
         means = {name: float(value) / counts.steps for name, value in group.summed(progress.sums).items()}
         line = {"epoch": epoch, "learning_rate": rate, **means}
         if is_validation_epoch(settings, epoch):
+            if trainer.averaged_weights and settings.averaging.batch_norm == "reestimate":
+                with evaluation_precision():
+                    views = batches(data, scheme, settings, trainer.seed, epoch, device, 0, group)
+                    reestimate_statistics(trainer.evaluated, views)
             clean, robust = validate(trainer, validation, device, save_if_due)
             line |= {"selection_clean": clean, "selection_robust": robust}
+            if settings.averaging:
+                line["averaged_weights"] = trainer.averaged_weights
             if (robust, clean) > counts.best_score:
-                progress.best, counts.best_epoch, counts.best_score = copied(model), epoch, (robust, clean)
+                progress.best, counts.best_averaged = copied(trainer.evaluated), trainer.averaged_weights
+                counts.best_epoch, counts.best_score = epoch, (robust, clean)
         log.info("%s", json.dumps(line))
         counts.metrics.append(line)
         trainer.end_epoch(epoch)
@@ -110,13 +121,13 @@ def train(
 def validate(
     trainer: Trainer, validation: Dataset, device: torch.device, on_batch_end: Callable[[], None] = lambda: None
 ) -> tuple[float, float]:
-    """Evaluates the student on the images on which `best` is chosen. The attack and its random start are the same at
-    every epoch.
+    """Evaluates the student, or the average of its weights once it has any, on the images on which `best` is chosen.
 
+    The attack and its random start are the same at every epoch.
     The computation is in float32 and without torch.compile, whatever the precision of the training is.
 
     Args:
-        trainer: the training; weights, buffers and mode of its student are unchanged afterwards.
+        trainer: the training; weights, buffers and mode of its networks are unchanged afterwards.
         validation: the images.
         device: device of the student.
         on_batch_end: called without arguments after every batch of 500 images, for example to save the training.
@@ -127,7 +138,7 @@ def validate(
     """
     with evaluation_precision():
         clean, robust_correct = evaluate_for_selection(
-            trainer.student,
+            trainer.evaluated,
             validation,
             trainer.threat_model,
             trainer.settings.selection,

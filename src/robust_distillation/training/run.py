@@ -21,6 +21,7 @@ from robust_distillation.models.precision import EXACT, TRAIN, configure_precisi
 from robust_distillation.randomness import derived_seed
 from robust_distillation.resume import ResumableJob
 from robust_distillation.settings import ThreatModel, Training
+from robust_distillation.training.averaging import build_average
 from robust_distillation.training.divergence import Diverged
 from robust_distillation.training.loop import train
 from robust_distillation.training.parallel import SYNCHRONISED, Group, synchronised
@@ -72,12 +73,15 @@ def build_trainer(
     seed, info = settings["seed"], data.info
     student = build_model(settings["architecture"], info.shape, len(info.classes), derived_seed(seed, "model"))
     own = build_own(method, data, student, seed, settings["architecture"], teachers.features, teachers.copies)
-    for network in (student, *filter(is_network, own.values())):
+    average = build_average(student, training.averaging) if training.averaging else None
+    trained = [student, *filter(is_network, own.values())]
+    for network in (*trained, *([average.module] if average else [])):
         network.to(device)
         if group.size > 1 and settings["devices"]["batch_norm"] == SYNCHRONISED:
             synchronised(network)
-        configure_precision(network, precision, TRAIN, compiled=compiled, recorded=group.size == 1)
-    return Trainer(student, method, training, threat, seed, own.to(device), teachers.by_role, group)
+        compile_it = compiled and network in trained
+        configure_precision(network, precision, TRAIN, compiled=compile_it, recorded=group.size == 1)
+    return Trainer(student, method, training, threat, seed, own.to(device), teachers.by_role, group, average)
 
 
 def train_to_files(
@@ -96,7 +100,8 @@ def train_to_files(
     Args:
         folder: folder of the files.
         settings: resolved settings of the training, as for `build_trainer`. They are stored in the metadata of both
-            checkpoints.
+            checkpoints. So is `averaged_weights`: the number of weights of which the checkpoint holds the average; 0:
+            it holds the student's.
         trainer: the networks and optimisers; changed in place.
         data: the training images.
         validation: the images on which `best` is chosen.
@@ -126,9 +131,10 @@ def train_to_files(
     }
     files = list(Layout.training(folder))
     counts = progress.counts
-    save_checkpoint(files[0], progress.best, {**metadata, "checkpoint": "best", "epoch": counts.best_epoch})
-    last = {**metadata, "checkpoint": "last", "epoch": trainer.settings.epochs}
-    save_checkpoint(files[1], trainer.student.state_dict(), last)
+    best = {"checkpoint": "best", "epoch": counts.best_epoch, "averaged_weights": counts.best_averaged}
+    last = {"checkpoint": "last", "epoch": trainer.settings.epochs, "averaged_weights": trainer.averaged_weights}
+    save_checkpoint(files[0], progress.best, metadata | best)
+    save_checkpoint(files[1], trainer.evaluated.state_dict(), metadata | last)
     _write_lines(files[2], counts.metrics)
     return files
 

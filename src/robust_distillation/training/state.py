@@ -31,6 +31,7 @@ class Counts:
         best_epoch: number of the epoch with the highest validation accuracy so far; 0 before the first validation.
         best_score: (robust, clean) validation accuracy of that epoch, each in [0, 1]; (-1, -1) before the first
             validation.
+        best_averaged: number of weights in the average that is the best epoch's network; 0 if it is the student.
         metrics: the training curves, one dict for each epoch that is done, for example `{"epoch": 1, "learning_rate":
             0.1, "loss": 2.1, "selection_clean": 0.3, "selection_robust": 0.2}`; also the mean of each loss term by
             name.
@@ -40,6 +41,7 @@ class Counts:
     steps: int = 0
     best_epoch: int = 0
     best_score: tuple[float, float] = (-1.0, -1.0)
+    best_averaged: int = 0
     metrics: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -75,6 +77,7 @@ def packed(trainer: Trainer, progress: Progress, sums: list[Tensors]) -> bytes:
     groups = {
         "student": trainer.student.state_dict(),
         "own": trainer.own.state_dict(),
+        "average": trainer.average.state_dict() if trainer.average else {},
         **{f"optimizer-{name}": _tensors(state) for name, state in states.items()},
         **{f"sums-{rank}": own for rank, own in enumerate(sums)},
         "best": progress.best or {},
@@ -109,6 +112,8 @@ def restored(trainer: Trainer, content: bytes) -> Progress:
         groups.setdefault(group, {})[own] = tensor
     trainer.student.load_state_dict(groups["student"])
     trainer.own.load_state_dict(groups.get("own", {}))
+    if trainer.average:
+        trainer.average.load_state_dict(groups["average"])
     for name, optimizer in trainer.optimizers.items():
         load_optimizer(optimizer, optimizers[name], groups.get(f"optimizer-{name}", {}))
     device = next(trainer.student.parameters()).device

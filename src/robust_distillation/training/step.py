@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from robust_distillation.models.frozen import frozen
 from robust_distillation.models.output import Output, output
 from robust_distillation.randomness import generator
 from robust_distillation.training.batches import Batch
+from robust_distillation.training.schedule import factor
 from robust_distillation.training.teacher import Teacher
 
 if TYPE_CHECKING:
@@ -80,19 +81,19 @@ class FrozenTeacher:
         teacher: the teacher's network and cached outputs.
         role: name under which the method calls the teacher, for example `teacher` or `robust`.
         declared: the calls that the method declares.
-        calls: the counter, which each call increments by 1 under ("teacher", role, kind).
+        step: the step, whose counter each call increments by 1 under ("teacher", role, kind).
     """
 
-    def __init__(self, teacher: Teacher, role: str, declared: TeacherCalls, calls: Calls):
+    def __init__(self, teacher: Teacher, role: str, declared: TeacherCalls, step: BatchStep):
         """Wraps a teacher.
 
         Args:
             teacher: the network and the cached outputs.
             role: name under which the method calls the teacher, for example `teacher` or `robust`.
             declared: the calls that the method declares.
-            calls: the counter of the step, changed in place by each call.
+            step: the step. If its loss is evaluated again, calls without gradient are answered from the first time.
         """
-        self.teacher, self.role, self.declared, self.calls = teacher, role, declared, calls
+        self.teacher, self.role, self.declared, self.step = teacher, role, declared, step
 
     @property
     def replay_key(self) -> nn.Module | None:
@@ -116,7 +117,12 @@ class FrozenTeacher:
         needed = "gradient" if kind == "attack" else "live"
         if not getattr(self.declared, needed) or self.teacher.network is None:
             raise TypeError(f"the call of teacher {self.role!r} is not declared: give it {needed}=True in teachers()")
-        self.calls["teacher", self.role, kind] += 1
+        if kind == "ask" and self.step.repeated:
+            return self.step.once(lambda: self._answer(x, kind))
+        return self._answer(x, kind)
+
+    def _answer(self, x: Tensor, kind: str) -> Output:
+        self.step.calls["teacher", self.role, kind] += 1
         return self.teacher(x)
 
 
@@ -127,6 +133,20 @@ def kind_of(x: Tensor) -> str:
     return "attack" if x.requires_grad and torch.is_grad_enabled() else "ask"
 
 
+class _Result(NamedTuple):
+    """What `BatchStep.once` keeps of a call.
+
+    Attributes:
+        value: the result.
+        counts: the number of calls of each kind, after it.
+        moved: buffers that it moved, with their values before and after it, by name.
+    """
+
+    value: Any
+    counts: dict[str, int]
+    moved: dict[str, tuple[Tensor, Tensor]]
+
+
 class BatchStep:
     """One batch in training, as a method receives it. Implements `methods.TrainingStep`, whose docstring describes it.
 
@@ -135,7 +155,10 @@ class BatchStep:
 
     Attributes:
         calls: counter of the calls of networks, by (group, name, kind); see `counting.calls_in_step`.
-        x, labels, ids, epoch, epochs, decay, threat, inner, student, teacher, own: as in `methods.TrainingStep`.
+        batch: the batch, with this process's rows of it.
+        total: number of images in the whole batch of all processes.
+        x, labels, targets, ids, epoch, epochs, decay, threat, inner, student, teacher, own: as in
+            `methods.TrainingStep`.
     """
 
     def __init__(self, trainer: Trainer, batch: Batch):
@@ -145,24 +168,30 @@ class BatchStep:
             trainer: the networks, the method and the settings.
             batch: the batch, with this process's rows of it.
         """
-        self._trainer, self._batch = trainer, batch
+        self._trainer, self.batch = trainer, batch
         self._rows = trainer.group.shard(len(batch.ids))
         self._counts: dict[str, int] = {}  # of this evaluation
-        self._results: list[tuple[Any, dict[str, int]]] = []  # of `once`, with the counts after it
-        self._before: dict[str, Tensor] = {}
+        self._results: dict[int, _Result] = {}  # of `once`, by the number of its call
+        self._before: dict[str, Tensor] | None = None  # all buffers as they were before a repeatable evaluation
+        self._after: dict[str, Tensor] = {}  # all buffers as the first evaluation left them
         self._evaluations = 0
+        self._in_once = False
         self.calls: Calls = Counter()
         settings, declared = trainer.settings, trainer.method.teachers()
         self.x, self.labels = batch.x, batch.labels
         self.ids = to_device(batch.ids[self._rows], batch.labels.device)
         self.epoch, self.epochs = batch.epoch, settings.epochs
-        self.decay = trainer.decay(batch.epoch)
+        self.decay = factor(settings, batch.epoch, batch.number, batch.steps)
         self.inner = settings.inner_attack
         eps = self.inner.eps
         self.threat = trainer.threat_model if eps is None else trainer.threat_model.model_copy(update={"eps": eps})
+        self.total = len(batch.ids)
+        self.targets = self.labels
+        if settings.label_smoothing:
+            self.targets = smoothed(self.labels, trainer.student.classifier.out_features, settings.label_smoothing)
         self.student = TrainedNetwork(trainer.student, STUDENT, self.calls)
         self.teacher = {
-            role: FrozenTeacher(trainer.teachers[role], role, calls, self.calls) for role, calls in declared.items()
+            role: FrozenTeacher(trainer.teachers[role], role, calls, self) for role, calls in declared.items()
         }
         self._declared = declared
         self.own: Mapping[str, Any] = trainer.own_networks(self.calls)
@@ -172,8 +201,8 @@ class BatchStep:
 
         Args:
             repeatable: True if the loss will be evaluated again on this batch. The first evaluation then keeps a copy
-                of all buffers as they were before it. Each later evaluation starts from that copy, uses the same
-                adversarial images and random numbers, and then sets the buffers to their values before it. Later
+                of all buffers as they were before it. Each later evaluation starts from that copy and uses the same
+                adversarial images, teachers' outputs and random numbers; `restore` undoes its moves of buffers. Later
                 evaluations ignore this argument.
 
         Returns:
@@ -181,24 +210,28 @@ class BatchStep:
             With several processes both are means over the rows of this process.
 
         Raises:
-            RuntimeError: the loss was evaluated before with `repeatable` False, or the networks have no buffers.
+            RuntimeError: the loss was evaluated before with `repeatable` False.
             TypeError: the method makes a call that it does not declare, or its terms have a wrong form.
             UserError: a term is not finite in the first step of the training.
         """
         module, self._counts = self._trainer.module, {}
         if self._evaluations == 0 and repeatable:
-            self._before = {name: buffer.clone() for name, buffer in module.named_buffers()}
+            self._before = copied_buffers(module)
         self._evaluations += 1
-        if self._evaluations == 1:
-            return self._trainer.reduced(self)
-        if not self._before:
-            raise RuntimeError("a loss is evaluated again only if its first evaluation was `repeatable`")
-        after = {name: buffer.clone() for name, buffer in module.named_buffers()}
-        put_buffers(module, self._before)
-        try:
-            return self._trainer.reduced(self)
-        finally:
-            put_buffers(module, after)
+        if self._evaluations > 1:
+            if self._before is None:
+                raise RuntimeError("a loss is evaluated again only if its first evaluation was `repeatable`")
+            self._after = self._after or copied_buffers(module)
+            put_buffers(module, self._before)
+        return self._trainer.reduced(self)
+
+    def restore(self) -> None:
+        """Sets all buffers to what the first evaluation left. Called after the backward pass of a later evaluation.
+
+        So batch norm's statistics and the method's state move once in a step. Without it they are left as the last
+        evaluation moved them.
+        """
+        put_buffers(self._trainer.module, self._after)
 
     def cached(self, role: str = TEACHER) -> Output:
         """Returns a teacher's output on the clean views of this process. It is read from the cache, or computed by the
@@ -218,7 +251,7 @@ class BatchStep:
             raise TypeError(f"the cached output of teacher {role!r} is not declared: give its kinds in teachers()")
         for kind in kinds:
             self.calls["cache", role, kind] += 1
-        batch = self._batch
+        batch = self.batch
         answer = self._trainer.teachers[role].clean(self.x, batch.ids[self._rows], batch.view_ids[self._rows])
         return Output(*(getattr(answer, kind) if kind in kinds else None for kind in Output._fields))
 
@@ -267,26 +300,41 @@ class BatchStep:
 
         return self.once(made)
 
+    @property
+    def repeated(self) -> bool:
+        """True if results are kept for a later evaluation of the loss: it is repeatable, and no `once` is running."""
+        return self._before is not None and not self._in_once
+
     def starting_noise(self) -> Tensor:
         """Draws the noise [B,C,H,W] from which the inner maximisation starts, for the rows of this process.
 
         Each further call in the same evaluation draws other noise.
         """
-        shard = self._rows, len(self._batch.ids)
+        shard = self._rows, len(self.batch.ids)
         return starting_noise(self.x, self.threat, self.inner.start, self._generator("attack"), shard)
 
     def once(self, make: Callable[[], Any]) -> Any:
         """Calls `make` without arguments in the first evaluation of the loss, and returns that result in all later
         evaluations.
 
-        The n-th call of `once` in an evaluation returns the result of the n-th call in the first one.
+        The n-th call of `once` in an evaluation returns the result of the n-th call in the first one, and moves batch
+        norm's running statistics as that one did.
         """
-        number = self._number("once")
-        if number == len(self._results):
-            result = make()
-            self._results.append((result, dict(self._counts)))
-        result, self._counts = self._results[number][0], dict(self._results[number][1])
-        return result
+        number, module = self._number("once"), self._trainer.module
+        known = self._results.get(number)
+        if known is None:
+            before = None if self._before is None else copied_buffers(module)
+            outermost, self._in_once = not self._in_once, True
+            try:
+                value = make()
+            finally:
+                self._in_once = not outermost
+            moved = {} if before is None else buffer_moves(module, before)
+            known = self._results[number] = _Result(value, dict(self._counts), moved)
+        else:
+            replay_moves(module, known.moved)
+        self._counts = dict(known.counts)
+        return known.value
 
     def uniform(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
         """Draws uniform random numbers in [0, 1), one row for each image of this process. They are drawn for the whole
@@ -300,14 +348,14 @@ class BatchStep:
             A tensor [B, *shape] on the device of the images. Each further call in the same evaluation draws other
             numbers.
         """
-        draws = torch.rand(len(self._batch.ids), *shape, generator=self._generator("method"), dtype=dtype)
+        draws = torch.rand(len(self.batch.ids), *shape, generator=self._generator("method"), dtype=dtype)
         return to_device(draws[self._rows], self.x.device)
 
     def _generator(self, purpose: str) -> torch.Generator:
         """Returns the generator of the next draw for a purpose: the same ones in each evaluation."""
         number = self._number(purpose)
         more = (number,) if number else ()
-        return generator(self._trainer.seed, purpose, self.epoch, self._batch.number, *more)
+        return generator(self._trainer.seed, purpose, self.epoch, self.batch.number, *more)
 
     def _number(self, what: str) -> int:
         """Counts the calls of one kind in this evaluation, from 0."""
@@ -319,7 +367,7 @@ class BatchStep:
         """Concatenates the rows of `values` [B, ...] of all processes, in the order of the batch. Gradients flow back
         to each process.
         """
-        return self._trainer.group.gather_rows(values, len(self._batch.ids))
+        return self._trainer.group.gather_rows(values, len(self.batch.ids))
 
     def mean(self, values: Tensor) -> Tensor:
         """Returns the mean of all numbers in `values` [B, ...], over all processes, as a tensor of no dimensions."""
@@ -332,6 +380,51 @@ class BatchStep:
     def maximum(self, values: Tensor) -> Tensor:
         """Returns the largest number in `values` [B, ...], over all processes, as a tensor of no dimensions."""
         return self.gather(values).amax()
+
+
+def smoothed(labels: Tensor, classes: int, smoothing: float) -> Tensor:
+    """Returns the targets (1 - s) x one-hot + s / K of label smoothing.
+
+    Args:
+        labels: int64 [B]; -1 for an image without a label, whose row is 0.
+        classes: number of classes K.
+        smoothing: s, in [0, 1).
+
+    Returns:
+        Probabilities, float32 [B,K].
+    """
+    known = (labels >= 0).float()[:, None]
+    one_hot = torch.nn.functional.one_hot(labels.clamp(min=0), classes).float()
+    return known * ((1 - smoothing) * one_hot + smoothing / classes)
+
+
+def copied_buffers(module: nn.Module) -> dict[str, Tensor]:
+    """Returns a copy of all buffers of a module, by name."""
+    return {name: buffer.clone() for name, buffer in module.named_buffers()}
+
+
+def buffer_moves(module: nn.Module, before: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Returns (value in `before`, copy of the present value) of each buffer of `module` that differs, by name."""
+    return {
+        name: (before[name], buffer.clone())
+        for name, buffer in module.named_buffers()
+        if not torch.equal(before[name], buffer)
+    }
+
+
+@torch.no_grad()
+def replay_moves(module: nn.Module, moved: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+    """Moves buffers of a module again, in place.
+
+    Args:
+        module: the module.
+        moved: values before and after the first move, by name. A buffer that has the value from before gets the one
+            from after; any other is moved by their difference.
+    """
+    buffers = dict(module.named_buffers())
+    for name, (before, after) in moved.items():
+        buffer = buffers[name]
+        buffer.copy_(after if torch.equal(buffer, before) else buffer + (after - before))
 
 
 @torch.no_grad()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
 from robust_distillation import optimizers
 from robust_distillation.cuda_graph import GraphReplay
@@ -18,13 +20,15 @@ from robust_distillation.errors import UserError
 from robust_distillation.methods import EpochEnd, Method, Sizes, Term
 from robust_distillation.models.checkpoint import build_model
 from robust_distillation.randomness import derived_seed, generator
-from robust_distillation.settings import ThreatModel, Training
+from robust_distillation.settings import ThreatModel, Training, WeightPerturbation
+from robust_distillation.training.averaging import build_average
 from robust_distillation.training.batches import Batch
 from robust_distillation.training.parallel import Group
 from robust_distillation.training.reduction import reduce
-from robust_distillation.training.schedule import learning_rate
+from robust_distillation.training.schedule import factor, learning_rate
 from robust_distillation.training.step import BatchStep, Calls, TrainedNetwork
 from robust_distillation.training.teacher import Teacher
+from robust_distillation.training.weight_perturbation import Perturbation
 
 STUDENT = "student"  # names its optimiser
 
@@ -70,6 +74,7 @@ class Trainer:
         own: the method's own modules by name, from `build_own`; empty by default.
         teachers: the teachers by role, the name under which the method calls a teacher; empty by default.
         group: the processes that share each batch; one process by default.
+        average: the average of the student's weights, from `build_average`; None if `settings.averaging` is None.
         optimizers: set by the constructor: the optimisers by name. `student` updates the student and all own modules
             without an optimiser of their own. The others have the names of the own modules for which
             `method.optimisation` returns settings.
@@ -86,9 +91,12 @@ class Trainer:
     own: nn.ModuleDict = field(default_factory=nn.ModuleDict)
     teachers: Mapping[str, Teacher] = field(default_factory=dict)
     group: Group = field(default_factory=Group)
+    average: AveragedModel | None = None
     optimizers: dict[str, torch.optim.Optimizer] = field(init=False)
 
     def __post_init__(self) -> None:
+        if self.settings.averaging and self.average is None:
+            self.average = build_average(self.student, self.settings.averaging)
         self.replay = GraphReplay() if self.group.size == 1 else None  # no graph holds what processes tell each other
         self.module = Networks(self.student, self.own)
         self.wrapped: nn.Module = self.module
@@ -135,16 +143,74 @@ class Trainer:
             TypeError: the method makes a call that it does not declare, or returns terms of a wrong form.
             UserError: a term is not finite in the first step.
         """
+        return self.run(BatchStep(self, batch))
+
+    def run(self, step: BatchStep) -> dict[str, Tensor]:
+        """Updates all weights by one batch, as `step` does.
+
+        Args:
+            step: the batch, not evaluated yet. Afterwards `step.calls` has counted the calls of networks.
+
+        Returns:
+            As `step`.
+        """
+        batch, perturb = step.batch, self.settings.weight_perturbation
+        self.set_learning_rates(batch.epoch, batch.number, batch.steps)
+        self._share_statistics()
+        if perturb and batch.epoch > perturb.start:
+            means = self._perturbed_update(step, perturb)
+        else:
+            means = self._backward(step)
+            self._update()
+        self._add_to_average(batch)
+        part = self.group.weight(step.total) / self.group.size
+        return {name: value * part for name, value in means.items()}
+
+    def _backward(self, step: BatchStep, repeatable: bool = False) -> dict[str, Tensor]:
+        """Evaluates the loss and computes the gradients of all weights; returns the loss and the means of its terms."""
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
-        total = len(batch.ids)
-        self._share_statistics()
-        loss, means = self.wrapped(BatchStep(self, batch).evaluate)
-        (loss * self.group.weight(total)).backward()
+        loss, means = self.wrapped(partial(step.evaluate, repeatable))
+        (loss * self.group.weight(step.total)).backward()
+        return {"loss": loss.detach(), **means}
+
+    def _update(self) -> None:
         for optimizer in self.optimizers.values():
             optimizer.step()
-        part = self.group.weight(total) / self.group.size
-        return {name: value * part for name, value in {"loss": loss.detach(), **means}.items()}
+
+    def _perturbed_update(self, step: BatchStep, settings: WeightPerturbation) -> dict[str, Tensor]:
+        """Updates all weights by the gradient at the student's perturbed weights; see `settings.WeightPerturbation`."""
+        as_authors = settings.variant == "wu2020"
+        self._backward(step, repeatable=True)
+        perturbation = Perturbation(self.student, settings)  # from the gradient of all processes
+        perturbation.add()
+        means = self._backward(step)
+        if as_authors:
+            self._update()
+            perturbation.subtract()
+        else:
+            step.restore()
+            perturbation.restore()
+            self._update()
+        return means
+
+    def _add_to_average(self, batch: Batch) -> None:
+        """Adds the student's weights to their average, if this step is one at which that is due."""
+        settings = self.settings.averaging
+        if settings and batch.epoch > settings.start and (settings.per == "step" or batch.number == batch.steps - 1):
+            self.average.update_parameters(self.student)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that validation evaluates and checkpoints hold: the average once it has weights, or the
+        student.
+        """
+        return self.average.module if self.averaged_weights else self.student
+
+    @property
+    def averaged_weights(self) -> int:
+        """Number of weights that were added to the average; 0 without averaging."""
+        return 0 if self.average is None else int(self.average.n_averaged)
 
     def _share_statistics(self) -> None:
         """Gives all processes the first one's running statistics of networks, which local batch norm lets differ."""
@@ -194,29 +260,29 @@ class Trainer:
             self._checked = True
         return reduce(terms, self.student.classifier.out_features, self.settings.kl_scale)
 
-    def decay(self, epoch: int) -> float:
-        """Returns the student's learning rate in an epoch, divided by that of the first epoch: 1.0 until the first
-        milestone.
+    def set_learning_rates(self, epoch: int, number: int, steps: int) -> None:
+        """Sets the learning rate of each optimiser for one step.
 
         Args:
             epoch: number of the epoch, counted from 1.
+            number: number of the step in its epoch, counted from 0.
+            steps: number of steps of an epoch.
         """
-        return learning_rate(self.settings, epoch) / learning_rate(self.settings, 1)
+        for name, optimizer in self.optimizers.items():
+            for options in optimizer.param_groups:
+                options["lr"] = learning_rate(self.budgets[name], epoch, number, steps)
 
     def begin_epoch(self, epoch: int) -> float:
-        """Sets the student and the own networks to train mode, and sets the learning rate of each optimiser.
+        """Sets the student and the own networks to train mode.
 
         Args:
             epoch: number of the epoch, counted from 1.
 
         Returns:
-            The learning rate of the student in this epoch.
+            The learning rate of the student at the start of this epoch.
         """
         for network in self.networks():
             network.train()
-        for name, optimizer in self.optimizers.items():
-            for options in optimizer.param_groups:
-                options["lr"] = learning_rate(self.budgets[name], epoch)
         return learning_rate(self.settings, epoch)
 
     def end_epoch(self, epoch: int) -> None:
@@ -226,7 +292,7 @@ class Trainer:
             epoch: number of the epoch that ended, counted from 1.
         """
         epochs = self.settings.epochs
-        decay, following = self.decay(epoch), self.decay(min(epoch + 1, epochs))
+        decay, following = (factor(self.settings, one) for one in (epoch, min(epoch + 1, epochs)))
         self.method.after_epoch(EpochEnd(self.own_networks(Calls()), epoch, epochs, decay, following))
 
 

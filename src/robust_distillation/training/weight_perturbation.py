@@ -1,0 +1,53 @@
+"""Adversarial weight perturbation, AWP (Wu, Xia, Wang; NeurIPS 2020; arXiv 2004.05884)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from robust_distillation.settings import WeightPerturbation
+
+TINY = 1e-20  # keeps the division by the norm of a zero gradient finite
+
+
+class Perturbation:
+    """The shift v of a network's weights w along the gradient g of the loss: v = gamma ||w|| g / (||g|| + 1e-20).
+
+    The norms are Frobenius norms, of each tensor by itself. The authors' code computes g as the difference that one
+    step of SGD makes to a copy of the network; its learning rate cancels.
+    """
+
+    @torch.no_grad()
+    def __init__(self, network: nn.Module, settings: WeightPerturbation):
+        """Computes v from the gradients that the parameters hold; moves no weight.
+
+        Args:
+            network: network after a backward pass of the loss that v is to raise. A parameter without gradient is not
+                moved.
+            settings: `gamma` and `variant`. `wu2020` moves the parameters of more than one dimension whose name
+                contains `weight`; `adr` moves all.
+        """
+        self.shifts: list[tuple[nn.Parameter, Tensor, Tensor]] = []  # parameter, v, copy of w
+        for name, weight in network.named_parameters():
+            moved = settings.variant == "adr" or (weight.ndim > 1 and "weight" in name)
+            if moved and weight.grad is not None:
+                shift = settings.gamma * weight.norm() / (weight.grad.norm() + TINY) * weight.grad
+                self.shifts.append((weight, shift, weight.detach().clone()))
+
+    @torch.no_grad()
+    def add(self) -> None:
+        """Moves the weights to w + v, in place."""
+        for weight, shift, _ in self.shifts:
+            weight.add_(shift)
+
+    @torch.no_grad()
+    def subtract(self) -> None:
+        """Subtracts v from the weights, in place, whatever an optimiser has made of them."""
+        for weight, shift, _ in self.shifts:
+            weight.sub_(shift)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Puts the weights back to w exactly, in place."""
+        for weight, _, before in self.shifts:
+            weight.copy_(before)

@@ -1,0 +1,106 @@
+"""Every method with every value of every setting of the training runs, and goes on from each of its saved states."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from itertools import combinations, pairwise
+
+import pytest
+from test_training import CPU, SCHEME, SETTINGS, data, trainer_of  # noqa: F401 (a fixture)
+
+from robust_distillation import methods
+from robust_distillation.settings import Training
+from robust_distillation.training.loop import train
+
+# The values of each setting that differ in more than a number, without the defaults.
+VALUES = {
+    "schedule": {
+        "warmup": {"schedule": {"warmup": 1.5}},
+        "cosine": {"milestones": [], "schedule": {"name": "cosine"}},
+        "cosine-epoch": {"milestones": [], "schedule": {"name": "cosine", "per": "epoch"}},
+        "cyclic": {"milestones": [], "schedule": {"name": "cyclic"}},
+        "cyclic-linear": {"milestones": [], "schedule": {"name": "cyclic", "anneal": "linear", "start": 0.0}},
+    },
+    "averaging": {
+        "swa": {"averaging": {"name": "swa"}},
+        "swa-steps": {"averaging": {"name": "swa", "per": "step", "batch_norm": "copy", "start": 1}},
+        "ema": {"averaging": {"name": "ema", "decay": 0.5}},
+        "ema-ramp": {"averaging": {"name": "ema", "ramp": True, "batch_norm": "reestimate"}},
+        "ema-epochs": {"averaging": {"name": "ema", "decay": 0.5, "per": "epoch", "batch_norm": "copy"}},
+    },
+    "weight_perturbation": {
+        "wu2020": {"weight_perturbation": {"gamma": 0.01}},
+        "adr": {"weight_perturbation": {"gamma": 0.01, "variant": "adr", "start": 1}},
+    },
+    "label_smoothing": {"smoothing": {"label_smoothing": 0.1}},
+}
+ONE_EACH = ("trades", "rslad", "gacd", "mtard")  # labels alone, soft labels, features and a memory bank, own networks
+SINGLE = {name: changes for values in VALUES.values() for name, changes in values.items()}
+PAIRS = {
+    f"{name} and {other}": first | second
+    for one, two in combinations(VALUES.values(), 2)
+    for name, first in one.items()
+    for other, second in two.items()
+}
+
+
+def settings_with(changes: dict) -> Training:
+    """Two epochs of three steps."""
+    budget = SETTINGS.model_dump() | {"epochs": 2, "batch_size": 32, "milestones": [1]} | changes
+    return Training.model_validate(budget | {"inner_attack": SETTINGS.inner_attack.model_dump() | {"steps": 2}})
+
+
+class Killed(BaseException):
+    pass
+
+
+class Memory:
+    """Saved states in memory: one after each step, each batch of a validation and each epoch, each content once.
+
+    With a state to start from, the training is killed when it saves the next one.
+    """
+
+    stopping = False
+
+    def __init__(self, start: bytes | None):
+        self.start, self.states = start, [start] if start else []
+
+    def load(self):
+        return self.start
+
+    def should_save(self):
+        return True
+
+    def save(self, content: bytes):
+        if content not in self.states:
+            self.states.append(content)
+            if self.start:
+                raise Killed
+
+
+def states_of(name: str, changes: dict, data, start: bytes | None = None) -> list[bytes]:  # noqa: F811
+    memory = Memory(start)
+    trainer = trainer_of(name, data, settings=settings_with(changes))
+    with suppress(Killed):
+        train(trainer, data.first(90), data.first(16), SCHEME, CPU, memory)
+    return memory.states
+
+
+def check_resume(name: str, changes: dict, data) -> None:  # noqa: F811
+    """A training that is killed after any step ends as one that was not: from each state the next one follows."""
+    states = states_of(name, changes, data)
+    assert len(states) >= 2 * (3 + 1)  # re-estimated statistics are saved in a validation
+    for state, following in pairwise(states):
+        assert states_of(name, changes, data, state) == [state, following]
+
+
+@pytest.mark.parametrize("value", SINGLE)
+@pytest.mark.parametrize("name", methods.names())
+def test_every_method_with_every_setting_goes_on_after_each_step(name, value, data):  # noqa: F811
+    check_resume(name, SINGLE[value], data)
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("name", ONE_EACH)
+def test_every_pair_of_settings_goes_on_after_each_step(name, pair, data):  # noqa: F811
+    check_resume(name, PAIRS[pair], data)
