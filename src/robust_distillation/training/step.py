@@ -249,10 +249,14 @@ class BatchStep:
         kinds = self._declared[role].cached if role in self._declared else ()
         if not kinds:
             raise TypeError(f"the cached output of teacher {role!r} is not declared: give its kinds in teachers()")
-        for kind in kinds:
-            self.calls["cache", role, kind] += 1
-        batch = self.batch
-        answer = self._trainer.teachers[role].clean(self.x, batch.ids[self._rows], batch.view_ids[self._rows])
+
+        def read() -> Output:
+            for kind in kinds:
+                self.calls["cache", role, kind] += 1
+            ids, views = self.batch.ids[self._rows], self.batch.view_ids[self._rows]
+            return self._trainer.teachers[role].clean(self.x, ids, views)
+
+        answer = self.once(read) if self.repeated else read()
         return Output(*(getattr(answer, kind) if kind in kinds else None for kind in Output._fields))
 
     def attack(self, objective: Callable[..., Tensor], *args: Tensor) -> Tensor:
