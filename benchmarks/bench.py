@@ -23,7 +23,8 @@ from tabulate import tabulate
 
 from robust_distillation.models.checkpoint import build_model
 from robust_distillation.pipeline.record import processor
-from robust_distillation.planning.cost import ATTACKS, FORWARDS
+from robust_distillation.planning.calls import FORWARDS
+from robust_distillation.planning.cost import ATTACKS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs/performance.md"
 SECTION, END = "\n### ", "<!-- /measured -->"  # head of a processor's section, and the end of all sections

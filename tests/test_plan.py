@@ -19,7 +19,7 @@ from robust_distillation.config import Experiment, load
 from robust_distillation.models.checkpoint import build_model
 from robust_distillation.models.flops import parameter_bytes
 from robust_distillation.models.output import Output, output
-from robust_distillation.planning import cost
+from robust_distillation.planning import calls, cost
 from robust_distillation.planning.jobs import by_step, jobs_of
 from robust_distillation.planning.jobs import written as written_by
 from robust_distillation.planning.plan import describe
@@ -70,7 +70,7 @@ def flops_of(experiment: Experiment) -> dict[str, float]:
 def per_image(experiment: Experiment, method: str, f: float = RESNET_F) -> float:
     """FLOPs of one image in one training step, without the validations for `best`; f: of the student's forward pass."""
     recipe = experiment.recipes[method, "resnet18"]
-    whole = cost.flops(cost.training(experiment, recipe, experiment.students["resnet18"], "wide"))
+    whole = calls.flops(calls.training(experiment, recipe, experiment.students["resnet18"], "wide"))
     steps = {"apgd": 10, "pgd10": 10, "pgd_trades": 20}[recipe.training.selection.by]
     validation_flops = validation_epochs(recipe.training) * 10_000 * (2 * steps + 2) * f
     return (whole - validation_flops) / recipe.training.epochs / 50_000
@@ -108,9 +108,9 @@ def test_looks_for_best_are_paid_on_the_images_it_is_chosen_on(tmp_path):
     """20 steps of 2 f on each of 10,000 test images, and the predictions on x and x'."""
     experiment = official(tmp_path, training={"milestones": []})
     student = experiment.students["resnet18"]
-    wide = cost.flops(cost.training(experiment, experiment.recipes["rslad", "resnet18"], student, "wide"))
+    wide = calls.flops(calls.training(experiment, experiment.recipes["rslad", "resnet18"], student, "wide"))
     few = official(tmp_path, training={"milestones": [], "selection": {"every": 300, "every_epoch_after": None}})
-    less = cost.flops(cost.training(few, few.recipes["rslad", "resnet18"], student, "wide"))
+    less = calls.flops(calls.training(few, few.recipes["rslad", "resnet18"], student, "wide"))
     assert wide - less == pytest.approx(95 * 10_000 * 42 * RESNET_F, rel=0.002)
 
 
@@ -170,7 +170,7 @@ def test_a_real_step_costs_what_is_planned(method, perturbed, tmp_path):
         trainer.step(Batch(x, labels, index, index, recipe.training.epochs, 0, 1))
     counted, planned = (
         counter.flops / 2,
-        per_image(experiment, method, cost.forward(experiment, architecture)),
+        per_image(experiment, method, calls.forward(experiment, architecture)),
     )
     assert counted == pytest.approx(planned, rel=0.03)
     assert counted <= planned
@@ -201,12 +201,12 @@ def test_attacks_cost_their_passes(tmp_path):
     """20 steps of 2 f and a last forward pass. AutoAttack to its end: APGD-CE 100 steps, APGD-T and FAB-T 100 for each
     of 9 classes, FAB's at 3 f, Square 5,000 queries; on half of the images."""
     autoattack = 2 * 100 + 9 * 2 * 100 + 9 * 3 * 100 + 5000
-    assert sum(count * cost.FORWARDS[kind] for kind, count in cost.ATTACKS["autoattack"].items()) == autoattack
+    assert sum(count * calls.FORWARDS[kind] for kind, count in cost.ATTACKS["autoattack"].items()) == autoattack
     evaluation = {"attacks": ["fgsm", "pgd20", "pgd_sat", "cw", "square", "autoattack"], "images": 700}
     experiment = official(tmp_path, evaluation=evaluation, methods={"rslad": {}})
     forwards = 3 + 3 * 41 + (5000 + autoattack) / 2
     student = 2 * 700 * forwards * RESNET_F  # two checkpoints
-    assert cost.flops(cost.attacking(experiment, RESNET_NAMED, 2)) == pytest.approx(student, rel=0.002)
+    assert calls.flops(cost.attacking(experiment, RESNET_NAMED, 2)) == pytest.approx(student, rel=0.002)
     teacher = 700 * forwards * WIDE_F
     assert flops_of(experiment)["attack"] == pytest.approx(2 * student + teacher, rel=0.002)  # two seeds
 
@@ -214,7 +214,7 @@ def test_attacks_cost_their_passes(tmp_path):
 def test_transfer_attacks_are_paid_by_the_surrogate(tmp_path):
     evaluation = {"attacks": ["pgd20", "transfer_pgd20"], "surrogate": "wide", "images": 100}
     experiment = official(tmp_path, evaluation=evaluation)
-    found = cost.flops(cost.attacking(experiment, RESNET_NAMED, 1))
+    found = calls.flops(cost.attacking(experiment, RESNET_NAMED, 1))
     assert found == pytest.approx(100 * 41 * (RESNET_F + WIDE_F), rel=0.002)
 
 
@@ -244,8 +244,8 @@ def test_features_are_as_wide_as_the_teachers_last_layer(tmp_path):
 def test_default_experiment_costs_what_is_counted_by_hand():
     """params.yaml, step by step, in forward passes of the student (s) and the teacher (t) on an 8x8 image."""
     experiment = load(REPOSITORY / "params.yaml")
-    s = cost.forward(experiment, experiment.students["small"])
-    t = cost.forward(experiment, experiment.teachers["wide"].architecture)
+    s = calls.forward(experiment, experiment.students["small"])
+    t = calls.forward(experiment, experiment.teachers["wide"].architecture)
     a_pass = {"natural": 3, "sat": 23, "trades": 27, "mart": 26, "ard": 26, "iad": 26, "rslad": 26, "gacd": 23}
     validation = 297 * 22
     validations = 10 * validation  # every second of 20 epochs, 10 steps of APGD

@@ -31,8 +31,10 @@ NOT_TUNED = {
     "epochs": _SHORT,
     "milestones": _SHORT,
     "selection": "it is what the candidates are compared by",
-    "augmentation": "its name and options are no single value",
-    "optimizer": "its name and options are no single value",
+    **dict.fromkeys(
+        ("augmentation", "averaging", "optimizer", "schedule", "weight_perturbation"),
+        "its name and options are no single value",
+    ),
     "inner_attack": _SHARED,  # the adversary, and the steps that a method may spend on it
 }
 TUNED = [key for key in Training.model_fields if key not in NOT_TUNED]

@@ -164,7 +164,7 @@ def should_compile(compute: Compute, flops: float, device: str) -> bool:
     Args:
         compute: the section `compute` of the experiment file. Its fields `compile` (True, False or None) and
             `precision` ("exact", "fp32", "bf16-inner" or "bf16") are used.
-        flops: floating-point operations of the whole training, for example from `planning.cost.flops`.
+        flops: floating-point operations of the whole training, for example from `planning.calls.flops`.
         device: type of the device, "cpu" or "cuda".
     """
     if compute.compile is not None:

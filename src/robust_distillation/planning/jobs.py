@@ -13,7 +13,7 @@ from robust_distillation.config import Experiment
 from robust_distillation.pipeline.step import Step, called
 from robust_distillation.pipeline.steps import Index, steps
 from robust_distillation.planning import cost
-from robust_distillation.planning.cost import Calls
+from robust_distillation.planning.calls import Calls, flops, training
 
 Cost = tuple[list[Calls], dict[str, int]]  # calls of networks, and stored bytes by kind of file
 
@@ -45,7 +45,7 @@ class Job:
     @property
     def flops(self) -> float:
         """Floating-point operations of the job's calls of networks."""
-        return cost.flops(self.work)
+        return flops(self.work)
 
 
 def jobs_of(experiment: Experiment) -> dict[str, Job]:
@@ -85,7 +85,7 @@ def teacher_cost(step: Step) -> Cost:
     teacher, stored = step.teacher, cost.weights(step.experiment, step.teacher.architecture)
     if teacher.imported:
         return [], {"checkpoints": stored}
-    work = cost.training(step.experiment, teacher.recipe, teacher.architecture, None, teacher.devices)
+    work = training(step.experiment, teacher.recipe, teacher.architecture, None, teacher.devices)
     return work, {"checkpoints": 2 * stored}
 
 
@@ -105,7 +105,7 @@ def candidate_cost(step: Step) -> Cost:
     Returns:
         The calls of networks, and an empty dict, as no large file is stored.
     """
-    return cost.training(step.experiment, step.recipe, step.architecture, step.values["teacher"]), {}
+    return training(step.experiment, step.recipe, step.architecture, step.values["teacher"]), {}
 
 
 def student_cost(step: Step) -> Cost:

@@ -11,7 +11,7 @@ from robust_distillation.config import Experiment
 from robust_distillation.methods import TEACHER
 from robust_distillation.pipeline.steps import STEPS
 from robust_distillation.pipeline.text import duration
-from robust_distillation.planning import cost
+from robust_distillation.planning import calls, cost
 from robust_distillation.planning.jobs import Job, by_step, jobs_of, makespan, written
 from robust_distillation.planning.speed import SECONDS, Speed, Unknown
 from robust_distillation.settings import CROP_FLIP
@@ -146,15 +146,15 @@ def _choices(experiment: Experiment) -> list[str]:
         if not views.augmentation.enumerable and recipe.method.settings.cached:
             stored = replace(views, augmentation=views.augmentation.model_copy(update={"cache": "records"}))
             records |= {*experiment.caches_of(teacher, recipe.method.settings, stored)}
-            live += cost.asking(experiment, recipe, architecture, teacher)
+            live += calls.asking(experiment, recipe, architecture, teacher)
     if not records:
         return []
-    filled = cost.flops(part for cache in records for part in cost.filling(experiment, cache))
+    filled = calls.flops(part for cache in records for part in cost.filling(experiment, cache))
     stored = _size(sum(cost.cache_bytes(experiment, cache) for cache in records))
     return [
         "  teachers' outputs on views that are drawn in every epoch, by training.augmentation.cache:",
         f"    records: {stored}, {filled / 1e15:.4g} PFLOP",
-        f"    live: no file, {cost.flops(live) / 1e15:.4g} PFLOP",
+        f"    live: no file, {calls.flops(live) / 1e15:.4g} PFLOP",
     ]
 
 
@@ -167,9 +167,10 @@ def _tuning(experiment: Experiment) -> list[str]:
 
 def _teaching(experiment: Experiment, name: str) -> str:
     lines, live = [], experiment.view_set(experiment.training_of(name), 0).augmentation.asks_live
-    for role, calls in experiment.methods[name].teachers.items():
-        asked = [f"{kind} ({'live' if live else 'cache'})" for kind in calls.cached]
-        asked += ["live, with gradient in the images" if calls.gradient else "live"] * (calls.live or calls.gradient)
-        asked += ["trained along"] * calls.trained
+    for role, declared in experiment.methods[name].teachers.items():
+        asked = [f"{kind} ({'live' if live else 'cache'})" for kind in declared.cached]
+        if declared.live or declared.gradient:
+            asked.append("live, with gradient in the images" if declared.gradient else "live")
+        asked += ["trained along"] * declared.trained
         lines.append(", ".join(asked) if role == TEACHER else f"{role}: {', '.join(asked)}")
     return "; ".join(lines) or "-"

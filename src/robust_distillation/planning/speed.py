@@ -17,7 +17,7 @@ from typing import Any
 from robust_distillation.config import Experiment
 from robust_distillation.files import write_text
 from robust_distillation.pipeline.record import processor
-from robust_distillation.planning.cost import Calls
+from robust_distillation.planning.calls import Calls
 from robust_distillation.planning.jobs import Job
 
 SECONDS = 20.0  # duration of a calibration, about

@@ -10,8 +10,8 @@ from robust_distillation.models.precision import EXACT, should_compile
 from robust_distillation.pipeline.experiment_data import load_split, views_of
 from robust_distillation.pipeline.teacher_source import open_teachers
 from robust_distillation.pipeline.tuned import tuned
-from robust_distillation.planning.cost import flops
-from robust_distillation.planning.cost import training as work_of
+from robust_distillation.planning.calls import flops
+from robust_distillation.planning.calls import training as work_of
 from robust_distillation.training import parallel
 from robust_distillation.training.run import build_trainer, train_to_files, tune_to_file
 from robust_distillation.training.teacher import Teachers

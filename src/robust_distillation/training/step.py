@@ -403,7 +403,7 @@ def smoothed(labels: Tensor, classes: int, smoothing: float) -> Tensor:
 
 
 def copied_buffers(module: nn.Module) -> dict[str, Tensor]:
-    """Returns a copy of all buffers of a module, by name."""
+    """Returns a copy of all buffers of `module`, by name."""
     return {name: buffer.clone() for name, buffer in module.named_buffers()}
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from robust_distillation.pipeline.models import student_folder
 from robust_distillation.pipeline.text import duration, seconds
-from robust_distillation.planning import cost
+from robust_distillation.planning.calls import flops as flops_of
+from robust_distillation.planning.calls import training
 from robust_distillation.planning.jobs import by_step, jobs_of
 from robust_distillation.reporting.report.dag import edges, layers
 from robust_distillation.reporting.report.elements import Cell, Group, Head, Section, Table
@@ -78,8 +79,8 @@ def _by_method(report: ReportData) -> Table:
             own = [run for run in runs if run.student == student]
             spent = [seconds(report.records[report.layout.training_record(student_folder(experiment, r))]) for r in own]
             recipe, architecture = experiment.recipes[method, student], experiment.students[student]
-            works = (cost.training(experiment, recipe, architecture, run.teacher) for run in own)
-            flops = sum(map(cost.flops, works)) / len(own)  # teachers differ in size
+            works = (training(experiment, recipe, architecture, run.teacher) for run in own)
+            flops = sum(map(flops_of, works)) / len(own)  # teachers differ in size
             mean = sum(spent) / len(spent)
             cached = [kind for _, kind in named.settings.cached]
             rows.append([
