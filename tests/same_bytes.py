@@ -5,8 +5,9 @@
 Both run the real Snakemake on the miniature experiment: params.yaml under the overlay TINY of tests/conftest.py. Each
 side takes its own params.yaml and its own TINY, so that a key that was renamed since COMMIT stands in either spelling.
 Compared are, file by file, the weights (name, dtype, shape, bytes of each tensor; metadata may differ), the curves
-(metrics.jsonl, bytes), the outcomes (columns, dtypes, values), tables/main.csv (bytes), the other tables, structure and
-robustness (columns and keys of the commit; new ones may come), and the attacked images (arrays).
+(metrics.jsonl, values of the commit's keys; new ones may come), the outcomes (columns, dtypes, values), tables/main.csv
+(bytes), the other tables, structure and robustness (columns and keys of the commit; new ones may come), and the
+attacked images (arrays).
 
 Exit code: 0 the same; 1 a difference, nothing to compare, or a run that failed; 2 a wrong argument.
 """
@@ -169,6 +170,18 @@ def different_values(old: Path, new: Path) -> str:
     return listed("key", [key for key in before if key not in after or before[key] != after[key]], len(before))
 
 
+def different_curves(old: Path, new: Path) -> str:
+    before, after = ([json.loads(line) for line in file.read_text().splitlines()] for file in (old, new))
+    if len(before) != len(after):
+        return f"{len(before)} epochs against {len(after)}"
+    differing = [
+        line["epoch"]
+        for line, other in zip(before, after, strict=True)
+        if any(key not in other or other[key] != value for key, value in line.items())
+    ]
+    return listed("epoch", differing, len(before))
+
+
 def different_bytes(old: Path, new: Path) -> str:
     return "" if old.read_bytes() == new.read_bytes() else "other bytes"
 
@@ -182,7 +195,7 @@ def listed(kind: str, names: list[Any], count: int) -> str:
 # What a file below results/EXPERIMENT is, and how two of it are compared; the first pattern that fits.
 COMPARED: list[tuple[str, str, Callable[[Path, Path], str]]] = [
     ("weights", "**/*.safetensors", different_tensors),
-    ("curves", "**/metrics.jsonl", different_bytes),
+    ("curves", "**/metrics.jsonl", different_curves),
     ("outcomes", "**/*.parquet", different_outcomes),
     ("main table", "tables/main.csv", different_bytes),
     ("other tables", "tables/*.csv", different_tables),

@@ -70,7 +70,8 @@ def outcomes(methods: list[str], seeds: int = 2, classes: int = 3) -> pd.DataFra
 def curves(methods: list[str], seeds: int = 2) -> pd.DataFrame:
     rows = [
         {"teacher": "none" if method in SHORT[:4] else "big", "student": "small", "method": method, "seed": seed,
-         "epoch": epoch, "selection_clean": 0.5 + 0.1 * seed, "selection_robust": 0.1 * epoch if epoch % 2 else None}
+         "epoch": epoch, "selection_clean": 0.5 + 0.1 * seed, "selection_robust": 0.1 * epoch if epoch % 2 else None,
+         "train_clean": 0.6, "train_robust": 0.2 * epoch if epoch % 2 else None}
         for method in methods for seed in range(seeds) for epoch in range(1, 5)
     ]  # fmt: skip
     return pd.DataFrame(rows)
@@ -131,10 +132,13 @@ def figures(spec: TableSpec) -> dict[str, Figure]:
 
 def test_training_curves_are_means_over_the_seeds_with_their_range():
     figure = training(curves(["rslad"]), SPEC, PAIR)
-    assert [panel.title for panel in figure.panels] == ["Under attack", "Clean"]
-    robust, clean = (values(figure, panel) for panel in (0, 1))
+    assert [panel.title for panel in figure.panels] == [
+        "Under attack", "Clean", "Under attack, training images", "Clean, training images",
+    ]  # fmt: skip
+    robust, clean, train_robust, _ = (values(figure, panel) for panel in range(4))
     assert sorted(robust["epoch"].unique()) == [1, 3]  # those with validation
     assert robust.set_index("epoch")["value"].to_dict() == pytest.approx({1: 10, 3: 30})
+    assert train_robust.set_index("epoch")["value"].to_dict() == pytest.approx({1: 20, 3: 60})
     assert clean[["value", "low", "high"]].drop_duplicates().to_numpy() == pytest.approx(np.array([[55, 50, 60]]))
     assert [key.name for key in figure.legend] == ["rslad"]
     assert "validation images" in figure.caption

@@ -72,7 +72,7 @@ def per_image(experiment: Experiment, method: str, f: float = RESNET_F) -> float
     recipe = experiment.recipes[method, "resnet18"]
     whole = calls.flops(calls.training(experiment, recipe, experiment.students["resnet18"], "wide"))
     steps = {"apgd": 10, "pgd10": 10, "pgd_trades": 20}[recipe.training.selection.by]
-    validation_flops = validation_epochs(recipe.training) * 10_000 * (2 * steps + 2) * f
+    validation_flops = validation_epochs(recipe.training) * 10_500 * (2 * steps + 2) * f
     return (whole - validation_flops) / recipe.training.epochs / 50_000
 
 
@@ -105,13 +105,13 @@ def test_training_costs_its_forward_passes(method, forwards, teachers, tmp_path)
 
 
 def test_looks_for_best_are_paid_on_the_images_it_is_chosen_on(tmp_path):
-    """20 steps of 2 f on each of 10,000 test images, and the predictions on x and x'."""
+    """20 steps of 2 f on each of 10,000 test images and 500 training images, and the predictions on x and x'."""
     experiment = official(tmp_path, training={"milestones": []})
     student = experiment.students["resnet18"]
     wide = calls.flops(calls.training(experiment, experiment.recipes["rslad", "resnet18"], student, "wide"))
     few = official(tmp_path, training={"milestones": [], "selection": {"every": 300, "every_epoch_after": None}})
     less = calls.flops(calls.training(few, few.recipes["rslad", "resnet18"], student, "wide"))
-    assert wide - less == pytest.approx(95 * 10_000 * 42 * RESNET_F, rel=0.002)
+    assert wide - less == pytest.approx(95 * 10_500 * 42 * RESNET_F, rel=0.002)
 
 
 @pytest.mark.parametrize(
@@ -247,12 +247,12 @@ def test_default_experiment_costs_what_is_counted_by_hand():
     s = calls.forward(experiment, experiment.students["small"])
     t = calls.forward(experiment, experiment.teachers["wide"].architecture)
     a_pass = {"natural": 3, "sat": 23, "trades": 27, "mart": 26, "ard": 26, "iad": 26, "rslad": 26, "gacd": 23}
-    validation = 297 * 22
+    validation = (297 + 500) * 22  # images of the selection, and of training
     validations = 10 * validation  # every second of 20 epochs, 10 steps of APGD
     attacks = 300 * (3 + 41 + 9700 / 2)
     transfer = 1297 + 300 * (41 + 5000 / 2)
     expected = {
-        "train-teacher": (30 * 1000 * 27 + 15 * 297 * 22) * t,
+        "train-teacher": (30 * 1000 * 27 + 15 * validation) * t,
         "fill-cache": 2 * 1000 * 9 * t,
         "tune": 2 * ((7 * 1000 * sum(a_pass.values()) + 8 * validation) * s + 7 * 1000 * t),  # validated once
         "train-student": 3 * ((20 * 1000 * sum(a_pass.values()) + 8 * validations) * s + 20 * 1000 * t),

@@ -15,7 +15,7 @@ from typing import Any
 from robust_distillation import augmentations
 from robust_distillation.config import Experiment, Recipe
 from robust_distillation.digests import canonical
-from robust_distillation.training.schedule import validation_epochs
+from robust_distillation.training.schedule import CURVE_IMAGES, validation_epochs
 
 # Cost of a call per image, in f, by kind. `ask` and a `query` of Square: forward. A step of PGD (`attack`) and of
 # APGD: forward, and backward to the image. A step of FAB: one more forward. `train`: backward to the weights too.
@@ -143,7 +143,8 @@ def training(
     by = settings.selection.by
     kind, each = ("apgd", settings.selection.steps) if by == "apgd" else ("attack", {"pgd10": 10, "pgd_trades": 20}[by])
     validation = Network(experiment, architecture)
-    validation.add_attack({kind: each, "ask": 2}, validation_epochs(settings), experiment.size("validation"))
+    images = experiment.size("validation") + min(CURVE_IMAGES, experiment.size("train"))
+    validation.add_attack({kind: each, "ask": 2}, validation_epochs(settings), images)
     average = Network(experiment, architecture, devices=devices)
     if settings.averaging and settings.averaging.batch_norm == "reestimate":
         average.add_calls("ask", validation_epochs(settings, settings.averaging.start), experiment.size("train"))

@@ -45,10 +45,11 @@ def read_curves(runs: Iterable[Run], layout: Layout) -> pd.DataFrame:
 
     Returns:
         One row per training and epoch, training after training. Columns: those of metrics.jsonl (`epoch` from 1,
-        `learning_rate`, `loss`, the loss terms of the method, and `selection_clean` and `selection_robust`), and
-        `teacher`, `student`, `method` and `seed`. `selection_clean` and `selection_robust` are accuracies in [0, 1] on
-        clean and on attacked images of the validation split, or of the test split under the protocol `official` (the
-        settings of the methods' authors). A value that a training or epoch does not have is NaN.
+        `learning_rate`, `loss`, the loss terms of the method, and `selection_clean`, `selection_robust`, `train_clean`,
+        `train_robust`), and `teacher`, `student`, `method` and `seed`. `selection_clean` and `selection_robust` are
+        accuracies in [0, 1] on clean and on attacked images of the validation split, or of the test split under the
+        protocol `official` (the settings of the methods' authors). A value that a training or epoch does not have is
+        NaN.
 
     Raises:
         CorruptFileError: if a file is empty or a line is not JSON.

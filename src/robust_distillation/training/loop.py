@@ -17,7 +17,7 @@ from robust_distillation.resume import STOPPED, ResumableJob
 from robust_distillation.training.averaging import reestimate_statistics
 from robust_distillation.training.batches import batches
 from robust_distillation.training.divergence import Losses, check_finite
-from robust_distillation.training.schedule import is_validation_epoch
+from robust_distillation.training.schedule import CURVE_IMAGES, is_validation_epoch
 from robust_distillation.training.selection import evaluate_for_selection
 from robust_distillation.training.state import Progress, packed, restored
 from robust_distillation.training.trainer import Trainer
@@ -42,7 +42,8 @@ def train(
     accuracy, then by the earlier epoch. Afterwards `trainer.student` has the weights of the last epoch and is in train
     mode. Each epoch adds one dict to `counts.metrics` and logs it as JSON: `epoch`, `learning_rate`, `loss`, the mean
     of each loss term by name, and, in epochs with a validation, `selection_clean` and `selection_robust` (accuracies in
-    [0, 1]) and, with averaging, `averaged_weights` (number of weights in the average; 0: the student was evaluated).
+    [0, 1]), `train_clean` and `train_robust` (the same on the first 500 training images, not augmented) and, with
+    averaging, `averaged_weights` (number of weights in the average; 0: the student was evaluated).
 
     Args:
         trainer: the networks, optimisers and settings; changed in place.
@@ -103,8 +104,10 @@ def train(
                 with evaluation_precision():
                     views = batches(data, scheme, settings, trainer.seed, epoch, device, 0, group)
                     reestimate_statistics(trainer.evaluated, views)
-            clean, robust = validate(trainer, validation, device, save_if_due)
+            clean, robust = accuracies(trainer, validation, device, save_if_due)
             line |= {"selection_clean": clean, "selection_robust": robust}
+            train_clean, train_robust = accuracies(trainer, data.first(CURVE_IMAGES), device, save_if_due)
+            line |= {"train_clean": train_clean, "train_robust": train_robust}
             if settings.averaging:
                 line["averaged_weights"] = trainer.averaged_weights
             if (robust, clean) > counts.best_score:
@@ -118,17 +121,17 @@ def train(
     return progress
 
 
-def validate(
-    trainer: Trainer, validation: Dataset, device: torch.device, on_batch_end: Callable[[], None] = lambda: None
+def accuracies(
+    trainer: Trainer, images: Dataset, device: torch.device, on_batch_end: Callable[[], None] = lambda: None
 ) -> tuple[float, float]:
-    """Evaluates the student, or the average of its weights once it has any, on the images on which `best` is chosen.
+    """Evaluates the student, or the average of its weights once it has any, as for the choice of `best`.
 
-    The attack and its random start are the same at every epoch.
-    The computation is in float32 and without torch.compile, whatever the precision of the training is.
+    The attack is that of `training.selection`. It and its random start are the same at every epoch. The computation is
+    in float32 and without torch.compile, whatever the precision of the training is.
 
     Args:
         trainer: the training; weights, buffers and mode of its networks are unchanged afterwards.
-        validation: the images.
+        images: images and labels, such as the validation split; not augmented.
         device: device of the student.
         on_batch_end: called without arguments after every batch of 500 images, for example to save the training.
 
@@ -139,7 +142,7 @@ def validate(
     with evaluation_precision():
         clean, robust_correct = evaluate_for_selection(
             trainer.evaluated,
-            validation,
+            images,
             trainer.threat_model,
             trainer.settings.selection,
             derived_seed(trainer.seed, "selection") % 2**32,

@@ -6,6 +6,8 @@ import math
 
 from robust_distillation.settings import Training
 
+CURVE_IMAGES = 500  # first images of the training split, whose accuracy is measured at each validation too
+
 
 def learning_rate(settings: Training, epoch: int, number: int = 0, steps: int = 1) -> float:
     """Returns the learning rate of one step: `settings.learning_rate` x `factor`.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pandas as pd
 
 from robust_distillation.columns import EPOCH, METHOD
@@ -11,20 +13,21 @@ from robust_distillation.reporting.figures.figure import Figure, Panel
 from robust_distillation.reporting.figures.legend import present_keys
 from robust_distillation.reporting.table_spec import TableSpec
 
-TITLES = {"selection_robust": "Under attack", "selection_clean": "Clean"}
+TITLES = {"robust": "Under attack", "clean": "Clean"}
 
 
 def training(curves: pd.DataFrame, spec: TableSpec, comparison: Comparison) -> Figure:
     """Draws the accuracy of each method by epoch, under attack and on clean images.
 
     The accuracies are those by which the checkpoint `best` is chosen: on the validation split, or on the test split
-    under the protocol `official` (the settings of the methods' authors). A line is the mean over the seeds. The range
-    from the lowest to the highest seed is shaded.
+    under the protocol `official` (the settings of the methods' authors). Beside them are those on training images: a
+    method overfits where they rise and the others fall. A line is the mean over the seeds. The range from the lowest to
+    the highest seed is shaded.
 
     Args:
         curves: one row for each student training and epoch, as `reporting.curves.read_curves` returns them. Used
-            columns: `teacher`, `student`, `method`, `epoch`, `selection_robust` and `selection_clean` (accuracies in
-            [0, 1]; missing in epochs without a validation, which are left out).
+            columns: `teacher`, `student`, `method`, `epoch`, `selection_robust`, `selection_clean`, `train_robust` and
+            `train_clean` (accuracies in [0, 1]; missing in epochs without a validation, which are left out).
         spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
             `experiment`. Used are `methods` (order of the legend) and `protocol`, which decides whether the texts name
             the validation or the test split.
@@ -33,23 +36,25 @@ def training(curves: pd.DataFrame, spec: TableSpec, comparison: Comparison) -> F
             (`teacher` is `none`).
 
     Returns:
-        A figure of two panels, under attack and clean, with a legend of the methods, for `figure.save` or for a section
-        of the report.
+        A figure of four panels, under attack and clean, on the images of the selection and on training images, with a
+        legend of the methods, for `figure.save` or for a section of the report.
     """
     students, panels = comparison.students(curves), []
     split = "validation" if spec.protocol == "controlled" else "test"
-    for column, title in TITLES.items():
+    for images, (column, title) in product(("selection", "train"), TITLES.items()):
+        column, of = f"{images}_{column}", split if images == "selection" else "training"
         epochs = students.dropna(subset=[column]).assign(value=100 * students[column])
         frame = epochs.groupby([METHOD, EPOCH], sort=False)["value"].agg(["mean", "min", "max"]).reset_index()
         frame = frame.rename(columns={"mean": "value", "min": "low", "max": "high"})
         frame["label"] = [f"{row.method}, epoch {row.epoch}: {row.value:.1f} %" for row in frame.itertuples()]
-        chart = charts.lines(frame, spec.methods, (EPOCH, "epoch"), ("value", f"{split} accuracy (%)"))
+        chart = charts.lines(frame, spec.methods, (EPOCH, "epoch"), ("value", f"{of} accuracy (%)"))
         last = frame.groupby(METHOD)["value"].last()
         text = ", ".join(f"{name} {last[name]:.1f}" for name in spec.methods if name in last)
-        panels.append(Panel(chart, f"{title}, accuracy in percent by epoch; after the last: {text}", title))
+        name = title if images == "selection" else f"{title}, training images"
+        panels.append(Panel(chart, f"{name}, accuracy in percent by epoch; after the last: {text}", name))
     return Figure(
         f"{comparison.label}: training curves",
-        f"Accuracy on the {split} images by epoch: mean over the seeds, their range shaded.",
+        f"Accuracy on the {split} images and on 500 training images by epoch: mean over the seeds, their range shaded.",
         panels,
         present_keys(spec.methods, students[METHOD]),
     )
