@@ -19,7 +19,7 @@ from robust_distillation.models.checkpoint import build_model
 from robust_distillation.settings import Averaging, Schedule, Training, WeightPerturbation
 from robust_distillation.training.averaging import build_average, reestimate_statistics
 from robust_distillation.training.batches import Batch, batches
-from robust_distillation.training.loop import train
+from robust_distillation.training.loop import accuracies, train
 from robust_distillation.training.schedule import learning_rate
 from robust_distillation.training.step import smoothed
 from robust_distillation.training.trainer import Trainer
@@ -432,3 +432,19 @@ def test_defaults_follow_the_kind():
     assert Averaging(name="ema").decay == 0.999
     assert Schedule(name="cyclic").end == 4e-6
     assert WeightPerturbation(gamma=0.005).variant == "wu2020"
+
+
+# Curves
+
+
+def test_curves_have_the_accuracies_on_the_first_training_images_without_augmentation(data):  # noqa: F811
+    """Clean by hand; under attack by the attack of the selection, which is the same on images of either split."""
+    trainer = trainer_of("sat", data, settings=budget(selection={"steps": 2, "every": 2}))
+    lines = train(trainer, data, data.first(150), SCHEME, CPU).counts.metrics
+    assert ["train_clean" in line for line in lines] == [False, True, True]
+    with torch.no_grad():
+        right = trainer.student.eval()(data.floats()).argmax(1) == data.labels
+    assert lines[-1]["train_clean"] == pytest.approx(right.float().mean().item())
+    assert lines[-1]["selection_clean"] == pytest.approx(right[:150].float().mean().item())
+    assert accuracies(trainer, data, CPU) == (lines[-1]["train_clean"], lines[-1]["train_robust"])
+    assert lines[-1]["train_robust"] < lines[-1]["train_clean"]
