@@ -447,4 +447,4 @@ def test_curves_have_the_accuracies_on_the_first_training_images_without_augment
     assert lines[-1]["train_clean"] == pytest.approx(right.float().mean().item())
     assert lines[-1]["selection_clean"] == pytest.approx(right[:150].float().mean().item())
     assert accuracies(trainer, data, CPU) == (lines[-1]["train_clean"], lines[-1]["train_robust"])
-    assert lines[-1]["train_robust"] < lines[-1]["train_clean"]
+    assert 0 < lines[-1]["train_robust"] <= lines[-1]["train_clean"]
