@@ -1,6 +1,7 @@
 """What one of the processes that torchrun starts does. The first one writes what it found to FILE.
 
 ranks.py FILE steps NORM METHOD...: of each method the losses, weights and state after the first steps of a training.
+METHOD+VARIANT: with the settings MORE of the training, and this variant of weight perturbation.
 ranks.py FILE resumed: the lines of a training's epochs, alone and killed in each step of the first.
 """
 
@@ -16,18 +17,30 @@ from test_training import CPU, SCHEME, SETTINGS, trainer_of
 
 from robust_distillation.data.dataset import load
 from robust_distillation.resume import ResumableJob
+from robust_distillation.settings import Training
+from robust_distillation.training.averaging import reestimate_statistics
 from robust_distillation.training.batches import Batch, batches
 from robust_distillation.training.loop import train
 from robust_distillation.training.parallel import Group, init_group, synchronised
 
 STEPS = 5
+MORE = {
+    "milestones": [],
+    "schedule": {"name": "cosine", "warmup": 0.5},
+    "averaging": {"name": "ema", "decay": 0.5, "batch_norm": "reestimate"},
+    "label_smoothing": 0.1,
+}
 
 
 def first_steps(name: str, group: Group, batch_norm: str) -> dict[str, torch.Tensor]:
     """In float64, on digits."""
     data = load("digits", "train").first(149)  # the last batch has 21 images: 10 for one process, 11 for the other
     synchronise = group.size > 1 and batch_norm == "synchronised"
-    trainer = trainer_of(name, data, dtype=torch.float64, group=group, prepare=synchronised if synchronise else None)
+    name, _, variant = name.partition("+")
+    perturbation = {"weight_perturbation": {"gamma": 0.01, "variant": variant}}
+    settings = Training.model_validate(SETTINGS.model_dump() | MORE | perturbation) if variant else SETTINGS
+    prepare = synchronised if synchronise else None
+    trainer = trainer_of(name, data, dtype=torch.float64, group=group, prepare=prepare, settings=settings)
     if synchronise:
         for module in trainer.own.values():
             synchronised(module)
@@ -37,7 +50,12 @@ def first_steps(name: str, group: Group, batch_norm: str) -> dict[str, torch.Ten
         losses.append(trainer.step(replace(batch, x=batch.x.double()))["loss"])
     trainer.end_epoch(1)
     assert len(losses) == STEPS
-    return {"losses": group.summed({"losses": torch.stack(losses)})["losses"], **trainer.module.state_dict()}
+    found = trainer.module.state_dict()
+    if variant:
+        parts = batches(data, SCHEME, settings, 0, 1, CPU, 0, group)
+        reestimate_statistics(trainer.evaluated, (replace(batch, x=batch.x.double()) for batch in parts))
+        found |= {f"average.{name}": tensor for name, tensor in trainer.average.state_dict().items()}
+    return {"losses": group.summed({"losses": torch.stack(losses)})["losses"], **found}
 
 
 def resumed(group: Group, folder: Path) -> dict[str, list[dict[str, float]]]:

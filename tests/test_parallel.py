@@ -35,12 +35,12 @@ def on_two(folder: Path, *what: str) -> dict:
     return torch.load(file, weights_only=True)
 
 
-ALL = [*methods.names(), *TOYS]
+ALL = [*methods.names(), *TOYS, "sat+wu2020", "rslad+adr", "gacd+wu2020", "Everything+adr"]
 
 
 @pytest.fixture(scope="module")
 def on_two_processes(tmp_path_factory) -> dict:
-    """The first steps by every method, those for which the contract is extended by toys among them."""
+    """The first steps by every method, toys that use all of the contract among them, some with settings of training."""
     return on_two(tmp_path_factory.mktemp("ranks"), "steps", "synchronised", *ALL)
 
 
