@@ -7,6 +7,11 @@ Outcomes are drawn from a probit model, whose true mean is known: image i is cor
 Methods share the difficulty d of the images, but not b. The true accuracy is Phi(mu / sd), 50 % for mu = 0. The true
 difference of two methods with the same mu is 0.
 
+A second table is about metrics that are no means over images. There the model has ten classes: u is the sum of an
+effect of the seed and one of seed and class, and mu differs between the classes. A network predicts with the confidence
+Phi(latent + shift), where latent is the left side without e: it is calibrated for a shift of 0. The true value is that
+on infinitely many images, averaged over infinitely many seeds.
+
 Example: python benchmarks/coverage.py
 """
 
@@ -19,7 +24,11 @@ import numpy as np
 from scipy import stats
 from tabulate import tabulate
 
+from robust_distillation import metrics
+from robust_distillation.metrics.contract import Predictions
 from robust_distillation.statistics.intervals import ALPHA, MeanSquares, half_width, mean_squares
+from robust_distillation.statistics.measuring import RESAMPLES as SETS
+from robust_distillation.statistics.measuring import Measured
 
 DIFFICULTY, METHOD_DIFFICULTY = 1.5, 0.7  # standard deviations of d and b
 REGIMES = {"images": 0.02, "between": 0.15, "seeds": 0.5}  # dominant source of variance: standard deviation of u
@@ -29,6 +38,16 @@ FAMILY = 28  # comparisons of eight methods
 BATCH = 250  # replications that are simulated at once
 RESAMPLES = 500  # of a bootstrap
 METHODS = ("components", "t over seeds", "bootstrap over seeds", "hierarchical bootstrap")
+CLASSES, CLASS_IMAGES = 10, 100  # of the second table
+CASES = {  # row of the second table: metric, standard deviation of mu over the classes, shift of the confidence
+    "worst class": ("worst_class.clean", 0.7, 0.0),
+    "worst class, classes alike": ("worst_class.clean", 0.0, 0.0),
+    "NSD": ("nsd.clean", 0.7, 0.0),
+    "ECE": ("ece.clean", 0.7, 0.5),
+    "ECE, almost calibrated": ("ece.clean", 0.7, 0.1),
+}
+RESAMPLED = ("percentile", "basic", "BCa", "normal", "components", "components and bias")
+FOLDS = 20  # of the jackknife for BCa
 
 
 def draw_outcomes(
@@ -133,14 +152,151 @@ def rows(replications: int, resampled: int) -> Iterator[list[str]]:
                     yield [f"{100 * (1 - alpha):.{digits}f}", of, regime, str(seeds), *cells]
 
 
+def draw_predictions(
+    random: np.random.Generator, methods: int, seeds: int, images: int, seed_sd: float, class_sd: float, shift: float
+) -> list[Predictions]:
+    """Draws the predictions of methods from the model with classes.
+
+    Args:
+        random: the random number generator.
+        methods: number of methods.
+        seeds: number of seeds of each.
+        images: number of images, those of each class alike.
+        seed_sd: standard deviation of the effects of the seed, and of seed and class.
+        class_sd: standard deviation of mu over the classes.
+        shift: the confidence is too high by as much.
+
+    Returns:
+        The predictions of each method, on the same images.
+    """
+    labels = np.arange(images) % CLASSES
+    difficulty = DIFFICULTY * random.standard_normal(images)
+    found = []
+    for _ in range(methods):
+        latent = class_means(class_sd)[labels] + difficulty + METHOD_DIFFICULTY * random.standard_normal(images)
+        of_class = random.standard_normal((seeds, CLASSES))
+        latent = latent + seed_sd * (random.standard_normal((seeds, 1)) + of_class[:, labels])
+        correct = latent + random.standard_normal((seeds, images)) > 0
+        predicted = np.where(correct, labels, (labels + 1) % CLASSES)
+        found.append(Predictions(labels, correct, correct, predicted, stats.norm.cdf(latent + shift)))
+    return found
+
+
+def class_means(class_sd: float) -> np.ndarray:
+    """Returns mu of each class, [10]: quantiles of a normal distribution. class_sd: its standard deviation."""
+    return class_sd * stats.norm.ppf((np.arange(CLASSES) + 0.5) / CLASSES)
+
+
+def true_value(metric: str, seed_sd: float, class_sd: float, shift: float) -> float:
+    """Computes the true value of a metric in the model with classes, from very many seeds and images.
+
+    Args:
+        metric: name of the metric.
+        seed_sd: standard deviation of the effects of the seed, and of seed and class.
+        class_sd: standard deviation of mu over the classes.
+        shift: the confidence is too high by as much.
+    """
+    random = np.random.default_rng(1)
+    if metric.startswith("ece"):
+        sets = (draw_predictions(random, 1, 1, 200_000, seed_sd, class_sd, shift)[0] for _ in range(40))
+        return float(np.mean([metrics.get(metric).measure(one) for one in sets]))
+    sd = np.sqrt(1 + DIFFICULTY**2 + METHOD_DIFFICULTY**2)
+    effects = seed_sd * (random.standard_normal((300_000, 1)) + random.standard_normal((300_000, CLASSES)))
+    accuracies = stats.norm.cdf((class_means(class_sd) + effects) / sd)
+    own = accuracies.min(1) if metric.startswith("worst") else accuracies.std(1) / accuracies.mean(1)
+    return float(own.mean())
+
+
+def resampled_coverage(
+    case: str, seeds: int, seed_sd: float, paired: bool, replications: int, alpha: float = ALPHA
+) -> dict[str, float]:
+    """Simulates the coverage of intervals of a metric that is no mean over images.
+
+    Args:
+        case: key of CASES.
+        seeds: number of seeds.
+        seed_sd: standard deviation of the effects of the seed, and of seed and class.
+        paired: true for differences of two methods, false for values of one.
+        replications: number of replications.
+        alpha: 1 - confidence level.
+
+    Returns:
+        Method to the fraction of its intervals that contain the true value.
+    """
+    name, class_sd, shift = CASES[case]
+    metric, images = metrics.get(name), CLASSES * CLASS_IMAGES
+    truth = 0.0 if paired else true_value(name, seed_sd, class_sd, shift)
+    random = np.random.default_rng(0)
+    folds = np.arange(images) // CLASSES % FOLDS != np.arange(FOLDS)[:, None]
+    rows = list(range(seeds))
+    hits: dict[str, list[bool]] = {key: [] for key in RESAMPLED}
+    for _ in range(replications):
+        sampled = draw_predictions(random, 1 + paired, seeds, images, seed_sd, class_sd, shift)
+        found, left_out = Measured.of(metric, sampled[0]), metric.measure(sampled[0], folds.astype(float)).mean(1)
+        if paired:
+            found = found.minus(Measured.of(metric, sampled[1]), rows, rows)
+            left_out = left_out - metric.measure(sampled[1], folds.astype(float)).mean(1)
+        for key, (low, high) in _intervals(random, found, left_out, alpha).items():
+            hits[key].append(bool(low <= truth <= high))
+    return {key: float(np.mean(found)) for key, found in hits.items()}
+
+
+def _intervals(
+    random: np.random.Generator, found: Measured, left_out: np.ndarray, alpha: float
+) -> dict[str, tuple[float, float]]:
+    """Returns the interval of each method. left_out: the values without each of the folds of images."""
+    seeds, mean = len(found.values), found.values.mean()
+    both = (found.resampled * random.multinomial(seeds, np.full(seeds, 1 / seeds), SETS) / seeds).sum(1)
+    ends = np.array([alpha / 2, 1 - alpha / 2])
+    low, high = np.quantile(both, ends)
+    # BCa (Efron 1987): bias from the share below the value, acceleration from the jackknife
+    below = np.clip((both < mean).mean() + (both == mean).mean() / 2, 1 / SETS, 1 - 1 / SETS)
+    apart = left_out.mean() - left_out
+    scale = 6 * (apart**2).sum() ** 1.5
+    shifted = stats.norm.ppf(below) + stats.norm.ppf(ends)
+    acceleration = (apart**3).sum() / scale if scale > 0 else 0.0
+    moved = stats.norm.cdf(stats.norm.ppf(below) + shifted / (1 - acceleration * shifted))
+    normal, half, bias = (
+        -stats.norm.ppf(alpha / 2) * both.std(ddof=1),
+        float(half_width(found.squares(), alpha)),
+        found.bias(),
+    )
+    return {
+        "percentile": (low, high),
+        "basic": (2 * mean - high, 2 * mean - low),
+        "BCa": tuple(np.quantile(both, moved)),
+        "normal": (mean - normal, mean + normal),
+        "components": (mean - half, mean + half),
+        "components and bias": (mean - half - max(bias, 0), mean + half - min(bias, 0)),
+    }
+
+
+def resampled_rows(replications: int) -> Iterator[list[str]]:
+    """Yields the rows of the second table: one per case, quantity, regime and number of seeds.
+
+    Args:
+        replications: number of replications of each row.
+    """
+    for case in CASES:
+        for paired in (False, True):
+            for regime, seed_sd in REGIMES.items():
+                for seeds in SEEDS[:2]:
+                    shares = resampled_coverage(case, seeds, seed_sd, paired, replications)
+                    of = "difference" if paired else "value"
+                    yield [case, of, regime, str(seeds), *(f"{100 * shares[name]:.1f}" for name in RESAMPLED)]
+
+
 def main(show: Callable[[str], None] = print) -> None:
-    """Simulates and prints the table of coverage, by `show`."""
+    """Simulates and prints the tables of coverage, by `show`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--replications", type=int, default=4000, help="of components and t")
     parser.add_argument("--resampled", type=int, default=500, help="of the bootstraps, with 500 resamples each")
+    parser.add_argument("--measured", type=int, default=300, help="replications of the second table")
     options = parser.parse_args()
     head = ["level", "of", "dominated by", "seeds", *METHODS]
     show(tabulate(rows(options.replications, options.resampled), head, "pipe", disable_numparse=True))
+    head = ["metric", "of", "dominated by", "seeds", *RESAMPLED]
+    show("\n" + tabulate(resampled_rows(options.measured), head, "pipe", disable_numparse=True))
 
 
 if __name__ == "__main__":

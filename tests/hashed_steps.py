@@ -12,13 +12,13 @@ from pathlib import Path
 
 from mutation import mutated
 
-from robust_distillation import attacks, augmentations, data, methods, models
+from robust_distillation import attacks, augmentations, data, methods, metrics, models
 from robust_distillation.config import load
 from robust_distillation.pipeline import step as declarations
 from robust_distillation.pipeline.fingerprint import fingerprint, forget
 from robust_distillation.pipeline.steps import Index, steps
 
-PACKAGES = attacks, augmentations, data, methods, models
+PACKAGES = attacks, augmentations, data, methods, metrics, models
 EXPERIMENTS = [("params.yaml", None), ("params.yaml", "tiny.yaml"), ("params.yaml", "sharded.yaml")]
 EXPERIMENTS += [(str(file), None) for file in sorted(Path("experiments").glob("*.yaml"))]
 

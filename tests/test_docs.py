@@ -27,6 +27,7 @@ TO_WRITE = {
     "profiles/lab/config.yaml",
     "src/robust_distillation/methods/half.py",
     "src/robust_distillation/attacks/margin_pgd.py",
+    "src/robust_distillation/metrics/confident_errors.py",
     "src/robust_distillation/data/bloodmnist.py",
     "src/robust_distillation/models/mlp.py",
     "src/robust_distillation/reporting/report/worst_seed.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -13,13 +14,14 @@ from conftest import TINY, fresh_tree
 from pyautoattack import AutoAttack
 from scipy import stats
 
-from robust_distillation import load_dataset, load_model
+from robust_distillation import attacks, load_dataset, load_model
 from robust_distillation.cli import main
 from robust_distillation.columns import TEACHER_ROW
 from robust_distillation.comparison import Comparison
 from robust_distillation.data.dataset import load
+from robust_distillation.digests import canonical
 from robust_distillation.errors import UserError
-from robust_distillation.evaluation.attack import attack_run
+from robust_distillation.evaluation.attack import attack_block, attack_run
 from robust_distillation.evaluation.blocks import blocks, shard
 from robust_distillation.evaluation.outcomes import merge, read_outcomes, write_outcomes
 from robust_distillation.files import sha256
@@ -87,6 +89,28 @@ def test_third_party_finds_the_stored_outcomes(checkpoint, tmp_path):
                 differing += int((robust_correct != block["autoattack"]).sum())
     assert 0.1 < stored["autoattack"].mean() < 0.9
     assert differing <= 0.02 * len(stored)
+
+
+def test_predictions_and_confidences_are_those_of_the_attacked_images(checkpoint):
+    """Softmax and class by other means; and outcomes that were saved as JSON after a kill give the same table."""
+    threat, data, [block] = ThreatModel(eps=0.1), load("digits", "test"), blocks(40, 40, 3)
+    model, (x, labels) = load_model(checkpoint), (part[:40] for part in load_dataset("digits", "test"))
+    results: dict = {}
+    found = attack_block(model, data, block, ["fgsm"], threat, torch.device("cpu"), results=results)
+    assert list(found)[5:] == ["fgsm", "confidence", "fgsm.prediction", "fgsm.confidence"]
+    x_adversarial = attacks.registry.module("fgsm").attack(model, x, labels, threat, block.seed)
+    for images, prediction, confidence in ((x, "prediction", "confidence"), (x_adversarial, *list(found)[7:])):
+        logits = model(images).double()
+        best, classes = (logits - logits.logsumexp(1, keepdim=True)).exp().max(1)
+        assert found[prediction].tolist() == classes.tolist()
+        assert found[confidence].to_numpy() == pytest.approx(best.detach().numpy(), abs=1e-6)
+        assert found[confidence].dtype == np.float32
+    right = (found["prediction"] == found["label"]) & (found["fgsm.prediction"] == found["label"])
+    assert right.tolist() == found["fgsm"].tolist()
+    assert 0 < right.sum() < 40
+    saved = json.loads(canonical(results))
+    again = attack_block(model, data, block, ["fgsm"], threat, torch.device("cpu"), results=saved)
+    pd.testing.assert_frame_equal(again, found)
 
 
 def test_outcomes_do_not_depend_on_the_number_of_jobs(tmp_path, monkeypatch, checkpoint):

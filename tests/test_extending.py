@@ -1,4 +1,4 @@
-"""The five examples of docs/extending.md: each touches the files that the page lists and no others, and works."""
+"""The six examples of docs/extending.md: each touches the files that the page lists and no others, and works."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ from robust_distillation.models import checkpoint
 
 PAGE = (REPOSITORY / "docs/extending.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## I want to add an? (\w+)\n(.*?)(?=^## |\Z)", PAGE, flags=re.M | re.S))
-USE_FOUR = """
+USE = """
+import numpy as np
 import torch
 
-from robust_distillation import load_dataset
+from robust_distillation import load_dataset, metrics
 from robust_distillation.attacks import registry
+from robust_distillation.metrics.contract import Predictions
 from robust_distillation.models.checkpoint import build_model
 from robust_distillation.models.output import output
 from robust_distillation.settings import ThreatModel
@@ -37,6 +39,10 @@ print(*made.logits.shape, *made.features.shape, torch.equal(made.logits, model(i
 threat = ThreatModel(norm="linf", eps=0.1)
 found = registry.module("margin_pgd").attack(model, images[:4], labels[:4], threat, 0)
 print(bool((found - images[:4]).abs().max() <= 0.1 + 1e-6), not torch.equal(found, images[:4]))
+labels, predicted = np.array([0, 0, 1, 1]), np.array([[0, 1, 0, 1], [1, 1, 0, 0]])
+right = predicted == labels
+found = Predictions(labels, right, right, predicted, np.array([[0.95, 0.95, 0.4, 0.95], [0.95, 0.95, 0.5, 0.9]]))
+print(metrics.get("confident_errors.clean").measure(found).tolist())
 """
 USE_TABLE = """
 from dataclasses import fields
@@ -137,26 +143,30 @@ def add(tree: Path, section: str, module: str) -> None:
     assert [line[:2] for line in changed].count("??") == 1
 
 
-def test_the_page_has_the_five():
-    assert list(SECTIONS) == ["method", "attack", "dataset", "architecture", "table"]
-    assert [len(listed(name)) for name in SECTIONS] == [1, 1, 1, 1, 3]
+def test_the_page_has_the_six():
+    assert list(SECTIONS) == ["method", "attack", "metric", "dataset", "architecture", "table"]
+    assert [len(listed(name)) for name in SECTIONS] == [1, 1, 1, 1, 1, 3]
 
 
-def test_a_method_an_attack_a_dataset_and_an_architecture_are_planned_and_work(tree):
-    method, attack = blocks("own-method.md", "python")
+def test_a_method_an_attack_a_metric_a_dataset_and_an_architecture_are_planned_and_work(tree):
+    method, attack, metric = blocks("own-method.md", "python")
     [dataset], [architecture] = code("dataset", "python"), code("architecture", "python")
-    modules = {"method": method, "attack": attack, "dataset": dataset, "architecture": architecture}
+    modules = {
+        "method": method, "attack": attack, "metric": metric, "dataset": dataset, "architecture": architecture,
+    }  # fmt: skip
     overlay = {"transfer": None}  # to digits, which no network for colour images can be transferred to
     for section, module in modules.items():
         add(tree, section, module)
         git(tree, "add", "--all")
         git(tree, "commit", "--quiet", "--message", section)
-        overlay |= YAML(typ="safe").load(code(section, "yaml")[0])
+        for key, value in YAML(typ="safe").load(code(section, "yaml")[0]).items():
+            overlay[key] = {**overlay.get(key, {}), **value}
     YAML().dump(overlay, tree / "overlay.yaml")
     command = ["-m", "robust_distillation.cli", "plan", "--experiment", "params.yaml", "--overlay", "overlay.yaml"]
     plan = in_tree(tree, *command)
     assert re.search(r"^half +half +logits \(cache\) +6$", plan, flags=re.M)  # two students, three seeds
     assert "attacks: fgsm, margin_pgd, autoattack on" in plan
+    assert "metrics: confident_errors.margin_pgd, worst_class.margin_pgd" in plan
     assert "11959 training images" in plan
     assert "students: small, flat;" in plan
 
@@ -166,10 +176,11 @@ def test_a_method_an_attack_a_dataset_and_an_architecture_are_planned_and_work(t
     arrays["val_images"][5, 2, 3] = 10, 20, 30  # row, column
     (tree / "data").mkdir()
     np.savez(tree / "data/bloodmnist.npz", **arrays)
-    assert in_tree(tree, "-c", USE_FOUR).splitlines() == [
+    assert in_tree(tree, "-c", USE).splitlines() == [
         "1712 3 28 28 10 20 30 5 1712",
         "4 8 4 5 True",
         "True True",
+        "[0.25, 0.5]",
     ]
 
 

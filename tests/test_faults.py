@@ -256,7 +256,7 @@ def test_prediction_goes_on_in_halves_where_memory_runs_out():
         "limit = pages * resource.getpagesize() + 400 * 2**20; resource.setrlimit(resource.RLIMIT_AS, (limit, limit))\n"
         "try: model(x); print('fits')\n"
         "except RuntimeError: print('does not')\n"
-        "print(predict(model, x).tolist())"
+        "print(predict(model, x).classes.tolist())"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=REPOSITORY / "tests", env=environment(REPOSITORY), capture_output=True,
@@ -265,7 +265,7 @@ def test_prediction_goes_on_in_halves_where_memory_runs_out():
     assert result.returncode == 0, result.stderr
     torch.manual_seed(0)
     model, x = Wide(), torch.rand(64, 1, 32, 32)
-    assert result.stdout == f"does not\n{torch.cat([predict(model, part) for part in x.split(8)]).tolist()}\n"
+    assert result.stdout == f"does not\n{torch.cat([predict(model, part).classes for part in x.split(8)]).tolist()}\n"
 
 
 def test_halves_are_only_for_memory():

@@ -159,10 +159,10 @@ def differences(mean: float, seed_sd: float, seeds: int = 3, images: int = 200) 
 
 
 def test_verdicts_from_the_interval():
-    clear = verdicts.estimate_from_outcomes(np.ones((3, 200)), 0.01)
+    clear = verdicts.estimate_from_squares(mean_squares(np.ones((3, 200))), 0.01)
     assert verdicts.verdict(clear, ">", 0) == verdicts.SUPPORTED
     assert verdicts.verdict(clear, "<", 0) == verdicts.REFUTED
-    same = verdicts.estimate_from_outcomes(np.zeros((3, 200)), 0.01)
+    same = verdicts.estimate_from_squares(mean_squares(np.zeros((3, 200))), 0.01)
     assert verdicts.verdict(same, ">", 0) == verdicts.INCONCLUSIVE
     assert verdicts.verdict(same, ">", -0.05) == verdicts.SUPPORTED  # not worse by five points
     assert verdicts.verdict(same, ">", 0.05) == verdicts.REFUTED
@@ -171,7 +171,7 @@ def test_verdicts_from_the_interval():
 def test_seeds_needed_is_the_first_number_that_decides():
     x = differences(0.3, 0.3)
     found = mean_squares(x)
-    estimate = verdicts.estimate_from_outcomes(x, 0.01)
+    estimate = verdicts.estimate_from_squares(mean_squares(x), 0.01)
     assert verdicts.verdict(estimate, ">", 0) == verdicts.INCONCLUSIVE
     needed = verdicts.seeds_needed(estimate, 0)
     assert needed > 3
@@ -181,13 +181,13 @@ def test_seeds_needed_is_the_first_number_that_decides():
 
 def test_images_that_forbid_a_verdict_are_counted():
     x = np.repeat(np.array([[1] * 22 + [-1] * 18 + [0] * 60]), 3, axis=0)
-    said = verdicts.seeds_needed(verdicts.estimate_from_outcomes(x, 0.05), 0)
+    said = verdicts.seeds_needed(verdicts.estimate_from_squares(mean_squares(x), 0.05), 0)
     assert said.startswith("no number with these images; at least ")
     needed = int(said.split()[-4])
     variance = x[0].var(ddof=1)
     assert stats.t.ppf(0.975, needed - 1) * math.sqrt(variance / needed) < 0.04
     assert stats.t.ppf(0.975, needed - 2) * math.sqrt(variance / (needed - 1)) >= 0.04
-    assert verdicts.seeds_needed(verdicts.estimate_from_outcomes(np.zeros((3, 9)), 0.05), 0).startswith(
+    assert verdicts.seeds_needed(verdicts.estimate_from_squares(mean_squares(np.zeros((3, 9))), 0.05), 0).startswith(
         "no number: the estimate"
     )
 

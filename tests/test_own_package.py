@@ -1,4 +1,5 @@
-"""A method and an attack in a package of its own, as docs/own-method.md says, up to a student that was attacked."""
+"""A method, an attack and a metric in a package of its own, as docs/own-method.md has them: a student is trained,
+attacked and measured."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ training: {{epochs: 1, milestones: [], batch_size: 32, inner_attack: {{steps: 1}
 teachers: {{wide: {{width: 4, training: {{epochs: 1, milestones: []}}}}}}
 students: {{small: {{width: 4}}}}
 methods: {{natural: ~, sat: ~, trades: ~, mart: ~, ard: ~, iad: ~, rslad: ~, gacd: ~, {method}}}
-evaluation: {{images: 8, attacks: [fgsm, {attack}]}}
+evaluation: {{images: 8, attacks: [fgsm, {attack}], metrics: [{metric}.{attack}]}}
 tuning: ~
 structure: ~
 robustness: ~
@@ -63,12 +64,14 @@ def installed(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_registered_method_trains_a_student_and_a_registered_attack_attacks_it(installed, tmp_path):
+def test_a_registered_method_attack_and_metric_train_attack_and_measure_a_student(installed, tmp_path):
     groups = entry_points()
-    (method,), (attack,) = groups["robust_distillation.methods"], groups["robust_distillation.attacks"]
+    (method,), (attack,), (metric,) = (
+        groups[f"robust_distillation.{kind}"] for kind in ("methods", "attacks", "metrics")
+    )
     settings = re.search(rf"`{method}: (\{{.*?\}})`", PAGE)[1]
     tree = fresh_tree(tmp_path / "tree")
-    (tree / "own.yaml").write_text(SMALL.format(method=f"{method}: {settings}", attack=attack))
+    (tree / "own.yaml").write_text(SMALL.format(method=f"{method}: {settings}", attack=attack, metric=metric))
     path = os.pathsep.join([str(tree / "src"), str(installed)])
     target = f"outcomes/students/wide/small/{method}/seed-0.parquet"
     command = ["snakemake", "--cores", "2", f"results/own/{target}", "--config", "experiment=params.yaml"]
@@ -90,11 +93,26 @@ def test_a_registered_method_trains_a_student_and_a_registered_attack_attacks_it
     assert metadata["method"]["name"] == method
     assert json.loads((folder / "record.json").read_text())["code"]
     assert json.loads((folder / "metrics.jsonl").read_text())["loss"] > 0
+    code = (
+        "import sys; from robust_distillation.evaluation.outcomes import read_outcomes\n"
+        "from robust_distillation.statistics.accuracies import accuracies\n"
+        f"print(*accuracies(read_outcomes([sys.argv[1]]), ['{metric}.{attack}'])['value'].iloc[[3, 7]])"
+    )
+    measured = subprocess.run(
+        [sys.executable, "-c", code, tree / "results/own" / target], env=environment(tree) | {"PYTHONPATH": path},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    wrong = outcomes[f"{attack}.prediction"] != outcomes["label"]
+    shares = (wrong & (outcomes[f"{attack}.confidence"] > 0.9)).groupby(outcomes["checkpoint"]).mean()
+    assert measured.stdout.split() == [str(100 * share) for share in shares], measured.stderr
 
 
 def test_the_package_is_not_known_where_it_is_not_installed(tmp_path):
     """The other tests of the registry see it nowhere: it is found by its metadata alone."""
-    code = "from robust_distillation import methods, attacks; print(*methods.names(), *attacks.names())"
+    code = (
+        "from robust_distillation import attacks, methods, metrics\n"
+        "print(*attacks.names(), *methods.names(), *metrics.names())"
+    )
     names = subprocess.run([sys.executable, "-c", code], env=environment(REPOSITORY), capture_output=True, text=True)
     assert names.returncode == 0, names.stderr
     registered = {name for group in entry_points().values() for name in group}

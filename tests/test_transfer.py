@@ -64,7 +64,7 @@ def test_head_separates_what_can_be_separated():
 
     transferred = build_model({"name": "convnet", "width": 16}, (1, 8, 8), 3)
     transferred.load_state_dict(state)
-    right = predict(transferred.eval(), validation.floats()) == validation.labels
+    right = predict(transferred.eval(), validation.floats()).classes == validation.labels
     assert right.float().mean().item() == metrics[-1]["validation_clean"]
 
 
@@ -179,7 +179,7 @@ def test_head_of_every_architecture_can_be_saved_and_loaded(architecture, normal
     save_checkpoint(tmp_path / "three", state, about("012"))
     restored = load_model(tmp_path / "three")
     assert torch.equal(restored.features(train.floats()), model.features(train.floats()))
-    right = predict(restored, validation.floats()) == validation.labels
+    right = predict(restored, validation.floats()).classes == validation.labels
     assert right.float().mean().item() == metrics[-1]["validation_clean"]
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 def derived_seed(seed: int, *purpose: str | int) -> int:
@@ -32,4 +34,6 @@ def generator(seed: int, *purpose: str | int) -> torch.Generator:
         *purpose: words and numbers that name the purpose, for example "attack", epoch, step. Different purposes give
             independent numbers.
     """
+    import torch
+
     return torch.Generator().manual_seed(derived_seed(seed, *purpose))

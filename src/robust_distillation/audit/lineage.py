@@ -7,20 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from robust_distillation import metrics
 from robust_distillation.audit.verify_files import metadata
 from robust_distillation.columns import CHECKPOINT, METRIC, NO_TEACHER
 from robust_distillation.config import Experiment
 from robust_distillation.errors import UserError
-from robust_distillation.evaluation.outcomes import read_outcomes
 from robust_distillation.files import read_json, read_json_lines, read_table
 from robust_distillation.layout import Layout
 from robust_distillation.pipeline.step import Step
 from robust_distillation.pipeline.steps import steps
 from robust_distillation.pipeline.text import commit, machine, versions, when
 from robust_distillation.reference.published import MARKS
-from robust_distillation.reporting.cells import Cell
-from robust_distillation.reporting.table_spec import TableSpec, metric_title
-from robust_distillation.statistics.accuracies import accuracies
+from robust_distillation.reporting.cells import Cell, values_of
+from robust_distillation.reporting.table_spec import TableSpec, metric_title, number_of
 
 Section = tuple[str, list[str]]  # a title and its lines
 
@@ -45,31 +44,36 @@ def trace_cell(experiment: Experiment, cell: Cell) -> list[Section]:
         hashes) is missing, a line reports that.
 
     Raises:
-        UserError: if the main table does not exist, or if an outcomes file (one row per checkpoint and test image:
-            correct or not under each attack) is missing or damaged.
+        UserError: if the main table does not exist or lacks the number, or if an outcomes file (one row per checkpoint
+            and test image: correct or not under each attack) is missing or damaged.
     """
     layout = experiment.layout
     table = layout.tables / "main.csv"
     if not table.is_file():
         raise UserError(f"{table}: is not there yet. Run the experiment first: robust-distillation reproduce")
     rows = read_table(table)
-    row = rows[(rows[list(Cell._fields)] == list(cell)).all(axis=1)].iloc[0]
+    found = rows[(rows[list(Cell._fields)] == list(cell)).all(axis=1)]
+    if found.empty:
+        raise UserError(f"{table}: has no {cell}: {cell.metric} is not defined for it, or the table is older")
+    row = found.iloc[0]
     makers = {file: step for step in steps(experiment) for file in step.outputs}
     sections = [("The number", list(_number(experiment, cell, row)))]
     last_steps = {}
     for model in cell.models(experiment):
         outcomes, weights = layout.outcomes(model.folder), model.checkpoints[cell.checkpoint]
-        values = accuracies(read_outcomes([outcomes]))
+        values = values_of(experiment, model, [cell.metric] if "." in cell.metric else [])
         [value] = values.loc[values[CHECKPOINT].eq(cell.checkpoint) & values[METRIC].eq(cell.metric), "value"]
         last_steps |= {outcomes: makers[outcomes], weights: makers[weights]}
         lines = [*_made(makers[outcomes], outcomes), *_made(makers[weights], weights), *_taken(model.folder, weights)]
-        sections.append((f"Seed {model.keys['seed']}: {value:.2f} %", lines))
+        sections.append((f"Seed {model.keys['seed']}: {_text(cell, value)}", lines))
     trained = makers[weights]
     if trained.record.is_file():
         lines = [*_settings(trained), f"versions: {versions(read_json(trained.record))}"]
         sections.append(("How it was trained", lines))
     records = {step.record for step in last_steps.values()}
-    for step in _upstream(makers, list(last_steps)):
+    with_teacher = "teacher" in metrics.get(cell.metric).needs
+    compared = [layout.outcomes(layout.teacher(cell.teacher))] if with_teacher else []
+    for step in _upstream(makers, [*last_steps, *compared]):
         if step.record not in records:
             sections.append((_title(step), [*_made(step), *_settings(step)]))
     sections.append(("To check it", _checks(experiment, cell)))
@@ -78,20 +82,26 @@ def trace_cell(experiment: Experiment, cell: Cell) -> list[Section]:
 
 def _number(experiment: Experiment, cell: Cell, row: Any) -> Iterator[str]:
     threat, of = experiment.threat_model, experiment.dataset.name
-    sd = "" if math.isnan(row.sd) else f" ± {row.sd:.2f} (sample standard deviation over the seeds)"
-    yield f"{cell}: {row['mean']:.2f} %{sd}"
+    number, what = number_of(cell.metric), "" if "." in cell.metric else " accuracy"
+    sd = "" if math.isnan(row.sd) else f" ± {number(row.sd)} (sample standard deviation over the seeds)"
+    yield f"{cell}: {_text(cell, row['mean'])}{sd}"
     yield (
-        f"{metric_title(cell.metric)} accuracy on {row.n_images} test images of {of}, {threat.norm} eps "
+        f"{metric_title(cell.metric)}{what} on {row.n_images} test images of {of}, {threat.norm} eps "
         f"{threat.eps:.4g}, {experiment.file.protocol} protocol, checkpoint {cell.checkpoint}, seeds: {row.n_seeds}"
     )
     if not math.isnan(row.ci_low):
-        yield f"95 % interval of the mean: {row.ci_low:.2f} to {row.ci_high:.2f}"
+        yield f"95 % interval of the mean: {number(row.ci_low)} to {number(row.ci_high)}"
     for entry in TableSpec(**experiment.matrix()).known(row):
         yield (
             f"published: {entry.value:.2f} in {entry.paper}, {entry.table} ({MARKS[entry.mark]}); "
             f"ours less published: {row['mean'] - entry.value:+.2f}"
         )
     yield f"stands in {experiment.layout.tables}/main.csv"
+
+
+def _text(cell: Cell, value: float) -> str:
+    """Formats a value of the cell's metric: 51.23 % of a percentage, 0.412 of a fraction."""
+    return number_of(cell.metric)(value) + (" %" if metrics.get(cell.metric).unit == "percent" else "")
 
 
 def _made(step: Step, file: Path | None = None) -> Iterator[str]:
@@ -148,8 +158,8 @@ def _upstream(makers: dict[Path, Step], files: list[Path]) -> list[Step]:
 
 def _title(step: Step) -> str:
     titles = {
-        "train-teacher": "The teacher", "import-teacher": "The teacher", "fill-cache": "The cache of the teacher",
-        "prepare-data": "The data", "choose": "How its settings were chosen",
+        "attack": "The predictions of the teacher", "train-teacher": "The teacher", "import-teacher": "The teacher",
+        "fill-cache": "The cache of the teacher", "prepare-data": "The data", "choose": "How its settings were chosen",
     }  # fmt: skip
     return titles.get(step.name, step.name)
 

@@ -3,7 +3,7 @@
 `load("params.yaml")` returns an Experiment or raises one UserError that names every mistake.
 """
 
-from robust_distillation.config.claims import Claim, Statement, claims_of, comparison_settings
+from robust_distillation.config.claims import Claim, Statement, claims_of, comparison_settings, parse_statement
 from robust_distillation.config.experiment import (
     IMPORTED,
     Cache,
@@ -33,4 +33,5 @@ __all__ = [
     "claims_of",
     "comparison_settings",
     "load",
+    "parse_statement",
 ]

@@ -5,7 +5,7 @@ Each function adds one message per mistake to the list `problems`: path of the f
 
 from __future__ import annotations
 
-from robust_distillation import attacks, data
+from robust_distillation import attacks, data, metrics
 from robust_distillation.columns import NO_TEACHER, ON_SURROGATE
 from robust_distillation.config.parsing import path_text
 from robust_distillation.config.schema import DataFiles, ExperimentFile
@@ -118,9 +118,52 @@ def check_evaluation(file: ExperimentFile, classes: int, problems: list[str]) ->
         problems.append(f"evaluation.surrogate: is missing: the teacher that {crafted[0]} is crafted on")
     if evaluation.surrogate is not None and evaluation.surrogate not in file.teachers:
         problems.append(f"evaluation.surrogate: {unknown('teacher', evaluation.surrogate, file.teachers)}")
-    twice = next((name for name in evaluation.checkpoints if evaluation.checkpoints.count(name) > 1), None)
-    if twice is not None:
-        problems.append(f"evaluation.checkpoints: {short_repr(twice)} is named twice")
+    allowed = further_metrics(evaluation.attacks)
+    problems += [
+        f"evaluation.metrics[{i}]: {unknown_metric(name, allowed)}"
+        for i, name in enumerate(evaluation.metrics)
+        if name not in allowed
+    ]
+    for key, names in (("checkpoints", evaluation.checkpoints), ("metrics", evaluation.metrics)):
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            problems.append(f"evaluation.{key}: {short_repr(twice)} is named twice")
+
+
+def further_metrics(names: list[str]) -> list[str]:
+    """Lists the metrics beside accuracy, on clean images and under each attack.
+
+    Args:
+        names: names of the attacks.
+
+    Returns:
+        Names METRIC.ATTACK, such as `worst_class.clean` and `worst_class.autoattack`.
+    """
+    return [f"{kind}.{attack}" for kind in metrics.names() for attack in ("clean", *names)]
+
+
+def unknown_metric(name: str, allowed: list[str]) -> str:
+    """Words the message for an unknown metric. A metric without an attack is answered by its names with one.
+
+    Args:
+        name: the unknown name.
+        allowed: the allowed names: `clean`, attacks, METRIC.ATTACK, or distances of an analysis.
+    """
+    of_kind = [metric for metric in allowed if metric.startswith(f"{name}.")]
+    if of_kind:
+        return f"{name} needs `clean` or an attack: {', '.join(of_kind)}"
+    alike = [metric for metric in allowed if ("." in metric) == ("." in name)]
+    return unknown("metric", name, alike or allowed)
+
+
+def compares_with_teacher(metric: str) -> bool:
+    """Tells whether a metric compares a student with its teacher. The metric is not imported.
+
+    Args:
+        metric: `clean`, an attack, or METRIC.ATTACK.
+    """
+    kind, _ = metrics.split(metric)
+    return bool(kind) and "teacher" in metrics.registry.constant(kind, "NEEDS", ())
 
 
 def _check_attacks(
@@ -223,7 +266,7 @@ def check_names(
         for key, values in keys.items():
             _check_members(key, values or [], groups[key], f"exclude[{i}].{key}", problems)
     groups["checkpoint"] = file.evaluation.checkpoints
-    groups["metric"] = ["clean", *file.evaluation.attacks]
+    groups["metric"] = ["clean", *file.evaluation.attacks, *file.evaluation.metrics]
     for name, table in file.tables.items():
         if name in ("main", "structure", "comparisons", "claims", "tuning") or name.startswith("transfer-"):
             problems.append(f"tables.{name}: this name is kept for a table that is always made; choose another")

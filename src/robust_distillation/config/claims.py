@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from robust_distillation.columns import NO_TEACHER
 from robust_distillation.comparison import Comparison
+from robust_distillation.config.checking import compares_with_teacher, further_metrics, unknown_metric
 from robust_distillation.config.experiment import Experiment
 from robust_distillation.config.schema import ClaimEntry, ExperimentFile
 from robust_distillation.errors import UserError, short_repr, unknown
@@ -43,9 +44,10 @@ class Statement(NamedTuple):
         other: name of the second method, such as "ard".
         analysis: what the metric is measured on: "" for the experiment's test images, `structure` for the analysis of
             class correlations and feature distances, or `transfer-TARGET` for the test images of a transfer dataset.
-        metric: `clean`, the name of an attack, or a distance of the structure analysis, such as `feature_distance`.
+        metric: `clean`, the name of an attack, METRIC.ATTACK for a metric beside accuracy, or a distance of the
+            structure analysis, such as `feature_distance`.
         checkpoint: `best` or `last`. None: the first of `evaluation.checkpoints`.
-        margin: in the unit of the metric: percentage points for accuracies. It may be negative.
+        margin: in the unit of the metric: percentage points for percentages. It may be negative.
     """
 
     method: str
@@ -159,6 +161,34 @@ def _comparisons(experiment: Experiment, statement: Statement, entry: ClaimEntry
     return tuple(dict.fromkeys(comparisons))
 
 
+def without_teacher(experiment: Experiment) -> list[str]:
+    """Finds metrics and claims that compare with a teacher where there is none, or where there are several.
+
+    Args:
+        experiment: the experiment; its claims have the right form.
+
+    Returns:
+        One message per mistake.
+    """
+    single = {(run.teacher, run.student, run.method) for run in experiment.runs if run.teacher in experiment.teachers}
+    problems = [
+        f"evaluation.metrics: {name} compares a student with its teacher, but no student has exactly one"
+        for name in experiment.evaluation.metrics
+        if compares_with_teacher(name) and not single
+    ]
+    for claim in claims_of(experiment):
+        about = claim.statement
+        if about.analysis or not compares_with_teacher(about.metric):
+            continue
+        for method in (about.method, about.other):
+            if any((*comparison, method) not in single for comparison in claim.comparisons):
+                problems.append(
+                    f"claims.{claim.name}: {about.metric} compares a student with its teacher, but those of {method} "
+                    "do not have exactly one"
+                )
+    return problems
+
+
 def comparison_settings(experiment: Experiment) -> dict[str, Any]:
     """Returns the settings that comparisons and claims depend on, apart from the outcomes.
 
@@ -238,7 +268,7 @@ def _problems(statement: Statement, file: ExperimentFile) -> list[str]:
     allowed = metrics_of(file)
     metric = f"{statement.analysis}.{statement.metric}" if statement.analysis else statement.metric
     if metric not in allowed:
-        problems.append(unknown("metric", metric, allowed))
+        problems.append(unknown_metric(metric, allowed))
     return problems
 
 
@@ -258,4 +288,4 @@ def metrics_of(file: ExperimentFile) -> list[str]:
         for target, settings in file.transfer.items()
         for metric in ("clean", *settings.attacks)
     ]
-    return ["clean", *file.evaluation.attacks, *structures, *transfers]
+    return ["clean", *file.evaluation.attacks, *further_metrics(file.evaluation.attacks), *structures, *transfers]

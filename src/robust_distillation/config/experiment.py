@@ -578,7 +578,7 @@ class Experiment:
         Returns:
             A dict with `dataset`, `threat_model`, `compute` and `evaluation`.
         """
-        evaluation = {**self.evaluation.model_dump(exclude={"jobs"}), "checkpoints": checkpoints}
+        evaluation = {**self.evaluation.model_dump(exclude={"jobs", "metrics"}), "checkpoints": checkpoints}
         return {
             "dataset": self.data_settings(),
             "threat_model": self.threat_model.model_dump(),
@@ -684,6 +684,7 @@ class Experiment:
             "methods": list(self.methods),
             "checkpoints": self.evaluation.checkpoints,
             "metrics": ["clean", *self.evaluation.attacks],
+            "further": self.evaluation.metrics,
             "selection": "chosen on the test split, as in the papers' codes"
             if self.selects_on_test
             else "chosen on the validation split",

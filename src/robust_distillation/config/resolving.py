@@ -14,7 +14,7 @@ from robust_distillation.config.checking import (
     data_info,
     split_sizes,
 )
-from robust_distillation.config.claims import check_claims, claims_of
+from robust_distillation.config.claims import check_claims, claims_of, without_teacher
 from robust_distillation.config.experiment import (
     IMPORTED,
     Experiment,
@@ -92,6 +92,7 @@ def resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None
         for claim in claims_of(experiment)
         if not claim.comparisons
     ]
+    problems += without_teacher(experiment)
     return experiment
 
 

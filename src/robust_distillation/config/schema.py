@@ -95,6 +95,7 @@ class Evaluation(Settings):
 
     images: Positive | None = Field(None, description="the first images of the test split; all where left out")
     attacks: list[str] = Field(min_length=1)
+    metrics: list[str] = Field([], description="METRIC.ATTACK: metrics that the tables show beside the accuracies")
     surrogate: str | None = Field(None, description="the teacher on which transfer_... attacks are crafted")
     checkpoints: list[Checkpoint] = Field(["best", "last"], min_length=1)
     block_size: Positive = Field(100, description="images attacked together under one seed")

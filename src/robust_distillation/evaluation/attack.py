@@ -1,7 +1,8 @@
 """Attacks the checkpoints of one run, block by block.
 
 The result is a table of outcomes: one row per image and checkpoint, with one boolean column per attack. The column is
-true if the model classifies both the clean and the adversarial image correctly.
+true if the model classifies both the clean and the adversarial image correctly. Further columns hold the predicted
+class of each image and the confidence, which is the softmax probability of that class.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ import json
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from robust_distillation import attacks
-from robust_distillation.columns import ON_SURROGATE
+from robust_distillation.columns import CONFIDENCE, ON_SURROGATE, confidence_of, prediction_of
 from robust_distillation.data.dataset import Dataset
 from robust_distillation.device import split_on_oom
 from robust_distillation.digests import canonical
@@ -69,13 +71,14 @@ def attack_run(
     Returns:
         One row per image and checkpoint, in the order of `checkpoints`, then of `todo`. Columns: `index` (position in
         the test split), `label`, `prediction` (class of the clean image), `block` (number of the block), `attack_seed`,
-        one bool column per attack (True if the clean and the adversarial image are both classified correctly), and
-        `checkpoint`.
+        one bool column per attack (True if the clean and the adversarial image are both classified correctly),
+        `confidence` (of the clean prediction), for each attack ATTACK `ATTACK.prediction` (class of the adversarial
+        image) and `ATTACK.confidence` (of that prediction), and `checkpoint`. Confidences are float32 in [0,1].
     """
     by_weights: dict[str, pd.DataFrame] = {}
     frames = []
     saved = work and work.load()
-    finished: dict[str, dict[str, list[bool]]] = json.loads(saved) if saved else {}
+    finished: dict[str, dict[str, dict[str, list]]] = json.loads(saved) if saved else {}
 
     def content() -> bytes:
         return canonical(finished).encode()
@@ -113,7 +116,7 @@ def attack_block(
     threat: ThreatModel,
     device: torch.device,
     surrogate: nn.Module | None = None,
-    results: dict[str, list[bool]] | None = None,
+    results: dict[str, dict[str, list]] | None = None,
     on_attack_end: Callable[[], None] = lambda: None,
     search_model: nn.Module | None = None,
 ) -> pd.DataFrame:
@@ -131,23 +134,26 @@ def attack_block(
         threat: norm (`linf` or `l2`) and largest size `eps` of the perturbation, in the unit of pixel values in [0, 1].
         device: device of the computation.
         surrogate: network on which `transfer_` attacks are crafted. None if there are no such attacks.
-        results: name of an attack to its outcomes on this block, one bool per image. Attacks in it are not run; the
-            outcomes of the other attacks are added to it, in place. None: all attacks are run.
+        results: name of an attack to its outcomes on this block, as lists with one entry per image: `robust_correct`
+            (True if the image is robust), `prediction` and `confidence`. Attacks in it are not run; the outcomes of the
+            others are added to it. None: all attacks are run.
         on_attack_end: called without arguments after each attack that was run.
         search_model: network on which all attacks but the `transfer_` ones are crafted. None: `model`.
 
     Returns:
         One row per image: `index` (position in the test split), `label`, `prediction` (class of the clean image),
-        `block` (number), `attack_seed`, and one bool column per attack, True if the image is robust to it.
+        `block` (number), `attack_seed`, one bool column per attack (True if the image is robust to it), `confidence`
+        (of the clean prediction), and for each attack ATTACK `ATTACK.prediction` (class of the adversarial image) and
+        `ATTACK.confidence` (of that prediction). Confidences are float32 in [0,1].
     """
     results = {} if results is None else results
     part = slice(block.start, block.stop)
     x, labels = data.floats(data.images[part]).to(device), data.labels[part].to(device)
-    prediction = predict(model, x)
+    clean = predict(model, x)
     columns: dict[str, Any] = {
         "index": range(block.start, block.stop),
         "label": labels.cpu().numpy(),
-        "prediction": prediction.cpu().numpy(),
+        "prediction": clean.classes.cpu().numpy(),
         "block": block.number,
         "attack_seed": block.seed,
     }
@@ -156,15 +162,35 @@ def attack_block(
             attacked_model = surrogate if name.startswith(ON_SURROGATE) else search_model or model
             attack = attacks.registry.module(name.removeprefix(ON_SURROGATE)).attack
             adversarial = attack(attacked_model, x, labels, threat, block.seed)
-            robust_correct = (prediction == labels) & (predict(model, adversarial) == labels)
-            results[name] = robust_correct.tolist()
+            attacked = predict(model, adversarial)
+            results[name] = {
+                "robust_correct": ((clean.classes == labels) & (attacked.classes == labels)).tolist(),
+                "prediction": attacked.classes.tolist(),
+                "confidence": attacked.confidence.tolist(),
+            }
             on_attack_end()
-        columns[name] = results[name]
+        columns[name] = results[name]["robust_correct"]
+    columns[CONFIDENCE] = clean.confidence.cpu().numpy()
+    for name in names:
+        columns[prediction_of(name)] = results[name]["prediction"]
+        columns[confidence_of(name)] = np.array(results[name]["confidence"], dtype=np.float32)
     return pd.DataFrame(columns)
 
 
+class Prediction(NamedTuple):
+    """Predictions for N images.
+
+    Attributes:
+        classes: int64 [N], the predicted classes.
+        confidence: float32 [N] in [0,1], the softmax probability of the predicted class.
+    """
+
+    classes: Tensor
+    confidence: Tensor
+
+
 @torch.no_grad()
-def predict(model: nn.Module, x: Tensor) -> Tensor:
+def predict(model: nn.Module, x: Tensor) -> Prediction:
     """Classifies images, without gradient and in the model's present mode.
 
     If memory runs out, the batch is split in halves and tried again. Attacks are never split: their noise depends on
@@ -175,6 +201,7 @@ def predict(model: nn.Module, x: Tensor) -> Tensor:
         x: images, float32 [N,C,H,W] in [0,1], on the model's device.
 
     Returns:
-        The predicted classes, int64 [N].
+        The predicted classes and their confidence.
     """
-    return split_on_oom(lambda images: model(images).argmax(1), x)
+    logits = split_on_oom(model, x)
+    return Prediction(logits.argmax(1), logits.float().softmax(1).amax(1))

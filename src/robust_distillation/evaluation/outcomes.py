@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from robust_distillation.columns import CHECKPOINT, NETWORK
+from robust_distillation.columns import CHECKPOINT, CONFIDENCE, NETWORK, confidence_of, prediction_of
 from robust_distillation.digests import canonical
 from robust_distillation.errors import UserError
 from robust_distillation.files import atomic_write
@@ -30,11 +30,13 @@ def write_outcomes(path: str | Path, outcomes: pd.DataFrame) -> None:
         outcomes: one row per test image of each checkpoint of a run (one training with one seed). Columns: `teacher`,
             `student`, `method`, `seed`, `checkpoint` (`best` or `last`), `index` (position in the test split), `label`,
             `prediction` (class of the clean image), `block` (number of the set of images that were attacked together),
-            `attack_seed` (seed of the attacks on that block), and one bool column per attack, such as `pgd20`: True if
-            the clean and the adversarial image are both classified correctly.
+            `attack_seed` (seed of the attacks on that block), one bool column per attack, such as `pgd20` (True if the
+            clean and the adversarial image are both classified correctly), `confidence` (of the clean prediction), and
+            for each attack ATTACK `ATTACK.prediction` (class of the adversarial image) and `ATTACK.confidence`.
     """
-    attacks = [column for column in outcomes.columns if column not in NETWORK + IMAGE]
-    ordered = outcomes[NETWORK + IMAGE + attacks].sort_values([CHECKPOINT, "index"], ignore_index=True)
+    attacks = attack_columns(outcomes)
+    further = [column for column in outcomes.columns if column not in NETWORK + IMAGE + attacks]
+    ordered = outcomes[NETWORK + IMAGE + attacks + further].sort_values([CHECKPOINT, "index"], ignore_index=True)
     table = pa.Table.from_pandas(ordered, preserve_index=False)
     table = table.replace_schema_metadata({**table.schema.metadata, DIGEST: _digest(table)})
     with atomic_write(path) as temporary:
@@ -49,8 +51,10 @@ def read_outcomes(paths: Iterable[str | Path]) -> pd.DataFrame:
 
     Returns:
         The rows of all files, file after file. One row per test image and checkpoint, with the columns `teacher`,
-        `student`, `method`, `seed`, `checkpoint`, `index`, `label`, `prediction`, `block`, `attack_seed`, and one bool
-        column per attack: True if the clean and the adversarial image are both classified correctly.
+        `student`, `method`, `seed`, `checkpoint`, `index`, `label`, `prediction`, `block`, `attack_seed`, one bool
+        column per attack (True if the clean and the adversarial image are both classified correctly), `confidence`, and
+        for each attack ATTACK `ATTACK.prediction` and `ATTACK.confidence`. Files of older versions lack those behind
+        the attacks; beside others, their rows have NaN there.
 
     Raises:
         UserError: if a file is missing, unreadable, or does not match its checksum.
@@ -88,10 +92,10 @@ def attack_columns(outcomes: pd.DataFrame) -> list[str]:
             attack.
 
     Returns:
-        The names of all columns but these: `teacher`, `student`, `method`, `seed`, `checkpoint`, `index`, `label`,
-        `prediction`, `block` and `attack_seed`. They are in their order in the table, such as ["pgd20", "autoattack"].
+        The names of the attacks' bool columns in their order, such as ["pgd20", "autoattack"].
     """
-    return [column for column in outcomes.columns if column not in NETWORK + IMAGE]
+    known, endings = {*NETWORK, *IMAGE, CONFIDENCE}, (prediction_of(""), confidence_of(""))
+    return [column for column in outcomes.columns if column not in known and not column.endswith(endings)]
 
 
 def merge(paths: Iterable[str | Path]) -> pd.DataFrame:

@@ -57,6 +57,7 @@ REGISTRIES = {  # followed for what they import, but not hashed themselves: they
     "augmentations",
     "data",
     "methods",
+    "metrics",
     "models",
 }
 LOGGERS = {"log", "logger", "logging"}

@@ -164,8 +164,8 @@ class Step:
     def named(self) -> Iterable[str]:
         """Dotted names of the modules that the settings name, for example `robust_distillation.methods.rslad`.
 
-        These are the modules of the dataset, architectures, methods and attacks. They are found by name at run time, so
-        they are hashed in addition to those that `run` imports.
+        These are the modules of the dataset, architectures, methods, attacks and metrics. They are found by name at run
+        time, so they are hashed in addition to those that `run` imports.
         """
         return ()
 

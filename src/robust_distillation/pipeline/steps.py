@@ -876,6 +876,10 @@ class _Table(Step):
         """The settings of tables and figures: headings, and the order of their rows and columns."""
         return self.experiment.matrix()
 
+    @property
+    def named(self) -> Iterable[str]:
+        return _metrics(self.experiment.evaluation.metrics)
+
 
 class Tabulate(_Table):
     """Make the comparison tables (CSV, Markdown, LaTeX) and the files of main accuracies from the outcomes.
@@ -982,6 +986,15 @@ class Compare(_Table):
         from robust_distillation.config import comparison_settings
 
         return comparison_settings(self.experiment)
+
+    @property
+    def named(self) -> Iterable[str]:
+        """The modules of the metrics that tables and claims name."""
+        from robust_distillation.config import claims_of
+
+        claimed = (claim.statement for claim in claims_of(self.experiment))
+        claimed = (statement.metric for statement in claimed if not statement.analysis)
+        return _metrics([*self.experiment.evaluation.metrics, *claimed])
 
 
 class ReportStructure(_Table):
@@ -1318,6 +1331,13 @@ def _attacks(names: Iterable[str]) -> tuple[str, ...]:
     from robust_distillation import attacks
 
     return tuple(attacks.registry.module_name(name.removeprefix(ON_SURROGATE)) for name in names)
+
+
+def _metrics(names: Iterable[str]) -> tuple[str, ...]:
+    from robust_distillation import metrics
+
+    kinds = dict.fromkeys(kind for kind, _ in map(metrics.split, names) if kind)
+    return tuple(metrics.registry.module_name(kind) for kind in kinds)
 
 
 def _shards(experiment: Experiment) -> list[str]:

@@ -59,6 +59,7 @@ def describe(experiment: Experiment, tflops: float = TFLOPS, speed: Speed | None
         f"seeds: {', '.join(map(str, experiment.file.seeds))}",
         *_tuning(experiment),
         f"  attacks: {', '.join(evaluation.attacks)} on {' and '.join(evaluation.checkpoints)}",
+        *([f"  metrics: {', '.join(evaluation.metrics)}"] if evaluation.metrics else []),
         "",
         tabulate(rows, headers=["name", "method", "teacher is asked for", "students to train"]),
         "",

@@ -6,12 +6,18 @@ the teacher: wide/-/trades/best/clean.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+import pandas as pd
+
+from robust_distillation import metrics
+from robust_distillation.columns import STUDENT
 from robust_distillation.config import Experiment
 from robust_distillation.errors import UserError, unknown
+from robust_distillation.evaluation.outcomes import read_outcomes
 from robust_distillation.pipeline.models import Model, models
+from robust_distillation.statistics.accuracies import accuracies
 
 
 class Cell(NamedTuple):
@@ -27,7 +33,7 @@ class Cell(NamedTuple):
         method: name of the distillation method, such as `rslad`. For a teacher's own accuracy: the method that trained
             the teacher, such as `trades`, or the source of its imported weights, such as `trades_wrn_34_10`.
         checkpoint: `best` or `last`; `imported` for a teacher with imported weights.
-        metric: `clean` or the name of an attack, such as `autoattack`.
+        metric: `clean`, the name of an attack, such as `autoattack`, or METRIC.ATTACK, such as `nsd.autoattack`.
     """
 
     teacher: str
@@ -75,20 +81,21 @@ def _names(model: Model) -> tuple[str, str, str]:
 
 
 def cells(experiment: Experiment) -> Iterator[Cell]:
-    """Yields the names of all mean accuracies in the main table (results/EXPERIMENT/tables/main.csv).
+    """Yields the names of all numbers of the main table (results/EXPERIMENT/tables/main.csv).
 
-    The names follow from the experiment file alone. No result is read.
+    The names follow from the experiment file alone. No result is read. So there are also names of
+    numbers that the table lacks because a metric is not defined, such as the agreement of a student with no teacher.
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
 
     Yields:
-        Names such as `Cell("wide", "small", "rslad", "best", "autoattack")`: those of the teachers' own accuracies
+        Names such as `Cell("wide", "small", "rslad", "best", "autoattack")`: those of the teachers' own numbers
         first.
     """
     for names, checkpoints in {_names(model): model.checkpoints for model in models(experiment)}.items():
         for checkpoint in checkpoints:
-            for metric in ("clean", *experiment.evaluation.attacks):
+            for metric in ("clean", *experiment.evaluation.attacks, *experiment.evaluation.metrics):
                 yield Cell(*names, checkpoint, metric)
 
 
@@ -112,3 +119,25 @@ def cell_named(experiment: Experiment, text: str) -> Cell:
             unknown(f"cell of experiment {experiment.name} (TEACHER/STUDENT/METHOD/CHECKPOINT/METRIC)", text, known)
         )
     return known[text]
+
+
+def values_of(experiment: Experiment, model: Model, further: Iterable[str]) -> pd.DataFrame:
+    """Reads the accuracies and further metrics of a model from its outcomes.
+
+    Args:
+        experiment: the experiment, which has been run.
+        model: a student of one seed, or a teacher.
+        further: names of the metrics beside the accuracies.
+
+    Returns:
+        Rows as `statistics.accuracies.accuracies` returns them, of this model alone.
+
+    Raises:
+        UserError: if outcomes cannot be read, or if they lack what a metric needs.
+    """
+    further, layout = list(further), experiment.layout
+    files, taught = [layout.outcomes(model.folder)], model.run and model.run.teacher in experiment.teachers
+    if taught and any("teacher" in metrics.get(name).needs for name in further):
+        files.append(layout.outcomes(layout.teacher(model.run.teacher)))
+    values = accuracies(read_outcomes(files), further)
+    return values[values[STUDENT].eq(model.keys["student"])].reset_index(drop=True)

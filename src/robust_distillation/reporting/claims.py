@@ -6,6 +6,7 @@ teacher, or with none.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,9 +17,10 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
+from robust_distillation import metrics
 from robust_distillation.columns import CHECKPOINT, METHOD, METRIC, NO_TEACHER, SEED, STUDENT, TEACHER
 from robust_distillation.comparison import Comparison
-from robust_distillation.config import Claim, Experiment, claims_of, comparison_settings
+from robust_distillation.config import Claim, Experiment, claims_of, comparison_settings, parse_statement
 from robust_distillation.evaluation.outcomes import read_outcomes
 from robust_distillation.reference import published
 from robust_distillation.reporting import comparisons, formats
@@ -26,6 +28,7 @@ from robust_distillation.reporting.table_spec import TableSpec
 from robust_distillation.statistics import verdicts
 from robust_distillation.statistics.comparing import Outcomes, paired
 from robust_distillation.statistics.intervals import ALPHA
+from robust_distillation.statistics.measuring import Measured
 
 COLUMNS = [
     "claim", "text", TEACHER, STUDENT, "verdict", "difference", "ci_low", "ci_high", "level", "n_seeds", "n_images",
@@ -92,7 +95,7 @@ class Evidence:
         outcomes = {name: Outcomes.of(read_outcomes(group)) for name, group in files.items() if name != STRUCTURE}
         return cls(outcomes, distances)
 
-    def differences(self, claim: Claim, comparison: Comparison) -> np.ndarray | str:
+    def differences(self, claim: Claim, comparison: Comparison) -> Measured | np.ndarray | str:
         """Computes the differences of a claim's two methods in the claim's metric, seed by seed.
 
         For each of the two methods, the students distilled from the comparison's teacher are used. If the method has
@@ -104,9 +107,9 @@ class Evidence:
             comparison: names of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`.
 
         Returns:
-            Value of the first method minus value of the second, for the S seeds that both methods have. For accuracies:
-            int8 [S,N] of -1, 0 and 1 for N test images. For a distance of the structure analysis: float [S]. If there
-            is nothing to compare, a text with the reason: `no run of rslad` or `no seed that both have`.
+            Value of the first method minus value of the second, for the S seeds that both methods have. For a distance
+            of the structure analysis: float [S]. Else measured values of the outcomes. If there is nothing to compare,
+            a text with the reason, such as `no run of rslad` or `no seed that both have`.
         """
         about = claim.statement
         methods = (about.method, about.other)
@@ -116,10 +119,12 @@ class Evidence:
             values = (first[both] - second[both]).to_numpy() if len(both) else None
         else:
             outcomes = self.outcomes[about.analysis]
-            correct = [outcomes.find(comparison, method, about.checkpoint) for method in methods]
-            if missing := [method for method, of in zip(methods, correct, strict=True) if of is None]:
+            models = {method: outcomes.find(comparison, method, about.checkpoint) for method in methods}
+            if missing := [method for method, model in models.items() if model is None]:
                 return f"no run of {' and '.join(missing)}"
-            values = paired(*correct, about.metric)
+            if undefined := [method for method, model in models.items() if model.measured(about.metric) is None]:
+                return f"{about.metric} is not defined for {' and '.join(undefined)}"
+            values = paired(*models.values(), about.metric)
         return "no seed that both have" if values is None else values
 
     def _distances(self, claim: Claim, comparison: Comparison, method: str) -> pd.Series:
@@ -131,15 +136,13 @@ class Evidence:
         rows = self.distances
         return rows[(rows[list(values)] == list(values.values())).all(axis=1)].set_index(SEED)["value"]
 
-    def images(self, claim: Claim, values: np.ndarray) -> int:
+    def images(self, values: Measured | np.ndarray) -> int:
         """Returns the number of test images from which the differences of a claim were measured.
 
         Args:
-            claim: the claim, as `config.claims_of` returns it.
-            values: the differences for this claim as `differences` returns them: int8 [S,N] for accuracies, float [S]
-                for distances. A text is not allowed.
+            values: the differences for the claim as `differences` returns them. A text is not allowed.
         """
-        return int(self.distances["n_images"].iloc[0]) if claim.statement.analysis == STRUCTURE else values.shape[1]
+        return values.images if isinstance(values, Measured) else int(self.distances["n_images"].iloc[0])
 
 
 def write(experiment: Experiment, files: Mapping[str, list[Path]], folder: Path) -> None:
@@ -227,18 +230,22 @@ def _judged(claim: Claim, comparison: Comparison, evidence: Evidence, alpha: flo
     }  # fmt: skip
     if isinstance(values, str):
         return row | {"n_seeds": 0, "seeds_needed": values}
-    numbers = about.analysis == STRUCTURE
-    unit, threshold = (1, about.threshold) if numbers else (100, about.threshold / 100)
-    found = (verdicts.estimate_from_values if numbers else verdicts.estimate_from_outcomes)(values, alpha)
+    unit, bound = 1, math.inf
+    if isinstance(values, Measured):
+        metric, squares = metrics.get(about.metric), values.squares()
+        found = verdicts.estimate_from_squares(squares, alpha, values.images)
+        unit, bound = metric.scale, 1 if metric.unit == "percent" else math.inf
+    else:
+        found = verdicts.estimate_from_values(values, alpha)
+    threshold = about.threshold / unit
     row |= {
         "difference": _rounded(unit * found.mean),
         "n_seeds": found.seeds,
-        "n_images": evidence.images(claim, values),
+        "n_images": evidence.images(values),
     }
     if found.seeds < 2:
         return row | {"seeds_needed": "at least 2: one seed says nothing of others"}
-    ends = (found.mean - found.half_width, found.mean + found.half_width)
-    low, high = ends if numbers else np.clip(ends, -1, 1)
+    low, high = np.clip((found.mean - found.half_width, found.mean + found.half_width), -bound, bound)
     reached = verdicts.verdict(found, about.sign, threshold)
     needed = verdicts.seeds_needed(found, threshold) if reached == verdicts.INCONCLUSIVE else ""
     interval = {"ci_low": _rounded(unit * low), "ci_high": _rounded(unit * high)}
@@ -258,7 +265,7 @@ def _published(claim: Claim, comparison: Comparison, evidence: Evidence, spec: T
     outcomes = evidence.outcomes[""]
     by_paper = []
     for method in (about.method, about.other):
-        distilled = (*comparison, method, about.checkpoint) in outcomes.correct
+        distilled = (*comparison, method, about.checkpoint) in outcomes.models
         own = comparison.teacher if distilled else NO_TEACHER
         row = SimpleNamespace(
             teacher=own, student=comparison.student, method=method, checkpoint=about.checkpoint, metric=about.metric
@@ -281,11 +288,21 @@ def _scale(row: Any, scale: dict[str, Any]) -> str:
 
 
 def _cells(row: Any) -> list[str]:
-    digits = 3 if "structure." in row.text else 2
+    digits = 2 if in_points(row) else 3
     difference = "" if pd.isna(row.difference) else f"{row.difference:+.{digits}f}"
     interval = "" if pd.isna(row.ci_low) else f"{row.ci_low:+.{digits}f} to {row.ci_high:+.{digits}f}"
     printed = "" if pd.isna(row.published) else f"{row.published:+.2f} {row.mark}"
     return [row.text, row.teacher, row.student, row.verdict, difference, interval, printed, str(row.seeds_needed)]
+
+
+def in_points(row: Any) -> bool:
+    """Tells whether the difference of a row of claims.csv is in percentage points; else it is in the metric's unit.
+
+    Args:
+        row: a row of claims.csv, with the claim's sentence in `text`.
+    """
+    metric = parse_statement(row.text)
+    return metric.analysis != STRUCTURE and metrics.get(metric.metric).unit == "percent"
 
 
 def _caption(table: pd.DataFrame, spec: TableSpec) -> str:
@@ -295,7 +312,7 @@ def _caption(table: pd.DataFrame, spec: TableSpec) -> str:
     )
     return (
         f"{spec.experiment}: claims, {spec.attacked}. {found}. Differences are the first method less the second, "
-        f"in points or in the unit of the distance; all intervals hold at once with {1 - ALPHA:.0%} "
+        f"in points or in the metric's own unit; all intervals hold at once with {1 - ALPHA:.0%} "
         f"(Bonferroni over {len(table)}), for other seeds and other test images, at this scale: "
         f"{'; '.join(dict.fromkeys(table['scale']))}."
     )

@@ -32,20 +32,19 @@ def tidy(outcomes: Outcomes, spec: TableSpec) -> pd.DataFrame:
     checkpoint and metric its level is 1 - 0.05 / m (Bonferroni).
 
     Args:
-        outcomes: correctness of the predictions, as `Outcomes.of(read_outcomes(files))` returns it: its field `correct`
-            maps (teacher, student, method, checkpoint), such as ("wide", "small", "rslad", "best"), to bool arrays
-            [seeds, images] for each metric.
+        outcomes: outcomes of all models, as `Outcomes.of(read_outcomes(files))` returns them.
         spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are `comparisons` (pairs of teacher and student), `methods`, `checkpoints` and `metrics`.
+            `experiment`. Used are `comparisons` (pairs of teacher and student), `methods`, `checkpoints` and `columns`.
 
     Returns:
         The content of comparisons.csv: one row per teacher, student, checkpoint, metric and pair of methods that have a
         seed in common. Columns: `teacher`, `student`, `checkpoint`, `metric`, `method` (of the pair the later in
         `spec.methods`), `other` (the earlier), `n_seeds` (that both have), `n_images`, `difference` (`method` minus
-        `other`), `ci_low` and `ci_high` (all three in percentage points, 4 decimals), `p` (two-sided p value of no
-        difference), `p_adjusted` (m times p, at most 1; both with 4 significant digits) and `comparisons` (m).
+        `other`), `ci_low` and `ci_high` (all three in points or the metric's unit, 4 decimals), `p` (two-sided p
+        value of no difference), `p_adjusted` (m times p, at most 1; both with 4 significant digits) and
+        `comparisons` (m).
     """
-    table = comparisons(outcomes, spec.comparisons, spec.methods, spec.checkpoints, spec.metrics)
+    table = comparisons(outcomes, spec.comparisons, spec.methods, spec.checkpoints, spec.columns)
     points, chances = ["difference", "ci_low", "ci_high"], ["p", "p_adjusted"]
     table[points] = table[points].astype(float).round(4) + 0.0  # + 0.0: never -0.0
     table[chances] = table[chances].map(lambda p: float(f"{p:.4g}"))

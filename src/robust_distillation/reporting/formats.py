@@ -15,7 +15,7 @@ import pandas as pd
 from robust_distillation.columns import CHECKPOINT, METHOD, METRIC, STUDENT, TEACHER_ROW
 from robust_distillation.comparison import Comparison
 from robust_distillation.files import write_text
-from robust_distillation.reporting.table_spec import TableSpec
+from robust_distillation.reporting.table_spec import TableSpec, number_of
 
 LATEX = {
     "\\": r"\textbackslash{}",
@@ -32,6 +32,7 @@ LATEX = {
     "±": r"$\pm$",
     "φ": r"$\varphi$",
     "−": "$-$",
+    "↓": r"$\downarrow$",
 }
 
 
@@ -73,7 +74,9 @@ def mean_sd(mean: float, sd: float, number: Callable[[float], str] = "{:.2f}".fo
     return number(mean) if pd.isna(sd) else f"{number(mean)} ± {number(sd)}"
 
 
-def blocks(table: pd.DataFrame, spec: TableSpec, metrics: list[str], number: Callable[[float], str]) -> list[Block]:
+def blocks(
+    table: pd.DataFrame, spec: TableSpec, metrics: list[str], number: Callable[[float], str] | None = None
+) -> list[Block]:
     """Makes one table of texts `mean ± sd` for each teacher and student: a row for the teacher, then a row per method.
 
     The teacher has one checkpoint, which the name of its row states, such as `teacher (trades, best)`. Its numbers
@@ -88,7 +91,8 @@ def blocks(table: pd.DataFrame, spec: TableSpec, metrics: list[str], number: Cal
             the rows) and `checkpoints` (order of the columns).
         metrics: metrics of the columns within each checkpoint, in their order, such as `["clean", "autoattack"]`. A
             pair of checkpoint and metric without a number has no column.
-        number: function that formats a number as text, such as `"{:.2f}".format`.
+        number: function that formats a number as text, such as `"{:.2f}".format`. None: that of the metric,
+            `table_spec.number_of`.
 
     Returns:
         The tables in the order of `spec.comparisons`.
@@ -100,7 +104,7 @@ def blocks(table: pd.DataFrame, spec: TableSpec, metrics: list[str], number: Cal
         # The teacher has one checkpoint, which its label names: it stands in the first columns.
         teacher = teacher.assign(**{METHOD: label, CHECKPOINT: spec.first})
         rows = pd.concat([teacher, comparison.students(table)])
-        rows["cell"] = [mean_sd(mean, sd, number) for mean, sd in zip(rows["mean"], rows["sd"], strict=True)]
+        rows["cell"] = [mean_sd(row.mean, row.sd, number or number_of(row.metric)) for row in rows.itertuples()]
         cells = rows.pivot_table("cell", METHOD, [CHECKPOINT, METRIC], aggfunc="first", sort=False)
         names = [name for name in dict.fromkeys([*label, *spec.methods]) if name in cells.index]
         columns = [(c, m) for c in spec.checkpoints for m in metrics if (c, m) in cells.columns]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from robust_distillation import metrics
 from robust_distillation.columns import CHECKPOINT, METHOD, METRIC, NO_TEACHER, STUDENT, TEACHER, TEACHER_ROW
 from robust_distillation.comparison import Comparison
 from robust_distillation.reference import published
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     import pandas as pd
 
@@ -37,6 +38,7 @@ class TableSpec:
         methods: names of the distillation methods, such as `["sat", "ard", "rslad"]`.
         checkpoints: checkpoints that are evaluated: `["best"]`, `["last"]` or both. Summaries show the first.
         metrics: `clean`, then the names of the attacks, the strongest last. Summaries show the last.
+        further: metrics beside the accuracies, as METRIC.ATTACK, such as `worst_class.autoattack`.
         search: precision in which the main attacks search for adversarial images: `fp32` or `bf16`.
         selection: how the checkpoint `best` was chosen, as text for captions.
         published: short names of the published tables to compare with, the preferred first, such as
@@ -55,6 +57,7 @@ class TableSpec:
     methods: list[str]
     checkpoints: list[str]
     metrics: list[str]
+    further: list[str] = field(default_factory=list)
     search: str = "fp32"
     selection: str = "chosen on the validation split"
     published: list[str] = field(default_factory=list)
@@ -72,6 +75,11 @@ class TableSpec:
         return self.metrics[-1]
 
     @property
+    def columns(self) -> list[str]:
+        """All metrics in the order of the tables' columns: the accuracies, then the further ones."""
+        return [*self.metrics, *self.further]
+
+    @property
     def first(self) -> str:
         """The checkpoint that summaries show: the first of `checkpoints`."""
         return self.checkpoints[0]
@@ -83,7 +91,7 @@ class TableSpec:
             attacks: names of the attacks on the other dataset, the strongest last. The `metrics` of the copy are
                 `clean` and these names.
         """
-        return replace(self, metrics=["clean", *attacks], checkpoints=self.checkpoints[:1])
+        return replace(self, metrics=["clean", *attacks], further=[], checkpoints=self.checkpoints[:1])
 
     def known(self, row: Any) -> list[published.Entry]:
         """Returns the published accuracies to print beside a row of a table.
@@ -144,8 +152,30 @@ def metric_title(metric: str) -> str:
 
     Args:
         metric: `clean` or the name of an attack, such as `autoattack`. `transfer_pgd20`, an attack that is crafted on
-            another network (the surrogate), gives `transfer PGD-20`. An unknown name is returned as it is.
+            another network (the surrogate), gives `transfer PGD-20`, and METRIC.ATTACK a title such as `Worst class,
+            AutoAttack`. An unknown name is returned as it is.
     """
+    kind, attack = metrics.split(metric)
+    if kind:
+        return f"{metrics.get(metric).title}, {metric_title(attack)}"
     if metric.startswith("transfer_"):
         return f"transfer {metric_title(metric.removeprefix('transfer_'))}"
     return METRIC_TITLES.get(metric, metric)
+
+
+def heading(metric: str) -> str:
+    """Returns the title of a metric for the head of a column, with an arrow down where lower values are better.
+
+    Args:
+        metric: `clean`, an attack, or METRIC.ATTACK.
+    """
+    return metric_title(metric) + ("" if metrics.get(metric).higher_is_better else " ↓")
+
+
+def number_of(metric: str) -> Callable[[float], str]:
+    """Returns the function that formats a value of a metric: two decimals of a percentage, three of a fraction.
+
+    Args:
+        metric: `clean`, an attack, or METRIC.ATTACK.
+    """
+    return ("{:.2f}" if metrics.get(metric).unit == "percent" else "{:.3f}").format

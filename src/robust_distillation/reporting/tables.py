@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from tabulate import tabulate
 
+from robust_distillation import metrics
 from robust_distillation.columns import (
     CHECKPOINT,
     METHOD,
@@ -31,7 +32,7 @@ from robust_distillation.files import write_json
 from robust_distillation.layout import Layout
 from robust_distillation.reference import published
 from robust_distillation.reporting import formats
-from robust_distillation.reporting.table_spec import TableSpec, metric_title
+from robust_distillation.reporting.table_spec import TableSpec, heading, number_of
 from robust_distillation.statistics.accuracies import summary
 
 COLUMNS = [*ROW_KEYS, *SPREAD, "published", "difference", "mark"]
@@ -117,7 +118,7 @@ def write(outcomes: pd.DataFrame, spec: TableSpec, layout: Layout) -> None:
 
 
 def tidy(outcomes: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
-    """Computes the main table from outcomes: mean accuracies over the seeds, beside published numbers.
+    """Computes the main table from outcomes: means of accuracies and further metrics, beside published ones.
 
     The half length of an interval is the longest of three (`statistics.intervals.half_width`): Student's t over the
     means of the seeds, Student's t with the variance components of seeds and images, and an exact binomial bound. So it
@@ -144,12 +145,12 @@ def tidy(outcomes: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
     Raises:
         UserError: if the seeds of a method were not attacked on the same images.
     """
-    table = summary(outcomes).assign(**{PROTOCOL: spec.protocol})
+    table = summary(outcomes, spec.further).assign(**{PROTOCOL: spec.protocol})
     entries = [next(iter(spec.known(row)), None) for row in table.itertuples()]
     table["published"] = pd.Series([entry and entry.value for entry in entries], dtype=float)
     table["difference"] = table["mean"] - table["published"]
     table["mark"] = pd.Series([entry and entry.mark for entry in entries], dtype=object)
-    return spec.ordered(table, spec.metrics)[COLUMNS].round(4)
+    return spec.ordered(table, spec.columns)[COLUMNS].round(4)
 
 
 def named_tables(table: pd.DataFrame, spec: TableSpec) -> dict[str, View]:
@@ -180,7 +181,8 @@ def _view(table: pd.DataFrame, spec: TableSpec, settings: dict[str, Any]) -> Vie
     teachers = kept("teachers", (comparison.teacher for comparison in spec.comparisons))
     students = kept("students", (comparison.student for comparison in spec.comparisons))
     narrow = {key: kept(key, getattr(spec, key)) for key in ("methods", "checkpoints", "metrics")}
-    rows = table[table[METRIC].isin(narrow["metrics"])]
+    narrow["further"] = kept("metrics", spec.further)
+    rows = table[table[METRIC].isin([*narrow["metrics"], *narrow["further"]])]
     own = rows[rows[METHOD].isin(narrow["methods"]) & rows[CHECKPOINT].isin(narrow["checkpoints"])]
     present = set(zip(own[TEACHER], own[STUDENT], strict=True))
     comparisons = [
@@ -211,7 +213,7 @@ def blocks(table: pd.DataFrame, spec: TableSpec) -> list[formats.Block]:
         One `formats.Block` for each teacher and student: its `cells` have a row for the teacher and for each method,
         and a column for each pair (checkpoint, metric).
     """
-    return formats.blocks(table, spec, spec.metrics, "{:.2f}".format)
+    return formats.blocks(table, spec, spec.columns)
 
 
 def blocks_beside_published(table: pd.DataFrame, spec: TableSpec) -> list[PublishedBlock]:
@@ -245,7 +247,9 @@ def blocks_beside_published(table: pd.DataFrame, spec: TableSpec) -> list[Publis
 
 
 def _lines(label: str, rows: pd.DataFrame, spec: TableSpec) -> Iterator[Line]:
-    yield Line(label, {row.metric: formats.mean_sd(row.mean, row.sd) for row in rows.itertuples()})
+    yield Line(
+        label, {row.metric: formats.mean_sd(row.mean, row.sd, number_of(row.metric)) for row in rows.itertuples()}
+    )
     beneath: dict[str, dict[str, str]] = {"published": {}}
     for row in rows.itertuples():
         for rank, entry in enumerate(spec.known(row)):
@@ -274,13 +278,16 @@ def caption(table: pd.DataFrame, spec: TableSpec) -> str:
     if table.empty:
         return f"{spec.experiment}: {about}."
     images = table.loc[table[STUDENT] != TEACHER_ROW, "n_images"].iloc[0]
-    about = f"accuracy in percent on {images} test images, {about}"
+    further = _further(table, spec)
+    parts = ["accuracy in percent"] if set(table[METRIC]) - set(further) else []
+    what = " and ".join([*parts, "further metrics"] if further else parts)
+    about = f"{what} on {images} test images, {about}"
     return f"{spec.experiment}: {about}; {formats.aggregate_label(table)}. {formats.checkpoints_label(table, spec)}."
 
 
 def legend(table: pd.DataFrame, spec: TableSpec) -> list[str]:
-    """Explains the published numbers in a table: what their marks mean, their sources and notes, and which methods have
-    none.
+    """Explains the further metrics in a table, and its published numbers: what their marks mean, their sources and
+    notes, and which methods have none.
 
     Args:
         table: rows of the main table, as `tidy` returns them. Used columns: `teacher`, `student`, `method`,
@@ -289,13 +296,14 @@ def legend(table: pd.DataFrame, spec: TableSpec) -> list[str]:
             `experiment`. Used are `methods`, and `published` and `published_as`, which select the published numbers.
 
     Returns:
-        Sentences for the lines below the table. Empty if the experiment file names no published table.
+        Sentences for the lines below the table. Empty if the table has no further metric and the
+        experiment file names no published table.
     """
+    parts = explained(table, spec)
     if not spec.published:
-        return []
+        return parts
     by_row = [(row, spec.known(row)) for row in table.itertuples()]
     entries = [entry for _, known in by_row for entry in known]
-    parts = []
     if entries:
         marks = [f"{mark} {means}" for mark, means in published.MARKS.items() if any(e.mark == mark for e in entries)]
         parts.append(
@@ -309,6 +317,33 @@ def legend(table: pd.DataFrame, spec: TableSpec) -> list[str]:
     if without := [method for method in spec.methods if (method, False) in own and (method, True) not in own]:
         parts.append(f"No published number to compare with is known for {', '.join(without)}.")
     return parts
+
+
+def explained(table: pd.DataFrame, spec: TableSpec) -> list[str]:
+    """Returns a sentence on each further metric in a table, and one on their intervals; empty if there are none.
+
+    Args:
+        table: rows of main.csv.
+        spec: the order of the metrics.
+    """
+    known = {metric.kind: metric for metric in map(metrics.get, _further(table, spec))}.values()
+    parts = []
+    for metric in known:
+        unit = "in percent" if metric.unit == "percent" else f"a {metric.unit}"
+        lower = "" if metric.higher_is_better else "; lower is better"
+        parts.append(f"{metric.title}: {metric.meaning[0].lower()}{metric.meaning[1:]}, {unit}{lower}.")
+    if resampled := [metric.title for metric in known if not metric.is_mean]:
+        seeds = table.loc[table[STUDENT] != TEACHER_ROW, "n_seeds"]
+        spread = f" and from the spread over {formats.seeds_label(seeds)}"
+        if seeds.max() < 3:
+            spread = " alone: one seed tells nothing of others" if seeds.max() == 1 else f"{spread}, which are few"
+        parts.append(f"The intervals of {', '.join(resampled)} in main.csv come from resampled test images{spread}.")
+    return parts
+
+
+def _further(table: pd.DataFrame, spec: TableSpec) -> list[str]:
+    """Returns the metrics beside the accuracies that occur."""
+    return [metric for metric in spec.further if metric in set(table[METRIC])]
 
 
 def _listed(texts: Iterable[str]) -> str:
@@ -333,14 +368,14 @@ def markdown(table: pd.DataFrame, spec: TableSpec, title: str = "") -> str:
     head = f"## {title}\n\n{caption(table, spec)}" if title else caption(table, spec)
     if table.empty:
         return f"{head}\n\n{NO_RUN}\n"
-    metrics, parts = _metrics(table, spec), [head]
+    titles, parts = _titles(table, spec), [head]
     if table["published"].isna().all():
-        parts = [formats.markdown(head, blocks(table, spec), metrics).rstrip("\n")]
+        parts = [formats.markdown(head, blocks(table, spec), titles).rstrip("\n")]
     else:
         for comparison, checkpoint, lines in blocks_beside_published(table, spec):
-            rows = [[label, *(cells.get(metric, "") for metric in metrics)] for label, cells in lines]
-            aligned = ["left", *["right"] * len(metrics)]
-            grid = tabulate(rows, [METHOD, *metrics.values()], tablefmt="pipe", colalign=aligned, disable_numparse=True)
+            rows = [[label, *(cells.get(metric, "") for metric in titles)] for label, cells in lines]
+            aligned = ["left", *["right"] * len(titles)]
+            grid = tabulate(rows, [METHOD, *titles.values()], tablefmt="pipe", colalign=aligned, disable_numparse=True)
             parts.append(f"**{comparison.label}: {checkpoint}**\n\n{grid}")
     if sentences := legend(table, spec):
         parts.append("\n".join(f"- {sentence}" for sentence in sentences))
@@ -365,26 +400,26 @@ def latex(table: pd.DataFrame, spec: TableSpec, title: str = "") -> str:
     head = f"{title}. {caption(table, spec)}" if title else caption(table, spec)
     if table.empty:
         return _latex(head, [[NO_RUN + r" \\"]], 1)
-    metrics, text = _metrics(table, spec), " ".join(legend(table, spec))
+    titles, text = _titles(table, spec), " ".join(legend(table, spec))
     if table["published"].isna().all():
-        made = formats.latex(head, blocks(table, spec), metrics)
+        made = formats.latex(head, blocks(table, spec), titles)
     else:
         tables = []
         for comparison, group in groupby(blocks_beside_published(table, spec), key=lambda block: block.comparison):
-            parts = [[_row("", metrics.values())]]
+            parts = [[_row("", titles.values())]]
             for _, checkpoint, lines in group:
-                over = rf"\multicolumn{{{1 + len(metrics)}}}{{l}}{{\textit{{{checkpoint}}}}} \\"
-                rows = [_row(label, [cells.get(metric, "") for metric in metrics]) for label, cells in lines]
+                over = rf"\multicolumn{{{1 + len(titles)}}}{{l}}{{\textit{{{checkpoint}}}}} \\"
+                rows = [_row(label, [cells.get(metric, "") for metric in titles]) for label, cells in lines]
                 parts.append([over, *rows])
-            tables.append(_latex(f"{head} {comparison.label}.", parts, 1 + len(metrics)))
+            tables.append(_latex(f"{head} {comparison.label}.", parts, 1 + len(titles)))
         made = "\n".join(tables)
     written = rf"\par\medskip{{\footnotesize {formats.escaped(text)}\par}}"
     return made.replace(r"\end{table}", f"{written}\n\\end{{table}}") if text else made
 
 
-def _metrics(table: pd.DataFrame, spec: TableSpec) -> dict[str, str]:
-    """Returns the titles of the metrics that occur."""
-    return {metric: metric_title(metric) for metric in spec.metrics if metric in set(table[METRIC])}
+def _titles(table: pd.DataFrame, spec: TableSpec) -> dict[str, str]:
+    """Returns the headings of the metrics that occur."""
+    return {metric: heading(metric) for metric in spec.columns if metric in set(table[METRIC])}
 
 
 def _latex(head: str, parts: list[list[str]], columns: int) -> str:

@@ -88,6 +88,6 @@ def write_tables(outcomes: pd.DataFrame, spec: TableSpec, target: str, folder: P
         UserError: if the seeds of a method were not attacked on the same images.
     """
     table = tidy(outcomes, spec, target)
-    text, blocks = caption(table, spec), formats.blocks(table, spec, spec.metrics, "{:.2f}".format)
+    text, blocks = caption(table, spec), formats.blocks(table, spec, spec.metrics)
     markdown, latex = formats.markdown(text, blocks, METRIC_TITLES), formats.latex(text, blocks, METRIC_TITLES)
     formats.write(folder / f"transfer-{target}", table, markdown, latex)

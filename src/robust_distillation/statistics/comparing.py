@@ -7,17 +7,20 @@ intervals of a family cover together with a probability of at least 95 %.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from itertools import combinations
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
+from robust_distillation import metrics as registered
 from robust_distillation.columns import CHECKPOINT, METHOD, METRIC, STUDENT, TEACHER
 from robust_distillation.comparison import Comparison
-from robust_distillation.statistics.accuracies import Correct, matrices
-from robust_distillation.statistics.intervals import ALPHA, MeanSquares, half_width, mean_squares, p_value
+from robust_distillation.metrics.contract import Metric
+from robust_distillation.statistics.accuracies import ModelOutcomes, matrices
+from robust_distillation.statistics.intervals import ALPHA, half_width, p_value
+from robust_distillation.statistics.measuring import Measured
 
 COLUMNS = [
     TEACHER, STUDENT, CHECKPOINT, METRIC, METHOD, "other",
@@ -26,15 +29,15 @@ COLUMNS = [
 
 
 class Outcomes(NamedTuple):
-    """Correctness of the predictions of all models of an experiment, by model. `Outcomes.of(table)` builds it.
+    """Outcomes of all models of an experiment, by model.
 
     Attributes:
-        correct: (teacher, student, method, checkpoint), such as ("wide", "small", "rslad", "best"), to the `Correct` of
-            that model: its `seeds`, and `values`, which maps a metric such as `pgd20` to a bool array [seeds, images].
-            The teacher is `none` for a method that needs no teacher. In the entry of a teacher the student is `-`.
+        models: (teacher, student, method, checkpoint), such as ("wide", "small", "rslad", "best"), to the outcomes of
+            that model. The teacher is `none` for a method that needs no teacher. In the entry of a teacher the student
+            is `-`.
     """
 
-    correct: Mapping[tuple[str, ...], Correct]
+    models: Mapping[tuple[str, ...], ModelOutcomes]
 
     @classmethod
     def of(cls, outcomes: pd.DataFrame) -> Outcomes:
@@ -54,7 +57,7 @@ class Outcomes(NamedTuple):
         """
         return cls(dict(matrices(outcomes)))
 
-    def find(self, comparison: Comparison, method: str, checkpoint: str) -> Correct | None:
+    def find(self, comparison: Comparison, method: str, checkpoint: str) -> ModelOutcomes | None:
         """Finds the outcomes of one method's students in a comparison of methods.
 
         Args:
@@ -67,27 +70,25 @@ class Outcomes(NamedTuple):
             outcomes of the students that `method` trained without a teacher. If there are none either, None.
         """
         keys = ((teacher, comparison.student, method, checkpoint) for teacher in comparison.teachers)
-        return next((self.correct[key] for key in keys if key in self.correct), None)
+        return next((self.models[key] for key in keys if key in self.models), None)
 
 
-def paired(first: Correct, second: Correct, metric: str) -> np.ndarray | None:
-    """Computes the differences of the outcomes of two methods on the same seeds and images.
+def paired(first: ModelOutcomes, second: ModelOutcomes, metric: str) -> Measured | None:
+    """Computes the differences of two methods in a metric, on the same seeds and images.
 
     Args:
-        first: correctness of the first method's students: `seeds`, and `values` (metric to a bool array [seeds,
-            images]), as `Outcomes.find` returns it.
-        second: correctness of the second method's students, on the same images.
-        metric: `clean` or the name of an attack, such as `pgd20`. Both arguments must have it.
+        first: outcomes of the first method's students, as `Outcomes.find` returns them.
+        second: outcomes of the second method's students, on the same images.
+        metric: `clean`, the name of an attack, or METRIC.ATTACK. Both methods must have it.
 
     Returns:
-        First minus second, int8 [S,N] of -1, 0 and 1. The rows are the S seeds that occur in both arguments, in the
-        order of `first.seeds`; the columns are the N images. None if the methods share no seed.
+        First minus second, for the seeds that both have, in the order of `first.seeds`. None if the methods share no
+        seed, or if the metric is not defined for one of them.
     """
     seeds = [seed for seed in first.seeds if seed in second.seeds]
-    if not seeds:
+    if not seeds or (one := first.measured(metric)) is None or (other := second.measured(metric)) is None:
         return None
-    a, b = (one.values[metric][[one.seeds.index(seed) for seed in seeds]] for one in (first, second))
-    return a.astype(np.int8) - b.astype(np.int8)
+    return one.minus(other, [first.seeds.index(seed) for seed in seeds], [second.seeds.index(seed) for seed in seeds])
 
 
 def comparisons(
@@ -98,7 +99,8 @@ def comparisons(
     The difference of two methods is taken on the same seeds and images. Its interval and p value (see `difference`)
     account for training again with other seeds and for testing on other images. All pairs of methods with the same
     student, teacher, checkpoint and metric form a family. Intervals and p values are corrected for the number of pairs
-    in the family (Bonferroni). Methods without outcomes, and pairs that share no seed, are left out and do not count.
+    in the family (Bonferroni). Methods without outcomes, pairs that share no seed, and pairs in which the metric is
+    not defined are left out and do not count.
 
     Args:
         outcomes: the outcomes of all models, `Outcomes.of(table)`.
@@ -108,35 +110,38 @@ def comparisons(
         methods: names of the methods, such as ["sat", "rslad"]. Each difference is the later of two methods in this
             list minus the earlier.
         checkpoints: any of `best` and `last`.
-        metrics: any of `clean` and the names of attacks, such as `pgd20`.
+        metrics: any of `clean`, the names of attacks, and METRIC.ATTACK for other metrics.
 
     Returns:
         One row per pair of methods, with the columns `teacher`, `student`, `checkpoint`, `metric`, `method` (the later
-        one), `other` (the earlier one), `n_seeds` (seeds that both methods have), `n_images`, `difference` (mean of
-        `method` minus `other`, in percentage points), `ci_low`, `ci_high` (its simultaneous 95 % interval, in
-        percentage points), `p`, `p_adjusted` (p times the size of the family, at most 1) and `comparisons` (the size of
-        the family).
+        one), `other` (the earlier one), `n_seeds` (seeds that both have), `n_images`, `difference` (mean of `method`
+        minus `other`, in percentage points or in the unit of the metric), `ci_low`, `ci_high` (its simultaneous 95 %
+        interval, in the same unit), `p`, `p_adjusted` (p times the size of the family, at most 1) and `comparisons`
+        (the size of the family).
     """
     rows = []
     for comparison in compared:
         for checkpoint in checkpoints:
-            correct = {method: outcomes.find(comparison, method, checkpoint) for method in methods}
-            present = [method for method in methods if correct[method]]
+            models = {method: outcomes.find(comparison, method, checkpoint) for method in methods}
+            present = [method for method in methods if models[method]]
             for metric in metrics:
-                squares = {
-                    (method, other): mean_squares(differences)
+                differences = {
+                    (method, other): found
                     for other, method in combinations(present, 2)
-                    if (differences := paired(correct[method], correct[other], metric)) is not None
+                    if (found := paired(models[method], models[other], metric)) is not None
                 }
                 named = {**comparison._asdict(), CHECKPOINT: checkpoint, METRIC: metric}
                 rows += [
-                    {**named, METHOD: method, "other": other, **difference(found, len(squares))}
-                    for (method, other), found in squares.items()
-                ]
+                    {
+                        **named, METHOD: method, "other": other,
+                        **difference(found, registered.get(metric), len(differences)),
+                    }
+                    for (method, other), found in differences.items()
+                ]  # fmt: skip
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def difference(found: MeanSquares, family: int) -> dict[str, float]:
+def difference(found: Measured, metric: Metric, family: int) -> dict[str, float]:
     """Computes the numbers of one comparison of two methods: the mean difference, its confidence interval and its p
     values.
 
@@ -144,22 +149,24 @@ def difference(found: MeanSquares, family: int) -> dict[str, float]:
     difference of 0.
 
     Args:
-        found: mean squares of the paired differences [S,N] between the outcomes of the two methods,
-            `mean_squares(paired(...))`.
+        found: the differences between the two methods, as `paired` returns them.
+        metric: the metric in which they differ.
         family: number of comparisons that are corrected together (Bonferroni).
 
     Returns:
-        A dict with `n_seeds`, `n_images`, `difference` (the mean), `ci_low`, `ci_high` (all three in percentage points;
-        the interval is cut at -100 and 100), `p`, `p_adjusted` (family x p, at most 1) and `comparisons` (equal to
-        `family`).
+        A dict with `n_seeds`, `n_images`, `difference` (the mean), `ci_low`, `ci_high` (all three in percentage points,
+        and the interval cut at -100 and 100, or in the unit of a metric that is no percentage), `p`, `p_adjusted`
+        (family x p, at most 1) and `comparisons` (equal to `family`).
     """
-    half, p = half_width(found, ALPHA / family), float(p_value(found))
+    squares = found.squares()
+    half, p = half_width(squares, ALPHA / family), float(p_value(squares))
+    largest = 1 if metric.unit == "percent" else math.inf
     return {
-        "n_seeds": found.seeds,
+        "n_seeds": squares.seeds,
         "n_images": found.images,
-        "difference": 100 * found.mean,
-        "ci_low": 100 * max(found.mean - half, -1),
-        "ci_high": 100 * min(found.mean + half, 1),
+        "difference": metric.scale * squares.mean,
+        "ci_low": metric.scale * max(squares.mean - half, -largest),
+        "ci_high": metric.scale * min(squares.mean + half, largest),
         "p": p,
         "p_adjusted": min(1.0, family * p),
         "comparisons": family,

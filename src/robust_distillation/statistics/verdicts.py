@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from robust_distillation.statistics.intervals import components, expected_mean_squares, half_width, mean_squares
+from robust_distillation.statistics.intervals import MeanSquares, components, expected_mean_squares, half_width
 
 SUPPORTED, REFUTED, INCONCLUSIVE = "supported", "refuted", "inconclusive"
 MOST_SEEDS = 1000  # the largest number of seeds that is ever recommended
@@ -39,26 +39,26 @@ class Estimate(NamedTuple):
     limit_half_width: Callable[[int | None], float]
 
 
-def estimate_from_outcomes(differences: np.ndarray, alpha: float) -> Estimate:
-    """Estimates the mean difference of two methods in a metric that is right or wrong for each image, such as accuracy.
+def estimate_from_squares(squares: MeanSquares, alpha: float, images: int | None = None) -> Estimate:
+    """Estimates the mean difference of two methods in a metric that is measured on images, such as accuracy.
 
     The interval accounts for other seeds and other images (see `statistics.intervals.half_width`); with one seed, for
     other images only.
 
     Args:
-        differences: [S,N] of -1, 0 and 1 for S seeds and N images: outcome (1 if correct, else 0) of the method minus
-            that of the other, from `comparing.paired`.
+        squares: mean squares of the differences: values of the method minus those of the other.
         alpha: 1 - confidence level of the interval, in (0, 1).
+        images: number of test images, where the mean squares are those of fewer. None: as many as in `squares`.
 
     Returns:
         The mean difference, its half length, and functions that predict the half length for more seeds or images. Mean
-        and half lengths are fractions of the images (0.01 is one percentage point).
+        and half lengths are in the unit of the differences (for a percentage, 0.01 is one percentage point).
     """
-    squares = mean_squares(differences)
     _, of_images = components(squares)
+    share = squares.images / (images or squares.images)
 
     def limit_half_width(images: int | None) -> float:
-        images = images or squares.images
+        images = squares.images if images is None else images * share
         binomial = 1 - (alpha / 2) ** (1 / images)  # see intervals.half_width
         return max(float(stats.t.ppf(1 - alpha / 2, max(1, images - 1)) * math.sqrt(of_images / images)), binomial)
 

@@ -15,13 +15,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from robust_distillation.columns import NO_TEACHER
+from robust_distillation import metrics
+from robust_distillation.columns import GROUP, NO_TEACHER
 from robust_distillation.config import Experiment
 from robust_distillation.digests import digest
-from robust_distillation.evaluation.outcomes import read_outcomes
 from robust_distillation.files import md5, read_json, read_json_lines, sha256
 from robust_distillation.layout import Layout
-from robust_distillation.statistics.accuracies import GROUP, accuracies
+from robust_distillation.pipeline.models import model_in
+from robust_distillation.reporting.cells import values_of
+from robust_distillation.reporting.table_spec import number_of
 
 SUMMARY = "summary"  # name of the root run
 
@@ -49,7 +51,8 @@ class MlflowRun:
         params: value, as text, of each setting of the training, by dotted key, for example `training.learning_rate`.
         curves: one dict of metrics for each epoch, with the number of the epoch under `epoch`; empty without a
             training.
-        results: accuracy in percent by `test_CHECKPOINT_METRIC`, for example `test_best_clean`.
+        results: accuracy in percent, or another metric in its unit, by `test_CHECKPOINT_METRIC`, for example
+            `test_best_clean`.
         data: name and splits of the dataset, the content of data.json; empty for a parent.
         artifacts: sha256 of each file to upload, by path; only `summary` has any (tables and figures).
     """
@@ -103,7 +106,7 @@ def _model(name: str, parent: str, folder: Path, experiment: Experiment) -> Mlfl
     files = {Path(file).stem: folder / Path(file).name for file in record["outputs"]} | {"outcomes": outcomes}
     hashes = {f"dvc.{artefact}": md5(file) for artefact, file in files.items()}
     git = {"git_commit": record["git"]["commit"], "git_dirty": str(record["git"]["dirty"])} if record["git"] else {}
-    rows = accuracies(read_outcomes([outcomes]))
+    rows = values_of(experiment, model_in(experiment, folder), experiment.evaluation.metrics)
     cells = {"/".join([*(getattr(row, key) for key in GROUP), row.metric]): row.value for row in rows.itertuples()}
     return MlflowRun(
         name,
@@ -152,7 +155,12 @@ def _note(cells: dict[str, float], table: Path, experiment: Experiment) -> str:
     command = f"robust-distillation explain {list(cells)[-1]} {experiment.arguments}"
     lines = [f"This run's part of the cells of `{table}`, each a mean over the seeds. To trace a cell: `{command}`", ""]
     lines += ["| cell | this run (%) |", "|---|---:|"]
-    return "\n".join([*lines, *(f"| `{cell}` | {value:.2f} |" for cell, value in cells.items())])
+    values = ((cell, metrics.get(cell.rpartition("/")[2]), value) for cell, value in cells.items())
+    return "\n".join([
+        *lines,
+        *(f"| `{cell}` | {number_of(metric.name)(value)}{' (a fraction)' * (metric.scale == 1)} |"
+          for cell, metric, value in values),
+    ])  # fmt: skip
 
 
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -32,7 +32,7 @@ def attacks(table: pd.DataFrame, spec: TableSpec, comparison: Comparison) -> Fig
     Returns:
         A figure of one panel, with a legend of the attacks, for `figure.save` or for a section of the report.
     """
-    rows = comparison.rows(spec.at_headline(table))
+    rows = comparison.rows(spec.at_headline(table[table[METRIC].isin(spec.metrics)]))
     metrics = [metric for metric in spec.metrics if metric in set(rows[METRIC])]
     titles = [metric_title(metric) for metric in metrics]
     frame = pd.DataFrame({METHOD: labels(rows), METRIC: rows[METRIC].map(metric_title), "value": rows["mean"]})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from robust_distillation import metrics
 from robust_distillation.columns import CHECKPOINT, METRIC, MODEL, SEED, TEACHER_ROW
 from robust_distillation.comparison import Comparison
 from robust_distillation.pipeline.step import Step
@@ -16,7 +17,7 @@ from robust_distillation.reporting.cells import models_of
 from robust_distillation.reporting.report.elements import Cell, Facts, Group, Head, Section, Table, anchor
 from robust_distillation.reporting.report.report_data import ReportData
 from robust_distillation.reporting.report.results import cell_of
-from robust_distillation.reporting.table_spec import metric_title
+from robust_distillation.reporting.table_spec import heading, number_of
 
 
 @dataclass(frozen=True)
@@ -118,16 +119,18 @@ def _numbers(rows: pd.DataFrame, values: pd.DataFrame) -> Table:
     lines = []
     for row in rows.itertuples():
         found = by_cell[row.checkpoint, row.metric]
-        spread = [row.sd, row.ci_low, row.ci_high]
-        cells = [Cell("" if pd.isna(value) else f"{value:.2f}") for value in [row.mean, *spread]]
-        each = [Cell(f"{found[seed]:.2f}") if seed in found else Cell("") for seed in seeds]
-        title = f"{metric_title(row.metric)} ({row.checkpoint})"
+        spread, number = [row.sd, row.ci_low, row.ci_high], number_of(row.metric)
+        cells = [Cell("" if pd.isna(value) else number(value)) for value in [row.mean, *spread]]
+        each = [Cell(number(found[seed])) if seed in found else Cell("") for seed in seeds]
+        title = f"{heading(row.metric)} ({row.checkpoint})"
         lines.append(
             [Cell(title, id=cell_of(row)), *cells, *each, Cell(str(row.n_images)), Cell(_name(row), tone="code")]
         )
     heads = ["mean", "sd", "95 % from", "to", *(f"seed {seed}" for seed in seeds), "images"]
     named = [Head("Number", number=False), *map(Head, heads), Head("Its name")]
-    return Table("The numbers, in percent.", [named], lines, sortable=False)
+    fractions = [heading(metric) for metric in dict.fromkeys(rows[METRIC]) if metrics.get(metric).unit == "fraction"]
+    but = f", but {' and '.join(fractions)} as a fraction" if fractions else ""
+    return Table(f"The numbers, in percent{but}.", [named], lines, sortable=False)
 
 
 def _record(report: ReportData, step: Step) -> Record:

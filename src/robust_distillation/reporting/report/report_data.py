@@ -36,7 +36,8 @@ class ReportData:
             `checkpoint`, `index`, `label`, `prediction`, `block`, `attack_seed`, and one bool column for each attack
             (True: the clean and the adversarial image are both classified correctly).
         values: one row for each network, checkpoint and metric. Columns: the four that identify a network,
-            `checkpoint`, `metric` (`clean` or an attack), `n_images` and `value` (accuracy in percent).
+            `checkpoint`, `metric` (`clean`, an attack or METRIC.ATTACK), `n_images` and `value` (accuracy in percent,
+            another metric in its unit).
         curves: one row for each student training and epoch. Columns: the four that identify a network, and the values
             of metrics.jsonl, such as `epoch`, `selection_clean` and `selection_robust` (accuracies in [0, 1]).
         tables: name of a table, such as `main`, `comparisons` or `claims`, to the contents of tables/NAME.csv.
@@ -96,15 +97,15 @@ def load_report_data(experiment: Experiment) -> ReportData:
     missing = [file for file in sources.sources(experiment) if not file.is_file()]
     if missing:
         raise UserError(f"{missing[0]}: is not there yet. Run the experiment first: robust-distillation reproduce")
-    layout = experiment.layout
+    layout, spec = experiment.layout, TableSpec(**experiment.matrix())
     folders = sources.folders(experiment)
     outcomes = read_outcomes(layout.outcomes(folder) for folder in folders)
     return ReportData(
         experiment=experiment,
-        spec=TableSpec(**experiment.matrix()),
+        spec=spec,
         data=read_json(layout.data),
         outcomes=outcomes,
-        values=accuracies(outcomes),
+        values=accuracies(outcomes, spec.further),
         curves=read_curves(experiment.runs, layout),
         tables={file.stem: read_table(file) for file in sources.tables(experiment)},
         records={file: read_json(file) for file in sources.records(experiment)},

@@ -13,7 +13,7 @@ from robust_distillation.reporting.figures.structure import correlations, featur
 from robust_distillation.reporting.figures.transfer import transfer as transfer_figure
 from robust_distillation.reporting.report.elements import Cell, Group, Head, Section, Table, Text, anchor
 from robust_distillation.reporting.report.report_data import ReportData
-from robust_distillation.reporting.table_spec import TableSpec, metric_title
+from robust_distillation.reporting.table_spec import TableSpec, heading, metric_title, number_of
 
 
 def section(report: ReportData) -> Section:
@@ -36,7 +36,8 @@ def section(report: ReportData) -> Section:
     for view in views.values():
         for comparison in view.spec.comparisons:
             title = f"{view.title}: {comparison.label}" if view.title else comparison.label
-            groups.append(Group(title, [_beside_published(view, comparison)]))
+            columns = [names for names in (view.spec.metrics, view.spec.further) if _present(names, comparison, view)]
+            groups.append(Group(title, [_beside_published(view, comparison, names) for names in columns]))
         if sentences := tables.legend(view.table, view.spec):
             groups.append(Group("", [Text(sentences)]))
     return Section(
@@ -47,15 +48,26 @@ def section(report: ReportData) -> Section:
     )  # fmt: skip
 
 
-def _beside_published(view: tables.View, comparison: Comparison) -> Table:
-    """Returns a row per method and checkpoint: for each metric our number and, if known, the published one."""
-    rows = comparison.rows(view.table)
-    metrics = [metric for metric in view.spec.metrics if metric in set(rows[METRIC])]
+def _present(names: list[str], comparison: Comparison, view: tables.View) -> list[str]:
+    """Returns those of the metrics that occur in the rows of a comparison."""
+    return [metric for metric in names if metric in set(comparison.rows(view.table)[METRIC])]
+
+
+def _beside_published(view: tables.View, comparison: Comparison, names: list[str]) -> Table:
+    """Returns a row per method and checkpoint: for each metric our number and, if known, the published one.
+
+    Args:
+        view: a table of results.
+        comparison: the students, and their teacher.
+        names: the metrics to show, in their order; at least one occurs.
+    """
+    rows, metrics = comparison.rows(view.table), _present(names, comparison, view)
+    rows = rows[rows[METRIC].isin(metrics)]
     beside = {metric for metric in metrics if rows.loc[rows[METRIC] == metric, "published"].notna().any()}
     first, second = [Head("Method", rows=2, number=False), Head("Checkpoint", rows=2, number=False)], []
     for metric in metrics:
         wide = 3 if metric in beside else 1
-        first.append(Head(metric_title(metric), wide, 1 if beside and wide > 1 else 2))
+        first.append(Head(heading(metric), wide, 1 if beside and wide > 1 else 2))
         second += [Head(name) for name in ("ours", "published", "difference")] if wide > 1 else []
     heads = [first, second] if second else [[Head(head.text, number=head.number) for head in first]]
     lines = []
@@ -85,7 +97,7 @@ def _lines(rows: pd.DataFrame, spec: TableSpec):
 def _cells(row, beside: bool) -> list[Cell]:
     if row is None:
         return [Cell("")] * (3 if beside else 1)
-    ours = Cell(formats.mean_sd(row.mean, row.sd), row.mean, cell_of(row))
+    ours = Cell(formats.mean_sd(row.mean, row.sd, number_of(row.metric)), row.mean, cell_of(row))
     if not beside:
         return [ours]
     if pd.isna(row.published):

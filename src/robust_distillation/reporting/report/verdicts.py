@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from robust_distillation.comparison import Comparison
-from robust_distillation.reporting.claims import STRUCTURE
+from robust_distillation.reporting.claims import in_points
 from robust_distillation.reporting.comparisons import at_headline, title
 from robust_distillation.reporting.figures.differences import differences
 from robust_distillation.reporting.report.elements import Cell, Group, Head, Section, Table, Text
@@ -110,7 +110,7 @@ def evidence(row: Any) -> str:
     """
     if pd.isna(row.difference):
         return f"Nothing was measured that speaks of it: {row.seeds_needed}."
-    points = f" on {STRUCTURE}." not in row.text  # else in the unit of the distance
+    points = in_points(row)
     digits, unit = (2, " points") if points else (3, "")
     text = f"{Comparison(row.teacher, row.student).label}: {row.difference:+.{digits}f}{unit}"
     if not pd.isna(row.ci_low):

@@ -1,0 +1,21 @@
+"""The mean of the accuracy on clean images and that under the attack."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from robust_distillation.metrics.contract import Predictions
+
+TITLE = "Mean with clean"
+
+
+def per_image(predictions: Predictions) -> np.ndarray:
+    """Returns the mean of clean and robust correctness for each image.
+
+    Args:
+        predictions: those of S networks on N images.
+
+    Returns:
+        [S,N]: 1 if the image is classified correctly with and without the attack, 0.5 if only without it, else 0.
+    """
+    return (predictions.clean_correct + predictions.correct.astype(float)) / 2
