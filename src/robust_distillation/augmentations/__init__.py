@@ -10,7 +10,7 @@ from robust_distillation.registry import Registry
 
 __all__ = ["Augmentation", "RandomAugmentation", "from_settings", "get", "names", "registry"]
 
-SHARED = ("contract", "draws", "pixels", "random_views")
+SHARED = ("colour", "contract", "draws", "pixels", "random_views")
 registry = Registry("augmentation", __name__, exclude=SHARED)
 names = registry.names
 

@@ -32,7 +32,9 @@ class Draws:
     def uniform(self, low: float = 0.0, high: float = 1.0) -> np.ndarray:
         """Draws numbers from the uniform distribution on [low, high), float64 [B]."""
         self._count += 1
-        bits = _hashed(self._rows + STEP * np.uint64(self._count))
+        bits = _hashed(
+            self._rows + STEP * np.full(1, self._count, np.uint64)
+        )  # numpy warns of single numbers that overflow
         return low + (high - low) * ((bits >> np.uint64(11)) * 2.0**-53)
 
     def integers(self, low: int | np.ndarray, high: int | np.ndarray) -> np.ndarray:

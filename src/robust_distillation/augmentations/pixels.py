@@ -15,6 +15,8 @@ from robust_distillation.data.info import DatasetInfo
 from robust_distillation.data.views import ViewScheme
 from robust_distillation.device import to_device
 
+TRIES, ASPECTS = 10, (0.3, 3.3)  # of random erasing
+
 
 def random_flip(images: Tensor, draws: Draws, info: DatasetInfo) -> Tensor:
     """Mirrors each image with probability 1/2, if mirrored images of the dataset keep their class."""
@@ -101,3 +103,27 @@ def blackened(images: Tensor, corner: tuple, size: tuple) -> Tensor:
         inside.append((offset >= 0) & (offset < np.reshape(length, (-1, 1))))
     box = to_device(torch.from_numpy(inside[0][:, None, :, None] & inside[1][:, None, None, :]), images.device)
     return images.masked_fill(box, 0)
+
+
+def random_erasing(images: Tensor, draws: Draws, probability: float, area: tuple[float, float]) -> Tensor:
+    """Blackens a random box in each image, as torchvision's RandomErasing with the value 0 (Zhong et al., 2020).
+
+    A box has a uniform share of the image's area, a log-uniform aspect from 0.3 to 3.3, and a uniform place inside of
+    the image. If a box does not fit, another one is drawn, up to ten in all; if none fits, the image stays as it is.
+
+    Args:
+        images: the images.
+        draws: the random numbers.
+        probability: share of the images in which a box is blackened.
+        area: least and greatest share of the image's area.
+    """
+    height, width = images.shape[-2:]
+    chosen = draws.coin(probability)
+    rows, columns, found = (np.zeros(len(images), kind) for kind in (np.int64, np.int64, bool))
+    for _ in range(TRIES):
+        pixels, aspect = height * width * draws.uniform(*area), np.exp(draws.uniform(*np.log(ASPECTS)))
+        tried = np.rint(np.sqrt(pixels * aspect)).astype(np.int64), np.rint(np.sqrt(pixels / aspect)).astype(np.int64)
+        new = ~found & (tried[0] < height) & (tried[1] < width)
+        rows, columns, found = np.where(new, tried[0], rows), np.where(new, tried[1], columns), found | new
+    corner = draws.integers(0, height - rows + 1), draws.integers(0, width - columns + 1)
+    return blackened(images, corner, (np.where(chosen, rows, 0), columns))
