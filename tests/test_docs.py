@@ -30,6 +30,7 @@ TO_WRITE = {
     "src/robust_distillation/metrics/confident_errors.py",
     "src/robust_distillation/data/bloodmnist.py",
     "src/robust_distillation/models/mlp.py",
+    "src/robust_distillation/augmentations/invert.py",
     "src/robust_distillation/reporting/report/worst_seed.py",
 }  # by the reader
 
