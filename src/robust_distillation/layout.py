@@ -123,22 +123,41 @@ class Layout:
         return self.root / "cache"
 
     def cache(self, teacher: str, kind: str, views: str = "") -> Path:
-        """Returns the path of the array of a teacher's cached outputs on views of the training images.
+        """Returns the path of the array of a teacher's cached outputs, a .npy file.
+
+        It has one row for each view of each training image. A view is what an augmentation makes of one image.
+
+        Examples are `results/digits/cache/wide/logits.npy` for all crops and flips, and
+        `results/digits/cache/wide/cutout-0a1b2c3d-seed-0-epochs-20/logits.npy` for the views of one training.
 
         Args:
-            teacher: name of the teacher.
+            teacher: name of the teacher, such as "wide".
             kind: "logits" or "features".
             views: name of the views, or "" for all crops and flips of each image.
         """
         return self.caches / teacher / views / f"{kind}.npy"
 
     def cache_files(self, teacher: str, kind: str, views: str = "") -> tuple[Path, Path]:
-        """Returns the paths of a cached array, as in `cache`, and of the JSON file that describes it."""
+        """Returns the paths of a cached array of a teacher's outputs and of the JSON file that describes the array.
+
+        Args:
+            teacher: name of the teacher, such as "wide".
+            kind: "logits" or "features".
+            views: name of the views, or "" for all crops and flips of each image.
+        """
         return self.cache(teacher, kind, views), description_of(self.cache(teacher, kind, views))
 
     def cache_record(self, teacher: str, kind: str, views: str = "") -> Path:
-        """Returns the path of the record of a cached array. It is in the teacher's folder, as DVC does not version the
-        cache. The arguments are as in `cache`.
+        """Returns the path of the record (inputs, hashes, code and settings as JSON) of a cached array.
+
+        It is in the teacher's folder, as DVC does not version the cache.
+
+        An example is `results/digits/teachers/wide/cache-logits.record.json`.
+
+        Args:
+            teacher: name of the teacher, such as "wide".
+            kind: "logits" or "features".
+            views: name of the views, or "" for all crops and flips of each image.
         """
         return self.teacher(teacher) / f"cache-{views}{'-' if views else ''}{kind}.record.json"
 

@@ -77,7 +77,14 @@ class RandomAugmentation(Augmentation):
         return self.cache == "live"
 
     def views(self, info: DatasetInfo, padding: int, seed: int, epochs: int) -> Views:
-        """Returns one view of each image for each epoch, see `Augmentation.views`."""
+        """Returns one view of each image for each epoch.
+
+        Args:
+            info: image shape, pixel range and flips of the dataset.
+            padding: zero padding of the random crops, in pixels, at least 0.
+            seed: seed of the training.
+            epochs: number of epochs of the training.
+        """
         from robust_distillation.augmentations.random_views import RandomViews
 
         key = {"padding": padding, "flips": info.flips, "augmentation": type(self).__name__, "options": self.options()}

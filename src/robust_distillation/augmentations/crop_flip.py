@@ -17,7 +17,14 @@ class CropFlip(Augmentation):
     """
 
     def views(self, info: DatasetInfo, padding: int, seed: int, epochs: int) -> Views:
-        """Returns all crops and flips of an image, see `Augmentation.views`."""
+        """Returns all crops and flips of an image, the same for every training.
+
+        Args:
+            info: flips of the dataset.
+            padding: zero padding of the crops, in pixels, at least 0.
+            seed: not used.
+            epochs: not used.
+        """
         from robust_distillation.data.views import ViewScheme
 
         return ViewScheme(padding, info.flips)

@@ -38,12 +38,26 @@ class CropShift(RandomAugmentation):
         return self
 
     def problem(self, shape: tuple[int, int, int]) -> str | None:
-        """Returns that `high` is too large for the images."""
+        """Returns that `high` is too large for the images, as `KEY: message`; None: the options fit.
+
+        Args:
+            shape: (C, H, W) of the images.
+        """
         side = min(shape[1:])
         return f"high: {self.high} is more than the {side} pixels of a side of the images" if self.high > side else None
 
     def augment(self, images: Tensor, draws: Draws, info: DatasetInfo, padding: int) -> Tensor:
-        """Augments a batch; `padding` is not used."""
+        """Augments a batch.
+
+        Args:
+            images: uint8 [B,C,H,W] from 0 to info.max_value, on any device; not modified.
+            draws: the random numbers.
+            info: pixel range and flips of the dataset.
+            padding: not used.
+
+        Returns:
+            uint8 [B,C,H,W] from 0 to info.max_value, on the device of `images`.
+        """
         from robust_distillation.augmentations import pixels
 
         return pixels.random_crop_shift(pixels.random_flip(images, draws, info), draws, self.low, self.high)

@@ -28,12 +28,26 @@ class Cutout(RandomAugmentation):
     size: Positive = 18
 
     def problem(self, shape: tuple[int, int, int]) -> str | None:
-        """Returns that the square is larger than the images."""
+        """Returns that the square is larger than the images, as `KEY: message`; None: the options fit.
+
+        Args:
+            shape: (C, H, W) of the images.
+        """
         side = min(shape[1:])
         return f"size: {self.size} is more than the {side} pixels of a side of the images" if self.size > side else None
 
     def augment(self, images: Tensor, draws: Draws, info: DatasetInfo, padding: int) -> Tensor:
-        """Augments a batch."""
+        """Augments a batch.
+
+        Args:
+            images: uint8 [B,C,H,W] from 0 to info.max_value, on any device; not modified.
+            draws: the random numbers.
+            info: pixel range and flips of the dataset.
+            padding: zero padding of the random crops in pixels.
+
+        Returns:
+            uint8 [B,C,H,W] from 0 to info.max_value, on the device of `images`.
+        """
         from robust_distillation.augmentations import pixels
 
         images = pixels.random_crop_flip(images, draws, info, padding)

@@ -30,7 +30,10 @@ class Draws:
         self._count = 0
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> np.ndarray:
-        """Draws numbers from the uniform distribution on [low, high), float64 [B]."""
+        """Draws numbers float64 [B] from the uniform distribution on [low, high).
+
+        low: the least number. high: upper bound of the numbers.
+        """
         self._count += 1
         bits = _hashed(
             self._rows + STEP * np.full(1, self._count, np.uint64)
@@ -48,7 +51,7 @@ class Draws:
         return np.minimum(found, high - 1)  # the product may have been rounded up
 
     def coin(self, probability: float = 0.5) -> np.ndarray:
-        """Draws booleans [B] that are true with a probability."""
+        """Draws booleans [B] that are true with probability `probability`."""
         return self.uniform() < probability
 
 

@@ -65,7 +65,11 @@ class IDBH(RandomAugmentation):
     high: int | None = Field(None, ge=1)
 
     def problem(self, shape: tuple[int, int, int]) -> str | None:
-        """Returns that CropShift's upper end is too large for the images."""
+        """Returns that CropShift's upper end is too large for the images, as `KEY: message`; None: the options fit.
+
+        Args:
+            shape: (C, H, W) of the images.
+        """
         side, high = min(shape[1:]), self._high()
         return f"high: {high} is more than the {side} pixels of a side of the images" if high > side else None
 
@@ -73,7 +77,17 @@ class IDBH(RandomAugmentation):
         return self.high or POLICIES[self.policy].high
 
     def augment(self, images: Tensor, draws: Draws, info: DatasetInfo, padding: int) -> Tensor:
-        """Augments a batch; `padding` is not used."""
+        """Augments a batch.
+
+        Args:
+            images: uint8 [B,C,H,W] from 0 to info.max_value, on any device; not modified.
+            draws: the random numbers.
+            info: pixel range and flips of the dataset.
+            padding: not used.
+
+        Returns:
+            uint8 [B,C,H,W] from 0 to info.max_value, on the device of `images`.
+        """
         from robust_distillation.augmentations import colour, pixels
 
         images = pixels.random_crop_shift(pixels.random_flip(images, draws, info), draws, 0, self._high())

@@ -19,7 +19,13 @@ TRIES, ASPECTS = 10, (0.3, 3.3)  # of random erasing
 
 
 def random_flip(images: Tensor, draws: Draws, info: DatasetInfo) -> Tensor:
-    """Mirrors each image with probability 1/2, if mirrored images of the dataset keep their class."""
+    """Mirrors each image with probability 1/2, if mirrored images of the dataset keep their class.
+
+    Args:
+        images: the images.
+        draws: the random numbers.
+        info: whether mirrored images keep their class.
+    """
     if not info.flips:
         return images
     mirrored = to_device(torch.from_numpy(draws.coin()), images.device)

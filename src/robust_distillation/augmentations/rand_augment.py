@@ -40,7 +40,17 @@ class RandAugment(RandomAugmentation):
     magnitude: int = Field(14, ge=0, lt=BINS)
 
     def augment(self, images: Tensor, draws: Draws, info: DatasetInfo, padding: int) -> Tensor:
-        """Augments a batch."""
+        """Augments a batch.
+
+        Args:
+            images: uint8 [B,C,H,W] from 0 to info.max_value, on any device; not modified.
+            draws: the random numbers.
+            info: pixel range and flips of the dataset.
+            padding: zero padding of the random crops in pixels.
+
+        Returns:
+            uint8 [B,C,H,W] from 0 to info.max_value, on the device of `images`.
+        """
         from robust_distillation.augmentations import colour, pixels
 
         known = {

@@ -39,7 +39,15 @@ class RandomViews:
         return self.epochs
 
     def epoch(self, seed: int, epoch: int, samples: int) -> Tensor:
-        """Returns the number of the view of each image in one epoch, `epoch` - 1 for all, see `data.views`.
+        """Returns the number of the view of each image in one epoch, `epoch` - 1 for all.
+
+        Args:
+            seed: seed of the training.
+            epoch: number of the epoch, counted from 1.
+            samples: number of training images.
+
+        Returns:
+            View numbers int64 [samples] on the CPU.
 
         Raises:
             ValueError: the views belong to another seed or to fewer epochs.
@@ -49,5 +57,14 @@ class RandomViews:
         return torch.full((samples,), epoch - 1)
 
     def apply(self, images: Tensor, ids: Tensor, views: Tensor) -> Tensor:
-        """Returns one view of each image, see `data.views`. The random numbers are drawn on the CPU."""
+        """Returns one view of each image. The random numbers are drawn on the CPU.
+
+        Args:
+            images: uint8 [B,C,H,W], on any device.
+            ids: int64 [B], position of each image in the training split, on the CPU.
+            views: int64 [B], the number of the view of each image, on the CPU.
+
+        Returns:
+            Tensor [B,C,H,W] of the same dtype, on the device of `images`.
+        """
         return self.augment(images, Draws(self.seed, views.numpy() + 1, ids.numpy()))

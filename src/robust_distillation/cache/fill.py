@@ -32,7 +32,7 @@ def teacher_values(
 ) -> Iterator[Tensor]:
     """Computes a teacher's logits or features on each view of each image, in batches and without gradient.
 
-    A view is one crop-and-flip of an image, named by a number.
+    A view is what an augmentation makes of an image, named by a number.
 
     Args:
         teacher: network on `device` with the modules `features`, which maps images [B,C,H,W] in [0,1] to features
@@ -40,8 +40,8 @@ def teacher_values(
             then its modes are restored.
         data: the training split, N images: `images` uint8 [N,C,H,W] and `labels` int64 [N], as `data.dataset.load`
             returns them.
-        scheme: the V views of an image: all crops of the image padded by `padding` pixels, mirrored too if `flips`,
-            such as `ViewScheme(padding=4, flips=True)`.
+        scheme: the V views of an image, such as `ViewScheme(padding=4, flips=True)`, all crops of the image padded by 4
+            pixels and their mirror images.
         kind: `logits` or `features`.
         device: device of the computation.
         first_batch: number of the batch to begin with, from 0. The batches before it are not computed.
@@ -71,9 +71,10 @@ def fill_cache(
 ) -> None:
     """Computes a teacher's logits or features on every view of every image and writes them to a cache file.
 
-    A view is one crop-and-flip of an image, named by a number. Two files are written: the array `path`, and a JSON file
-    beside it with the suffix .json that describes it (key, shape, dtype and sha256). The array appears at `path`
-    complete or not at all. The scratch file `.NAME.filling` beside it stays; `work` removes it when the job ends.
+    A view is what an augmentation makes of an image, named by a number. Two files are written: the array `path`, and a
+    JSON file beside it with the suffix .json that describes it (key, shape, dtype and sha256). The array appears at
+    `path` complete or not at all. The scratch file `.NAME.filling` beside it stays; `work` removes it when the job
+    ends.
 
     Args:
         path: file to write, ending in `.npy`. The array has the shape [N * V, width], for N images in V views: the
@@ -85,8 +86,8 @@ def fill_cache(
             linear layer, features to logits [B,K]). It is moved to `device` and stays there.
         data: the training split, N images: `images` uint8 [N,C,H,W] and `labels` int64 [N], as `data.dataset.load`
             returns them.
-        scheme: the V views of an image: all crops of the image padded by `padding` pixels, mirrored too if `flips`,
-            such as `ViewScheme(padding=4, flips=True)`.
+        scheme: the V views of an image, such as `ViewScheme(padding=4, flips=True)`, all crops of the image padded by 4
+            pixels and their mirror images.
         kind: `logits` or `features`.
         device: device of the computation.
         work: saved progress of this job, so that batches computed before an interruption are not computed again.

@@ -37,8 +37,8 @@ def cache_key(teacher: str, data: str, scheme: Views, kind: str) -> dict[str, An
         teacher: sha256 of the teacher's checkpoint file, which holds weights and preprocessing.
         data: sha256 of the training images and labels, as `data.dataset.Dataset.digest` returns it: 64 hexadecimal
             digits.
-        scheme: the views of an image: all crops of the image padded by `padding` pixels, mirrored too if `flips`, such
-            as `ViewScheme(padding=4, flips=True)`.
+        scheme: the views of an image, such as `ViewScheme(padding=4, flips=True)`, all crops of the image padded by 4
+            pixels and their mirror images.
         kind: `logits` or `features`.
 
     Returns:
@@ -189,7 +189,7 @@ class Writer:
 
 
 class CachedValues:
-    """Reader of the cached logits or features of one teacher, for every view (crop and flip) of every training image.
+    """Reader of the cached logits or features of one teacher, for every view of every training image.
 
     An instance is called as `values(sample_ids, view_ids)`. Only the rows of the batch are read from the file, so the
     memory needed does not depend on the size of the file. The file is read and not memory-mapped: a disk that vanishes

@@ -500,11 +500,14 @@ class Experiment:
         return settings
 
     def cache_settings(self, kind: str, views: ViewSet) -> dict[str, Any]:
-        """Returns the settings that a cache depends on.
+        """Returns the settings that a cache of teacher outputs depends on, as a dict of JSON values.
 
         Args:
             kind: `logits` or `features`.
-            views: the views.
+            views: the views of the training images for which it has outputs.
+
+        Returns:
+            A dict with `kind`, `dataset` and `compute`, and with `views` unless they are all crops and flips.
         """
         settings = {"kind": kind, "dataset": self._view_settings("train"), "compute": self._inference_settings}
         return settings | ({"views": views.resolved()} if views.name else {})

@@ -35,7 +35,7 @@ class AdaAD(Method):
     def teachers(self) -> dict[str, TeacherCalls]:
         """Declares one teacher (role `teacher`), which is called on adversarial images, with and without gradient.
 
-        If alpha < 1, its cached logits of clean views (crops and flips of training images) are read too.
+        If alpha < 1, its cached logits of clean views (augmented training images) are read too.
         """
         return {TEACHER: TeacherCalls(cached=("logits",) * (self.alpha < 1), live=True, gradient=True)}
 

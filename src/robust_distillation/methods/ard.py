@@ -74,7 +74,7 @@ class ARD(Method):
     def teachers(self) -> dict[str, TeacherCalls]:
         """Declares one teacher (role `teacher`), of which the cached logits of clean views are read.
 
-        A clean view is one crop-and-flip of a training image.
+        A clean view is an augmented training image.
         """
         return {TEACHER: TeacherCalls(cached=("logits",))}
 

@@ -37,7 +37,7 @@ class TeacherCalls:
     The declaration decides which outputs of the teacher are cached, whether its network is loaded, and how many calls
     the plan of an experiment counts. A call that is not declared raises TypeError when it is made.
 
-    T is the teacher. A clean view x is one crop-and-flip of one training image; x' is an adversarial image.
+    T is the teacher. A clean view x is an augmented training image; x' is an adversarial image.
 
     Attributes:
         cached: the outputs T(x) on clean views that are read from the cache: any of `logits` and `features`.
@@ -151,7 +151,7 @@ class TrainingStep(Protocol):
     With several processes x, labels and ids are the rows of this process, and B is their number.
 
     Attributes:
-        x: clean views (crops and flips of training images) in [0,1], float [B,C,H,W].
+        x: clean views (augmented training images) in [0,1], float [B,C,H,W].
         labels: true classes, int64 [B]; -1 for an image without a label.
         ids: positions of the images in the training split, int64 [B].
         epoch: number of the epoch, counted from 1.

@@ -49,7 +49,7 @@ class CRD(Method):
     def teachers(self) -> dict[str, TeacherCalls]:
         """Declares one teacher (role `teacher`), of which cached outputs on clean views are read.
 
-        They are the features and, if alpha > 0, the logits. A clean view is one crop-and-flip of a training image.
+        They are the features and, if alpha > 0, the logits. A clean view is an augmented training image.
         """
         return {TEACHER: TeacherCalls(cached=("logits", "features") if self.alpha > 0 else ("features",))}
 

@@ -56,7 +56,7 @@ class GACD(Method):
     def teachers(self) -> dict[str, TeacherCalls]:
         """Declares one teacher (role `teacher`), of which the cached logits and features of clean views are read.
 
-        A clean view is one crop-and-flip of a training image.
+        A clean view is an augmented training image.
         """
         return {TEACHER: TeacherCalls(cached=("logits", "features"))}
 

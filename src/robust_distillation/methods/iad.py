@@ -55,7 +55,7 @@ class IAD(Method):
     def teachers(self) -> dict[str, TeacherCalls]:
         """Declares one teacher (role `teacher`), which is called on adversarial images without gradient.
 
-        Its cached logits of clean views (crops and flips of training images) are read too.
+        Its cached logits of clean views (augmented training images) are read too.
         """
         return {TEACHER: TeacherCalls(cached=("logits",), live=True)}
 

@@ -49,7 +49,7 @@ class RSLAD(Method):
     def teachers(self) -> dict[str, TeacherCalls]:
         """Declares one teacher (role `teacher`), of which the cached logits of clean views are read.
 
-        A clean view is one crop-and-flip of a training image. Empty if none of the three losses has the teacher's
+        A clean view is an augmented training image. Empty if none of the three losses has the teacher's
         labels.
         """
         labels = (self.clean_labels, self.adversarial_labels, self.inner_labels)

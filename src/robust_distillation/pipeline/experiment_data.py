@@ -109,5 +109,14 @@ def _whole(experiment: Experiment, split: str) -> Dataset:
 
 
 def views_of(experiment: Experiment, views: ViewSet) -> Views:
-    """Returns the views that a set names, as an augmentation makes them of an experiment's training images."""
+    """Returns the views that a set names, as its augmentation makes them of the training images.
+
+    Args:
+        experiment: the parsed experiment file, as `config.load` returns it. `dataset.padding` and the dataset's pixel
+            range and flips are used.
+        views: the augmentation with its options, seed and epochs, as `experiment.view_set` returns them.
+
+    Returns:
+        The numbered views, such as a `ViewScheme` for crops and flips.
+    """
     return views.augmentation.views(experiment.info, experiment.dataset.padding, views.seed, views.epochs)

@@ -232,7 +232,11 @@ class ImportTeacher(_OfTeacher):
 
 
 class FillCache(Step):
-    """Store a teacher's logits or features for every crop and flip of every training image."""
+    """Store a teacher's logits or features for every view (crop and flip) of every training image.
+
+    KIND is logits or features. Reads the teacher's checkpoint. Writes the array
+    results/EXPERIMENT/cache/TEACHER/KIND.npy and KIND.json, which describes it.
+    """
 
     name = "fill-cache"
     example = "fill-cache wide logits"
@@ -245,7 +249,7 @@ class FillCache(Step):
 
     @classmethod
     def jobs(cls, experiment: Experiment) -> Iterator[Self]:
-        """Yields one job for each table of crops and flips that some training reads."""
+        """Yields one job for each table of crops and flips that some training of `experiment` reads."""
         for teacher, kind, views in experiment.caches:
             if not views.name:
                 yield cls(experiment, teacher=teacher, kind=kind)
@@ -261,30 +265,33 @@ class FillCache(Step):
         return self.layout.data, self.experiment.teacher_weights(self.values["teacher"])
 
     def makes(self) -> Iterable[Path]:
-        """Yields the cached values and their description."""
+        """Yields the paths of the array of cached values (.npy) and of the JSON file that describes it."""
         return self.layout.cache_files(**self.values)
 
     @property
     def record(self) -> Path:
-        """The record beside the cache."""
+        """Path of the job's record, in the folder of the teacher, since the cache is not versioned."""
         return self.layout.cache_record(**self.values)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings of views, kind of output and inference."""
+        """The settings of the views, the kind of output (`logits` or `features`) and the computation of the network."""
         return self.experiment.cache_settings(self.values["kind"], self.cache.views)
 
     @property
     def named(self) -> Iterable[str]:
-        """The modules of dataset, augmentation and architecture."""
+        """Dotted names of the modules of dataset, augmentation and the teacher's architecture."""
         architecture = self.experiment.teachers[self.values["teacher"]].architecture
         augmentation = _augmentation(self.cache.views.kind)
         return _dataset(self.experiment.dataset.name), augmentation, _architecture(architecture)
 
 
 class FillRecords(FillCache):
-    """Store a teacher's logits or features for the views of all epochs of one training. VIEWS are an augmentation that
-    draws other views in every epoch, with its seed and epochs.
+    """Store a teacher's logits or features for the views of all epochs of one training.
+
+    VIEWS names an augmentation that draws other views in every epoch, with the seed and the epochs of the training.
+    KIND is logits or features. Reads the teacher's checkpoint. Writes the array
+    results/EXPERIMENT/cache/TEACHER/VIEWS/KIND.npy and KIND.json, which describes it.
     """
 
     name = title = "fill-records"
@@ -295,7 +302,7 @@ class FillRecords(FillCache):
 
     @classmethod
     def jobs(cls, experiment: Experiment) -> Iterator[Self]:
-        """Yields one job for each set of views, teacher and kind that some training reads."""
+        """Yields one job for each set of drawn views, teacher and kind that some training of `experiment` reads."""
         for teacher, kind, views in experiment.caches:
             if views.name:
                 yield cls(experiment, teacher=teacher, views=views.name, kind=kind)

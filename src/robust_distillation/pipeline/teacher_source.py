@@ -53,7 +53,8 @@ def open_teachers(
     """Opens the caches and loads the networks of all teachers that a distillation method asks.
 
     Only what the method declares is opened: cached outputs, a network for other images, a network to train together
-    with the student. The files are those below results/EXPERIMENT/cache and results/EXPERIMENT/teachers.
+    with the student. If the augmentation asks the teachers live, networks take the place of cached outputs. The files
+    are those below results/EXPERIMENT/cache and results/EXPERIMENT/teachers.
 
     Args:
         experiment: the resolved experiment.

@@ -31,7 +31,17 @@ FILLED_AT_ONCE = 512  # images of one call when a cache is filled
 
 
 def filling(experiment: Experiment, filled: Cache) -> list[Calls]:
-    """Returns the work of filling one cache of a teacher: its output on every view."""
+    """Returns the calls that fill one cache of a teacher: one forward pass of every view of every training image, in
+    batches of 512.
+
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        filled: the cache, with the name of the teacher and the views.
+
+    Returns:
+        One `Calls` for each network and kind of call: the network as JSON text, the kind (such as `ask`, a forward
+        pass), the number of calls and the images of a call. `flops` sums their operations.
+    """
     teacher = Network(experiment, experiment.teachers[filled.teacher].architecture)
     teacher.add_calls("ask", cached_rows(experiment, filled.views) / FILLED_AT_ONCE, FILLED_AT_ONCE)
     return teacher.work
@@ -169,19 +179,30 @@ def shared(work: list[Calls], jobs: int) -> list[Calls]:
 
 
 def views_per_image(experiment: Experiment, views: ViewSet) -> int:
-    """Returns the number of views of a training image in a set of views."""
+    """Returns the number of views of a training image: 162 crops and flips for a padding of 4 with mirroring, or one
+    view for each epoch.
+
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        views: the set of views, as `experiment.view_set` returns it.
+    """
     from robust_distillation.pipeline.experiment_data import views_of
 
     return len(views_of(experiment, views))
 
 
 def cached_rows(experiment: Experiment, views: ViewSet) -> int:
-    """Returns the number of rows of a cache: training images times views."""
+    """Returns the number of rows of a cache: training images times views.
+
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        views: the set of views, as `experiment.view_set` returns it.
+    """
     return experiment.size("train") * views_per_image(experiment, views)
 
 
 def cache_width(experiment: Experiment, teacher: str, kind: str) -> int:
-    """Returns the number of values that a teacher's cache has for each view (crop-and-flip) of an image.
+    """Returns the number of values that a teacher's cache has for each view of an image.
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
@@ -198,7 +219,12 @@ def cache_width(experiment: Experiment, teacher: str, kind: str) -> int:
 
 
 def cache_bytes(experiment: Experiment, filled: Cache) -> int:
-    """Returns the size of a teacher's cache in bytes."""
+    """Returns the size of a teacher's cache in bytes: 4 for each value of each view of each training image.
+
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        filled: the cache, with the name of the teacher, `logits` or `features`, and the views.
+    """
     return 4 * cached_rows(experiment, filled.views) * cache_width(experiment, filled.teacher, filled.kind)
 
 

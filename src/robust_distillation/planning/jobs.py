@@ -90,7 +90,14 @@ def teacher_cost(step: Step) -> Cost:
 
 
 def cache_cost(step: Step) -> Cost:
-    """Returns the cost of one cache of a teacher."""
+    """Returns the cost of a job that fills one cache of a teacher.
+
+    Args:
+        step: a job of the workflow step fill-cache or fill-records. Its `experiment` and `cache` are used.
+
+    Returns:
+        The calls of the teacher's network, and the stored bytes by kind, here `{"cache": BYTES}`.
+    """
     return cost.filling(step.experiment, step.cache), {"cache": cost.cache_bytes(step.experiment, step.cache)}
 
 

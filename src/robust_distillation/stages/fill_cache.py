@@ -16,7 +16,17 @@ if TYPE_CHECKING:
 
 
 def run(step: FillCache, work: ResumableJob) -> None:
-    """Writes the cache's array and its description."""
+    """Writes the logits or features of a teacher on views of every training image (.npy), with a description (.json).
+
+    `pipeline.run.run_step` calls this function for the workflow steps fill-cache and fill-records. A view is what an
+    augmentation makes of an image. The description lies beside the array and states what it was computed from.
+
+    Args:
+        step: the job. `step.cache` has the name of the teacher, the kind of output (`logits` or `features`) and the
+            views. The array is `step.outputs[0]`, for example results/digits/cache/wide/logits.npy.
+        work: the resumable job, entered as a context manager by `pipeline.run`: progress is saved there, and a killed
+            job continues from it.
+    """
     experiment, cache = step.experiment, step.cache
     device, data = select_device(experiment.compute), load_split(experiment, "train")
     key, views = key_of(experiment, cache, data), views_of(experiment, cache.views)

@@ -15,7 +15,7 @@ from robust_distillation.models.output import Output, output
 class Teacher:
     """One teacher of a training: a frozen network, cached outputs on clean views of the training images, or both.
 
-    A view is one crop-and-flip of an image.
+    A view is what the augmentation makes of an image.
 
     Attributes:
         network: the network, in eval mode and without gradients in its weights; None if it is not loaded.
