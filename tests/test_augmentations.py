@@ -34,7 +34,7 @@ from robust_distillation.files import read_json
 from robust_distillation.pipeline.experiment_data import views_of
 from robust_distillation.pipeline.run import run_step
 from robust_distillation.pipeline.steps import FillCache, FillRecords, PrepareData, TrainStudent, TrainTeacher, Tune
-from robust_distillation.planning import cost
+from robust_distillation.planning import calls, cost
 from robust_distillation.planning.plan import describe
 from robust_distillation.settings import Training
 from robust_distillation.training.batches import batches
@@ -527,7 +527,7 @@ def test_plan_prints_bytes_and_operations_of_records_and_of_the_live_teacher(tmp
     for choice in ("records", "live"):
         made = experiment(tmp_path, {"name": "idbh", "high": 5, "cache": choice})
         texts[choice] = describe(made).splitlines()
-    f = cost.forward(made, made.teachers["wide"].architecture)
+    f = calls.forward(made, made.teachers["wide"].architecture)
     rows = 96 * 3
     sizes = [  # logits and features once, for gacd, rslad and ard; or asked by each of them
         f"    records: {4 * rows * (10 + 16) / 1e6:.1f} MB, {2 * rows * f / 1e15:.4g} PFLOP",

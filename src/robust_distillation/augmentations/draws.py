@@ -32,7 +32,9 @@ class Draws:
     def uniform(self, low: float = 0.0, high: float = 1.0) -> np.ndarray:
         """Draws numbers float64 [B] from the uniform distribution on [low, high).
 
-        low: the least number. high: upper bound of the numbers.
+        Args:
+            low: least number.
+            high: upper bound, above `low`.
         """
         self._count += 1
         bits = _hashed(
