@@ -37,7 +37,7 @@ from robust_distillation.reporting import claims, comparisons, tables
 from robust_distillation.reporting.table_spec import TableSpec
 from robust_distillation.settings import Compute
 from robust_distillation.training.batches import batches
-from robust_distillation.training.loop import accuracies, train
+from robust_distillation.training.loop import evaluate, train
 from robust_distillation.training.trainer import Trainer
 
 FAST = ("fp32", "bf16-inner", "bf16")
@@ -236,7 +236,7 @@ def test_a_best_is_chosen_in_fp32(data):  # noqa: F811
     model = configure_precision(network(4, 1), "bf16", TRAIN)
     trainer = Trainer(model, methods.get("sat")(), SETTINGS, THREAT, 0)
     with Convolved() as seen:
-        accuracies(trainer, data.first(20), CPU)
+        evaluate(trainer, data.first(20), CPU)
     assert seen.types == {torch.float32}
 
 

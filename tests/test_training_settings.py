@@ -17,9 +17,10 @@ from robust_distillation import methods
 from robust_distillation.methods import Method, Term
 from robust_distillation.models.checkpoint import build_model
 from robust_distillation.settings import Averaging, Schedule, Training, WeightPerturbation
+from robust_distillation.training import loop as training_loop
 from robust_distillation.training.averaging import build_average, reestimate_statistics
 from robust_distillation.training.batches import Batch, batches
-from robust_distillation.training.loop import accuracies, train
+from robust_distillation.training.loop import evaluate, train
 from robust_distillation.training.schedule import learning_rate
 from robust_distillation.training.step import smoothed
 from robust_distillation.training.trainer import Trainer
@@ -446,5 +447,35 @@ def test_curves_have_the_accuracies_on_the_first_training_images_without_augment
         right = trainer.student.eval()(data.floats()).argmax(1) == data.labels
     assert lines[-1]["train_clean"] == pytest.approx(right.float().mean().item())
     assert lines[-1]["selection_clean"] == pytest.approx(right[:150].float().mean().item())
-    assert accuracies(trainer, data, CPU) == (lines[-1]["train_clean"], lines[-1]["train_robust"])
+    assert evaluate(trainer, data, CPU)[:2] == (lines[-1]["train_clean"], lines[-1]["train_robust"])
     assert 0 < lines[-1]["train_robust"] <= lines[-1]["train_clean"]
+
+
+# Selection by another metric
+
+
+@pytest.mark.parametrize(("by", "sign"), [("worst_class.apgd", 1), ("nsd.apgd", -1), ("mean.pgd10", 1)])
+def test_best_is_the_epoch_with_the_best_value_of_the_metric(by, sign, data):  # noqa: F811
+    """Class accuracies by hand, from what the attack of the selection finds after every epoch."""
+    settings = budget(epochs=4, milestones=[], learning_rate=0.1, selection={"by": by, "steps": 2})
+    trainer, scores = trainer_of("natural", data, settings=settings), []
+    real = training_loop.evaluate_for_selection
+
+    def observed(*arguments):
+        clean, robust = real(*arguments)
+        if len(clean) == 60:  # of the selection, not of the curve of training images
+            labels = data.labels[:60]
+            by_class = torch.stack([robust[labels == label].float().mean() for label in labels.unique()])
+            values = {
+                "worst_class": by_class.min(),
+                "nsd": by_class.std(correction=0) / by_class.mean(),
+                "mean": (clean.float().mean() + robust.float().mean()) / 2,
+            }
+            scores.append(sign * values[by.partition(".")[0]].item())
+        return clean, robust
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(training_loop, "evaluate_for_selection", observed)
+        counts = train(trainer, data, data.first(60), SCHEME, CPU).counts
+    assert [line["selection_score"] for line in counts.metrics] == pytest.approx(scores, nan_ok=True)
+    assert counts.best_score[0] == pytest.approx(max(scores))

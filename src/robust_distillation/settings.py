@@ -17,6 +17,7 @@ from robust_distillation.errors import short_repr, unknown
 SGD_MOMENTUM = 0.9
 CROP_FLIP = "crop_flip"  # name of the default augmentation
 MISTAKE = "mistake"  # type of a validation error whose message is shown as it is
+SELECTION_ATTACKS = ("apgd", "pgd10", "pgd_trades")
 FRACTION = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*/\s*([1-9][0-9]{0,8})\s*")
 
 
@@ -42,6 +43,15 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def mistake(message: str) -> PydanticCustomError:
+    """Returns a validation error for a pydantic validator to raise, whose message is shown to the user unchanged.
+
+    Args:
+        message: text that is shown after the path of the setting, for example "AdamW has no momentum".
+    """
+    return PydanticCustomError(MISTAKE, "{message}", {"message": message})
 
 
 class ThreatModel(Settings):
@@ -100,7 +110,8 @@ class InnerAttack(Settings):
 
 
 class Selection(Settings):
-    """The evaluation that chooses the checkpoint `best`, `training.selection`: highest accuracy under an attack.
+    """The evaluation that chooses the checkpoint `best`, `training.selection`: highest accuracy under an attack, or
+    another metric.
 
     Of equal epochs the one with the higher clean accuracy is chosen, then the earlier one. The images are the
     validation split or, under `protocol: official`, the test split. The attack has the norm and eps of the threat
@@ -108,27 +119,39 @@ class Selection(Settings):
 
     Attributes:
         by: the attack: `apgd` (APGD-CE of `steps` steps), `pgd10` (IAD: 10 steps of 2/255) or `pgd_trades` (RSLAD: 20
-            steps of 0.003). The last two are for linf only.
+            steps of 0.003). The last two are for linf only. METRIC.ATTACK, such as `worst_class.apgd`, chooses by this
+            metric under the attack, see `metrics`.
         steps: number of steps of `apgd`; the other attacks ignore it.
         every: number of epochs from one evaluation to the next. The last epoch is always evaluated.
         every_epoch_after: epoch after which every epoch is evaluated (RSLAD: 214); None: `every` applies to all epochs.
     """
 
-    by: Literal["apgd", "pgd10", "pgd_trades"] = Field(
-        "apgd", description="a short APGD-CE; pgd_trades (RSLAD: 20 steps of 0.003) and pgd10 (IAD: 10 steps of 2/255)"
+    by: str = Field(
+        "apgd",
+        description="a short APGD-CE; pgd_trades (RSLAD: 20 steps of 0.003) and pgd10 (IAD: 10 steps of 2/255); "
+        "METRIC.ATTACK for another metric than accuracy",
     )
     steps: Positive = Field(10, description="of APGD-CE; the others have theirs")
     every: Positive = Field(1, description="epochs between two validations; the last epoch is always validated")
     every_epoch_after: Positive | None = Field(None, description="from here on every epoch is validated (RSLAD: 214)")
 
+    @property
+    def attack(self) -> str:
+        """The attack: `apgd`, `pgd10` or `pgd_trades`."""
+        return self.by.rpartition(".")[2]
 
-def mistake(message: str) -> PydanticCustomError:
-    """Returns a validation error for a pydantic validator to raise, whose message is shown to the user unchanged.
+    @property
+    def metric(self) -> str:
+        """The metric by which `best` is chosen, such as `worst_class`; "" for accuracy."""
+        return self.by.rpartition(".")[0]
 
-    Args:
-        message: text that is shown after the path of the setting, for example "AdamW has no momentum".
-    """
-    return PydanticCustomError(MISTAKE, "{message}", {"message": message})
+    @field_validator("by")
+    @classmethod
+    def _known_attack(cls, by: str) -> str:
+        attack = by.rpartition(".")[2]
+        if attack not in SELECTION_ATTACKS:
+            raise mistake(unknown("attack", attack, SELECTION_ATTACKS))
+        return by
 
 
 class Optimizer(BaseModel):

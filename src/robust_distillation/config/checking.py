@@ -142,6 +142,13 @@ def further_metrics(names: list[str]) -> list[str]:
     return [f"{kind}.{attack}" for kind in metrics.names() for attack in ("clean", *names)]
 
 
+def selection_metrics() -> list[str]:
+    """Lists the metrics by which the checkpoint `best` can be chosen, such as `worst_class`: those that need nothing
+    but whether each image is classified correctly.
+    """
+    return [kind for kind in metrics.names() if not metrics.registry.constant(kind, "NEEDS", ())]
+
+
 def unknown_metric(name: str, allowed: list[str]) -> str:
     """Words the message for an unknown metric. A metric without an attack is answered by its names with one.
 

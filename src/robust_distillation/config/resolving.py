@@ -12,6 +12,7 @@ from robust_distillation.config.checking import (
     check_images,
     check_names,
     data_info,
+    selection_metrics,
     split_sizes,
 )
 from robust_distillation.config.claims import check_claims, claims_of, without_teacher
@@ -389,6 +390,9 @@ def _parsed_training(
                 f"inner_attack.{key}: pixels lie in [0,1], so linf distances are at most 1 (8 grey levels are written "
                 f"8/255), found {short_repr(getattr(attack, key))}"
             )
-    if norm != "linf" and training.selection.by != "apgd":
-        problems.append(f"selection.by: {training.selection.by} is not defined for the norm {norm}")
+    selection = training.selection
+    if norm != "linf" and selection.attack != "apgd":
+        problems.append(f"selection.by: {selection.attack} is not defined for the norm {norm}")
+    if selection.metric and selection.metric not in (allowed := selection_metrics()):
+        problems.append(f"selection.by: {unknown('metric', selection.metric, allowed)}")
     return training, problems

@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from robust_distillation import attacks, methods
+from robust_distillation import attacks, methods, metrics
 from robust_distillation.columns import GROUP, METRIC, ON_SURROGATE
 from robust_distillation.files import read_table
 from robust_distillation.registry import Registry
@@ -92,10 +92,10 @@ def selection(metadata: dict[str, Any]) -> str:
         return "the last epoch; nothing was chosen"
     split = "test" if metadata["dataset"]["selects_on_test"] else "validation"
     rule = metadata["training"]["selection"]
-    attack = SELECTIONS[rule["by"]].format(**rule)
-    return (
-        f"the highest accuracy on the {split} split under {attack}, ties by clean accuracy: epoch {metadata['epoch']}"
-    )
+    metric, _, attack = rule["by"].rpartition(".")
+    attack = SELECTIONS[attack].format(**rule)
+    best = f"best {metrics.get(rule['by']).title}" if metric else "highest accuracy"
+    return f"the {best} on the {split} split under {attack}, ties by clean accuracy: epoch {metadata['epoch']}"
 
 
 def describe_attack(name: str) -> str:

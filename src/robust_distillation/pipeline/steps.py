@@ -1331,7 +1331,8 @@ def _training(experiment: Experiment, architecture: dict[str, Any], recipe: Reci
 
     augmentation, method = _augmentation(recipe.training.augmentation["name"]), recipe.method.kind
     dataset = _dataset(experiment.dataset.name)
-    return dataset, augmentation, _architecture(architecture), methods.registry.module_name(method)
+    selection = _metrics([recipe.training.selection.by] * bool(recipe.training.selection.metric))
+    return dataset, augmentation, _architecture(architecture), methods.registry.module_name(method), *selection
 
 
 def _attacks(names: Iterable[str]) -> tuple[str, ...]:

@@ -140,7 +140,7 @@ def training(
     for (group, name, kind), calls in _calls(experiment, recipe, architecture).items():
         if group != "cache":
             networks[group, name].add_calls(kind, calls * steps, batch)
-    by = settings.selection.by
+    by = settings.selection.attack
     kind, each = ("apgd", settings.selection.steps) if by == "apgd" else ("attack", {"pgd10": 10, "pgd_trades": 20}[by])
     validation = Network(experiment, architecture)
     images = experiment.size("validation") + min(CURVE_IMAGES, experiment.size("train"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from robust_distillation.training.averaging import reestimate_statistics
 from robust_distillation.training.batches import batches
 from robust_distillation.training.divergence import Losses, check_finite
 from robust_distillation.training.schedule import CURVE_IMAGES, is_validation_epoch
-from robust_distillation.training.selection import evaluate_for_selection
+from robust_distillation.training.selection import evaluate_for_selection, metric_score
 from robust_distillation.training.state import Progress, packed, restored
 from robust_distillation.training.trainer import Trainer
 
@@ -38,12 +39,13 @@ def train(
     With `settings.averaging`, the average of the student's weights is evaluated and kept, from the first weights on
     that are added to it.
 
-    `best` has the highest accuracy under the attack that `settings.selection` names. Ties are decided by clean
-    accuracy, then by the earlier epoch. Afterwards `trainer.student` has the weights of the last epoch and is in train
-    mode. Each epoch adds one dict to `counts.metrics` and logs it as JSON: `epoch`, `learning_rate`, `loss`, the mean
-    of each loss term by name, and, in epochs with a validation, `selection_clean` and `selection_robust` (accuracies in
-    [0, 1]), `train_clean` and `train_robust` (the same on the first 500 training images, not augmented) and, with
-    averaging, `averaged_weights` (number of weights in the average; 0: the student was evaluated).
+    `best` has the highest accuracy under the attack that `settings.selection` names, or the best value of its metric.
+    Ties are decided by clean accuracy, then by the earlier epoch. Afterwards `trainer.student` has the weights of the
+    last epoch and is in train mode. Each epoch adds one dict to `counts.metrics` and logs it as JSON: `epoch`,
+    `learning_rate`, `loss`, the mean of each loss term by name, and, in epochs with a validation, `selection_clean` and
+    `selection_robust` (accuracies in [0, 1]), `selection_score` if `settings.selection` names a metric, `train_clean`
+    and `train_robust` (the same on the first 500 training images, not augmented) and, with averaging,
+    `averaged_weights` (number of weights in the average; 0: the student was evaluated).
 
     Args:
         trainer: the networks, optimisers and settings; changed in place.
@@ -104,15 +106,17 @@ def train(
                 with evaluation_precision():
                     views = batches(data, scheme, settings, trainer.seed, epoch, device, 0, group)
                     reestimate_statistics(trainer.evaluated, views)
-            clean, robust = accuracies(trainer, validation, device, save_if_due)
-            line |= {"selection_clean": clean, "selection_robust": robust}
-            train_clean, train_robust = accuracies(trainer, data.first(CURVE_IMAGES), device, save_if_due)
-            line |= {"train_clean": train_clean, "train_robust": train_robust}
+            found = evaluate(trainer, validation, device, save_if_due)
+            line |= {"selection_clean": found.clean, "selection_robust": found.robust}
+            seen = evaluate(trainer, data.first(CURVE_IMAGES), device, save_if_due)
+            line |= {"train_clean": seen.clean, "train_robust": seen.robust}
+            if settings.selection.metric:
+                line["selection_score"] = found.score
             if settings.averaging:
                 line["averaged_weights"] = trainer.averaged_weights
-            if (robust, clean) > counts.best_score:
+            if not counts.best_epoch or (found.score, found.clean) > counts.best_score:
                 progress.best, counts.best_averaged = copied(trainer.evaluated), trainer.averaged_weights
-                counts.best_epoch, counts.best_score = epoch, (robust, clean)
+                counts.best_epoch, counts.best_score = epoch, (found.score, found.clean)
         log.info("%s", json.dumps(line))
         counts.metrics.append(line)
         trainer.end_epoch(epoch)
@@ -121,9 +125,25 @@ def train(
     return progress
 
 
-def accuracies(
+class Evaluation(NamedTuple):
+    """Result of `evaluate`.
+
+    Attributes:
+        clean: accuracy on clean images, in [0, 1].
+        robust: accuracy under attack, in [0, 1]. With the attack `apgd` an image counts only if the clean image is
+            classified correctly too; with the other attacks only the attacked image counts.
+        score: number that is highest for `best`: `robust`, or the value of the metric of `training.selection`, negated
+            if lower values are better; minus infinity if that metric is not defined.
+    """
+
+    clean: float
+    robust: float
+    score: float
+
+
+def evaluate(
     trainer: Trainer, images: Dataset, device: torch.device, on_batch_end: Callable[[], None] = lambda: None
-) -> tuple[float, float]:
+) -> Evaluation:
     """Evaluates the student, or the average of its weights once it has any, as for the choice of `best`.
 
     The attack is that of `training.selection`. It and its random start are the same at every epoch. The computation is
@@ -136,20 +156,22 @@ def accuracies(
         on_batch_end: called without arguments after every batch of 500 images, for example to save the training.
 
     Returns:
-        (clean, robust) accuracy, each in [0, 1]. With the attack `apgd` an image counts as robust only if the clean
-        image is classified correctly too; with the other attacks only the attacked image counts.
+        Accuracy on clean and on attacked images, and the score by which `best` is chosen.
     """
+    selection = trainer.settings.selection
     with evaluation_precision():
         clean, robust_correct = evaluate_for_selection(
             trainer.evaluated,
             images,
             trainer.threat_model,
-            trainer.settings.selection,
+            selection,
             derived_seed(trainer.seed, "selection") % 2**32,
             device,
             on_batch_end,
         )
-    return clean.float().mean().item(), robust_correct.float().mean().item()
+    robust = robust_correct.float().mean().item()
+    score = metric_score(selection, images.labels, clean, robust_correct) if selection.metric else robust
+    return Evaluation(clean.float().mean().item(), robust, score)
 
 
 def copied(model: nn.Module) -> dict[str, Tensor]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from robust_distillation import metrics
 from robust_distillation.attacks import pgd_trades
 from robust_distillation.attacks.apgd import correct_under_apgd
 from robust_distillation.attacks.core import pgd, starting_noise
 from robust_distillation.data.dataset import Dataset
 from robust_distillation.losses import cross_entropy
+from robust_distillation.metrics.contract import Predictions
 from robust_distillation.models.frozen import frozen
 from robust_distillation.randomness import derived_seed, generator
 from robust_distillation.settings import Selection, ThreatModel
@@ -39,7 +42,7 @@ def evaluate_for_selection(
         data: the validation images, or the test images under the official protocol (the settings of a method's released
             code).
         threat: norm and radius of the attack.
-        selection: the attack, `by`, and its number of `steps` (used for `apgd` only). `apgd`: APGD on the
+        selection: the attack, `selection.attack`, and its number of `steps` (used for `apgd` only). `apgd`: APGD on the
             cross-entropy; an image that is misclassified when clean is not attacked and counts as wrong under attack.
             `pgd10` (10 steps of 2/255) and `pgd_trades` (20 steps of 0.003): only the prediction on the attacked image
             counts.
@@ -56,10 +59,10 @@ def evaluate_for_selection(
     clean, robust_correct = [], []
     for number, part in enumerate(torch.arange(len(data)).split(BATCH)):
         x, labels = data.floats(data.images[part]).to(device), data.labels[part].to(device)
-        if selection.by == "apgd":
+        if selection.attack == "apgd":
             right, robust = correct_under_apgd(model, x, labels, threat, selection.steps, seed)
         else:
-            attack = {"pgd10": _pgd10, "pgd_trades": pgd_trades.attack}[selection.by]
+            attack = {"pgd10": _pgd10, "pgd_trades": pgd_trades.attack}[selection.attack]
             adversarial = attack(model, x, labels, threat, derived_seed(seed, number))
             with frozen(model), torch.no_grad():
                 right, robust = model(x).argmax(1) == labels, model(adversarial).argmax(1) == labels
@@ -67,6 +70,26 @@ def evaluate_for_selection(
         robust_correct.append(robust)
         on_batch_end()
     return torch.cat(clean), torch.cat(robust_correct)
+
+
+def metric_score(selection: Selection, labels: Tensor, clean: Tensor, robust_correct: Tensor) -> float:
+    """Computes the metric by which the checkpoint `best` is chosen.
+
+    Args:
+        selection: names the metric, such as `worst_class`.
+        labels: true classes, int64 [N].
+        clean: bool [N], whether the clean image is classified correctly.
+        robust_correct: bool [N], whether the image counts as correct under attack.
+
+    Returns:
+        The value as a fraction, negated if lower values are better. Minus infinity if it is not defined.
+    """
+    metric = metrics.get(selection.by)
+    labels, clean, robust_correct = (values.cpu().numpy() for values in (labels, clean, robust_correct))
+    value = float(metric.measure(Predictions(labels, clean[None], robust_correct[None]))[0])
+    if math.isnan(value):
+        return -math.inf
+    return value if metric.higher_is_better else -value
 
 
 def _pgd10(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, seed: int) -> Tensor:

@@ -11,14 +11,16 @@ SCORES = ("selection_robust", "selection_clean")  # the first decides, the secon
 
 
 def rank(validation: Mapping[str, Any]) -> tuple[float, ...]:
-    """Returns (robust, clean) accuracy of one validation. Of two such tuples the larger belongs to the better
-    validation.
+    """Returns (score, clean accuracy) of one validation. Of two such tuples the larger belongs to the better one.
+
+    The score is the robust accuracy, or `selection_score` where `training.selection` names another metric.
 
     Args:
         validation: one line of metrics.jsonl with the keys `selection_robust` and `selection_clean` (accuracies in [0,
-            1]).
+            1]), and `selection_score` if there is one.
     """
-    return tuple(validation[score] for score in SCORES)
+    robust, clean = (validation[score] for score in SCORES)
+    return validation.get("selection_score", robust), clean
 
 
 def best_validation(lines: list[dict[str, Any]]) -> dict[str, Any] | None:
