@@ -25,7 +25,7 @@ from robust_distillation.errors import UserError
 from robust_distillation.evaluation.outcomes import attack_columns, read_outcomes, write_outcomes
 from robust_distillation.metrics.contract import Metric, Predictions
 from robust_distillation.pipeline.fingerprint import closure
-from robust_distillation.pipeline.steps import Attack, Compare, Tabulate, computed
+from robust_distillation.pipeline.steps import Attack, Compare, Tabulate, TrainTeacher, computed
 from robust_distillation.reporting import claims, tables
 from robust_distillation.reporting.cells import cell_named
 from robust_distillation.reporting.report.page import page
@@ -551,6 +551,11 @@ def test_a_metric_is_in_the_fingerprint_of_tables_that_name_it_and_of_no_attack(
     assert modules == {"tables": always | {"worst_class"}, "claims": always | {"worst_class", "nsd"}, "plain": always}
     for step in computed(experiment):
         assert not any(".metrics" in module for module in closure([step.run.partition(":")[0], *step.named])), step.name
+    (tmp_path / "by.yaml").write_text("training: {selection: {by: worst_class.apgd}}")
+    by = computed(config.load("params.yaml", str(tmp_path / "by.yaml")))
+    teacher = next(step for step in by if isinstance(step, TrainTeacher))
+    found = {module.rpartition(".")[2] for module in closure([teacher.run.partition(":")[0], *teacher.named])}
+    assert {"worst_class", "contract", "metrics"} <= found
     attack, before = (next(step for step in computed(one) if isinstance(step, Attack)) for one in (experiment, plain))
     assert attack.settings == before.settings
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import subprocess
 import sys
@@ -372,7 +373,7 @@ def test_without_references_tables_stay_as_they_are(runs):
     lines = printed["Student resnet18, teacher big"]
     assert lines[0][:2] == ["method", "Clean (best)"]
     assert [line[0] for line in lines[1:]] == ["teacher (trades, best)", *SPEC.methods]
-    assert all(len(line) == 1 + 2 * len(METRICS) for line in lines)
+    assert all(len(line) == 1 + 2 * len(METRICS) + 1 for line in lines)  # robust overfitting last
     assert "best: chosen on the validation split; last" in text
     assert "ublished" not in text + tables.latex(table, plain)
     assert "footnotesize" not in tables.latex(table, plain)
@@ -386,7 +387,7 @@ def test_references_that_know_nothing_are_said_to(runs):
     table = tables.tidy(outcomes(some), spec)
     text = tables.markdown(table, spec)
     assert list(grids(text)) == ["Student resnet18, teacher big"]
-    assert text.endswith("\n\n- No published number to compare with is known for rslad-alpha-0.5.\n")
+    assert text.endswith("\n- No published number to compare with is known for rslad-alpha-0.5.\n")
     assert "known for rslad-alpha-0.5." in tables.latex(table, spec)
 
 
@@ -424,10 +425,12 @@ def test_latex_is_sound(table):
     check_latex(text)
     assert text.count(r"\begin{table}") == 2
     assert text.count(r"\textit{best}") == text.count(r"\textit{last}") == 2
-    assert r" & Clean & FGSM & PGD\_SAT & PGD\_TRADES & CW & AutoAttack \\" in text
-    assert r"\quad published & 84.92 C, +0.18 &  &  &  &  & 53.08 C, +0.02 \\" in text
-    assert re.search(r"\\quad published & .*51\.49 P, (\$-\$|\+)\d+\.\d\d \\\\", text)
-    assert text.count(r"{\footnotesize With ours stand") == 2
+    titles = r" & Clean & FGSM & PGD\_SAT & PGD\_TRADES & CW & AutoAttack & AutoAttack, best less last \\"
+    assert titles in text
+    assert r"\quad published & 84.92 C, +0.18 &  &  &  &  & 53.08 C, +0.02 &  \\" in text
+    assert re.search(r"\\quad published & .*51\.49 P, (\$-\$|\+)\d+\.\d\d &  \\\\", text)
+    assert text.count(r"{\footnotesize best less last: robust overfitting") == 2
+    assert text.count("With ours stand") == 2
     check_latex(tables.latex(*tables.named_tables(table, SPEC)["main_claim"]))
     assert r"\caption{Against AutoAttack. paper: accuracy" in tables.latex(
         *tables.named_tables(table, SPEC)["main_claim"]
@@ -441,3 +444,17 @@ def test_latex_shows_the_spread_over_seeds(runs):
     check_latex(text)
     assert r"$\pm$ 0.71" in text
     assert r"mean $\pm$ sd over 2 seeds" in text
+
+
+def test_robust_overfitting_is_best_less_last(table, runs):
+    """In the rows of `last`, of every metric; in the tables for the strongest attack."""
+    means = table.set_index(["teacher", "student", "method", "checkpoint", "metric"])["mean"]
+    for row in table.itertuples():
+        best = means.get((row.teacher, row.student, row.method, "best", row.metric))
+        if row.checkpoint == "last" and best is not None:
+            assert row.best_less_last == pytest.approx(best - row.mean, abs=2e-4)
+        else:
+            assert math.isnan(row.best_less_last)
+    only_best = table[table["checkpoint"].eq("best")].assign(best_less_last=math.nan)
+    assert "best less last" in tables.markdown(table, SPEC)
+    assert "best less last" not in tables.markdown(only_best, SPEC)

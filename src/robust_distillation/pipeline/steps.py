@@ -1331,7 +1331,8 @@ def _training(experiment: Experiment, architecture: dict[str, Any], recipe: Reci
 
     augmentation, method = _augmentation(recipe.training.augmentation["name"]), recipe.method.kind
     dataset = _dataset(experiment.dataset.name)
-    selection = _metrics([recipe.training.selection.by] * bool(recipe.training.selection.metric))
+    by = recipe.training.selection
+    selection = ("robust_distillation.metrics", *_metrics([by.by])) if by.metric else ()
     return dataset, augmentation, _architecture(architecture), methods.registry.module_name(method), *selection
 
 

@@ -6,6 +6,7 @@ teacher, student, method, checkpoint and metric, with the columns of these names
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -177,7 +178,7 @@ def latex(caption: str, tables: list[Block], titles: dict[str, str]) -> str:
     parts = []
     for comparison, cells in tables:
         named = cells.rename(columns=lambda metric: escaped(titles.get(metric, metric)), level=METRIC)
-        named = named.rename_axis(None).map(escaped).rename(index=escaped)
+        named = named.rename_axis(None).map(lambda text: re.sub("^-", "$-$", escaped(text))).rename(index=escaped)
         named.columns.names = [None, None]
         parts.append(
             named.style.to_latex(

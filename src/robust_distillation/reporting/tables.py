@@ -5,6 +5,7 @@ Published numbers stand beside ours if the experiment names published tables, se
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -19,6 +20,7 @@ from robust_distillation.columns import (
     CHECKPOINT,
     METHOD,
     METRIC,
+    MODEL,
     NO_TEACHER,
     PROTOCOL,
     ROW_KEYS,
@@ -35,7 +37,9 @@ from robust_distillation.reporting import formats
 from robust_distillation.reporting.table_spec import TableSpec, heading, number_of
 from robust_distillation.statistics.accuracies import summary
 
-COLUMNS = [*ROW_KEYS, *SPREAD, "published", "difference", "mark"]
+OVERFITTING = "best_less_last"  # column: robust overfitting, or its like in the metric of the row
+COLUMNS = [*ROW_KEYS, *SPREAD, "published", "difference", "mark", OVERFITTING]
+BEST_LESS_LAST = "best less last"
 BENEATH = "↳ "  # begins the label of a line that belongs to the line above
 NO_RUN = "No run of this experiment belongs to this table."
 
@@ -139,8 +143,10 @@ def tidy(outcomes: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
         teachers (student `-`) come first. Students trained without a teacher have the teacher `none`. Columns:
         `teacher`, `student`, `method`, `protocol`, `checkpoint`, `metric`, `n_seeds`, `n_images`, `mean`, `sd` (NaN for
         one seed), `ci_low`, `ci_high` (95 % interval of the mean), `published`, `difference` (mean minus published) and
-        `mark` (reliability: `P`, `C`, `S` or `R`, the keys of `reference.published.MARKS`). The last three are missing
-        if no published number is known. Accuracies are in percent, with 4 decimals.
+        `mark` (reliability: `P`, `C`, `S` or `R`, the keys of `reference.published.MARKS`). These three are missing
+        if no published number is known. And `best_less_last`: the mean at the checkpoint `best` minus that at `last`,
+        in the rows of `last` if both are evaluated; under an attack it is called robust overfitting. Accuracies are in
+        percent, with 4 decimals.
 
     Raises:
         UserError: if the seeds of a method were not attacked on the same images.
@@ -150,7 +156,26 @@ def tidy(outcomes: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
     table["published"] = pd.Series([entry and entry.value for entry in entries], dtype=float)
     table["difference"] = table["mean"] - table["published"]
     table["mark"] = pd.Series([entry and entry.mark for entry in entries], dtype=object)
+    table[OVERFITTING] = _best_less_last(table)
     return spec.ordered(table, spec.columns)[COLUMNS].round(4)
+
+
+def _best_less_last(table: pd.DataFrame) -> pd.Series:
+    """Returns the mean at `best` minus that at `last` in the rows of `last`; NaN in all others."""
+    best = table[table[CHECKPOINT] == "best"].set_index([*MODEL, METRIC])["mean"]
+    found = [
+        best.get((*(getattr(row, key) for key in MODEL), row.metric), math.nan) - row.mean
+        if row.checkpoint == "last"
+        else math.nan
+        for row in table.itertuples()
+    ]
+    return pd.Series(found, index=table.index, dtype=float)
+
+
+def _signed(row: Any) -> str:
+    """Formats the column `best_less_last` of a row: `+0.22`; "" if it is missing."""
+    text = number_of(row.metric)(getattr(row, OVERFITTING))
+    return "" if math.isnan(getattr(row, OVERFITTING)) else text if text.startswith("-") else f"+{text}"
 
 
 def named_tables(table: pd.DataFrame, spec: TableSpec) -> dict[str, View]:
@@ -211,9 +236,16 @@ def blocks(table: pd.DataFrame, spec: TableSpec) -> list[formats.Block]:
 
     Returns:
         One `formats.Block` for each teacher and student: its `cells` have a row for the teacher and for each method,
-        and a column for each pair (checkpoint, metric).
+        and a column for each pair (checkpoint, metric). If `best` and `last` are shown, the last column is robust
+        overfitting, ("best less last", metric), for the strongest attack.
     """
-    return formats.blocks(table, spec, spec.columns)
+    found = formats.blocks(table, spec, spec.columns)
+    for comparison, cells in found:
+        rows = _overfitting(comparison.students(table), spec)
+        if len(rows):
+            texts = {row.method: _signed(row) for row in rows.itertuples()}
+            cells[BEST_LESS_LAST, spec.strongest] = [texts.get(name, "") for name in cells.index]
+    return found
 
 
 def blocks_beside_published(table: pd.DataFrame, spec: TableSpec) -> list[PublishedBlock]:
@@ -247,9 +279,10 @@ def blocks_beside_published(table: pd.DataFrame, spec: TableSpec) -> list[Publis
 
 
 def _lines(label: str, rows: pd.DataFrame, spec: TableSpec) -> Iterator[Line]:
-    yield Line(
-        label, {row.metric: formats.mean_sd(row.mean, row.sd, number_of(row.metric)) for row in rows.itertuples()}
-    )
+    cells = {row.metric: formats.mean_sd(row.mean, row.sd, number_of(row.metric)) for row in rows.itertuples()}
+    for row in _overfitting(rows, spec).itertuples():
+        cells[OVERFITTING] = _signed(row)
+    yield Line(label, cells)
     beneath: dict[str, dict[str, str]] = {"published": {}}
     for row in rows.itertuples():
         for rank, entry in enumerate(spec.known(row)):
@@ -296,10 +329,15 @@ def legend(table: pd.DataFrame, spec: TableSpec) -> list[str]:
             `experiment`. Used are `methods`, and `published` and `published_as`, which select the published numbers.
 
     Returns:
-        Sentences for the lines below the table. Empty if the table has no further metric and the
-        experiment file names no published table.
+        Sentences for the lines below the table. Empty if the table has no further metric and no robust overfitting, and
+        the experiment file names no published table.
     """
     parts = explained(table, spec)
+    if len(_overfitting(table, spec)):
+        parts.append(
+            f"{BEST_LESS_LAST}: robust overfitting, {heading(spec.strongest)} at the checkpoint best minus that at "
+            "last."
+        )
     if not spec.published:
         return parts
     by_row = [(row, spec.known(row)) for row in table.itertuples()]
@@ -418,8 +456,16 @@ def latex(table: pd.DataFrame, spec: TableSpec, title: str = "") -> str:
 
 
 def _titles(table: pd.DataFrame, spec: TableSpec) -> dict[str, str]:
-    """Returns the headings of the metrics that occur."""
-    return {metric: heading(metric) for metric in spec.columns if metric in set(table[METRIC])}
+    """Returns the headings of the metrics that occur, and of robust overfitting beside published numbers."""
+    titles = {metric: heading(metric) for metric in spec.columns if metric in set(table[METRIC])}
+    if table["published"].notna().any() and len(_overfitting(table, spec)):
+        titles[OVERFITTING] = f"{heading(spec.strongest)}, {BEST_LESS_LAST}"
+    return titles
+
+
+def _overfitting(table: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
+    """Returns the rows that have the robust overfitting under the strongest attack."""
+    return table[table[METRIC].isin(spec.metrics[-1:]) & table[OVERFITTING].notna()]
 
 
 def _latex(head: str, parts: list[list[str]], columns: int) -> str:

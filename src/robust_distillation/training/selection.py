@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from importlib import import_module
 
 import torch
 from torch import Tensor, nn
 
-from robust_distillation import metrics
 from robust_distillation.attacks import pgd_trades
 from robust_distillation.attacks.apgd import correct_under_apgd
 from robust_distillation.attacks.core import pgd, starting_noise
 from robust_distillation.data.dataset import Dataset
 from robust_distillation.losses import cross_entropy
-from robust_distillation.metrics.contract import Predictions
 from robust_distillation.models.frozen import frozen
 from robust_distillation.randomness import derived_seed, generator
 from robust_distillation.settings import Selection, ThreatModel
@@ -84,9 +83,11 @@ def metric_score(selection: Selection, labels: Tensor, clean: Tensor, robust_cor
     Returns:
         The value as a fraction, negated if lower values are better. Minus infinity if it is not defined.
     """
-    metric = metrics.get(selection.by)
+    # Imported by name: only trainings whose step names the metric depend on its code.
+    metric = import_module("robust_distillation.metrics").get(selection.by)
     labels, clean, robust_correct = (values.cpu().numpy() for values in (labels, clean, robust_correct))
-    value = float(metric.measure(Predictions(labels, clean[None], robust_correct[None]))[0])
+    predictions = import_module("robust_distillation.metrics.contract").Predictions
+    value = float(metric.measure(predictions(labels, clean[None], robust_correct[None]))[0])
     if math.isnan(value):
         return -math.inf
     return value if metric.higher_is_better else -value

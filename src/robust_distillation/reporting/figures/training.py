@@ -43,6 +43,8 @@ def training(curves: pd.DataFrame, spec: TableSpec, comparison: Comparison) -> F
     split = "validation" if spec.protocol == "controlled" else "test"
     for images, (column, title) in product(("selection", "train"), TITLES.items()):
         column, of = f"{images}_{column}", split if images == "selection" else "training"
+        if column not in students:  # trained by a version without it
+            continue
         epochs = students.dropna(subset=[column]).assign(value=100 * students[column])
         frame = epochs.groupby([METHOD, EPOCH], sort=False)["value"].agg(["mean", "min", "max"]).reset_index()
         frame = frame.rename(columns={"mean": "value", "min": "low", "max": "high"})
