@@ -376,7 +376,7 @@ def test_without_references_tables_stay_as_they_are(runs):
     assert all(len(line) == 1 + 2 * len(METRICS) + 1 for line in lines)  # robust overfitting last
     assert "best: chosen on the validation split; last" in text
     assert "ublished" not in text + tables.latex(table, plain)
-    assert "footnotesize" not in tables.latex(table, plain)
+    assert "With ours stand" not in tables.latex(table, plain)
     check_latex(tables.latex(table, plain))
 
 
