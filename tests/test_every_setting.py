@@ -6,9 +6,9 @@ from contextlib import suppress
 from itertools import combinations, pairwise
 
 import pytest
-from test_training import CPU, SCHEME, SETTINGS, data, trainer_of  # noqa: F401 (a fixture)
+from test_training import CPU, SETTINGS, data, trainer_of  # noqa: F401 (a fixture)
 
-from robust_distillation import methods
+from robust_distillation import augmentations, methods
 from robust_distillation.settings import Training
 from robust_distillation.training.loop import train
 
@@ -33,6 +33,13 @@ VALUES = {
         "adr": {"weight_perturbation": {"gamma": 0.01, "variant": "adr", "start": 1}},
     },
     "label_smoothing": {"smoothing": {"label_smoothing": 0.1}},
+    "augmentation": {
+        "cutout": {"augmentation": {"name": "cutout", "size": 3}},
+        "crop_shift": {"augmentation": {"name": "crop_shift", "high": 4}},
+        "idbh": {"augmentation": {"name": "idbh", "high": 4}},
+        "rand_augment": {"augmentation": {"name": "rand_augment"}},
+    },
+    "selection": {"worst_class": {"selection": {"steps": 2, "by": "worst_class.apgd"}}},
 }
 ONE_EACH = ("trades", "rslad", "gacd", "mtard")  # labels alone, soft labels, features and a memory bank, own networks
 SINGLE = {name: changes for values in VALUES.values() for name, changes in values.items()}
@@ -80,9 +87,10 @@ class Memory:
 
 def states_of(name: str, changes: dict, data, start: bytes | None = None) -> list[bytes]:  # noqa: F811
     memory = Memory(start)
-    trainer = trainer_of(name, data, settings=settings_with(changes))
+    settings = settings_with(changes)
+    views = augmentations.from_settings(settings.augmentation).views(data.info, 1, 0, settings.epochs)
     with suppress(Killed):
-        train(trainer, data.first(90), data.first(16), SCHEME, CPU, memory)
+        train(trainer_of(name, data, settings=settings), data.first(90), data.first(16), views, CPU, memory)
     return memory.states
 
 

@@ -297,7 +297,7 @@ def test_named_table_shows_its_part(table):
     printed = grids(text)
     assert list(printed) == ["Student resnet18, teacher big: last"]
     lines = printed["Student resnet18, teacher big: last"]
-    assert lines[0] == ["method", "Clean", "AutoAttack"]
+    assert lines[0] == ["method", "Clean", "AutoAttack", "AutoAttack, best less last"]
     assert [line[0] for line in lines[1:]] == [
         "teacher (trades, best)", "↳ published", "trades", "↳ published",
         "rslad", "↳ published", "↳ SZU-252 (2023)", "↳ PeerAiD (Jung 2024)",
