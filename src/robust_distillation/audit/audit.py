@@ -36,10 +36,11 @@ class Finding:
         place: path of the file. For a cell of a CSV table also the name of the cell, as in
             `results/digits/tables/main.csv, cell wide/small/rslad/best/autoattack`.
         problem: description of the mistake, for example `is missing`.
-        step: command that makes the file, without the name of the program, for example
-            `attack wide/small/rslad/seed-0`; `index` if no step of the experiment makes it.
-        dependents: paths of the files that are made from the outputs of this step, directly or through other files, in
-            the order in which they are made.
+        step: command that makes the file, without the name of the program `robust-distillation`, for example `attack
+            wide/small/rslad/seed-0`; `index` for results/EXPERIMENT/provenance.json, the list of all files, and for
+            files that no command makes.
+        dependents: paths of the files that are made from the outputs of that command, directly or through other files,
+            in the order in which they are made. Empty if there are none.
     """
 
     place: str
@@ -53,14 +54,16 @@ class Audit:
     """Result of an audit.
 
     Attributes:
-        findings: the mistakes, in the order in which the steps that make the files run. Empty if everything is correct.
-        notes: sentences about what could not be checked, each once.
+        findings: the mistakes, a list of `Finding` (place, problem, step, dependents), in the order in which the files
+            are made. Empty if everything is correct.
+        notes: sentences about what could not be checked, each once, such as `made outside a git repository: only the
+            code's fingerprint was checked`.
         commit: hash (40 digits) of the git commit with the dvc.lock that the files were compared with. None if no
             commit has a dvc.lock with this experiment.
         files: number of files that were hashed.
-        records: number of records that were read. A record is the JSON file beside an output that lists its inputs,
-            settings, code hash and content hashes.
-        cells: number of table cells that were computed again and compared.
+        records: number of records that were read. A record is the JSON file beside an output: its inputs, settings,
+            code hash (a hash of the source code that the output depends on) and hashes of the outputs.
+        cells: number of numbers in CSV tables that were computed again from the outcomes and compared.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -74,20 +77,21 @@ class Audit:
 def audit(experiment: Experiment) -> Audit:
     """Audits the files of an experiment in results/EXPERIMENT. Writes nothing there.
 
-    Every file is hashed. The hash is compared with its record (the JSON file beside it that lists inputs, settings,
-    code hash and content hashes), with the index of all files (provenance.json in results/EXPERIMENT), and with the
-    dvc.lock of the last git commit. The settings and the code hash in every record are compared with the experiment and
-    the present code. Every table is made again from the outcomes (one row per network, checkpoint and test image:
-    correct or not under each attack).
+    Every file is hashed. The hash is compared with three places: its record (the JSON file beside it with inputs,
+    settings, code hash and hashes of the outputs), the list of all files results/EXPERIMENT/provenance.json, and the
+    dvc.lock of the last git commit. The settings in every record are compared with the experiment. The code hash in it
+    (a hash of the source code that the output depends on) is compared with that of the present code. Every table is
+    made again from the outcomes (one row per network, checkpoint and test image: correct or not under each attack).
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
             Its paths are relative to the working directory.
 
     Returns:
-        The mistakes, each with file, problem and the command that makes the file; the notes about what could not be
-        checked; and the numbers of files, records and table cells. A missing or damaged file is a mistake in the result
-        and raises no error. A missing file of a teacher's cached outputs is a note.
+        An Audit with the fields `findings` (mistakes, each with file, problem and the command that makes the file),
+        `notes` (sentences about what could not be checked), `commit` (git commit of the dvc.lock, None without one),
+        and the numbers `files`, `records` and `cells`. A missing or damaged file is a mistake in `findings` and raises
+        no error. A missing file of a teacher's cached outputs is a note.
     """
     return _Auditor(experiment).run()
 
@@ -321,17 +325,19 @@ def _first_of(names: tuple[str, ...], most: int = 6) -> str:
 def format_audit(result: Audit, experiment: Experiment) -> str:
     """Formats an audit as text of several lines for the terminal.
 
-    Each mistake has three lines: the file or cell, the problem, and the step that makes the file. The first mistake has
-    a fourth line with up to six files that are made from it, and the number of further ones. The notes follow, one a
-    line. The last line has the experiment's name, the number of mistakes, of files, records and cells, and the commit.
+    Each mistake has three lines: the file or cell, the problem, and the command that makes the file. The first mistake
+    has a fourth line with up to six files that are made from it, and the number of further ones. The notes follow, one
+    a line. The last line has the experiment's name, the number of mistakes, of files, records and cells, and the
+    commit.
 
     Args:
-        result: the mistakes, notes and counts, as `audit` returns them.
+        result: the Audit that `audit` returns: mistakes, notes and counts.
         experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it;
             only its name is used.
 
     Returns:
-        The text, without a newline at the end.
+        The text, without a newline at the end. Its last line is for example `digits: everything fits (212 files hashed,
+        58 records, 340 table cells made again; checked against the dvc.lock of commit 56a940d74f9d)`.
     """
     lines = []
     for rank, finding in enumerate(result.findings):

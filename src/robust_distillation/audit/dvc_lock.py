@@ -45,12 +45,13 @@ def committed_lock(layout: Layout) -> CommittedLock | None:
     The dvc.lock on disk is not read.
 
     Args:
-        layout: paths of the experiment, as `experiment.layout`. The entry is the one that lists `layout.data`,
-            results/EXPERIMENT/data.json.
+        layout: the object that gives all paths below results/EXPERIMENT, `experiment.layout`. The entry is the one that
+            lists `layout.data`, results/EXPERIMENT/data.json.
 
     Returns:
-        The entry: commit hash, md5 of each file or folder of results, and the values of the experiment file. None if
-        there is no git repository or no commit, if the commit has no dvc.lock, or if no entry lists the file.
+        A CommittedLock with the fields `commit` (hash, 40 digits), `outs` (path of each file or folder of results to
+        its md5) and `params` (path of each experiment file to its values). None if there is no git repository or no
+        commit, if the commit has no dvc.lock, or if no entry lists the file.
     """
     from ruamel.yaml import YAML
 
@@ -67,7 +68,8 @@ def deviations(lock: CommittedLock) -> Iterator[tuple[str, str]]:
     """Compares the files and folders of results on disk with the committed dvc.lock.
 
     Args:
-        lock: the entry of the experiment in the dvc.lock of the last commit, as `committed_lock` returns it.
+        lock: the entry of the experiment in the dvc.lock of the last commit, as `committed_lock` returns it. Its field
+            `outs` maps the path of each file or folder of results to its md5.
 
     Yields:
         Path and problem of each file that differs, as in `("results/digits/data.json", "is not the file that the

@@ -29,19 +29,19 @@ def trace_cell(experiment: Experiment, cell: Cell) -> list[Section]:
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
-            It must have been run.
+            Its results must exist.
         cell: the number, named by teacher, student, method, checkpoint and metric as in its row of tables/main.csv,
             such as `Cell("wide", "small", "rslad", "best", "autoattack")`. `reporting.cells.cell_named` makes it from
             text.
 
     Returns:
         Sections, each a pair of a title and its lines, such as `("Seed 0: 41.20 %", ["made by robust-distillation
-        attack ...", ...])`.
-        The first section has the number with its interval and published values. One section for each seed follows, with
-        the accuracy and the files, commands, machines and times behind it. Then come the settings and package versions
-        of the training, and the earlier steps (tuning, teacher and its cached outputs, data), the latest first. The
-        last section has the commands that check the number. If the record of a step (the JSON file with its inputs and
-        hashes) is missing, a line reports that.
+        attack ...", ...])`. The first section has the number with its interval and published values. One section for
+        each seed follows, with the accuracy and the files, commands, machines and times behind it. Then come the
+        settings and package versions of the training, and the earlier jobs (tuning, training of the teacher, its cached
+        outputs, data), the latest first. The last section has the commands that check the number. If the record of a
+        job is missing, a line reports that. A record is the JSON file beside an output: its inputs, settings, code hash
+        and hashes of the outputs.
 
     Raises:
         UserError: if the main table does not exist or lacks the number, or if an outcomes file (one row per checkpoint

@@ -28,8 +28,8 @@ class Recomputed:
     whether the clean and the attacked image are classified correctly.
 
     Attributes:
-        cell: the cell of tables/main.csv: its teacher, student, method, checkpoint and metric, such as
-            `wide/small/rslad/best/autoattack`.
+        cell: the cell of results/EXPERIMENT/tables/main.csv, a named tuple of teacher, student, method, checkpoint and
+            metric, such as `wide/small/rslad/best/autoattack`.
         outcomes: number of outcomes that were computed again: test images times seeds.
         different: number of recomputed outcomes that differ from the stored ones.
     """
@@ -58,7 +58,8 @@ class Recomputed:
 
 
 def recompute_cells(experiment: Experiment, count: int, seed: int) -> Iterator[Recomputed]:
-    """Attacks the checkpoints of random cells of the main table again, and compares the outcomes with the stored ones.
+    """Attacks the networks behind random cells of tables/main.csv again, and compares the outcomes with the stored
+    ones.
 
     An outcome is the result for one test image and one seed: the predicted class for the metric `clean`; for an attack,
     whether the clean and the attacked image are classified correctly. Nothing is written. Each cell costs as much time
@@ -66,7 +67,7 @@ def recompute_cells(experiment: Experiment, count: int, seed: int) -> Iterator[R
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
-            It must have been run.
+            Its results must exist.
         count: number of cells to draw without repetition; 0 for none. All cells, if the table has fewer.
         seed: seed of the random choice of the cells. The seeds of the attacks are those of the experiment.
 

@@ -28,14 +28,14 @@ KEYS = ("claim", "target", "teacher", "student", "method", "other", "candidate",
 
 @dataclass
 class Checked:
-    """Result of checking the files that one step made.
+    """Result of checking the files that one job made.
 
     Attributes:
         problems: a triple for each mistake. First the path of the file. Then the table cell, such as
             `, cell wide/small/rslad/best/clean`, or "" if the mistake is about the whole file. Then the description of
             the mistake, such as `holds an image twice`.
         notes: sentences about what could not be checked.
-        cells: number of table cells that were computed again.
+        cells: number of numbers in CSV tables that were computed again from the outcomes.
     """
 
     problems: list[tuple[Path, str, str]] = field(default_factory=list)
@@ -44,19 +44,20 @@ class Checked:
 
 
 def check(step: Step) -> Checked:
-    """Checks the content of the files that a step made.
+    """Checks the content of the files that a job made.
 
     The check is the function of this module that `step.check` names: `check_images`, `check_weights`, `check_outcomes`
-    or `check_choice`. If `step.remake` names a function, the step's tables are also made again by that function, in a
-    temporary folder, and compared cell by cell. The step's files stay unchanged.
+    or `check_choice`. If `step.remake` names a function, the job's tables are also made again by that function, in a
+    temporary folder, and compared cell by cell. The job's files stay unchanged.
 
     Args:
-        step: one job of an experiment, an element of `pipeline.steps.steps(experiment)`. `step.outputs` are the paths
-            of the files to check.
+        step: one job of an experiment, such as the training of one student: an element of
+            `pipeline.steps.steps(experiment)`. `step.outputs` are the paths of the files to check.
 
     Returns:
-        The mistakes, the notes and the number of table cells that were compared. All are empty or 0 if an output file
-        is missing, or if `step.check` and `step.remake` are empty.
+        A Checked with the fields `problems` (mistakes), `notes` (what could not be checked) and `cells` (number of
+        numbers in CSV tables that were compared). All are empty or 0 if an output file is missing, or if `step.check`
+        and `step.remake` are empty.
 
     Raises:
         OSError, UserError, ValueError, KeyError, TypeError: if a file is damaged and cannot be read.
@@ -71,14 +72,16 @@ def check(step: Step) -> Checked:
 
 
 def check_images(step: PrepareData, checked: Checked) -> None:
-    """Compares the images of a dataset on this machine with the description that the step prepare-data wrote.
+    """Compares the images of a dataset on this machine with their description in results/EXPERIMENT/data.json.
 
-    No image is downloaded. If images are missing, this is a note and no mistake.
+    No image is downloaded. The command `prepare-data` wrote the description. If images are missing, this is a note and
+    no mistake.
 
     Args:
-        step: the job that wrote the description: its one output is results/EXPERIMENT/data.json, with the dataset's
-            name, and the size and sha256 of each split.
-        checked: the result to fill: mistakes are appended to `checked.problems`, notes to `checked.notes`.
+        step: the job that wrote the description, an instance of `pipeline.steps.PrepareData`. Its one output is
+            data.json, with the dataset's name, and the size and sha256 of each split.
+        checked: the result to fill, a Checked: for each mistake a triple (path, table cell or "", description) is
+            appended to `checked.problems`, and sentences about what could not be checked to `checked.notes`.
     """
     from robust_distillation import data
     from robust_distillation.pipeline.experiment_data import describe_dataset
@@ -101,14 +104,16 @@ def check_images(step: PrepareData, checked: Checked) -> None:
 
 
 def check_weights(step: Step, checked: Checked) -> None:
-    """Compares the metadata in checkpoint files with the settings of the step that made them.
+    """Compares the metadata in checkpoint files with the settings of the job that made them.
 
     Every setting must be in the metadata with the same value; the metadata may have more entries. The setting
     `imported` (source of published weights) is left out. The weights are not read.
 
     Args:
-        step: the job that trained or imported a network; those of its outputs with the suffix .safetensors are checked.
-        checked: the result to fill: mistakes are appended to `checked.problems`.
+        step: the job that trained or imported a network, such as an instance of `pipeline.steps.TrainStudent`. Those of
+            its outputs with the suffix .safetensors are checked.
+        checked: the result to fill, a Checked: for each mistake a triple (path, table cell or "", description) is
+            appended to `checked.problems`.
     """
     settings = json.loads(json.dumps(settings_of(step)))
     for file in step.outputs:
@@ -154,8 +159,11 @@ def check_outcomes(step: OfModel, checked: Checked) -> None:
     Outcomes are a Parquet file with one row per checkpoint and test image: correct or not under each attack.
 
     Args:
-        step: the job that wrote the file, its one output (Parquet). `step.model` is the network that it attacked.
-        checked: the result to fill: mistakes are appended to `checked.problems`.
+        step: the job that wrote the file, its one output (Parquet). `step.model` is the network that it attacked: its
+            `keys` are the values of the columns `teacher`, `student`, `method` and `seed`, and its `checkpoints` the
+            names of the checkpoints.
+        checked: the result to fill, a Checked: for each mistake a triple (path, table cell or "", description) is
+            appended to `checked.problems`.
 
     Raises:
         UserError: if the file does not match the checksum in it or cannot be read.
@@ -213,13 +221,15 @@ def _differences(file: Path, made: Path) -> Iterator[tuple[str, str]]:
 def check_choice(step: Choose, checked: Checked) -> None:
     """Compares the hyperparameters that the tuning stage chose with the results of its short trainings.
 
-    A candidate is one combination of hyperparameter values, tried in a short training. The choice is made again from
-    the validation accuracies in the metrics.jsonl of all candidates, and compared with the files choice.json and
-    candidates.json in results/EXPERIMENT/tuning/TEACHER/STUDENT/METHOD.
+    A candidate is one combination of hyperparameter values, tried in a short training. The candidate with the highest
+    accuracy is chosen. The choice is made again from the validation accuracies in the metrics.jsonl of all candidates,
+    and compared with the files choice.json and candidates.json in results/EXPERIMENT/tuning/TEACHER/STUDENT/METHOD.
 
     Args:
-        step: the job that made the choice for one teacher, student and method.
-        checked: the result to fill: mistakes are appended to `checked.problems`.
+        step: the job that made the choice for one teacher, student and distillation method, an instance of
+            `pipeline.steps.Choose`. Its outputs are the two files.
+        checked: the result to fill, a Checked: for each mistake a triple (path, table cell or "", description) is
+            appended to `checked.problems`.
 
     Raises:
         UserError: if a file cannot be read, or if the training of every candidate diverged.
@@ -241,12 +251,13 @@ def check_choice(step: Choose, checked: Checked) -> None:
 
 
 def settings_of(step: Step) -> dict[str, Any]:
-    """Returns the settings that the record of a step must have.
+    """Returns the settings that the record of a job must have.
 
-    A record is the JSON file beside an output that lists its inputs, settings, code hash and content hashes.
+    A record is the JSON file beside an output: its inputs, settings, code hash and hashes of the outputs.
 
     Args:
-        step: one job of an experiment, an element of `pipeline.steps.steps(experiment)`.
+        step: one job of an experiment, such as the training of one student: an element of
+            `pipeline.steps.steps(experiment)`.
 
     Returns:
         Name of each setting to a JSON value, such as `{"method": {...}, "seed": 0, ...}`. It equals `step.settings`,

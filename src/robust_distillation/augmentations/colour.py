@@ -20,15 +20,21 @@ Operation = Callable[[Tensor], Tensor] | None  # maps uint8 [C,H,W] from 0 to 25
 
 
 def apply_each(images: Tensor, operations: Sequence[Operation], info: DatasetInfo) -> Tensor:
-    """Applies another operation to each image.
+    """Applies an operation to each image of a batch, which may be another one for every image.
+
+    Operations work on pixels from 0 to 255. If `info.max_value` is another number, an image is scaled to that range
+    before its operation and back after it, with rounding.
 
     Args:
-        images: uint8 [B,C,H,W] from 0 to info.max_value, on any device.
-        operations: the operation of each image; images without one stay as they are, also if the range is scaled.
-        info: the pixel range.
+        images: uint8 [B,C,H,W] from 0 to `info.max_value`, on any device; not modified.
+        operations: B operations, as `operation` returns them: functions from uint8 [C,H,W] to uint8 [C,H,W]. None
+            stands for the identity: that image stays exactly as it is.
+        info: facts about the dataset, as `data.info` returns them; only `max_value` is used, the pixel value that
+            stands for 1.0.
 
     Returns:
-        uint8 [B,C,H,W] from 0 to info.max_value, on the device of `images`.
+        uint8 [B,C,H,W] from 0 to `info.max_value`, on the device of `images`. It is `images` if all operations are
+        None.
     """
     rows = [row for row, operation in enumerate(operations) if operation]
     if not rows:
@@ -46,20 +52,26 @@ def _scaled(images: Tensor, to: int, of: int) -> Tensor:
 
 
 def operation(name: str, value: float = 0.0) -> Operation:
-    """Returns an operation with its parameter.
+    """Returns one of torchvision's image operations with its parameter filled in.
 
-    Pixels that an affine map takes from outside of the image are 0. No pixels are interpolated.
+    Pixels that an affine map takes from outside of the image are 0. No pixels are interpolated: the nearest one is
+    taken.
 
     Args:
-        name: `identity`, `autocontrast` and `equalize` (without a parameter); `saturation`, `brightness`, `contrast`
-            and `sharpness` (value: the factor, 1 for the identity); `posterize` (bits that are kept); `solarize` (least
-            level, 0 to 255, that is inverted); `rotate` (degrees, counter-clockwise, about the centre); `shear_x` and
-            `shear_y` (degrees, about the centre); `corner_shear_x` and `corner_shear_y` (degrees, about the upper left
-            corner); `translate_x` and `translate_y` (whole pixels).
-        value: the parameter.
+        name: name of the operation. Its parameter `value` is in parentheses. `identity`, `autocontrast`, `equalize`
+            (none). `saturation`, `brightness`, `contrast`, `sharpness` (factor, 1 for the identity). `posterize`
+            (number of bits that are kept). `solarize` (least level, 0 to 255, that is inverted). `rotate` (degrees,
+            counter-clockwise, about the centre). `shear_x`, `shear_y` (degrees, about the centre). `corner_shear_x`,
+            `corner_shear_y` (degrees, about the upper left corner). `translate_x`, `translate_y` (pixels; fractions are
+            cut off).
+        value: the parameter of the operation.
+
+    Returns:
+        A function that maps an image, uint8 [C,H,W] from 0 to 255, to a new image of the same form. None for
+        `identity`.
 
     Raises:
-        ValueError: there is no such operation.
+        ValueError: if there is no operation of this name.
     """
     from torchvision.transforms.v2 import functional
 

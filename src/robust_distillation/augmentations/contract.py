@@ -22,68 +22,108 @@ if TYPE_CHECKING:
 
 
 class Augmentation(Settings):
-    """An augmentation with its options. Subclasses define the options as fields with defaults."""
+    """Base class of all augmentations. An instance is an augmentation with its options.
+
+    A subclass defines its options as fields with defaults; they are keyword arguments of the class. It must define
+    `views`. A view is what the augmentation makes of a training image, named by a number.
+    """
 
     @property
     def enumerable(self) -> bool:
-        """True if the views of an image are finitely many and the same in every training: one table holds a teacher's
-        outputs on all of them.
+        """True if the views of an image are finitely many and the same in every training.
+
+        A view is what the augmentation makes of an image. One table then holds a teacher's outputs on all views.
         """
         return True
 
     @property
     def asks_live(self) -> bool:
-        """True if the teachers' networks compute the outputs on clean views during the training, without a cache."""
+        """True if the teachers' networks compute their outputs on the augmented images during the training.
+
+        False if these outputs are read from files that are computed before the training.
+        """
         return False
 
     def options(self) -> dict[str, Any]:
-        """Returns the options on which the pixels of a view depend, as JSON values."""
+        """Returns the options on which the pixels of a view depend, as a dict of JSON values, such as {"size": 18}.
+
+        A view is what the augmentation makes of an image. The option `cache` is left out.
+        """
         return self.model_dump(exclude={"cache"})
 
     @abstractmethod
     def views(self, info: DatasetInfo, padding: int, seed: int, epochs: int) -> Views:
-        """Returns the views of the training images.
+        """Returns the object that makes the views of the training images.
+
+        A view is what an augmentation makes of a training image, named by a number.
 
         Args:
-            info: image shape, pixel range and flips of the dataset.
-            padding: zero padding of the random crops, in pixels, at least 0.
-            seed: seed of the training; without effect if the augmentation is enumerable.
-            epochs: number of epochs of the training; without effect if the augmentation is enumerable.
+            info: facts about the dataset, as `data.info` returns them: `shape` (C,H,W), `max_value` (the pixel value
+                that stands for 1.0) and `flips` (True if mirrored images keep their class).
+            padding: width in pixels of the zero padding from which random crops are taken, `dataset.padding`; at least
+                0.
+            seed: seed of the training; without effect if `enumerable` is True.
+            epochs: number of epochs of the training; without effect if `enumerable` is True.
+
+        Returns:
+            A `data.views.Views`: `views.apply(images, ids, views)` returns views of a batch of images,
+            `views.epoch(seed, epoch, samples)` the number of the view of each image in an epoch, and `len(views)` the
+            number of views of an image.
         """
 
     def problem(self, shape: tuple[int, int, int]) -> str | None:
-        """Returns what is wrong with the options for images of `shape` (C, H, W), as `KEY: message`; None: nothing."""
+        """Returns the message about options that do not fit images of a certain shape.
+
+        Args:
+            shape: (C, H, W) of the images.
+
+        Returns:
+            A text KEY: MESSAGE, such as "size: 18 is more than the 8 pixels of a side of the images". None if all
+            options fit; the base class always returns None.
+        """
         return None
 
 
 class RandomAugmentation(Augmentation):
-    """An augmentation whose views are drawn anew in every epoch of every training.
+    """Base class of augmentations that draw new random numbers for every image in every epoch of every training.
+
+    A subclass must define `augment`.
 
     Attributes:
-        cache: source of a teacher's outputs on clean views. `records`: they are computed before the training and stored
-            for each epoch of each seed. `live`: the network computes them during the training.
+        cache: source of a teacher's outputs on augmented images. `records`: they are computed before the training and
+            stored in files, for each epoch of each seed. `live`: the teacher's network computes them during the
+            training.
     """
 
     cache: Literal["records", "live"] = "records"
 
     @property
     def enumerable(self) -> bool:
-        """False: view v of an image is that of epoch v + 1 of one training."""
+        """False: the augmented image differs in every epoch and with every seed of a training."""
         return False
 
     @property
     def asks_live(self) -> bool:
-        """True if `cache` is `live`."""
+        """True if the option `cache` is `live`: the teachers' networks run during the training."""
         return self.cache == "live"
 
     def views(self, info: DatasetInfo, padding: int, seed: int, epochs: int) -> Views:
-        """Returns one view of each image for each epoch.
+        """Returns the object that makes one view of each training image for each epoch.
+
+        A view is what the augmentation makes of an image. View v of an image is the one of epoch v + 1.
 
         Args:
-            info: image shape, pixel range and flips of the dataset.
-            padding: zero padding of the random crops, in pixels, at least 0.
-            seed: seed of the training.
+            info: facts about the dataset, as `data.info` returns them: `shape` (C,H,W), `max_value` (the pixel value
+                that stands for 1.0) and `flips` (True if mirrored images keep their class).
+            padding: width in pixels of the zero padding from which random crops are taken, `dataset.padding`; at least
+                0.
+            seed: seed of the training, from which the random numbers of `augment` are derived.
             epochs: number of epochs of the training.
+
+        Returns:
+            A RandomViews: `views.apply(images, ids, views)` returns views of a batch of images, `views.epoch(seed,
+            epoch, samples)` the number of the view of each image in an epoch, and `len(views)` the number of views of
+            an image.
         """
         from robust_distillation.augmentations.random_views import RandomViews
 
@@ -92,17 +132,20 @@ class RandomAugmentation(Augmentation):
 
     @abstractmethod
     def augment(self, images: Tensor, draws: Draws, info: DatasetInfo, padding: int) -> Tensor:
-        """Augments a batch.
+        """Augments a batch of images.
 
-        Every call of `draws` returns a number for each row. Which calls are made must not depend on the rows, and a row
-        of the result must depend on this row alone: so an image has the same view in every batch.
+        Rules for subclasses. Which calls of `draws` are made must not depend on the rows of the batch. A row of the
+        result must depend on the same row of `images` and of the random numbers alone. Then an image is augmented
+        equally in every batch.
 
         Args:
-            images: uint8 [B,C,H,W] from 0 to info.max_value, on any device; not modified.
-            draws: the random numbers.
-            info: image shape, pixel range and flips of the dataset.
-            padding: zero padding of the random crops, in pixels, at least 0.
+            images: uint8 [B,C,H,W] from 0 to `info.max_value`, on any device; not modified.
+            draws: the random numbers of the batch: each call, such as `draws.uniform()`, returns a new number for every
+                row, [B].
+            info: facts about the dataset, as `data.info` returns them: `shape` (C,H,W), `max_value` (the pixel value
+                that stands for 1.0) and `flips` (True if mirrored images keep their class).
+            padding: width in pixels of the zero padding from which random crops are taken; at least 0.
 
         Returns:
-            uint8 [B,C,H,W] from 0 to info.max_value, on the device of `images`.
+            uint8 [B,C,H,W] from 0 to `info.max_value`, on the device of `images`.
         """

@@ -12,18 +12,24 @@ if TYPE_CHECKING:
 
 
 class CropFlip(Augmentation):
-    """Random crops of the image with `dataset.padding` zeros around it, mirrored with probability 1/2 if images of
-    the dataset keep their class when mirrored. It has no options.
+    """Crop and flip, the default augmentation: a random crop of the zero-padded image, mirrored or not.
+
+    `dataset.padding` pixels of zeros are put on each side; the crop has the size of the image. It is mirrored with
+    probability 1/2 if images of the dataset keep their class when mirrored. There are no options.
     """
 
     def views(self, info: DatasetInfo, padding: int, seed: int, epochs: int) -> Views:
-        """Returns all crops and flips of an image, the same for every training.
+        """Returns the object that makes all crops and flips of an image, the same for every training.
 
         Args:
-            info: flips of the dataset.
-            padding: zero padding of the crops, in pixels, at least 0.
+            info: facts about the dataset, as `data.info` returns them; only `flips` is used: True if mirrored images
+                keep their class.
+            padding: width in pixels of the zero padding from which the crops are taken, `dataset.padding`; at least 0.
             seed: not used.
             epochs: not used.
+
+        Returns:
+            `ViewScheme(padding, info.flips)`: (2 * padding + 1)^2 views of each image, twice as many with flips.
         """
         from robust_distillation.data.views import ViewScheme
 

@@ -17,15 +17,20 @@ if TYPE_CHECKING:
 
 
 class CropShift(RandomAugmentation):
-    """Flip, then CropShift as in TreeLLi/DA-Alone-Improves-AT, in place of the crops of the padded image.
+    """Flip, then CropShift (Li and Spratling, 2023): a random crop, put back at another place of a black image.
 
-    s ~ U{low, ..., high - 1} rows and columns are cut off, of which c ~ U{0, ..., s} are columns. The crop lies at a
-    uniform place in the image, and is put at a uniform place of a black image of the same size. On an image without
-    black pixels the numbers of black rows and of black columns sum to s.
+    The image is mirrored with probability 1/2 if mirrored images of the dataset keep their class. Then s lines are cut
+    off in all, s uniform on {low, ..., high - 1}; c of them are columns, c uniform on {0, ..., s}, and s - c are rows.
+    The crop of H - (s - c) rows and W - c columns lies at a uniform place in the image, and is put at a uniform place
+    of a black image of the same size. It replaces the crops of the padded image. The rules are those of the authors'
+    code (TreeLLi/DA-Alone-Improves-AT).
 
     Attributes:
-        low: least s.
-        high: one more than the greatest s; at most the side of the images. The default is for images of 32 pixels.
+        cache: source of a teacher's outputs on augmented images: `records` (computed before the training and stored) or
+            `live` (computed during the training).
+        low: least number s of rows and columns that are cut off, at least 0.
+        high: one more than the greatest s, above `low`; at most the side of the images. The default is for images of 32
+            pixels.
     """
 
     low: int = Field(0, ge=0)
@@ -38,25 +43,30 @@ class CropShift(RandomAugmentation):
         return self
 
     def problem(self, shape: tuple[int, int, int]) -> str | None:
-        """Returns that `high` is too large for the images, as `KEY: message`; None: the options fit.
+        """Returns the message about a `high` that is larger than the images.
 
         Args:
             shape: (C, H, W) of the images.
+
+        Returns:
+            A text such as "high: 11 is more than the 8 pixels of a side of the images". None if the options fit.
         """
         side = min(shape[1:])
         return f"high: {self.high} is more than the {side} pixels of a side of the images" if self.high > side else None
 
     def augment(self, images: Tensor, draws: Draws, info: DatasetInfo, padding: int) -> Tensor:
-        """Augments a batch.
+        """Mirrors each image or not, then crops and shifts it.
 
         Args:
-            images: uint8 [B,C,H,W] from 0 to info.max_value, on any device; not modified.
-            draws: the random numbers.
-            info: pixel range and flips of the dataset.
-            padding: not used.
+            images: uint8 [B,C,H,W] from 0 to `info.max_value`, on any device; not modified.
+            draws: the random numbers of the batch: each call, such as `draws.uniform()`, returns a new number for every
+                row, [B].
+            info: facts about the dataset, as `data.info` returns them: `shape` (C,H,W), `max_value` (the pixel value
+                that stands for 1.0) and `flips` (True if mirrored images keep their class).
+            padding: not used: no crops of a padded image are taken.
 
         Returns:
-            uint8 [B,C,H,W] from 0 to info.max_value, on the device of `images`.
+            uint8 [B,C,H,W] from 0 to `info.max_value`, on the device of `images`.
         """
         from robust_distillation.augmentations import pixels
 

@@ -15,12 +15,15 @@ if TYPE_CHECKING:
 
 
 class Cutout(RandomAugmentation):
-    """Crop and flip, then a black square whose centre is uniform over the pixels of the image.
+    """Crop and flip, then a black square in each image (DeVries and Taylor, 2017).
 
-    The part of the square outside of the image is cut off, so the black area varies. With centre c a side of `size`
-    pixels reaches from c - size // 2 on.
+    The centre (row, column) of the square is uniform over the pixels of the image. The square covers the rows and
+    columns from centre - size // 2 to centre - size // 2 + size - 1; its part outside of the image is cut off, so that
+    the black area varies.
 
     Attributes:
+        cache: source of a teacher's outputs on augmented images: `records` (computed before the training and stored) or
+            `live` (computed during the training).
         size: side of the square in pixels, at most the side of the images. The default is that of the released code of
             "Better Diffusion Models Further Improve Adversarial Training" (Wang et al., 2023), for images of 32 pixels.
     """
@@ -28,25 +31,30 @@ class Cutout(RandomAugmentation):
     size: Positive = 18
 
     def problem(self, shape: tuple[int, int, int]) -> str | None:
-        """Returns that the square is larger than the images, as `KEY: message`; None: the options fit.
+        """Returns the message about a square that is larger than the images.
 
         Args:
             shape: (C, H, W) of the images.
+
+        Returns:
+            A text such as "size: 18 is more than the 8 pixels of a side of the images". None if the options fit.
         """
         side = min(shape[1:])
         return f"size: {self.size} is more than the {side} pixels of a side of the images" if self.size > side else None
 
     def augment(self, images: Tensor, draws: Draws, info: DatasetInfo, padding: int) -> Tensor:
-        """Augments a batch.
+        """Crops each image, mirrors it or not, and blackens a square.
 
         Args:
-            images: uint8 [B,C,H,W] from 0 to info.max_value, on any device; not modified.
-            draws: the random numbers.
-            info: pixel range and flips of the dataset.
-            padding: zero padding of the random crops in pixels.
+            images: uint8 [B,C,H,W] from 0 to `info.max_value`, on any device; not modified.
+            draws: the random numbers of the batch: each call, such as `draws.uniform()`, returns a new number for every
+                row, [B].
+            info: facts about the dataset, as `data.info` returns them: `shape` (C,H,W), `max_value` (the pixel value
+                that stands for 1.0) and `flips` (True if mirrored images keep their class).
+            padding: width in pixels of the zero padding from which random crops are taken; at least 0.
 
         Returns:
-            uint8 [B,C,H,W] from 0 to info.max_value, on the device of `images`.
+            uint8 [B,C,H,W] from 0 to `info.max_value`, on the device of `images`.
         """
         from robust_distillation.augmentations import pixels
 

@@ -15,14 +15,19 @@ STEP = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio, odd: the ste
 
 
 class Draws:
-    """Random numbers for a batch: each call returns one new number for each row."""
+    """Random numbers for a batch of B images: each call of a method returns one new number for each row.
+
+    A number depends only on the seed, the epoch, the position of the row's image in the training split, and how many
+    calls were made before. So an image gets the same numbers in every batch. Numbers are drawn on the CPU as NumPy
+    arrays.
+    """
 
     def __init__(self, seed: int, epochs: np.ndarray, ids: np.ndarray):
         """Prepares the numbers of a batch.
 
         Args:
             seed: seed of the training.
-            epochs: int64 [B], the epoch of each row.
+            epochs: int64 [B], the number of the epoch of each row, counted from 1.
             ids: int64 [B], the position of each row's image in the training split.
         """
         start = np.uint64(derived_seed(seed, "augmentation"))
@@ -43,17 +48,17 @@ class Draws:
         return low + (high - low) * ((bits >> np.uint64(11)) * 2.0**-53)
 
     def integers(self, low: int | np.ndarray, high: int | np.ndarray) -> np.ndarray:
-        """Draws integers from low to high - 1, all equally likely, int64 [B].
+        """Draws integers from `low` to `high` - 1, all equally likely, int64 [B].
 
         Args:
-            low: the least integer, or the one of each row, int64 [B].
-            high: one more than the greatest integer, or the one of each row, int64 [B].
+            low: the least integer, one number for all rows or an int64 array [B].
+            high: one more than the greatest integer, one number for all rows or an int64 array [B]; above `low`.
         """
         found = low + np.floor(self.uniform() * (high - low)).astype(np.int64)
         return np.minimum(found, high - 1)  # the product may have been rounded up
 
     def coin(self, probability: float = 0.5) -> np.ndarray:
-        """Draws booleans [B] that are true with probability `probability`."""
+        """Draws booleans [B] that are True with `probability`, a number in [0, 1]."""
         return self.uniform() < probability
 
 

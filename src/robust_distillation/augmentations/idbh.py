@@ -23,14 +23,15 @@ ERASING = {"weak": 0.5, "strong": 1.0}  # probability
 
 
 class Policy(NamedTuple):
-    """A policy of the released code.
+    """Numbers that the two policies `color` and `shape` of the augmentation IDBH differ in, from its authors' code.
 
     Attributes:
-        probabilities: probability of each of OPERATIONS; they sum to 1.
+        probabilities: probability of each operation in OPERATIONS (saturation, brightness, contrast, sharpness,
+            autocontrast, equalize, shear, rotate); they sum to 1.
         shear: least and greatest angle of a shear in radians.
         rotation: greatest angle of a rotation in degrees; the least is 1.
-        high: upper end (exclusive) of CropShift for images of 32 pixels; the lower end is 0.
-        area: least and greatest share of the image that is erased.
+        high: one more than the greatest number of rows and columns that CropShift cuts off, for images of 32 pixels.
+        area: least and greatest share of the image's area that random erasing blackens.
     """
 
     probabilities: tuple[float, ...]
@@ -49,15 +50,19 @@ POLICIES = {
 class IDBH(RandomAugmentation):
     """Flip, CropShift, one random operation on colour or shape, and random erasing, in this order.
 
-    As in TreeLLi/DA-Alone-Improves-AT, src/data/idbh.py; flips follow the dataset. There are no crops of the padded
-    image.
+    As in the authors' code (TreeLLi/DA-Alone-Improves-AT, src/data/idbh.py). Images are mirrored, with probability 1/2,
+    only if mirrored images of the dataset keep their class. CropShift cuts random rows and columns off and puts the
+    rest at a random place of a black image; there are no crops of the padded image. Random erasing blackens a random
+    box.
 
     Attributes:
-        strength: `strong`: every image has a part erased. `weak`: every second one.
+        cache: source of a teacher's outputs on augmented images: `records` (computed before the training and stored) or
+            `live` (computed during the training).
+        strength: `strong`: random erasing blackens a box in every image. `weak`: in an image with probability 1/2.
         policy: `color` is that for CIFAR-10, `shape` that for SVHN. They differ in the probabilities and angles of the
             operations, in CropShift and in the erased area. The released `shape` is `strong`.
-        high: upper end (exclusive) of CropShift, at most the side of the images. None: the policy's for images of 32
-            pixels, 11 of `color` and 9 of `shape`.
+        high: one more than the greatest number of rows and columns that CropShift cuts off; at most the side of the
+            images. None: the number of the policy for images of 32 pixels, 11 for `color` and 9 for `shape`.
     """
 
     strength: Literal["weak", "strong"] = "strong"
@@ -65,10 +70,13 @@ class IDBH(RandomAugmentation):
     high: int | None = Field(None, ge=1)
 
     def problem(self, shape: tuple[int, int, int]) -> str | None:
-        """Returns that CropShift's upper end is too large for the images, as `KEY: message`; None: the options fit.
+        """Returns the message about a `high` that is larger than the images.
 
         Args:
             shape: (C, H, W) of the images.
+
+        Returns:
+            A text such as "high: 11 is more than the 8 pixels of a side of the images". None if the options fit.
         """
         side, high = min(shape[1:]), self._high()
         return f"high: {high} is more than the {side} pixels of a side of the images" if high > side else None
@@ -77,16 +85,18 @@ class IDBH(RandomAugmentation):
         return self.high or POLICIES[self.policy].high
 
     def augment(self, images: Tensor, draws: Draws, info: DatasetInfo, padding: int) -> Tensor:
-        """Augments a batch.
+        """Mirrors each image or not, crops and shifts it, applies one operation, and blackens a box.
 
         Args:
-            images: uint8 [B,C,H,W] from 0 to info.max_value, on any device; not modified.
-            draws: the random numbers.
-            info: pixel range and flips of the dataset.
-            padding: not used.
+            images: uint8 [B,C,H,W] from 0 to `info.max_value`, on any device; not modified.
+            draws: the random numbers of the batch: each call, such as `draws.uniform()`, returns a new number for every
+                row, [B].
+            info: facts about the dataset, as `data.info` returns them: `shape` (C,H,W), `max_value` (the pixel value
+                that stands for 1.0) and `flips` (True if mirrored images keep their class).
+            padding: not used: no crops of a padded image are taken.
 
         Returns:
-            uint8 [B,C,H,W] from 0 to info.max_value, on the device of `images`.
+            uint8 [B,C,H,W] from 0 to `info.max_value`, on the device of `images`.
         """
         from robust_distillation.augmentations import colour, pixels
 

@@ -19,12 +19,18 @@ TRIES, ASPECTS = 10, (0.3, 3.3)  # of random erasing
 
 
 def random_flip(images: Tensor, draws: Draws, info: DatasetInfo) -> Tensor:
-    """Mirrors each image with probability 1/2, if mirrored images of the dataset keep their class.
+    """Mirrors each image left to right with probability 1/2, if mirrored images of the dataset keep their class.
 
     Args:
-        images: the images.
-        draws: the random numbers.
-        info: whether mirrored images keep their class.
+        images: tensor [B,C,H,W] of any dtype, on any device; not modified.
+        draws: the random numbers of the batch: each call, such as `draws.uniform()`, returns a new number for every
+            row, [B].
+        info: facts about the dataset, as `data.info` returns them; only `flips` is used: True if mirrored images keep
+            their class.
+
+    Returns:
+        Tensor [B,C,H,W] of the same dtype, on the same device. `images` if `info.flips` is False; then no number is
+        drawn.
     """
     if not info.flips:
         return images
@@ -33,13 +39,20 @@ def random_flip(images: Tensor, draws: Draws, info: DatasetInfo) -> Tensor:
 
 
 def random_crop_flip(images: Tensor, draws: Draws, info: DatasetInfo, padding: int) -> Tensor:
-    """Returns a random view of each image as by `crop_flip`.
+    """Takes a random crop of each zero-padded image, mirrored with probability 1/2 if `info.flips` is True.
+
+    All crops are equally likely. The crops are those of the augmentation `crop_flip` (`data.views.ViewScheme`).
 
     Args:
-        images: the images.
-        draws: the random numbers.
-        info: whether images may be mirrored.
-        padding: zero padding of the crops in pixels.
+        images: tensor [B,C,H,W] of any dtype, on any device; not modified.
+        draws: the random numbers of the batch: each call, such as `draws.uniform()`, returns a new number for every
+            row, [B].
+        info: facts about the dataset, as `data.info` returns them; only `flips` is used: True if mirrored images keep
+            their class.
+        padding: width in pixels of the zeros on each side of an image; at least 0.
+
+    Returns:
+        Tensor [B,C,H,W] of the same dtype, on the same device.
     """
     scheme = ViewScheme(padding, info.flips)
     views = torch.from_numpy(draws.integers(0, len(scheme)))
@@ -47,16 +60,16 @@ def random_crop_flip(images: Tensor, draws: Draws, info: DatasetInfo, padding: i
 
 
 def moved_window(images: Tensor, size: tuple, source: tuple, target: tuple) -> Tensor:
-    """Cuts a window out of each image and puts it on black.
+    """Cuts a window out of each image and puts it at another place on black.
 
     Args:
-        images: the images.
-        size: height and width of the windows, two arrays [B].
-        source: row and column of the windows' upper left corners in the images, two arrays [B].
-        target: row and column of the windows' upper left corners in the result, two arrays [B].
+        images: tensor [B,C,H,W] of any dtype, on any device; not modified.
+        size: height and width of the windows in pixels, two int64 arrays [B].
+        source: row and column in the image of each window's upper left corner, two int64 arrays [B].
+        target: row and column in the result of each window's upper left corner, two int64 arrays [B].
 
     Returns:
-        Tensor like `images`; all pixels outside of the windows are 0.
+        Tensor [B,C,H,W] of the same dtype, on the same device. All pixels outside of the windows are 0.
     """
     height, width = images.shape[-2:]
     rows, columns = (
@@ -76,16 +89,20 @@ def _positions(side: int, length: np.ndarray, begin: np.ndarray, place: np.ndarr
 
 
 def random_crop_shift(images: Tensor, draws: Draws, low: int, high: int) -> Tensor:
-    """Cuts off s rows and columns in all, and puts the rest back at a random place on black (Li and Spratling, 2023).
+    """Cuts rows and columns off each image and puts the rest at a random place on black (Li and Spratling, 2023).
 
-    s is uniform on {low, ..., high - 1}, of which the columns are uniform on {0, ..., s}. The place of the crop in the
-    image and that of the rest in the result are uniform and independent.
+    In all, s rows and columns are cut off, s uniform on {low, ..., high - 1}; the number of columns among them is
+    uniform on {0, ..., s}. The place of the rest in the image and its place in the result are uniform and independent.
 
     Args:
-        images: the images.
-        draws: the random numbers.
-        low: least number of lines that are cut off.
-        high: one more than the greatest number, at most the sides of the images.
+        images: tensor [B,C,H,W] of any dtype, on any device; not modified.
+        draws: the random numbers of the batch: each call, such as `draws.uniform()`, returns a new number for every
+            row, [B].
+        low: least number of rows and columns that are cut off, at least 0.
+        high: one more than the greatest number, above `low`; at most the shorter side of the images.
+
+    Returns:
+        Tensor [B,C,H,W] of the same dtype, on the same device.
     """
     lines = draws.integers(low, high)
     columns = draws.integers(0, lines + 1)
@@ -99,9 +116,13 @@ def blackened(images: Tensor, corner: tuple, size: tuple) -> Tensor:
     """Sets the pixels of a box in each image to 0, in all channels.
 
     Args:
-        images: the images.
-        corner: row and column of the upper left corner of the boxes, two arrays [B]; they may lie outside of the image.
-        size: height and width of the boxes, two arrays [B] or two numbers; the part outside of the image is ignored.
+        images: tensor [B,C,H,W] of any dtype, on any device; not modified.
+        corner: row and column of each box's upper left corner, two int64 arrays [B]; they may lie outside of the image.
+        size: height and width of the boxes in pixels, two int64 arrays [B] or two numbers. The part of a box outside of
+            the image is ignored.
+
+    Returns:
+        Tensor [B,C,H,W] of the same dtype, on the same device.
     """
     inside = []
     for side, begin, length in zip(images.shape[-2:], corner, size, strict=True):
@@ -114,14 +135,19 @@ def blackened(images: Tensor, corner: tuple, size: tuple) -> Tensor:
 def random_erasing(images: Tensor, draws: Draws, probability: float, area: tuple[float, float]) -> Tensor:
     """Blackens a random box in each image, as torchvision's RandomErasing with the value 0 (Zhong et al., 2020).
 
-    A box has a uniform share of the image's area, a log-uniform aspect from 0.3 to 3.3, and a uniform place inside of
-    the image. If a box does not fit, another one is drawn, up to ten in all; if none fits, the image stays as it is.
+    The area of a box is a uniform share of the image's area. Its height divided by its width is log-uniform from 0.3 to
+    3.3. Its place inside of the image is uniform. A box that is not smaller than the image in height and width is drawn
+    again, up to ten times in all; if none is small enough, the image stays as it is.
 
     Args:
-        images: the images.
-        draws: the random numbers.
-        probability: share of the images in which a box is blackened.
-        area: least and greatest share of the image's area.
+        images: tensor [B,C,H,W] of any dtype, on any device; not modified.
+        draws: the random numbers of the batch: each call, such as `draws.uniform()`, returns a new number for every
+            row, [B].
+        probability: probability, in [0, 1], that a box is blackened in an image.
+        area: least and greatest share of the image's area, such as (0.02, 0.33).
+
+    Returns:
+        Tensor [B,C,H,W] of the same dtype, on the same device.
     """
     height, width = images.shape[-2:]
     chosen = draws.coin(probability)

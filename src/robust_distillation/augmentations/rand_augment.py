@@ -27,11 +27,14 @@ OPERATIONS = ("identity", *SIGNED, "posterize", "solarize", "autocontrast", "equ
 class RandAugment(RandomAugmentation):
     """`num_ops` operations, each drawn from the 14 of torchvision's RandAugment, then crop and flip.
 
-    Operations and magnitudes are those of `torchvision.transforms.v2.RandAugment` with 31 bins. Pixels are not
-    interpolated, and are black where there are none. Two operations may be the same.
+    The operations are drawn with equal probability; several of an image may be the same. Operations and magnitudes are
+    those of `torchvision.transforms.v2.RandAugment` with 31 bins. Moved pixels are not interpolated, and pixels from
+    outside of the image are black.
 
     Attributes:
-        num_ops: number of operations on each image.
+        cache: source of a teacher's outputs on augmented images: `records` (computed before the training and stored) or
+            `live` (computed during the training).
+        num_ops: number of operations on each image, 1 to 10.
         magnitude: strength of the operations, 0 to 30. The defaults are those of the released code of "Better Diffusion
             Models Further Improve Adversarial Training" (Wang et al., 2023); torchvision's magnitude is 9.
     """
@@ -40,16 +43,18 @@ class RandAugment(RandomAugmentation):
     magnitude: int = Field(14, ge=0, lt=BINS)
 
     def augment(self, images: Tensor, draws: Draws, info: DatasetInfo, padding: int) -> Tensor:
-        """Augments a batch.
+        """Applies `num_ops` random operations to each image, crops it, and mirrors it or not.
 
         Args:
-            images: uint8 [B,C,H,W] from 0 to info.max_value, on any device; not modified.
-            draws: the random numbers.
-            info: pixel range and flips of the dataset.
-            padding: zero padding of the random crops in pixels.
+            images: uint8 [B,C,H,W] from 0 to `info.max_value`, on any device; not modified.
+            draws: the random numbers of the batch: each call, such as `draws.uniform()`, returns a new number for every
+                row, [B].
+            info: facts about the dataset, as `data.info` returns them: `shape` (C,H,W), `max_value` (the pixel value
+                that stands for 1.0) and `flips` (True if mirrored images keep their class).
+            padding: width in pixels of the zero padding from which random crops are taken; at least 0.
 
         Returns:
-            uint8 [B,C,H,W] from 0 to info.max_value, on the device of `images`.
+            uint8 [B,C,H,W] from 0 to `info.max_value`, on the device of `images`.
         """
         from robust_distillation.augmentations import colour, pixels
 

@@ -14,12 +14,17 @@ from robust_distillation.augmentations.draws import Draws
 
 @dataclass(frozen=True)
 class RandomViews:
-    """One view of each image for each epoch of a training: a pure function of (seed, epoch, position of the image).
+    """Views that are drawn anew in every epoch of a training; it implements `data.views.Views`.
+
+    A view is what an augmentation makes of a training image. View v of an image is the one of epoch v + 1. It depends
+    on the image, the seed, the epoch and the position of the image in the training split alone.
 
     Attributes:
-        augment: called with images uint8 [B,C,H,W] and their `Draws`; returns the augmented images. Each row of the
-            result must depend on this row alone.
-        settings: all that `augment` depends on, as JSON values.
+        augment: function called with images, uint8 [B,C,H,W], and their random numbers, a `Draws`; it returns the
+            augmented images, uint8 [B,C,H,W]. Each row of the result must depend on the same row of the arguments
+            alone.
+        settings: all that `augment` depends on, as a dict of JSON values, such as {"padding": 4, "flips": True,
+            "augmentation": "Cutout", "options": {"size": 18}}.
         seed: seed of the training.
         epochs: number of epochs of the training.
     """
@@ -31,40 +36,40 @@ class RandomViews:
 
     @property
     def key(self) -> dict[str, Any]:
-        """The settings of the augmentation, seed and epochs."""
+        """All that the views depend on besides the images: a dict of `settings`, `seed` and `epochs`."""
         return {**self.settings, "seed": self.seed, "epochs": self.epochs}
 
     def __len__(self) -> int:
-        """Returns the number of epochs."""
+        """Returns the number of views of an image, which is the number of epochs."""
         return self.epochs
 
     def epoch(self, seed: int, epoch: int, samples: int) -> Tensor:
         """Returns the number of the view of each image in one epoch, `epoch` - 1 for all.
 
         Args:
-            seed: seed of the training.
-            epoch: number of the epoch, counted from 1.
+            seed: seed of the training; it must equal that of this object.
+            epoch: number of the epoch, from 1 to `epochs`.
             samples: number of training images.
 
         Returns:
             View numbers int64 [samples] on the CPU.
 
         Raises:
-            ValueError: the views belong to another seed or to fewer epochs.
+            ValueError: if `seed` is another one, or if `epoch` is not from 1 to `epochs`.
         """
         if seed != self.seed or not 1 <= epoch <= self.epochs:
             raise ValueError(f"views of seed {self.seed}, epochs 1 to {self.epochs}: no seed {seed}, epoch {epoch}")
         return torch.full((samples,), epoch - 1)
 
     def apply(self, images: Tensor, ids: Tensor, views: Tensor) -> Tensor:
-        """Returns one view of each image. The random numbers are drawn on the CPU.
+        """Augments a batch of images. The random numbers are drawn on the CPU.
 
         Args:
             images: uint8 [B,C,H,W], on any device.
-            ids: int64 [B], position of each image in the training split, on the CPU.
-            views: int64 [B], the number of the view of each image, on the CPU.
+            ids: position of each image in the training split, int64 [B] on the CPU.
+            views: number of the view of each image, int64 [B] on the CPU: the number of the epoch, counted from 0.
 
         Returns:
-            Tensor [B,C,H,W] of the same dtype, on the device of `images`.
+            uint8 [B,C,H,W], on the device of `images`.
         """
         return self.augment(images, Draws(self.seed, views.numpy() + 1, ids.numpy()))

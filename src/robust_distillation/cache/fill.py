@@ -90,9 +90,9 @@ def fill_cache(
             pixels and their mirror images.
         kind: `logits` or `features`.
         device: device of the computation.
-        work: saved progress of this job, so that batches computed before an interruption are not computed again.
-            Progress is saved in intervals, and when the process is asked to stop. None: nothing is saved, and the job
-            starts at the first batch.
+        work: the saved progress of this job, a `resume.ResumableJob` that was entered as a context manager, so that
+            batches computed before an interruption are not computed again. Progress is saved in intervals, and when the
+            process is asked to stop. None: nothing is saved, and the job starts at the first batch.
 
     Raises:
         OSError: if the disk cannot hold the whole file.

@@ -31,14 +31,14 @@ GONE = "Is its disk still there? The next start goes on where this one stopped"
 
 
 def cache_key(teacher: str, data: str, scheme: Views, kind: str) -> dict[str, Any]:
-    """Makes the key of a cache: what its values depend on.
+    """Makes the key of a file of a teacher's cached outputs: all that the values in it depend on.
 
     Args:
         teacher: sha256 of the teacher's checkpoint file, which holds weights and preprocessing.
         data: sha256 of the training images and labels, as `data.dataset.Dataset.digest` returns it: 64 hexadecimal
             digits.
-        scheme: the views of an image, such as `ViewScheme(padding=4, flips=True)`, all crops of the image padded by 4
-            pixels and their mirror images.
+        scheme: the views of an image (what an augmentation makes of it), such as `ViewScheme(padding=4, flips=True)`,
+            all crops of the image padded by 4 pixels and their mirror images. Its `key` is put in.
         kind: `logits` or `features`.
 
     Returns:
@@ -66,7 +66,7 @@ def sha256_of(path: str | Path) -> str:
 
 
 class Writer:
-    """Writer of a cache file: takes the rows in batches, in order.
+    """Writer of a file of a teacher's cached outputs (.npy) in batches of rows, in order.
 
     Until `finish`, the rows lie in a scratch file beside the cache file, from which another process can resume. The
     cache file appears at `path` complete or not at all. The file is written and not memory-mapped, so that a full disk
@@ -76,9 +76,11 @@ class Writer:
         path: the cache file.
         scratch: the scratch file, `.NAME.filling` in the same folder. `finish` leaves it there, as a hard link to the
             cache file; the caller removes it. On a file system without hard links `finish` renames it to `path`.
-        key: the values that identify the content, see `cache_key`.
-        shape: (images, views, width).
-        size: (rows, width), with one row for each image and view.
+        key: the values that identify the content, as `cache_key` returns them, such as `{"teacher": "3fa1...", "data":
+            "9c0e...", "padding": 4, "flips": True, "kind": "logits"}`.
+        shape: (images, views, width): numbers of training images, of views of each image, and of values of each view. A
+            view is what an augmentation makes of an image.
+        size: (rows, width), the shape of the array, with one row for each image and view.
         dtype: NumPy dtype of the values.
         batch: number of rows in every batch except the last.
         hashes: sha256 of each batch that was added or resumed. Its length is the number of the next batch.
@@ -89,8 +91,10 @@ class Writer:
 
         Args:
             path: the cache file to write, ending in `.npy`.
-            key: the values that identify the content, see `cache_key`.
-            shape: (images, views, width): the array has images * views rows of `width` values.
+            key: the values that identify the content, as `cache_key` returns them, such as `{"teacher": "3fa1...",
+                "data": "9c0e...", "padding": 4, "flips": True, "kind": "logits"}`.
+            shape: (images, views, width): numbers of training images, of views of each image (what an augmentation
+                makes of it), and of values of each view. The array has images * views rows of `width` values.
             dtype: NumPy's name of the type of the values, for example `float32`.
             batch: number of rows in every batch except the last.
 
@@ -189,11 +193,12 @@ class Writer:
 
 
 class CachedValues:
-    """Reader of the cached logits or features of one teacher, for every view of every training image.
+    """Reader of a file of one teacher's cached logits or features, for every view of every training image.
 
-    An instance is called as `values(sample_ids, view_ids)`. Only the rows of the batch are read from the file, so the
-    memory needed does not depend on the size of the file. The file is read and not memory-mapped: a disk that vanishes
-    then raises an error and does not kill the process. The file stays open.
+    A view is what an augmentation makes of an image, named by a number. An instance is called as `values(sample_ids,
+    view_ids)`. Only the rows of the batch are read from the file, so the memory needed does not depend on the size of
+    the file. The file is read and not memory-mapped: a disk that vanishes then raises an error and does not kill the
+    process. The file stays open.
 
     The call takes `sample_ids`, the positions of the images in the training split, and `view_ids`, the numbers of their
     views. Both are int64 [B] on the CPU and count from 0. It returns a tensor [B,width] on the CPU in the dtype of the
@@ -212,7 +217,8 @@ class CachedValues:
 
         Args:
             path: the cache file, ending in `.npy`.
-            key: the key that the cache must have, see `cache_key`.
+            key: the key that the file must have, as `cache_key` returns it, such as `{"teacher": "3fa1...", "data":
+                "9c0e...", "padding": 4, "flips": True, "kind": "logits"}`.
 
         Raises:
             UserError: if the file or the JSON file beside it is missing or damaged, or if its key is another one.
@@ -238,7 +244,7 @@ class CachedValues:
         self.row = self.width * self.dtype.itemsize  # bytes
 
     def __call__(self, sample_ids: Tensor, view_ids: Tensor) -> Tensor:
-        """Reads the teacher's logits or features for a batch of views.
+        """Reads the teacher's logits or features for a batch of views (augmented training images).
 
         Args:
             sample_ids: positions of the images in the training split, from 0, int64 [B] on the CPU.

@@ -19,12 +19,13 @@ def audit(recompute: int, seed: int | None, path: str, overlay: str | None) -> N
 
     Hashes every file and makes every table again. Prints each file and cell that does not fit, and for the first of
     them the files that depend on it. With --recompute, N cells of the main table are drawn at random by --seed, and
-    their checkpoints are attacked again; a cell does not fit if more than 2 % of the outcomes differ. The seed is
-    printed.
+    their checkpoints are attacked again; a cell does not fit if the results of more than 2 % of the test images differ.
+    The seed is printed.
 
     Exit code 0 if everything fits, 1 if something does not. Nothing is written.
 
-    --experiment names the YAML file of the experiment, and --overlay a YAML file whose values replace those in it.
+    --experiment names the YAML file of the experiment (params.yaml by default), and --overlay a YAML file whose values
+    replace those in it.
     """
     import secrets
 
@@ -57,7 +58,8 @@ def explain(cell: str, path: str, overlay: str | None) -> None:
     STUDENT is - for a teacher's own number. Prints the number, the result of each seed, and the files, steps, settings,
     machines and times behind them.
 
-    --experiment names the YAML file of the experiment, and --overlay a YAML file whose values replace those in it.
+    --experiment names the YAML file of the experiment (params.yaml by default), and --overlay a YAML file whose values
+    replace those in it.
     """
     from robust_distillation.audit.lineage import format_sections, trace_cell
     from robust_distillation.config import load

@@ -23,7 +23,8 @@ def plan(tflops: float | None, calibrate: bool, path: str, overlay: str | None) 
     --tflops is the sustained speed of one GPU in 10^12 operations per second. --calibrate writes one file,
     robust-distillation/speed.json in $XDG_CACHE_HOME or ~/.cache; else nothing is written.
 
-    --experiment names the YAML file of the experiment, and --overlay a YAML file whose values replace those in it.
+    --experiment names the YAML file of the experiment (params.yaml by default), and --overlay a YAML file whose values
+    replace those in it.
     """
     from robust_distillation.config import load
     from robust_distillation.planning.jobs import jobs_of
@@ -46,7 +47,8 @@ def reproduce(path: str, overlay: str | None) -> None:
     Fetches missing data first. Ends by printing the table and the places of the results. Exit code 0 if everything is
     made, else that of Snakemake.
 
-    --experiment names the YAML file of the experiment, and --overlay a YAML file whose values replace those in it.
+    --experiment names the YAML file of the experiment (params.yaml by default), and --overlay a YAML file whose values
+    replace those in it.
     """
     from robust_distillation.config import load
     from robust_distillation.pipeline.reproduce import run_workflow
@@ -67,7 +69,8 @@ def check(path: str, overlay: str | None) -> None:
     Prints the experiment's name and the number of students to train. Exit code 2, with a message, if something is
     wrong.
 
-    --experiment names the YAML file of the experiment, and --overlay a YAML file whose values replace those in it.
+    --experiment names the YAML file of the experiment (params.yaml by default), and --overlay a YAML file whose values
+    replace those in it.
     """
     from robust_distillation.config import load
 
@@ -95,7 +98,8 @@ def cluster(folder: Path, path: str, overlay: str | None, **options: Any) -> Non
     --tflops is the sustained speed of one job in 10^12 operations per second; the time limits follow from it. Prints
     the path of the profile and the command that runs the experiment with it.
 
-    --experiment names the YAML file of the experiment, and --overlay a YAML file whose values replace those in it.
+    --experiment names the YAML file of the experiment (params.yaml by default), and --overlay a YAML file whose values
+    replace those in it.
     """
     from robust_distillation.config import load
     from robust_distillation.planning.cluster import Cluster, write_profile

@@ -30,7 +30,8 @@ def model(run: str, target: str, checkpoint: str | None, path: str, overlay: str
     best, last or, for an imported teacher, imported; by default that of the headline, the first that the experiment
     evaluates.
 
-    --experiment names the YAML file of the experiment, and --overlay a YAML file whose values replace those in it.
+    --experiment names the YAML file of the experiment (params.yaml by default), and --overlay a YAML file whose values
+    replace those in it.
     """
     from robust_distillation.config import load
     from robust_distillation.errors import unknown
@@ -61,7 +62,8 @@ def crate(target: str, author: str | None, licence: str | None, path: str, overl
     The crate is an archive if --to ends in .zip, else a folder; it must not exist. It names --author, by default git's
     user.name, and the URL of a licence if there is --license. The cached arrays of the teachers are left out.
 
-    --experiment names the YAML file of the experiment, and --overlay a YAML file whose values replace those in it.
+    --experiment names the YAML file of the experiment (params.yaml by default), and --overlay a YAML file whose values
+    replace those in it.
     """
     from robust_distillation.config import load
     from robust_distillation.export.crate import collect_content, write_crate

@@ -122,7 +122,8 @@ def model_named(experiment: Experiment, text: str) -> Model:
             such as `wide`.
 
     Returns:
-        The network: `name`, `folder`, `keys` (`teacher`, `student`, `method`, `seed` as in its rows of the tables),
+        The network, a `pipeline.models.Model` with the fields `name`, `folder`, `keys` (`teacher`, `student`, `method`,
+            `seed` as in its rows of the tables),
         `architecture` and `checkpoints` (name such as `best` to the path of the .safetensors file).
 
     Raises:

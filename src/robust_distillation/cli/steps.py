@@ -19,8 +19,8 @@ def command_of(kind: type[Step]) -> click.Command:
     """Makes the command of a step, a kind of job such as training one student, from the declaration in its class.
 
     The command has the arguments and options that the class declares in `arguments` and `options`, and --experiment and
-    --overlay. The docstring of the class and its example are the help. Calling the command runs the job and writes its
-    outputs.
+    --overlay. The docstring of the class and its example are the help. Calling the command runs the job that its
+    arguments name and writes the outputs.
 
     Args:
         kind: class of the step, a subclass of `pipeline.step.Step`, such as `pipeline.steps.TrainStudent`.

@@ -15,7 +15,8 @@ def version(path: str, overlay: str | None) -> None:
 
     Writes dvc.yaml in the current folder. Prints the name of the stage. Runs nothing.
 
-    --experiment names the YAML file of the experiment, and --overlay a YAML file whose values replace those in it.
+    --experiment names the YAML file of the experiment (params.yaml by default), and --overlay a YAML file whose values
+    replace those in it.
     """
     from robust_distillation.config import load
     from robust_distillation.pipeline.versioning import FILE, write_stage
