@@ -26,17 +26,21 @@ _counted_calls: dict[str, Counter[tuple[str, str, str]]] = {}  # by settings: ma
 
 @dataclass(frozen=True)
 class Calls:
-    """Calls of one network, all of one kind and on equally many images: the unit in which the cost of a job is counted.
+    """Calls of one network, all of one kind and on equally many images, from which the cost of a job is counted.
+
+    A job is one run of a step of the workflow, such as the training of one student. `planning.calls.training` and the
+    functions of `planning.cost` return lists of `Calls`.
 
     Attributes:
-        network: the architecture, `{"name": NAME, **arguments}`, as canonical JSON text.
+        network: the architecture, `{"name": NAME, **arguments}`, as canonical JSON text, for example
+            `{"depth":18,"name":"resnet"}`.
         f: floating-point operations of the forward pass of one image.
         kind: `ask` (forward pass), `query` (forward pass of Square attack), `attack` (step of PGD), `apgd` (step of
             APGD), `fab` (step of FAB) or `train` (forward and backward pass to the weights).
         calls: number of calls that each device makes; may be a fraction.
         images: number of images of one call on one device; may be a fraction.
-        use: use of the network, which decides its precision: `answer` (inference in float32), `search` (inference in
-            bfloat16, to propose adversarial images) or `train` (a network in training).
+        use: use of the network, which decides its precision. `answer`: predictions that count, in float32. `search`:
+            the bfloat16 copy that only proposes adversarial images. `train`: a network in training.
         devices: number of devices that each make these calls at the same time.
     """
 
@@ -55,22 +59,24 @@ class Calls:
 
 
 def flops(work: Iterable[Calls]) -> float:
-    """Returns the number of floating-point operations of all calls in `work`, on all their devices.
+    """Returns the number of floating-point operations of all calls in `work`, on all devices.
 
-    One call costs its images times f times the cost of its kind, where f is the cost of the forward pass of one image:
-    1 for a forward pass, 2 for a step of PGD or APGD, 3 for a step of FAB or of training.
+    One call costs (number of images) x f x (factor of its kind), where f is the cost of the forward pass of one image.
+    The factor is 1 for a forward pass, 2 for a step of PGD or APGD, 3 for a step of FAB or of training.
 
     Args:
-        work: calls of networks, as `training` or `attacking` return them.
+        work: calls of networks, as `planning.calls.training` or `planning.cost.attacking` return them: lists of `Calls`
+            with the fields `network`, `f` (operations of the forward pass of one image), `kind`, `calls`, `images` and
+            `devices`.
     """
     return sum(part.flops for part in work)
 
 
 class Network:
-    """Collects the calls of one network.
+    """Collector of the calls of one network.
 
     Attributes:
-        work: the calls so far.
+        work: the calls so far, a list of `Calls`, in the order in which they were added.
     """
 
     def __init__(self, experiment: Experiment, architecture: dict[str, Any], use: str = "answer", devices: int = 1):
@@ -79,8 +85,9 @@ class Network:
         Args:
             experiment: the parsed experiment file, as `config.load` returns it. Its dataset gives the size of images.
             architecture: name of a registered architecture and its arguments, such as `{"name": "resnet"}`.
-            use: use of the network, as in `Calls`.
-            devices: number of devices that share the images of each call.
+            use: `answer`: predictions that count, in float32. `search`: the bfloat16 copy that only proposes
+                adversarial images. `train`: a network in training.
+            devices: number of devices (GPUs) that share the images of each call.
         """
         self.name, self.f, self.work = canonical(architecture), forward(experiment, architecture), []
         self.use, self.devices = use, devices
@@ -89,8 +96,9 @@ class Network:
         """Adds calls of one kind.
 
         Args:
-            kind: kind of the calls, as in `Calls`.
-            calls: number of calls; with 0 nothing is added.
+            kind: `ask` (forward pass), `query` (forward pass of Square attack), `attack` (step of PGD), `apgd` (step of
+                APGD), `fab` (step of FAB) or `train` (forward and backward pass to the weights).
+            calls: number of calls, may be a fraction; with 0 nothing is added.
             images: number of images of one call, which the devices share; with 0 nothing is added.
         """
         if calls and images:
@@ -101,9 +109,10 @@ class Network:
         """Adds runs of an attack.
 
         Args:
-            calls: calls of one run by kind, for example `{"attack": 20, "ask": 1}`.
-            times: number of runs.
-            images: number of images of a run, which the devices share.
+            calls: number of calls of one run of the attack, by kind, for example `{"attack": 20, "ask": 1}` for 20
+                steps of PGD and one forward pass.
+            times: number of runs of the attack, may be a fraction.
+            images: number of images of one run, which the devices share.
         """
         for kind, count in calls.items():
             self.add_calls(kind, count * times, images)
@@ -117,7 +126,8 @@ def training(
 
     The calls of an optimisation step are counted by running the method's code once, on tiny networks, for each phase (a
     range of epochs in which every optimisation step makes the same calls). A validation, which every device does on all
-    images, is counted for one device. Teacher outputs that are read from a cache cost nothing.
+    images, is counted for one device. Teacher outputs that are read from a cache cost nothing; those of an augmentation
+    with the option `cache: live` are counted.
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
@@ -126,13 +136,15 @@ def training(
             "small"]`.
         architecture: architecture of the network that is trained, name of a registered architecture and its arguments,
             for example `{"name": "resnet", "depth": 18}`.
-        teacher: name of a teacher, for example `wide`, or of an entry of the experiment file that assigns several
-            teachers to the roles of a method. None or `none` for a method without a teacher.
-        devices: number of devices that share each batch.
+        teacher: name of a teacher, for example `wide`, or of an entry such as `pair: {roles: {robust: wrn, natural:
+            resnet}}` under `teachers` in the experiment file, which names one teacher for each role (name under which
+            the method calls a teacher). None or `none` for a method without a teacher.
+        devices: number of devices (GPUs) that share each batch.
 
     Returns:
-        One `Calls` for each network and kind of call: the network as JSON text, the kind (such as `ask`, a forward
-        pass), the number of calls and the images of a call. `flops` sums their operations.
+        One `Calls` for each network and kind of call, with the fields `network` (architecture as JSON text), `kind`
+        (such as `ask`, a forward pass, or `attack`, a step of PGD), `calls` (number of calls) and `images` (number of
+        images of one call). `planning.calls.flops` sums their floating-point operations.
     """
     settings, batch = recipe.training, recipe.training.batch_size
     steps = experiment.size("train") / batch  # of an epoch
@@ -157,14 +169,26 @@ def training(
 def asking(
     experiment: Experiment, recipe: Recipe, architecture: dict[str, Any], teacher: str | None, devices: int = 1
 ) -> list[Calls]:
-    """Returns the calls of the teachers' networks on the clean views of one training, if no cache answers.
+    """Returns the calls by which the teachers' networks compute their outputs on the clean (not attacked) images of one
+    training.
+
+    They are needed only if the outputs are not read from a cache: with an augmentation whose option `cache` is `live`.
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
-        recipe: method and training settings.
-        architecture: architecture of the network that is trained, `{"name": NAME, **arguments}`.
-        teacher: name of a teacher, or of an entry that assigns several teachers to the roles of a method.
-        devices: number of devices that share each batch.
+        recipe: how the network is trained: `method` (distillation or training method with its settings) and `training`
+            (epochs, batch size, inner attack, selection of the checkpoint), for example `experiment.recipes["rslad",
+            "small"]`.
+        architecture: architecture of the network that is trained, name of a registered architecture and its arguments,
+            for example `{"name": "resnet", "depth": 18}`.
+        teacher: name of a teacher, for example `wide`, or of an entry such as `pair: {roles: {robust: wrn, natural:
+            resnet}}` under `teachers` in the experiment file, which names one teacher for each role (name under which
+            the method calls a teacher). None or `none` for a method without a teacher.
+        devices: number of devices (GPUs) that share each batch.
+
+    Returns:
+        One `Calls` for each teacher, with the fields `network` (architecture as JSON text), `kind` (`ask`, a forward
+        pass), `calls` (number of calls) and `images` (number of images of one call).
     """
     batch = recipe.training.batch_size
     networks = _networks(experiment, recipe, architecture, teacher, devices)
@@ -233,13 +257,18 @@ def forward(experiment: Experiment, architecture: dict[str, Any]) -> int:
 
 @cache
 def counted(what: str, architecture: str, shape: tuple[int, int, int], classes: int) -> int:
-    """Returns a number that `models.flops` counts of an architecture.
+    """Calls a function of `models.flops` for an architecture and keeps the result, so that each number is counted once.
 
     Args:
-        what: name of a function of `models.flops`, such as `forward_flops`.
-        architecture: the architecture as canonical JSON text.
+        what: name of the function: `forward_flops` (floating-point operations of one image), `parameter_bytes` or
+            `feature_width`.
+        architecture: name of a registered architecture and its arguments as canonical JSON text, for example
+            `{"depth":18,"name":"resnet"}`.
         shape: (channels, height, width) of an image.
         classes: number of classes.
+
+    Returns:
+        The result of the function, an int.
     """
     import json
 

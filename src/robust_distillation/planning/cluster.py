@@ -49,8 +49,8 @@ class Cluster:
 def largest_flops(experiment: Experiment) -> dict[str, float]:
     """Returns the number of floating-point operations of the largest job of each step of the workflow.
 
-    A step of the workflow is a kind of job, such as the training of one student. The time limits of a cluster follow
-    from these numbers.
+    A job is one run of a step, such as the training of one student. The time limits of a cluster follow from the
+    returned numbers.
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
@@ -98,12 +98,14 @@ def megabytes(experiment: Experiment) -> int:
 def profile(experiment: Experiment, cluster: Cluster) -> dict[str, Any]:
     """Returns the content of a Snakemake profile that runs an experiment on Slurm.
 
-    The options of profiles/default/config.yaml in the current folder are included, but for `cores`. The limits of time
-    and memory follow from the plan (see `minutes` and `megabytes`) and grow with each attempt of a job.
+    The options of profiles/default/config.yaml in the current folder are included, but for `cores`. The limit of time
+    is `minutes` of the largest job of each step, the limit of memory is `megabytes`. Snakemake multiplies them by the
+    number of the attempt if a job fails and is started again.
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
-        cluster: properties of the cluster, such as partition and speed.
+        cluster: properties of the cluster: `partition`, `account`, `gpus` (whether jobs ask for a GPU), `tflops` (speed
+            of one job), `group` and `jobs` (numbers of jobs).
 
     Returns:
         Snakemake's options by name, for example `{"executor": "slurm", "jobs": 50, "set-resources": {"train_student":
@@ -149,11 +151,13 @@ def _default_profile() -> dict[str, Any]:
 def write_profile(experiment: Experiment, cluster: Cluster, folder: Path) -> Path:
     """Writes a Snakemake profile, a file config.yaml, that runs an experiment on Slurm.
 
-    The content is that of `profile`. A profile that this function wrote before is replaced.
+    The content is that of `planning.cluster.profile`: options for Slurm and the limits of time and memory of each step.
+    A profile that this function wrote before is replaced.
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
-        cluster: properties of the cluster, such as partition and speed.
+        cluster: properties of the cluster: `partition`, `account`, `gpus` (whether jobs ask for a GPU), `tflops` (speed
+            of one job), `group` and `jobs` (numbers of jobs).
         folder: folder of the profile, for example `profiles/lab`; it is created if needed.
 
     Returns:

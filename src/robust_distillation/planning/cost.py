@@ -36,11 +36,13 @@ def filling(experiment: Experiment, filled: Cache) -> list[Calls]:
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
-        filled: the cache, with the name of the teacher and the views.
+        filled: the cache, an element of `experiment.caches`: `teacher` (its name), `kind` (`logits` or `features`) and
+            `views` (the augmentation, seed and epochs).
 
     Returns:
-        One `Calls` for each network and kind of call: the network as JSON text, the kind (such as `ask`, a forward
-        pass), the number of calls and the images of a call. `flops` sums their operations.
+        One `Calls` for each network and kind of call, with the fields `network` (architecture as JSON text), `kind`
+        (such as `ask`, a forward pass, or `attack`, a step of PGD), `calls` (number of calls) and `images` (number of
+        images of one call). `planning.calls.flops` sums their floating-point operations.
     """
     teacher = Network(experiment, experiment.teachers[filled.teacher].architecture)
     teacher.add_calls("ask", cached_rows(experiment, filled.views) / FILLED_AT_ONCE, FILLED_AT_ONCE)
@@ -50,8 +52,8 @@ def filling(experiment: Experiment, filled: Cache) -> list[Calls]:
 def attacking(experiment: Experiment, architecture: dict[str, Any], checkpoints: int) -> list[Calls]:
     """Returns the calls of all attacks of the evaluation on one trained model.
 
-    The attacks are `evaluation.attacks` of the experiment file. An attack named `transfer_...` is crafted on the
-    surrogate (the teacher `evaluation.surrogate`), and its calls are those of the surrogate's network.
+    The attacks are `evaluation.attacks` of the experiment file. `transfer_pgd20` is pgd20 crafted on the surrogate,
+    another network (the teacher `evaluation.surrogate`); its calls are those of the surrogate's network.
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
@@ -60,8 +62,9 @@ def attacking(experiment: Experiment, architecture: dict[str, Any], checkpoints:
         checkpoints: number of checkpoints of the model that are attacked.
 
     Returns:
-        One `Calls` for each network and kind of call: the network as JSON text, the kind (such as `ask`, a forward
-        pass), the number of calls and the images of a call. `flops` sums their operations.
+        One `Calls` for each network and kind of call, with the fields `network` (architecture as JSON text), `kind`
+        (such as `ask`, a forward pass, or `attack`, a step of PGD), `calls` (number of calls) and `images` (number of
+        images of one call). `planning.calls.flops` sums their floating-point operations.
     """
     images = experiment.test_images
     block = min(images, experiment.evaluation.block_size)
@@ -79,8 +82,8 @@ def attack(
 ) -> list[Calls]:
     """Returns the calls of one attack.
 
-    Square and AutoAttack are counted on half of the images: they stop for an image that is misclassified. An attack of
-    another package is counted as 50 steps of PGD.
+    Square and AutoAttack are counted on half of the images: both attacks drop an image as soon as it is misclassified,
+    and half of the images are assumed to resist. An attack of another package is counted as 50 steps of PGD.
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
@@ -89,12 +92,13 @@ def attack(
         name: name of the attack, without the prefix `transfer_`, for example `pgd20`.
         times: number of times that the attack is run; may be a fraction.
         images: number of images of each run.
-        use: use of the network, which decides its precision: `answer` (inference in float32) or `search` (inference in
-            bfloat16).
+        use: `answer`: predictions that count, in float32. `search`: the bfloat16 copy that only proposes adversarial
+            images.
 
     Returns:
-        One `Calls` for each network and kind of call: the network as JSON text, the kind (such as `ask`, a forward
-        pass), the number of calls and the images of a call. `flops` sums their operations.
+        One `Calls` for each network and kind of call, with the fields `network` (architecture as JSON text), `kind`
+        (such as `ask`, a forward pass, or `attack`, a step of PGD), `calls` (number of calls) and `images` (number of
+        images of one call). `planning.calls.flops` sums their floating-point operations.
     """
     network = Network(experiment, architecture, use)
     share = SURVIVORS if name in QUERIED else 1
@@ -113,8 +117,9 @@ def structure(experiment: Experiment, architecture: dict[str, Any]) -> list[Call
             `{"name": "resnet", "depth": 18}`.
 
     Returns:
-        One `Calls` for each network and kind of call: the network as JSON text, the kind (such as `ask`, a forward
-        pass), the number of calls and the images of a call. `flops` sums their operations.
+        One `Calls` for each network and kind of call, with the fields `network` (architecture as JSON text), `kind`
+        (such as `ask`, a forward pass, or `attack`, a step of PGD), `calls` (number of calls) and `images` (number of
+        images of one call). `planning.calls.flops` sums their floating-point operations.
     """
     network = Network(experiment, architecture)
     network.add_attack(PGD, 1, experiment.structure_images)
@@ -132,8 +137,9 @@ def robustness(experiment: Experiment, architecture: dict[str, Any]) -> list[Cal
             `{"name": "resnet", "depth": 18}`.
 
     Returns:
-        One `Calls` for each network and kind of call: the network as JSON text, the kind (such as `ask`, a forward
-        pass), the number of calls and the images of a call. `flops` sums their operations.
+        One `Calls` for each network and kind of call, with the fields `network` (architecture as JSON text), `kind`
+        (such as `ask`, a forward pass, or `attack`, a step of PGD), `calls` (number of calls) and `images` (number of
+        images of one call). `planning.calls.flops` sums their floating-point operations.
     """
     network, asked = Network(experiment, architecture), experiment.file.robustness
     network.add_attack(ROBUSTNESS, len(asked.eps), experiment.robustness_images)
@@ -152,8 +158,9 @@ def transfer(experiment: Experiment, architecture: dict[str, Any], target: str) 
         target: name of the other dataset, a key under `transfer` in the experiment file, for example `parity`.
 
     Returns:
-        One `Calls` for each network and kind of call: the network as JSON text, the kind (such as `ask`, a forward
-        pass), the number of calls and the images of a call. `flops` sums their operations.
+        One `Calls` for each network and kind of call, with the fields `network` (architecture as JSON text), `kind`
+        (such as `ask`, a forward pass, or `attack`, a step of PGD), `calls` (number of calls) and `images` (number of
+        images of one call). `planning.calls.flops` sums their floating-point operations.
     """
     network, asked = Network(experiment, architecture), experiment.file.transfer[target]
     sizes = experiment.target_info(target).sizes
@@ -166,25 +173,28 @@ def transfer(experiment: Experiment, architecture: dict[str, Any], target: str) 
 
 
 def shared(work: list[Calls], jobs: int) -> list[Calls]:
-    """Returns the calls of one of several jobs that share work equally.
+    """Divides calls among several jobs that share work equally, and returns the calls of one of these jobs.
 
     Args:
-        work: calls of networks of the whole work.
+        work: calls of networks of the whole work, a list of `Calls` as `attacking` returns it.
         jobs: number of jobs that share the work, at least 1.
 
     Returns:
-        `work` with each number of calls divided by `jobs`.
+        New `Calls`, as many as in `work`, with each number of calls divided by `jobs`.
     """
     return [replace(part, calls=part.calls / jobs) for part in work]
 
 
 def views_per_image(experiment: Experiment, views: ViewSet) -> int:
-    """Returns the number of views of a training image: 162 crops and flips for a padding of 4 with mirroring, or one
-    view for each epoch.
+    """Returns the number of views of a training image, a view being what the augmentation makes of the image.
+
+    For crops and flips (`crop_flip`) it is 162 for a padding of 4 with mirroring. For an augmentation that draws anew
+    in every epoch it is the number of epochs.
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
-        views: the set of views, as `experiment.view_set` returns it.
+        views: the augmentation with its options, the seed and the epochs of a training, as `experiment.view_set`
+            returns them.
     """
     from robust_distillation.pipeline.experiment_data import views_of
 
@@ -192,11 +202,12 @@ def views_per_image(experiment: Experiment, views: ViewSet) -> int:
 
 
 def cached_rows(experiment: Experiment, views: ViewSet) -> int:
-    """Returns the number of rows of a cache: training images times views.
+    """Returns the number of rows of a teacher's cache: training images times views of each image.
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
-        views: the set of views, as `experiment.view_set` returns it.
+        views: the augmentation with its options, the seed and the epochs of a training, as `experiment.view_set`
+            returns them.
     """
     return experiment.size("train") * views_per_image(experiment, views)
 
@@ -223,7 +234,8 @@ def cache_bytes(experiment: Experiment, filled: Cache) -> int:
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
-        filled: the cache, with the name of the teacher, `logits` or `features`, and the views.
+        filled: the cache, an element of `experiment.caches`: `teacher` (its name), `kind` (`logits` or `features`) and
+            `views` (the augmentation, seed and epochs).
     """
     return 4 * cached_rows(experiment, filled.views) * cache_width(experiment, filled.teacher, filled.kind)
 

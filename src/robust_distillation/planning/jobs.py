@@ -22,13 +22,16 @@ Cost = tuple[list[Calls], dict[str, int]]  # calls of networks, and stored bytes
 class Job:
     """One job of the plan: one command that makes some files of an experiment.
 
+    `planning.jobs.jobs_of` makes these objects.
+
     Attributes:
         name: command line of the job without `robust-distillation`, for example `train-student
             wide/small/rslad/seed-0`; unique.
-        step: row of the plan that counts the job: the title of its step of the workflow (its kind), for example
+        step: row of the plan that counts the job, `title` of the class of its step in `pipeline.steps`, for example
             `train-student`.
         needs: names of the jobs that must be done before it starts.
-        work: calls of networks; empty for a job that computes nothing on images.
+        work: calls of networks: a list of `Calls` (network, kind such as `attack`, number of calls, images per call);
+            empty for a job that computes nothing on images.
         bytes: bytes of the large files that the job stores, by kind: `checkpoints` or `cache`.
         devices: number of devices (GPUs) that the job uses at once.
         priority: among the jobs that are ready, those of the highest priority are started first.
@@ -49,13 +52,17 @@ class Job:
 
 
 def jobs_of(experiment: Experiment) -> dict[str, Job]:
-    """Returns all jobs of an experiment with their cost and order, as if no file of it existed yet.
+    """Returns all jobs of an experiment with cost and order, as if no file of it existed yet.
+
+    A job is one run of a step, such as the training of one student.
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
 
     Returns:
-        The jobs by name, for example `train-student wide/small/rslad/seed-0`. Each stands after the jobs that it needs.
+        Name of each job, for example `train-student wide/small/rslad/seed-0`, to a `Job`: `needs` (names of the jobs
+        that must be done before), `work` (calls of networks), `bytes` (of large files, by kind), `devices`, `priority`.
+        Each job stands after the jobs that it needs.
     """
     found: dict[str, Job] = {}
     makers: dict[Path, str] = {}
@@ -76,11 +83,12 @@ def teacher_cost(step: Step) -> Cost:
     for an imported teacher.
 
     Args:
-        step: a job of the workflow step train-teacher or import-teacher. Its `experiment` and `teacher` (architecture,
-            training settings, number of devices) are used.
+        step: a job, an instance of a class of `pipeline.steps`, of the workflow step train-teacher or import-teacher.
+            Its attributes `experiment` and `teacher` (architecture, training settings, number of devices) are used.
 
     Returns:
-        The calls of networks, and the stored bytes by kind, here `{"checkpoints": BYTES}`.
+        A pair. First, a list of `Calls`: network, kind such as `attack` (a step of PGD), number of calls, images per
+        call. Second, the bytes of the files written, by kind, here `{"checkpoints": BYTES}`.
     """
     teacher, stored = step.teacher, cost.weights(step.experiment, step.teacher.architecture)
     if teacher.imported:
@@ -93,10 +101,12 @@ def cache_cost(step: Step) -> Cost:
     """Returns the cost of a job that fills one cache of a teacher.
 
     Args:
-        step: a job of the workflow step fill-cache or fill-records. Its `experiment` and `cache` are used.
+        step: a job, an instance of a class of `pipeline.steps`, of the workflow step fill-cache or fill-records. Its
+            attributes `experiment` and `cache` are used.
 
     Returns:
-        The calls of the teacher's network, and the stored bytes by kind, here `{"cache": BYTES}`.
+        A pair. First, a list of `Calls` of the teacher's network: kind (here `ask`, a forward pass), number of calls,
+        images per call. Second, the bytes of the files written, by kind, here `{"cache": BYTES}`.
     """
     return cost.filling(step.experiment, step.cache), {"cache": cost.cache_bytes(step.experiment, step.cache)}
 
@@ -106,11 +116,12 @@ def candidate_cost(step: Step) -> Cost:
     It keeps no checkpoint.
 
     Args:
-        step: a job of the workflow step tune. Its `experiment`, `recipe` (method and training settings), `architecture`
-            and `values["teacher"]` are used.
+        step: a job, an instance of a class of `pipeline.steps`, of the workflow step tune. Its attributes `experiment`,
+            `recipe` (method and training settings), `architecture` and `values["teacher"]` are used.
 
     Returns:
-        The calls of networks, and an empty dict, as no large file is stored.
+        A pair. First, a list of `Calls`: network, kind such as `attack` (a step of PGD), number of calls, images per
+        call. Second, an empty dict: the bytes of the files written, by kind, are neglected.
     """
     return training(step.experiment, step.recipe, step.architecture, step.values["teacher"]), {}
 
@@ -119,11 +130,12 @@ def student_cost(step: Step) -> Cost:
     """Returns the cost of the training of a student, with its two checkpoints.
 
     Args:
-        step: a job of the workflow step train-student. Its `experiment`, `recipe` (method and training settings),
-            `architecture` and `values["teacher"]` are used.
+        step: a job, an instance of a class of `pipeline.steps`, of the workflow step train-student. Its attributes
+            `experiment`, `recipe` (method and training settings), `architecture` and `values["teacher"]` are used.
 
     Returns:
-        The calls of networks, and the stored bytes by kind, here `{"checkpoints": BYTES}`.
+        A pair. First, a list of `Calls`: network, kind such as `attack` (a step of PGD), number of calls, images per
+        call. Second, the bytes of the files written, by kind, here `{"checkpoints": BYTES}`.
     """
     stored = 2 * cost.weights(step.experiment, step.architecture)
     return candidate_cost(step)[0], {"checkpoints": stored}
@@ -134,11 +146,12 @@ def attack_cost(step: Step) -> Cost:
     part of one of them.
 
     Args:
-        step: a job of the workflow step attack. Its `experiment` and `model` (architecture and checkpoints of the
-            attacked network) are used.
+        step: a job, an instance of a class of `pipeline.steps`, of the workflow step attack. Its attributes
+            `experiment` and `model` (architecture and checkpoints of the attacked network) are used.
 
     Returns:
-        The calls of networks, and an empty dict, as no large file is stored.
+        A pair. First, a list of `Calls`: network, kind such as `attack` (a step of PGD), number of calls, images per
+        call. Second, an empty dict: the bytes of the files written, by kind, are neglected.
     """
     whole = cost.attacking(step.experiment, step.model.architecture, len(step.model.checkpoints))
     return cost.shared(whole, step.experiment.shards), {}
@@ -149,10 +162,12 @@ def structure_cost(step: Step) -> Cost:
     PGD moves its features).
 
     Args:
-        step: a job of the workflow step structure. Its `experiment` and `model` (with the architecture) are used.
+        step: a job, an instance of a class of `pipeline.steps`, of the workflow step structure. Its attributes
+            `experiment` and `model` (with the architecture) are used.
 
     Returns:
-        The calls of networks, and an empty dict, as no large file is stored.
+        A pair. First, a list of `Calls`: network, kind such as `attack` (a step of PGD), number of calls, images per
+        call. Second, an empty dict: the bytes of the files written, by kind, are neglected.
     """
     return cost.structure(step.experiment, step.model.architecture), {}
 
@@ -161,10 +176,12 @@ def robustness_cost(step: Step) -> Cost:
     """Returns the cost of measuring one model's accuracy against the radius eps of the attack.
 
     Args:
-        step: a job of the workflow step robustness. Its `experiment` and `model` (with the architecture) are used.
+        step: a job, an instance of a class of `pipeline.steps`, of the workflow step robustness. Its attributes
+            `experiment` and `model` (with the architecture) are used.
 
     Returns:
-        The calls of networks, and an empty dict, as no large file is stored.
+        A pair. First, a list of `Calls`: network, kind such as `attack` (a step of PGD), number of calls, images per
+        call. Second, an empty dict: the bytes of the files written, by kind, are neglected.
     """
     return cost.robustness(step.experiment, step.model.architecture), {}
 
@@ -174,11 +191,13 @@ def transfer_cost(step: Step) -> Cost:
     linear head).
 
     Args:
-        step: a job of the workflow step transfer. Its `experiment`, `model` (with the architecture) and
-            `values["target"]` (key under `transfer` in the experiment file) are used.
+        step: a job, an instance of a class of `pipeline.steps`, of the workflow step transfer. Its attributes
+            `experiment`, `model` (with the architecture) and `values["target"]` (key under `transfer` in the experiment
+            file) are used.
 
     Returns:
-        The calls of networks, and the stored bytes by kind, here `{"checkpoints": BYTES}`.
+        A pair. First, a list of `Calls`: network, kind such as `attack` (a step of PGD), number of calls, images per
+        call. Second, the bytes of the files written, by kind, here `{"checkpoints": BYTES}`.
     """
     architecture = step.model.architecture
     work = cost.transfer(step.experiment, architecture, step.values["target"])
@@ -189,7 +208,7 @@ def by_step(jobs: dict[str, Job], value: Callable[[Job], float]) -> Counter[str]
     """Sums a value over the jobs of each step of the workflow, for the rows of the plan.
 
     Args:
-        jobs: the jobs by name, as `jobs_of` returns them.
+        jobs: the jobs by name, as `jobs_of` returns them. `job.step` is the title of a job's step.
         value: function of a job that returns a number, for example `lambda job: job.flops`.
 
     Returns:
@@ -220,8 +239,9 @@ def written(jobs: dict[str, Job]) -> Counter[str]:
 def makespan(jobs: dict[str, Job], seconds: dict[str, float], devices: int) -> float:
     """Simulates running all jobs on several devices, and returns the seconds until the last one is done.
 
-    Whenever devices become free, they start the first job of the highest priority among those whose predecessors are
-    done and that need no more devices than are free (Graham's list scheduling, as in Snakemake).
+    Whenever a device is free, the job of the highest priority starts, the first in `jobs` of equals, among the jobs
+    whose `needs` are done and that need no more devices than are free (Graham's list scheduling; Snakemake starts jobs
+    like this).
 
     Args:
         jobs: the jobs by name, as `jobs_of` returns them; each job's `needs` are names in this dict.

@@ -25,16 +25,17 @@ DEVICES = (1, 2, 4, 8, 16, 32, 64)
 def describe(experiment: Experiment, tflops: float = TFLOPS, speed: Speed | None = None) -> str:
     """Returns the plan of an experiment as text of several lines: jobs, GPU-hours, time and disk space. Runs no job.
 
-    The text has tables of the methods (with the teacher outputs that they read), of the jobs by step of the workflow,
-    of PFLOP and GPU-hours by step, of the duration by step and by number of jobs at once, and the bytes of caches and
-    checkpoints.
+    The text is plain, with tables set in columns by spaces. It has tables of the methods (with the teacher outputs that
+    they read), of the jobs by step of the workflow, of PFLOP and GPU-hours by step, of the duration by step and by
+    number of jobs at once, and the bytes of caches and checkpoints.
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
-        tflops: sustained speed of one device, in 10^12 floating-point operations per second; decides the GPU-hours.
+        tflops: sustained speed of one device, in 10^12 floating-point operations per second; decides the GPU-hours. The
+            default is 10 (TFLOPS).
         speed: the measured speed of this machine, `Speed(experiment)`, from which the time follows. If it is None or
-            has no measurements of these networks, the text names the command line option `--calibrate`, which measures
-            them, in place of the time.
+            has no measurements of these networks, the text has no durations; it names the command line option
+            `--calibrate`, which measures the networks.
     """
     threat, evaluation = experiment.threat_model, experiment.evaluation
     jobs = jobs_of(experiment)

@@ -32,18 +32,19 @@ Line = tuple[float, float]  # seconds of a call without images, and seconds for 
 
 
 class Unknown(Exception):
-    """Exception for a plan with a network whose speed was not measured on this machine, so that its time is unknown."""
+    """Exception, raised by `Speed.seconds` if the speed of a network of the plan was not measured on this machine."""
 
 
 class Speed:
     """The speed of this machine for the networks of one experiment, read from a JSON file.
 
-    `calibrate` measures it and writes the file, by default robust-distillation/speed.json below $XDG_CACHE_HOME or
-    ~/.cache. `seconds` then predicts the duration of each job.
+    `calibrate` measures the speed and writes the file. `seconds` then reads the file and predicts the duration of each
+    job.
 
     Attributes:
         experiment: the parsed experiment file with all defaults filled in.
-        file: JSON file of the measurements of all machines.
+        file: JSON file of the measurements of all machines, by default robust-distillation/speed.json below the folder
+            in the environment variable XDG_CACHE_HOME, or below ~/.cache if that is not set.
         device: type of the device, "cpu" or "cuda": "cuda" if there is a GPU and `compute.device` is not `cpu`.
         machine: key of this machine's measurements in the file: names of the device, threads, precision and version of
             torch, for example `NVIDIA A100, threads 1, exact, torch 2.8.0`.
@@ -54,7 +55,7 @@ class Speed:
     """
 
     def __init__(self, experiment: Experiment, file: Path | None = None):
-        """Finds out the type of this machine. Measures nothing and does not read the file.
+        """Determines the device and the key of this machine. Measures nothing and does not read the file.
 
         Args:
             experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
@@ -80,7 +81,8 @@ class Speed:
         imports are included.
 
         Args:
-            jobs: the jobs by name, from `jobs_of`.
+            jobs: the jobs by name, as `planning.jobs.jobs_of` returns them. `job.work` (calls of networks) and
+                `job.step` are used.
 
         Returns:
             Seconds by name of the job.
@@ -119,8 +121,9 @@ class Speed:
         Measurements of other machines and networks are kept in the file.
 
         Args:
-            jobs: the jobs by name, from `jobs_of`.
-            seconds: duration of all measurements together, about; the start of Python is measured in addition.
+            jobs: the jobs by name, as `planning.jobs.jobs_of` returns them. `job.work` (calls of networks) is used.
+            seconds: duration of all measurements together, about; the default is 20 (SECONDS). The start of Python is
+                measured in addition.
         """
         found: dict[str, Any] = {name: _start(program) for name, program in STARTS.items()}
         asked = {self._key(part): part for job in jobs.values() for part in job.work}
@@ -144,8 +147,8 @@ def fit_line(call: Callable[[int, int], float], seconds: float) -> Line:
     measurements are used.
 
     Args:
-        call: called as call(images, times); returns the seconds of `times` calls on `images` images. A constant part
-            that does not depend on `times` may be included; it is removed.
+        call: function that is called as call(images, times) with two ints and returns the seconds of `times` calls on
+            `images` images. A constant part that does not depend on `times` may be included; it is removed.
         seconds: duration of all measurements, about. It is exceeded if one measurement of each kind takes longer.
 
     Returns:

@@ -37,14 +37,15 @@ from robust_distillation.statistics.measuring import Measured
 
 @dataclass(frozen=True, eq=False)
 class ModelOutcomes:
-    """Outcomes of one model, for each seed and test image.
+    """Outcomes of one model for each seed and test image: correct or not, clean and under each attack.
 
-    A model here is one method's student for one teacher (or one teacher) at one checkpoint. It has one network for each
-    training seed. `matrices` makes these objects from a table. In every array [S,N] row s belongs to `seeds[s]`,
-    and the columns are the N test images in the order of their positions in the test split.
+    A model is here a teacher, or a student network that one distillation method trained with one teacher, at one
+    checkpoint. It has one network for each training seed. `statistics.accuracies.matrices` makes these objects from a
+    table. In every array [S,N] row s belongs to `seeds[s]`, and the columns are the N test images in the order of their
+    positions in the test split.
 
     Attributes:
-        name: teacher, student, method and checkpoint, for messages.
+        name: TEACHER/STUDENT/METHOD/CHECKPOINT, for messages, for example `wide/small/rslad/best`.
         seeds: the S training seeds, ascending.
         correct: `clean` and each attack to a bool array [S,N]. For `clean`, an entry is True if the network classifies
             the clean image correctly. For an attack, it is True if the network classifies both the clean and the
@@ -68,14 +69,15 @@ class ModelOutcomes:
     _measured: dict[str, Measured | None] = field(default_factory=dict)
 
     def measured(self, metric: str) -> Measured | None:
-        """Measures a metric on the networks of this model, once.
+        """Measures a metric on the networks of this model. A second call returns the same object.
 
         Args:
             metric: name of the metric: `clean`, an attack, or METRIC.ATTACK, such as `worst_class.autoattack`.
 
         Returns:
-            The measured values. None if the metric is not defined for one of the networks, or if it compares with a
-            teacher and the networks do not have exactly one.
+            The values of the metric: `values` [S], one per network, and the values per image or on resampled images,
+            from which intervals are computed. None if the metric is not defined for one of the networks, or if it
+            compares with a teacher and the networks do not have exactly one.
 
         Raises:
             UserError: if the metric is unknown, or if the outcomes lack what it needs.
@@ -112,8 +114,8 @@ def matrices(outcomes: pd.DataFrame) -> Iterator[tuple[tuple[str, ...], ModelOut
 
     Yields:
         Pairs of a key (teacher, student, method, checkpoint), such as ("wide", "small", "rslad", "best"), and the
-            `Correct` of this model: `seeds`, and `values`, which maps a metric to a bool array [S,N]. The keys come in
-            the order of their first rows in `outcomes`.
+        `ModelOutcomes` of this model: `seeds` (S of them, ascending), `labels` int [N], and `correct`, which maps
+        `clean` and each attack to a bool array [S,N]. The keys come in the order of their first rows in `outcomes`.
 
     Raises:
         UserError: if the seeds of a model, or a student and its teacher, were not attacked on the same images. It is
@@ -171,8 +173,8 @@ def accuracies(outcomes: pd.DataFrame, further: Iterable[str] = ()) -> pd.DataFr
     Returns:
         One row per teacher, student, method, seed, checkpoint and metric. Columns: these six, `n_images` (number of
         test images) and `value` (accuracy in percent, another metric in its unit). `metric` is `clean` or the name of
-        an attack, or one of `further`. A model in which one of `further` is not defined has no rows for it: see
-        `ModelOutcomes.measured`.
+        an attack, or one of `further`. A metric of `further` that is not defined for one of a model's networks
+        (`ModelOutcomes.measured` returns None) has no rows for this model.
 
     Raises:
         UserError: if the seeds of a model were not attacked on the same images, or if the outcomes lack what a metric
@@ -201,7 +203,7 @@ def _measured(
 
 
 def class_accuracies(outcomes: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Computes the accuracy of each method's students in each class, over the images of all seeds.
+    """Computes the accuracy of each distillation method's students in each class, over the images of all seeds.
 
     Args:
         outcomes: one row per test image of each trained network, of one student architecture with one teacher at one
@@ -223,9 +225,11 @@ def summary(outcomes: pd.DataFrame, further: Iterable[str] = ()) -> pd.DataFrame
 
     The interval treats seeds and test images as two crossed random samples: it covers the accuracy to be expected after
     training again with other seeds and testing on other images. With one seed it covers other images only. Its half
-    length is that of `statistics.intervals.half_width` (Student's t with Satterthwaite's degrees of freedom, and an
-    exact binomial bound as the least length). The interval of a metric that is no mean over images is lengthened on
-    one side by its estimated bias, see `statistics.measuring.Measured.bias`.
+    length is that of `statistics.intervals.half_width` (the longest of the intervals by Student's t over the seeds, by
+    Student's t with the variance components of seeds and images (Satterthwaite's degrees of freedom), and by the exact
+    binomial bound). The interval of a metric that is no mean over images is lengthened on one side by the estimated
+    bias, the mean over sets of resampled images minus the value on the test images
+    (`statistics.measuring.Measured.bias`).
 
     Args:
         outcomes: one row per test image of each trained network, with the columns `teacher`, `student`, `method`,
@@ -238,8 +242,8 @@ def summary(outcomes: pd.DataFrame, further: Iterable[str] = ()) -> pd.DataFrame
         One row per teacher, student, method, checkpoint and metric (`clean`, an attack or one of `further`). Columns:
         these five, `n_images`, `n_seeds`, `mean`, `sd` (sample standard deviation of the seeds' values; NaN for one
         seed), `ci_low` and `ci_high` (the interval of the mean, cut at 0 and, for percentages, at 100). Accuracies are
-        in percent, other metrics in their unit. A model in which one of `further` is not defined has no row for it: see
-        `ModelOutcomes.measured`.
+        in percent, other metrics in their unit. A metric of `further` that is not defined for one of a model's networks
+        (`ModelOutcomes.measured` returns None) has no row for this model.
 
     Raises:
         UserError: if the seeds of a model were not attacked on the same images, or if the outcomes lack what a metric
@@ -261,6 +265,9 @@ def summary(outcomes: pd.DataFrame, further: Iterable[str] = ()) -> pd.DataFrame
 
 def spread(values: pd.Series) -> dict[str, float]:
     """Computes the mean of one number per seed, with its standard deviation and 95 % interval by Student's t.
+
+    The interval is mean +- t * sd / sqrt(n), where t is the quantile of Student's t with n - 1 degrees of freedom for n
+    values.
 
     Args:
         values: one number per seed, in any unit.

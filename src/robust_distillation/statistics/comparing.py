@@ -32,8 +32,9 @@ class Outcomes(NamedTuple):
     """Outcomes of all models of an experiment, by model.
 
     Attributes:
-        models: (teacher, student, method, checkpoint), such as ("wide", "small", "rslad", "best"), to the outcomes of
-            that model. The teacher is `none` for a method that needs no teacher. In the entry of a teacher the student
+        models: key (teacher, student, method, checkpoint), such as ("wide", "small", "rslad", "best"), to a
+            `ModelOutcomes`: `seeds`, `labels` int [N], and `correct`, which maps `clean` and each attack to a bool
+            array [S,N]. The teacher is `none` for a method that needs no teacher. In the entry of a teacher the student
             is `-`.
     """
 
@@ -50,7 +51,7 @@ class Outcomes(NamedTuple):
                 correctly).
 
         Returns:
-            One entry per teacher, student, method and checkpoint in the table.
+            The outcomes, whose `models` has one entry per teacher, student, method and checkpoint in the table.
 
         Raises:
             UserError: if the seeds of a model were not attacked on the same images.
@@ -58,32 +59,35 @@ class Outcomes(NamedTuple):
         return cls(dict(matrices(outcomes)))
 
     def find(self, comparison: Comparison, method: str, checkpoint: str) -> ModelOutcomes | None:
-        """Finds the outcomes of one method's students in a comparison of methods.
+        """Finds the outcomes of the students that one distillation method trained for a pair of teacher and student
+        architecture.
 
         Args:
-            comparison: names of the student architecture and of the teacher with which methods are compared.
-            method: name of the method, such as `rslad`.
+            comparison: one pair of a teacher and a student architecture, for example `Comparison("wide", "small")`.
+            method: name of the distillation method, such as `rslad`.
             checkpoint: `best` or `last`.
 
         Returns:
-            The outcomes of the students that `method` distilled from the comparison's teacher. If there are none, the
-            outcomes of the students that `method` trained without a teacher. If there are none either, None.
+            A `ModelOutcomes` of the students that `method` distilled from the teacher of `comparison`. If there are
+            none, that of the students that `method` trained without a teacher. If there are none either, None.
         """
         keys = ((teacher, comparison.student, method, checkpoint) for teacher in comparison.teachers)
         return next((self.models[key] for key in keys if key in self.models), None)
 
 
 def paired(first: ModelOutcomes, second: ModelOutcomes, metric: str) -> Measured | None:
-    """Computes the differences of two methods in a metric, on the same seeds and images.
+    """Computes the differences of two distillation methods in a metric, on the same seeds and images.
 
     Args:
-        first: outcomes of the first method's students, as `Outcomes.find` returns them.
-        second: outcomes of the second method's students, on the same images.
-        metric: `clean`, the name of an attack, or METRIC.ATTACK. Both methods must have it.
+        first: outcomes of the first method's students, a `ModelOutcomes` as `Outcomes.find` returns it.
+        second: outcomes of the second method's students, on the same images in the same order.
+        metric: `clean`, the name of an attack, or METRIC.ATTACK, such as `worst_class.autoattack`. Both methods must
+            have it.
 
     Returns:
-        First minus second, for the seeds that both have, in the order of `first.seeds`. None if the methods share no
-        seed, or if the metric is not defined for one of them.
+        A `Measured` with first minus second: `values` [S] for the S seeds that both methods have, in the order of
+        `first.seeds`, and the differences per image or on resampled images. None if the methods share no seed, or if
+        the metric is not defined for one of them.
     """
     seeds = [seed for seed in first.seeds if seed in second.seeds]
     if not seeds or (one := first.measured(metric)) is None or (other := second.measured(metric)) is None:
@@ -94,19 +98,22 @@ def paired(first: ModelOutcomes, second: ModelOutcomes, metric: str) -> Measured
 def comparisons(
     outcomes: Outcomes, compared: Iterable[Comparison], methods: list[str], checkpoints: list[str], metrics: list[str]
 ) -> pd.DataFrame:
-    """Compares every two methods, for each student architecture with its teacher, checkpoint and metric.
+    """Compares every two distillation methods, for each pair of teacher and student architecture, checkpoint and
+    metric.
 
-    The difference of two methods is taken on the same seeds and images. Its interval and p value (see `difference`)
-    account for training again with other seeds and for testing on other images. All pairs of methods with the same
-    student, teacher, checkpoint and metric form a family. Intervals and p values are corrected for the number of pairs
-    in the family (Bonferroni). Methods without outcomes, pairs that share no seed, and pairs in which the metric is
-    not defined are left out and do not count.
+    The difference of two methods is taken on the same seeds and images. Its interval is the longest of the intervals by
+    Student's t over the seeds, by Student's t with the variance components of seeds and images (Satterthwaite's degrees
+    of freedom), and by the exact binomial bound; the p value belongs to it. Interval and p value account for training
+    again with other seeds and for testing on other images. All pairs of methods with the same student, teacher,
+    checkpoint and metric form a family. Intervals and p values are corrected for the number of pairs in the family
+    (Bonferroni). Methods without outcomes, pairs that share no seed, and pairs in which the metric is not defined are
+    left out and do not count.
 
     Args:
-        outcomes: the outcomes of all models, `Outcomes.of(table)`.
+        outcomes: the outcomes of all models, as `Outcomes.of(table)` returns them.
         compared: pairs of a teacher and a student architecture, such as `Comparison("wide", "small")`;
-            `experiment.comparisons` lists them. A method that needs no teacher takes part in every comparison of its
-            student.
+            `experiment.comparisons` lists them. A distillation method that needs no teacher takes part in every pair
+            with its student.
         methods: names of the methods, such as ["sat", "rslad"]. Each difference is the later of two methods in this
             list minus the earlier.
         checkpoints: any of `best` and `last`.
@@ -142,15 +149,17 @@ def comparisons(
 
 
 def difference(found: Measured, metric: Metric, family: int) -> dict[str, float]:
-    """Computes the numbers of one comparison of two methods: the mean difference, its confidence interval and its p
-    values.
+    """Computes the mean difference of two distillation methods, with the confidence interval and the p values.
 
-    The interval is the mean +- `half_width` at the level 1 - 0.05 / family, and p is the two-sided p value of a
-    difference of 0.
+    The interval is mean +- `statistics.intervals.half_width` at the level 1 - 0.05 / family: the longest of the
+    intervals by Student's t over the seeds, by Student's t with the variance components of seeds and images
+    (Satterthwaite's degrees of freedom), and by the exact binomial bound. p is the two-sided p value of a difference of
+    0 (`statistics.intervals.p_value`).
 
     Args:
-        found: the differences between the two methods, as `paired` returns them.
-        metric: the metric in which they differ.
+        found: the differences between the two methods, a `Measured` as `statistics.comparing.paired` returns it.
+        metric: the metric in which the methods differ, as `metrics.get("autoattack")` returns it. Its name and unit are
+            used.
         family: number of comparisons that are corrected together (Bonferroni).
 
     Returns:

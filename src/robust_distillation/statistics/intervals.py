@@ -19,12 +19,15 @@ ALPHA = 0.05  # 1 - confidence level: of a single interval, and of a whole famil
 
 
 class MeanSquares(NamedTuple):
-    """Mean squares of a two-way analysis of variance of outcomes [..., S, N] for S seeds and N images.
+    """Mean squares over seeds, images and their interaction of a seeds x images table of outcomes.
 
     The networks of all seeds are tested on the same images, so that the variance of the mean has a part of the seeds
-    and a part of the images. `mean_squares` computes these objects; intervals and p values follow from them. With
-    outcomes [S, N] each field is a number. With leading dimensions, `seeds` and `images` are numbers and the other
-    fields are arrays of the shape of the leading dimensions.
+    and a part of the images. `statistics.intervals.mean_squares` computes these objects from outcomes [..., S, N];
+    intervals and p values follow from them. For outcomes [S, N] each field is a number. For outcomes with leading
+    dimensions, `seeds` and `images` are numbers, and every other field is an array of the shape of the leading
+    dimensions.
+
+    They are those of a two-way analysis of variance with one value per seed and image.
 
     Attributes:
         seeds: S, the number of seeds.
@@ -34,7 +37,7 @@ class MeanSquares(NamedTuple):
             means.
         of_images: mean square of the images, with N - 1 degrees of freedom: S times the sample variance of the images'
             means.
-        rest: residual mean square, with (S - 1)(N - 1) degrees of freedom.
+        rest: mean square of the interaction of seeds and images, with (S - 1)(N - 1) degrees of freedom.
     """
 
     seeds: ArrayLike
@@ -46,16 +49,19 @@ class MeanSquares(NamedTuple):
 
 
 def mean_squares(outcomes: ArrayLike) -> MeanSquares:
-    """Computes the mean squares of outcomes by seeds, by images, and of the rest (two-way analysis of variance).
+    """Computes the mean squares over seeds, images and their interaction of a seeds x images table.
+
+    They are those of a two-way analysis of variance with one value per seed and image. `half_width` and `p_value` make
+    intervals and p values of them.
 
     Args:
         outcomes: [..., S, N] for S seeds and N images. The values are 0 or 1 (image classified correctly), or
             differences of two such arrays (-1, 0, 1).
 
     Returns:
-        The numbers `seeds` (S) and `images` (N), and `mean`, `of_seeds`, `of_images` and `rest`, each of the shape of
-        the leading dimensions. With one seed, `of_seeds` and `rest` are 0; with one image, `of_images` and `rest` are
-        0.
+        A `MeanSquares`: the numbers `seeds` (S) and `images` (N), and the fields `mean`, `of_seeds` (S - 1 degrees of
+        freedom), `of_images` (N - 1) and `rest` (interaction, (S - 1)(N - 1)), each of the shape of the leading
+        dimensions. With one seed, `of_seeds` and `rest` are 0; with one image, `of_images` and `rest` are 0.
     """
     x = np.asarray(outcomes, dtype=float)
     seeds, images = x.shape[-2:]
@@ -83,7 +89,9 @@ def half_width(squares: MeanSquares, alpha: ArrayLike = ALPHA) -> np.ndarray:
       images.
 
     Args:
-        squares: mean squares of the outcomes of S seeds and N images, from `mean_squares`.
+        squares: a `MeanSquares` as `statistics.intervals.mean_squares` returns it: mean squares over seeds
+            (`of_seeds`), images (`of_images`) and their interaction (`rest`) of a seeds x images table, with its `mean`
+            and the numbers `seeds` and `images`.
         alpha: 1 - confidence level, in (0, 1): a number, or an array that broadcasts with the fields of `squares`. The
             default is the constant ALPHA, 0.05.
 
@@ -98,10 +106,14 @@ def half_width(squares: MeanSquares, alpha: ArrayLike = ALPHA) -> np.ndarray:
 def p_value(squares: MeanSquares, value: ArrayLike = 0.0) -> np.ndarray:
     """Computes the two-sided p value of the hypothesis that the true mean is `value`.
 
-    It is the smallest alpha for which the interval mean +- `half_width(squares, alpha)` does not contain `value`.
+    It is the smallest alpha for which the interval mean +- `half_width(squares, alpha)` does not contain `value`: the
+    largest of the p values of Student's t test over the seeds (S - 1 degrees of freedom), of Student's t test with the
+    variance components of seeds and images (Satterthwaite's degrees of freedom), and of the exact binomial bound.
 
     Args:
-        squares: mean squares of the outcomes of S seeds and N images, from `mean_squares`.
+        squares: a `MeanSquares` as `statistics.intervals.mean_squares` returns it: mean squares over seeds
+            (`of_seeds`), images (`of_images`) and their interaction (`rest`) of a seeds x images table, with its `mean`
+            and the numbers `seeds` and `images`.
         value: mean under the hypothesis, in the unit of the outcomes (a fraction of the images).
 
     Returns:
@@ -138,7 +150,9 @@ def expected_mean_squares(squares: MeanSquares, seeds: ArrayLike, images: ArrayL
     It serves to predict how long an interval would be with more seeds.
 
     Args:
-        squares: mean squares of the outcomes that were measured, from `mean_squares`.
+        squares: a `MeanSquares` as `statistics.intervals.mean_squares` returns it: mean squares over seeds
+            (`of_seeds`), images (`of_images`) and their interaction (`rest`) of a seeds x images table, with its `mean`
+            and the numbers `seeds` and `images`.
         seeds: number of seeds, or an array of such numbers.
         images: number of images, or an array of such numbers. None: as many as in `squares`.
 
@@ -159,7 +173,9 @@ def components(squares: MeanSquares) -> tuple[np.ndarray, np.ndarray]:
     """Estimates the variance components of the seeds and of the images.
 
     Args:
-        squares: mean squares of the outcomes of S seeds and N images, from `mean_squares`.
+        squares: a `MeanSquares` as `statistics.intervals.mean_squares` returns it: mean squares over seeds
+            (`of_seeds`), images (`of_images`) and their interaction (`rest`) of a seeds x images table, with its `mean`
+            and the numbers `seeds` and `images`.
 
     Returns:
         Two variances, in the squared unit of the outcomes: of the effect of the seed, (of_seeds - rest) / N, and of the

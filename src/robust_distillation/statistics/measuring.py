@@ -20,16 +20,22 @@ RESAMPLES = 500
 
 
 class Measured(NamedTuple):
-    """Values of a metric for the S networks of a model, or differences between those of two models.
+    """Values of a metric for the S networks of a model, or differences of two models in a metric.
 
-    All values are in the unit of `Metric.measure`, in which a percentage is a fraction.
+    All values are in the unit of `Metric.measure`, in which a percentage is a fraction: 0.5 for 50 %.
+
+    A model has one network for each of S seeds. `ModelOutcomes.measured` and `statistics.comparing.paired` make these
+    objects; `squares` gives the mean squares from which intervals are computed.
 
     Attributes:
         values: [S], one value per network.
-        per_image: [S,N], the values whose mean over the images they are. None if the metric is no such mean.
-        resampled: [R,S], the values on R sets of resampled images. None if the metric is a mean over images.
+        per_image: [S,N]: for each network and test image the number whose mean over the images is in `values`, such as
+            1.0 for an image that is classified correctly. None if the metric is no mean over images.
+        resampled: [R,S], the metric on R = 500 (RESAMPLES) sets of N images that are drawn from the test images with
+            replacement. None if the metric is a mean over images.
         images: N, the number of test images.
-        support: the smallest number of images that a value can rest on; N for most metrics.
+        support: the smallest number of images that a value can depend on, such as those of the smallest class for the
+            worst-class accuracy; N for most metrics.
     """
 
     values: np.ndarray
@@ -43,8 +49,9 @@ class Measured(NamedTuple):
         """Measures a metric on the networks of a model.
 
         Args:
-            metric: the metric.
-            predictions: those of S networks on N images.
+            metric: the metric, as `metrics.get("worst_class.autoattack")` returns it.
+            predictions: predictions of S networks on the same N images: `labels` [N], `clean_correct` and `correct`
+                [S,N] and, if stored, `predicted`, `confidence` [S,N] and `teacher` [N].
 
         Returns:
             The measured values. None if the metric is not defined for one of the networks.
@@ -66,9 +73,13 @@ class Measured(NamedTuple):
         """Subtracts the values of another model on the same images, network by network.
 
         Args:
-            other: values of the same metric.
-            rows: numbers of the networks of this model.
-            other_rows: numbers of the networks of the other model, as many.
+            other: measured values of the same metric for another model, on the same images in the same order.
+            rows: positions in `values` of the networks of this model, for example [0, 1, 2].
+            other_rows: positions of the networks of the other model, as many as in `rows`. The network at other_rows[i]
+                is subtracted from that at rows[i].
+
+        Returns:
+            The differences, a `Measured` with S = len(rows).
         """
 
         def paired(mine: np.ndarray | None, theirs: np.ndarray | None, axis: int) -> np.ndarray | None:
@@ -85,11 +96,18 @@ class Measured(NamedTuple):
         )
 
     def squares(self) -> MeanSquares:
-        """Returns the mean squares of seeds, images and rest, from which intervals come.
+        """Returns the mean squares over seeds, images and their interaction, from which intervals and p values are
+        computed.
 
-        For a metric that is no mean over images, the variance that is due to the images is that over the resampled
-        images: of the mean over the networks, and of a single network. Their difference gives the residual variance.
-        The mean squares are those of `support` images that have these variances.
+        A metric that is a mean over images has those of the table `per_image`, from
+        `statistics.intervals.mean_squares`. For any other metric the variance that is due to the images is estimated by
+        the variance over the sets of resampled images, once for the mean over the networks and once for a single
+        network. The difference of the two variances gives the interaction of seeds and images. The returned mean
+        squares are those of a seeds x images table with `support` images that would have these variances.
+
+        Returns:
+            A `MeanSquares` with the numbers `seeds` and `images`, `mean`, and the mean squares `of_seeds`, `of_images`
+            and `rest` (interaction).
         """
         if self.per_image is not None:
             return mean_squares(self.per_image)
@@ -103,23 +121,26 @@ class Measured(NamedTuple):
         )
 
     def bias(self) -> float:
-        """Estimates how far the mean over the networks lies above the true one because there are few images.
+        """Estimates by how much the mean over the networks exceeds its true value because there are few images.
 
         Returns:
-            The mean over the resampled images minus that over the images; 0 for a metric that is a mean over images.
+            The mean over all sets of resampled images and all networks, minus the mean of `values`, in the unit of
+            `values`; 0 for a metric that is a mean over images.
         """
         return 0.0 if self.resampled is None else float(np.nanmean(self.resampled) - self.values.mean())
 
 
 @lru_cache(maxsize=2)
 def resampled_images(images: int) -> np.ndarray:
-    """Draws sets of images with replacement, the same ones in every process.
+    """Draws 500 sets (RESAMPLES) of test images with replacement, the same sets in every process.
+
+    On them a metric that is no mean over images is computed again, to estimate how much it varies with the images.
 
     Args:
-        images: N, the number of test images, and of the images in each set.
+        images: N, the number of test images, and the number of images in each set.
 
     Returns:
-        How often each image is in each set, float64 [R,N].
+        How often each image is in each set, float64 [R,N] with R = 500.
     """
     random = np.random.default_rng(derived_seed(0, "resampled images", images))
     sets = (random.integers(0, images, images) for _ in range(RESAMPLES))

@@ -16,11 +16,12 @@ MOST_SEEDS = 1000  # the largest number of seeds that is ever recommended
 
 
 class Estimate(NamedTuple):
-    """A mean difference of two methods with its confidence interval at one level, and the intervals expected with more
-    seeds.
+    """Mean difference of two distillation methods with the confidence interval at one level, and predicted intervals.
 
-    `estimate_from_outcomes` and `estimate_from_values` make these objects. The interval is mean +- half length. All
-    half lengths are in the unit of `mean`.
+    `statistics.verdicts.estimate_from_squares` and `estimate_from_values` make these objects. The interval is mean +-
+    half length. All half lengths are in the unit of `mean`.
+
+    A claim, a sentence of the experiment file such as `rslad > ard on autoattack`, is judged by such an estimate.
 
     Attributes:
         mean: mean difference, method minus other.
@@ -40,19 +41,26 @@ class Estimate(NamedTuple):
 
 
 def estimate_from_squares(squares: MeanSquares, alpha: float, images: int | None = None) -> Estimate:
-    """Estimates the mean difference of two methods in a metric that is measured on images, such as accuracy.
+    """Estimates the mean difference of two distillation methods in a metric that is measured on images, such as
+    accuracy.
 
-    The interval accounts for other seeds and other images (see `statistics.intervals.half_width`); with one seed, for
-    other images only.
+    The interval accounts for other seeds and other images; with one seed, for other images only. Its half length is
+    `statistics.intervals.half_width`: the longest of the intervals by Student's t over the seeds, by Student's t with
+    the variance components of seeds and images (Satterthwaite's degrees of freedom), and by the exact binomial bound.
 
     Args:
-        squares: mean squares of the differences: values of the method minus those of the other.
+        squares: mean squares of the differences (one method minus the other) over seeds (`of_seeds`), images
+            (`of_images`) and their interaction (`rest`) of a seeds x images table, a `MeanSquares` as
+            `statistics.intervals.mean_squares` or `Measured.squares` returns it.
         alpha: 1 - confidence level of the interval, in (0, 1).
-        images: number of test images, where the mean squares are those of fewer. None: as many as in `squares`.
+        images: number of test images that were measured, if `squares` are those of fewer images (the field `support` of
+            a `Measured`). The function `limit_half_width` of the result counts images in this number. None:
+            `squares.images`.
 
     Returns:
-        The mean difference, its half length, and functions that predict the half length for more seeds or images. Mean
-        and half lengths are in the unit of the differences (for a percentage, 0.01 is one percentage point).
+        An `Estimate`: `mean` (the mean difference), `seeds`, `half_width` (half the length of the interval), and the
+        functions `expected_half_width` and `limit_half_width`, which predict the half length for more seeds or images.
+        Mean and half lengths are in the unit of the differences (for a percentage, 0.01 is one percentage point).
     """
     _, of_images = components(squares)
     share = squares.images / (images or squares.images)
@@ -71,17 +79,19 @@ def estimate_from_squares(squares: MeanSquares, alpha: float, images: int | None
 
 
 def estimate_from_values(differences: np.ndarray, alpha: float) -> Estimate:
-    """Estimates the mean difference of two methods in a metric that is one number per seed, by a paired t interval over
-    the seeds.
+    """Estimates the mean difference of two distillation methods in a metric that is one number per seed, over S seeds.
+
+    The interval is the paired t interval over the seeds, with S - 1 degrees of freedom.
 
     Args:
         differences: [S] for S seeds: value of the method minus that of the other method with the same seed.
         alpha: 1 - confidence level of the interval, in (0, 1).
 
     Returns:
-        The mean difference, its half length, and functions that predict the half length for more seeds, in the unit of
-        the values. The field `half_width` is NaN for one seed. The function `limit_half_width` returns 0 for any number
-        of images, since Student's t over infinitely many seeds leaves no uncertainty.
+        An `Estimate`: `mean` (the mean difference), `seeds`, `half_width` (half the length of the interval), and two
+        functions, in the unit of the values. `half_width` is NaN for one seed. `expected_half_width` predicts the half
+        length for more seeds. `limit_half_width` returns 0 for any number of images, since Student's t over infinitely
+        many seeds leaves no uncertainty.
     """
     seeds = len(differences)
     sd = float(np.std(differences, ddof=1)) if seeds > 1 else math.nan
@@ -97,8 +107,11 @@ def estimate_from_values(differences: np.ndarray, alpha: float) -> Estimate:
 def verdict(estimate: Estimate, sign: str, threshold: float) -> str:
     """Judges the claim that a difference lies above or below a threshold, by the confidence interval of the difference.
 
+    A claim is a sentence of the experiment file such as `rslad > ard on autoattack`.
+
     Args:
-        estimate: the mean difference (`mean`) with half the length of its interval (`half_width`).
+        estimate: the mean difference (`mean`) with half the length of its interval (`half_width`), as
+            `estimate_from_squares` returns it.
         sign: `>` if the claim is difference > threshold, `<` if it is difference < threshold.
         threshold: the threshold, in the unit of the estimate.
 
@@ -117,10 +130,11 @@ def verdict(estimate: Estimate, sign: str, threshold: float) -> str:
 def seeds_needed(estimate: Estimate, threshold: float) -> int | str:
     """Computes how many seeds would decide an inconclusive claim that a difference lies above or below a threshold.
 
-    The mean difference and the variance components of seeds and images are assumed to stay as they are.
+    A claim is a sentence of the experiment file such as `rslad > ard on autoattack`. The mean difference and the
+    variance components of seeds and images are assumed to stay as they are.
 
     Args:
-        estimate: the mean difference with its interval, from at least two seeds.
+        estimate: the mean difference with its interval, from at least two seeds, as `estimate_from_squares` returns it.
         threshold: the threshold that the claim compares the difference with, in the unit of the estimate.
 
     Returns:
