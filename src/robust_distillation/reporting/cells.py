@@ -21,16 +21,17 @@ from robust_distillation.statistics.accuracies import accuracies
 
 
 class Cell(NamedTuple):
-    """Name of one mean accuracy in the main table (results/EXPERIMENT/tables/main.csv), for commands and links.
+    """Name of one mean value, such as an accuracy, in the main table (results/EXPERIMENT/tables/main.csv), for commands
+    and links.
 
     `str(cell)` joins the fields with slashes, such as `wide/small/rslad/best/autoattack`. The command
-    `robust-distillation explain` takes this text. A teacher's own accuracy is for example `wide/-/trades/best/clean`.
+    `robust-distillation explain` takes this text. A teacher's own number is for example `wide/-/trades/best/clean`.
 
     Attributes:
         teacher: name of the teacher in the experiment file, such as `wide`; `none` for a student of a method without a
             teacher.
-        student: name of the student in the experiment file, such as `small`; `-` for a teacher's own accuracy.
-        method: name of the distillation method, such as `rslad`. For a teacher's own accuracy: the method that trained
+        student: name of the student in the experiment file, such as `small`; `-` for a teacher's own number.
+        method: name of the distillation method, such as `rslad`. For a teacher's own number: the method that trained
             the teacher, such as `trades`, or the source of its imported weights, such as `trades_wrn_34_10`.
         checkpoint: `best` or `last`; `imported` for a teacher with imported weights.
         metric: `clean`, the name of an attack, such as `autoattack`, or METRIC.ATTACK, such as `nsd.autoattack`.
@@ -53,8 +54,8 @@ class Cell(NamedTuple):
                 it.
 
         Returns:
-            The networks as `pipeline.models.Model`, with their names, folders and checkpoints, in the order of the
-            seeds in the experiment file. Empty if the experiment has no network with these names.
+            The networks as `pipeline.models.Model` (`name`, `folder`, `keys`, `architecture`, `checkpoints`, `run`), in
+            the order of the seeds in the experiment file. Empty if the experiment has no network with these names.
         """
         return models_of(experiment, *self[:3])
 
@@ -70,8 +71,8 @@ def models_of(experiment: Experiment, teacher: str, student: str, method: str) -
             `trades`, or the source of its imported weights, such as `trades_wrn_34_10`.
 
     Returns:
-        The networks as `pipeline.models.Model`, with their names, folders and checkpoints, in the order of the seeds in
-        the experiment file. Empty if the experiment has no network with these names.
+        The networks as `pipeline.models.Model` (`name`, `folder`, `keys`, `architecture`, `checkpoints`, `run`), in the
+        order of the seeds in the experiment file. Empty if the experiment has no network with these names.
     """
     return [model for model in models(experiment) if _names(model) == (teacher, student, method)]
 
@@ -83,15 +84,14 @@ def _names(model: Model) -> tuple[str, str, str]:
 def cells(experiment: Experiment) -> Iterator[Cell]:
     """Yields the names of all numbers of the main table (results/EXPERIMENT/tables/main.csv).
 
-    The names follow from the experiment file alone. No result is read. So there are also names of
-    numbers that the table lacks because a metric is not defined, such as the agreement of a student with no teacher.
+    The names follow from the experiment file alone: no result is read. So there are also names of numbers that the
+    table lacks because a metric is not defined, such as the agreement of a student with no teacher.
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
 
     Yields:
-        Names such as `Cell("wide", "small", "rslad", "best", "autoattack")`: those of the teachers' own numbers
-        first.
+        Names such as `Cell("wide", "small", "rslad", "best", "autoattack")`: the teachers' own numbers come first.
     """
     for names, checkpoints in {_names(model): model.checkpoints for model in models(experiment)}.items():
         for checkpoint in checkpoints:
@@ -100,15 +100,16 @@ def cells(experiment: Experiment) -> Iterator[Cell]:
 
 
 def cell_named(experiment: Experiment, text: str) -> Cell:
-    """Finds the mean accuracy of the main table (results/EXPERIMENT/tables/main.csv) that a text names.
+    """Parses the name of a number of the main table (results/EXPERIMENT/tables/main.csv), and checks that the
+    experiment has it.
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
         text: TEACHER/STUDENT/METHOD/CHECKPOINT/METRIC, such as `wide/small/rslad/best/autoattack`, or
-            `wide/-/trades/best/clean` for a teacher's own accuracy.
+            `wide/-/trades/best/clean` for a teacher's own number.
 
     Returns:
-        The name with its five fields: teacher, student, method, checkpoint and metric.
+        The name as a `Cell`, with the fields `teacher`, `student`, `method`, `checkpoint` and `metric`.
 
     Raises:
         UserError: if the main table of this experiment has no number with this name.
@@ -122,18 +123,26 @@ def cell_named(experiment: Experiment, text: str) -> Cell:
 
 
 def values_of(experiment: Experiment, model: Model, further: Iterable[str]) -> pd.DataFrame:
-    """Reads the accuracies and further metrics of a model from its outcomes.
+    """Computes the accuracies and further metrics of one network from its outcomes. Reads the outcomes from their
+    files.
 
     Args:
-        experiment: the experiment, which has been run.
-        model: a student of one seed, or a teacher.
-        further: names of the metrics beside the accuracies.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
+            The outcomes of the network, such as results/digits/outcomes/students/wide/small/rslad/seed-0.parquet, must
+            exist.
+        model: the network: a student of one seed, or a teacher, as `Cell.models` or `models_of` returns it in a list.
+            Used are `folder`, `keys` and `run`.
+        further: names of the metrics to compute beside the accuracies, as METRIC.ATTACK, such as
+            `["worst_class.autoattack"]`. If one of them compares a student with its teacher, the outcomes of the
+            teacher are read, too.
 
     Returns:
-        Rows as `statistics.accuracies.accuracies` returns them, of this model alone.
+        One row per checkpoint and metric of this network. Columns: `teacher`, `student`, `method`, `seed`,
+        `checkpoint`, `metric` (`clean`, an attack, or one of `further`), `n_images` and `value` (accuracy in percent,
+        another metric in its unit). A metric that is not defined for the network has no row.
 
     Raises:
-        UserError: if outcomes cannot be read, or if they lack what a metric needs.
+        UserError: if a file of outcomes is missing or broken, or if it lacks a column that a metric needs.
     """
     further, layout = list(further), experiment.layout
     files, taught = [layout.outcomes(model.folder)], model.run and model.run.teacher in experiment.teachers

@@ -40,15 +40,17 @@ NONE = "The experiment makes no claims."
 
 
 class Evidence:
-    """The measurements by which claims are tested.
+    """Measurements by which claims are tested: outcomes on test images, and distances of the structure analysis.
 
-    A claim is a sentence of the experiment file that compares two methods, such as `rslad > ard on autoattack`. A model
-    is a teacher, or the students of one method and one teacher over all seeds.
+    A claim is a sentence of the experiment file that compares two distillation methods, such as `rslad > ard on
+    autoattack`. `Evidence.of` reads the measurements from files.
 
     Attributes:
-        outcomes: name of an analysis to the outcomes (correct or not for each seed and test image) of all models. The
-            name is "" for the experiment's test images and `transfer-TARGET`, such as `transfer-parity`, for those of
-            another dataset.
+        outcomes: name of an analysis to a `statistics.comparing.Outcomes`. The name is "" for the experiment's test
+            images and `transfer-TARGET`, such as `transfer-parity`, for those of another dataset. The field `models` of
+            an `Outcomes` maps (teacher, student, method, checkpoint), such as ("wide", "small", "rslad", "best"), to
+            the outcomes of the S seeds on the N test images: among others `correct`, bool arrays [S,N] for `clean` and
+            each attack.
         distances: distances of the structure analysis, as `reporting.structure.distances` returns them, with the
             columns `teacher`, `student`, `method`, `checkpoint`, `seed`, `n_images`, `metric` and `value`. None if no
             claim is about them.
@@ -58,10 +60,11 @@ class Evidence:
         """Stores the measurements.
 
         Args:
-            outcomes: name of an analysis ("" or `transfer-TARGET`) to `Outcomes`: a mapping from (teacher, student,
-                method, checkpoint), such as ("wide", "small", "rslad", "best"), to bool arrays [seeds, images] for each
-                metric.
-            distances: table as `reporting.structure.distances` returns it, or None.
+            outcomes: name of an analysis ("" for the experiment's test images, or `transfer-TARGET`) to `Outcomes`, as
+                `Outcomes.of(read_outcomes(files))` returns it. Its field `models` maps (teacher, student, method,
+                checkpoint), such as ("wide", "small", "rslad", "best"), to the outcomes of all seeds.
+            distances: table as `reporting.structure.distances` returns it. None if no claim is about the structure
+                analysis.
         """
         self.outcomes, self.distances = outcomes, distances
 
@@ -74,16 +77,16 @@ class Evidence:
                 [...], "transfer-parity": [...]}`, as `pipeline.steps.Compare(experiment).evidence` returns them. The
                 key "" stands for the experiment's test images. The files of `structure` are JSON. All others are
                 outcomes (Parquet), such as results/digits/outcomes/students/wide/small/rslad/seed-0.parquet.
-            spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-                `experiment`. Used are its `comparisons` (pairs of teacher and student): distances between this teacher
-                and this student are computed for each.
+            spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+                config.load("params.yaml")`. Used are its `comparisons` (pairs of teacher and student): for each pair,
+                the distances between this teacher and this student are computed.
 
         Returns:
-            The measurements.
+            The measurements. `distances` is None if `files` has no key `structure`.
 
         Raises:
-            UserError: if a file of outcomes is missing or broken, or if the seeds of a method were not attacked on the
-                same images.
+            UserError: if a file of outcomes is missing or broken, or if the seeds of a method, or a student and its
+                teacher, were not attacked on the same images.
             CorruptFileError: if a file of `structure` is not JSON.
             FileNotFoundError: if a file of `structure` is missing.
         """
@@ -96,20 +99,27 @@ class Evidence:
         return cls(outcomes, distances)
 
     def differences(self, claim: Claim, comparison: Comparison) -> Measured | np.ndarray | str:
-        """Computes the differences of a claim's two methods in the claim's metric, seed by seed.
+        """Computes the differences between the two methods of a claim in the metric of the claim, seed by seed.
 
-        For each of the two methods, the students distilled from the comparison's teacher are used. If the method has
-        none, those that it trained without a teacher are used.
+        For each of the two methods, the students that it distilled from the teacher `comparison.teacher` are used. If
+        it has none, the students that it trained without a teacher are used.
 
         Args:
-            claim: the claim, as `config.claims_of` returns it. Its `statement` has the names of two methods, the
-                analysis, the metric and the checkpoint.
-            comparison: names of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`.
+            claim: the parsed sentence of the experiment file, such as `rslad > ard on autoattack`, as
+                `config.claims_of(experiment)` returns it in a list. Its `statement` has `method` and `other` (names of
+                the two methods), `analysis`, `metric` and `checkpoint`.
+            comparison: pair of the names of a teacher and a student network, such as `Comparison(teacher="wide",
+                student="small")`.
 
         Returns:
             Value of the first method minus value of the second, for the S seeds that both methods have. For a distance
-            of the structure analysis: float [S]. Else measured values of the outcomes. If there is nothing to compare,
-            a text with the reason, such as `no run of rslad` or `no seed that both have`.
+            of the structure analysis: float [S]. Else a `statistics.measuring.Measured` with `values` [S], with the
+            values per image or on resampled images from which intervals are computed, and with the number of `images`;
+            percentages are fractions in it. If there is nothing to compare, a text with the reason, such as `no run of
+            rslad` or `no seed that both have`.
+
+        Raises:
+            UserError: if the outcomes lack a column that the metric needs.
         """
         about = claim.statement
         methods = (about.method, about.other)
@@ -161,8 +171,8 @@ def write(experiment: Experiment, files: Mapping[str, list[Path]], folder: Path)
         folder: folder of the tables, such as results/digits/tables. It is created if it does not exist.
 
     Raises:
-        UserError: if a file of outcomes is missing or broken, or if the seeds of a method were not attacked on the same
-            images.
+        UserError: if a file of outcomes is missing or broken, or if the seeds of a method, or a student and its
+            teacher, were not attacked on the same images.
     """
     spec = TableSpec(**experiment.matrix())
     evidence = Evidence.of(files, spec)
@@ -174,21 +184,25 @@ def write(experiment: Experiment, files: Mapping[str, list[Path]], folder: Path)
 def judged(claims: list[Claim], evidence: Evidence, spec: TableSpec, scale: dict[str, Any]) -> pd.DataFrame:
     """Tests claims on the measurements: one verdict for each claim, teacher and student.
 
-    A claim states that one method is above or below another in a metric, by more than a margin (0 if it names none). A
-    difference of accuracies is paired by seed and image. The half length of its interval is the longest of three
-    (`statistics.intervals.half_width`): Student's t over the means of the seeds, Student's t with the variance
-    components of seeds and images, and an exact binomial bound. So it covers training with other seeds and testing on
-    other images. The interval of a difference of distances is Student's t over the seeds. Each has the confidence level
-    1 - 0.05 / (number of rows), so that all intervals together cover with at least 95 % (Bonferroni). The verdict is
-    `supported` if the claim is true on the whole interval and `refuted` if it is false on the whole interval, else
-    `inconclusive`. With fewer than two seeds it is always `inconclusive`.
+    A claim is a sentence of the experiment file such as `rslad > ard on autoattack by 1`. It states that one
+    distillation method is above or below another in a metric, by more than a margin (0 if it names none). A difference
+    of accuracies is paired by seed and image. The half length of its interval is the longest of three
+    (`statistics.intervals.half_width`): Student's t over the means of the S seeds (S - 1 degrees of freedom), Student's
+    t with the variance components of seeds and images (Satterthwaite's degrees of freedom), and an exact binomial bound
+    (no error in N images). So the interval covers training with other seeds and testing on other images. The interval
+    of a difference of distances is Student's t over the S seeds (S - 1 degrees of freedom). Each has the confidence
+    level 1 - 0.05 / (number of rows), so that all intervals together cover with at least 95 % (Bonferroni). The verdict
+    is `supported` if every difference in the interval fulfils the claim, `refuted` if none does, else `inconclusive`.
+    With fewer than two seeds it is always `inconclusive`.
 
     Args:
-        claims: the claims in the order of the rows, as `config.claims_of(experiment)` returns them.
-        evidence: the measurements, as `Evidence.of` returns them.
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are `published` and `published_as`, which select the published numbers beside the
-            differences.
+        claims: the parsed claims in the order of the rows, as `config.claims_of(experiment)` returns them. Each has
+            `name`, `text`, `statement` (names of the methods, sign, metric, checkpoint and margin), `comparisons`
+            (pairs of teacher and student for which it is tested) and `paper`.
+        evidence: the outcomes and distances, as `Evidence.of` returns them.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are `published` and `published_as`, which select the published numbers
+            beside the differences.
         scale: texts for the column `scale`, `config.comparison_settings(experiment)["scale"]`: `datasets` (name of an
             analysis to name of its dataset, such as `{"": "digits"}`), `students` (such as `{"small": "small (convnet,
             width 8)"}`) and `protocol` (`controlled` or `official`).
@@ -299,7 +313,9 @@ def in_points(row: Any) -> bool:
     """Tells whether the difference of a row of claims.csv is in percentage points; else it is in the metric's unit.
 
     Args:
-        row: a row of claims.csv, with the claim's sentence in `text`.
+        row: a row of claims.csv as a named tuple of `DataFrame.itertuples()`. Used is the field `text`, the sentence of
+            the claim, such as `rslad > ard on autoattack`. A metric in percent, such as an accuracy, gives True. A
+            distance of the structure analysis, or a metric that is a fraction, gives False.
     """
     metric = parse_statement(row.text)
     return metric.analysis != STRUCTURE and metrics.get(metric.metric).unit == "percent"
@@ -332,12 +348,15 @@ def _legend(table: pd.DataFrame) -> list[str]:
 def markdown(table: pd.DataFrame, spec: TableSpec) -> str:
     """Returns the verdicts on claims as Markdown: a caption, a table, and a list of the papers' statements and sources.
 
+    A claim is a sentence of the experiment file such as `rslad > ard on autoattack`. Texts are written as they are,
+    without escaping.
+
     Args:
-        table: the content of claims.csv, as `judged` returns it, with the columns `claim`, `text`, `teacher`,
-            `student`, `verdict`, `difference`, `ci_low`, `ci_high`, `seeds_needed`, `published`, `mark`, `source`,
-            `paper` and `scale`. If it is empty, the result is the sentence `The experiment makes no claims.`
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are the name of the experiment and the threat model, for the caption.
+        table: the content of claims.csv, as `reporting.claims.judged` returns it, with the columns `claim`, `text`,
+            `teacher`, `student`, `verdict`, `difference`, `ci_low`, `ci_high`, `seeds_needed`, `published`, `mark`,
+            `source`, `paper` and `scale`. If it is empty, the result is the sentence `The experiment makes no claims.`
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are the name of the experiment and the threat model, for the caption.
     """
     if table.empty:
         return f"{NONE}\n"
@@ -352,14 +371,15 @@ def markdown(table: pd.DataFrame, spec: TableSpec) -> str:
 def latex(table: pd.DataFrame, spec: TableSpec) -> str:
     """Returns the verdicts on claims as a LaTeX table that may run over pages (packages longtable and booktabs).
 
-    The papers' statements and sources follow below the table in small type.
+    A claim is a sentence of the experiment file such as `rslad > ard on autoattack`. The papers' statements and sources
+    follow below the table in small type. Special characters are escaped here.
 
     Args:
-        table: the content of claims.csv, as `judged` returns it, with the columns `claim`, `text`, `teacher`,
-            `student`, `verdict`, `difference`, `ci_low`, `ci_high`, `seeds_needed`, `published`, `mark`, `source`,
-            `paper` and `scale`. If it is empty, the result is the sentence `The experiment makes no claims.`
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are the name of the experiment and the threat model, for the caption.
+        table: the content of claims.csv, as `reporting.claims.judged` returns it, with the columns `claim`, `text`,
+            `teacher`, `student`, `verdict`, `difference`, `ci_low`, `ci_high`, `seeds_needed`, `published`, `mark`,
+            `source`, `paper` and `scale`. If it is empty, the result is the sentence `The experiment makes no claims.`
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are the name of the experiment and the threat model, for the caption.
     """
     if table.empty:
         return f"{formats.escaped(NONE)}\n"
@@ -373,10 +393,13 @@ def latex(table: pd.DataFrame, spec: TableSpec) -> str:
 def write_tables(table: pd.DataFrame, spec: TableSpec, folder: Path) -> list[Path]:
     """Writes the verdicts on claims as FOLDER/claims.csv, FOLDER/claims.md and FOLDER/claims.tex.
 
+    A claim is a sentence of the experiment file such as `rslad > ard on autoattack`; a verdict is `supported`,
+    `refuted` or `inconclusive`.
+
     Args:
-        table: the content of claims.csv, as `judged` returns it.
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are the name of the experiment and the threat model, for the caption.
+        table: the content of claims.csv, as `reporting.claims.judged` returns it.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are the name of the experiment and the threat model, for the caption.
         folder: folder of the tables, such as results/digits/tables. It is created if it does not exist.
 
     Returns:

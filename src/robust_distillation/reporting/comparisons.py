@@ -22,27 +22,31 @@ NONE = "No two methods share a seed."
 
 
 def tidy(outcomes: Outcomes, spec: TableSpec) -> pd.DataFrame:
-    """Compares every two methods on the same seeds and test images, for each teacher and student, checkpoint and
-    metric.
+    """Compares every two distillation methods on the same seeds and test images, for each teacher and student,
+    checkpoint and metric.
 
     The outcomes of two methods are paired by seed and image. The half length of an interval is the longest of three
-    (`statistics.intervals.half_width`): Student's t over the means of the seeds, Student's t with the variance
-    components of seeds and images, and an exact binomial bound. So it covers training with other seeds and testing on
-    other images, and with one seed other images only. Among m pairs of methods with the same teacher, student,
-    checkpoint and metric its level is 1 - 0.05 / m (Bonferroni).
+    (`statistics.intervals.half_width`): Student's t over the means of the S seeds (S - 1 degrees of freedom), Student's
+    t with the variance components of seeds and images (Satterthwaite's degrees of freedom), and an exact binomial bound
+    (no error in N images). So the interval covers training with other seeds and testing on other images, and with one
+    seed other images only. Among m pairs of methods with the same teacher, student, checkpoint and metric its level is
+    1 - 0.05 / m (Bonferroni).
 
     Args:
-        outcomes: outcomes of all models, as `Outcomes.of(read_outcomes(files))` returns them.
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are `comparisons` (pairs of teacher and student), `methods`, `checkpoints` and `columns`.
+        outcomes: outcomes of all networks, as `Outcomes.of(read_outcomes(files))` returns them. Its field `models` maps
+            (teacher, student, method, checkpoint), such as ("wide", "small", "rslad", "best"), to the outcomes of the S
+            seeds on the N test images, among others bool arrays [S,N] for `clean` and each attack.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are `comparisons` (pairs of teacher and student), `methods`, `checkpoints`
+            and `columns` (all metrics).
 
     Returns:
         The content of comparisons.csv: one row per teacher, student, checkpoint, metric and pair of methods that have a
         seed in common. Columns: `teacher`, `student`, `checkpoint`, `metric`, `method` (of the pair the later in
         `spec.methods`), `other` (the earlier), `n_seeds` (that both have), `n_images`, `difference` (`method` minus
-        `other`), `ci_low` and `ci_high` (all three in points or the metric's unit, 4 decimals), `p` (two-sided p
-        value of no difference), `p_adjusted` (m times p, at most 1; both with 4 significant digits) and
-        `comparisons` (m).
+        `other`), `ci_low` and `ci_high` (all three in points or the metric's unit, 4 decimals), `p` (two-sided p value
+        of no difference), `p_adjusted` (m times p, at most 1; both with 4 significant digits) and `comparisons` (m, the
+        number of pairs of methods with the same teacher, student, checkpoint and metric).
     """
     table = comparisons(outcomes, spec.comparisons, spec.methods, spec.checkpoints, spec.columns)
     points, chances = ["difference", "ci_low", "ci_high"], ["p", "p_adjusted"]
@@ -52,14 +56,14 @@ def tidy(outcomes: Outcomes, spec: TableSpec) -> pd.DataFrame:
 
 
 def caption(spec: TableSpec) -> str:
-    """Returns the caption of the table of differences between methods, for its Markdown and LaTeX files.
+    """Returns the caption of the table of differences between methods as plain text, for its Markdown and LaTeX files.
 
     It states that the intervals are simultaneous and that a star marks those that do not contain zero.
 
     Args:
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are the name of the experiment, the protocol, the threat model, and the first checkpoint
-            and the last metric, which these files show.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are the name of the experiment, the protocol, the threat model, and the
+            first of `checkpoints` and the last of `metrics`, which the two files show.
     """
     return (
         f"{spec.experiment}: accuracy of a method less that of another in points under "
@@ -73,11 +77,11 @@ def at_headline(table: pd.DataFrame, spec: TableSpec) -> list[tuple[Comparison, 
     """Selects the rows for the figures, the report, Markdown and LaTeX: the first checkpoint and the strongest attack.
 
     Args:
-        table: differences between every two methods, as `tidy` returns them. Used columns: `teacher`, `student`,
-            `checkpoint` and `metric`.
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are `comparisons` (pairs of teacher and student), the first of `checkpoints`, and the
-            last of `metrics`, which is the strongest attack.
+        table: differences between every two methods, as `reporting.comparisons.tidy` returns them. Used columns:
+            `teacher`, `student`, `checkpoint` and `metric`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are `comparisons` (pairs of teacher and student), the first of
+            `checkpoints`, and the last of `metrics`, which is the strongest attack.
 
     Returns:
         A list of pairs (comparison, rows), such as `(Comparison("wide", "small"), rows)`, one for each teacher and
@@ -94,8 +98,10 @@ def title(comparison: Comparison, rows: pd.DataFrame) -> str:
     An example is `Student small, teacher wide: 28 comparisons, 3 seeds, 300 images`.
 
     Args:
-        comparison: names of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`.
-        rows: rows of `tidy` with this teacher and student, at least one. Used columns: `n_seeds` and `n_images`.
+        comparison: pair of the names of a teacher and a student network, such as `Comparison(teacher="wide",
+            student="small")`.
+        rows: rows of `reporting.comparisons.tidy` with this teacher and student, at least one. Used columns: `n_seeds`
+            and `n_images`.
     """
     seeds, images = formats.seeds_label(rows["n_seeds"]), rows["n_images"].iloc[0]
     return f"{comparison.label}: {len(rows)} comparisons, {seeds}, {images} images"
@@ -111,16 +117,16 @@ def markdown(table: pd.DataFrame, spec: TableSpec) -> str:
     """Returns the caption and one Markdown table of differences between methods for each teacher and student.
 
     The tables show the first checkpoint under the strongest attack only. A star marks an interval that does not contain
-    zero.
+    zero. Names are written as they are, without escaping.
 
     Args:
-        table: differences between every two methods, as `tidy` returns them. Used columns: `teacher`, `student`,
-            `checkpoint`, `metric`, `method`, `other`, `n_seeds`, `n_images`, `difference`, `ci_low`, `ci_high` and
-            `p_adjusted`. If it has no rows to show, the sentence `No two methods share a seed.` stands in place of the
-            tables.
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are `comparisons` (pairs of teacher and student), the first of `checkpoints`, the last of
-            `metrics`, and the texts of the caption.
+        table: differences between every two methods, as `reporting.comparisons.tidy` returns them. Used columns:
+            `teacher`, `student`, `checkpoint`, `metric`, `method`, `other`, `n_seeds`, `n_images`, `difference`,
+            `ci_low`, `ci_high` and `p_adjusted`. If it has no rows to show, the sentence `No two methods share a seed.`
+            stands in place of the tables.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are `comparisons` (pairs of teacher and student), the first of
+            `checkpoints`, the last of `metrics`, and the texts of the caption.
     """
     parts = [caption(spec)]
     for comparison, rows in at_headline(table, spec):
@@ -136,15 +142,16 @@ def latex(table: pd.DataFrame, spec: TableSpec) -> str:
     """Returns one LaTeX table of differences between methods for each teacher and student.
 
     The tables show the first checkpoint under the strongest attack only. A star marks an interval that does not contain
-    zero. The tables may run over pages (packages longtable and booktabs).
+    zero. The tables may run over pages (packages longtable and booktabs). Special characters are escaped here.
 
     Args:
-        table: differences between every two methods, as `tidy` returns them. Used columns: `teacher`, `student`,
-            `checkpoint`, `metric`, `method`, `other`, `n_seeds`, `n_images`, `difference`, `ci_low`, `ci_high` and
-            `p_adjusted`. If it has no rows to show, the result is the sentence `No two methods share a seed.`
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are `comparisons` (pairs of teacher and student), the first of `checkpoints`, the last of
-            `metrics`, and the texts of the caption.
+        table: differences between every two methods, as `reporting.comparisons.tidy` returns them. Used columns:
+            `teacher`, `student`, `checkpoint`, `metric`, `method`, `other`, `n_seeds`, `n_images`, `difference`,
+            `ci_low`, `ci_high` and `p_adjusted`. If it has no rows to show, the result is the sentence `No two methods
+            share a seed.`
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are `comparisons` (pairs of teacher and student), the first of
+            `checkpoints`, the last of `metrics`, and the texts of the caption.
     """
     made = []
     for comparison, rows in at_headline(table, spec):
@@ -161,10 +168,10 @@ def write_tables(table: pd.DataFrame, spec: TableSpec, folder: Path) -> list[Pat
     attack only.
 
     Args:
-        table: differences between every two methods, as `tidy` returns them.
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are `comparisons` (pairs of teacher and student), the first of `checkpoints`, the last of
-            `metrics`, and the texts of the caption.
+        table: differences between every two methods, as `reporting.comparisons.tidy` returns them.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are `comparisons` (pairs of teacher and student), the first of
+            `checkpoints`, the last of `metrics`, and the texts of the caption.
         folder: folder of the tables, such as results/digits/tables. It is created if it does not exist.
 
     Returns:

@@ -38,7 +38,8 @@ LATEX = {
 
 
 class Block(NamedTuple):
-    """The table of one teacher and student, in which methods are compared: texts, ready to be printed.
+    """The table of one teacher and student, in which distillation methods are compared, as texts.
+    `reporting.formats.blocks` makes it.
 
     Attributes:
         comparison: names of the teacher and the student network, such as `Comparison(teacher="wide", student="small")`.
@@ -87,16 +88,17 @@ def blocks(
         table: means over the seeds, one row per teacher, student, method, checkpoint and metric, such as
             tables/main.csv. Used columns: `teacher`, `student` (`-` in a row about a teacher), `method`, `checkpoint`,
             `metric`, `mean` and `sd` (NaN for one seed).
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are `comparisons` (pairs of teacher and student, one table for each), `methods` (order of
-            the rows) and `checkpoints` (order of the columns).
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are `comparisons` (pairs of teacher and student, one table for each),
+            `methods` (order of the rows) and `checkpoints` (order of the columns).
         metrics: metrics of the columns within each checkpoint, in their order, such as `["clean", "autoattack"]`. A
             pair of checkpoint and metric without a number has no column.
-        number: function that formats a number as text, such as `"{:.2f}".format`. None: that of the metric,
-            `table_spec.number_of`.
+        number: function that formats a number as text, such as `"{:.2f}".format`. None: two decimals for a metric in
+            percent, three for a metric that is a fraction (`reporting.table_spec.number_of`).
 
     Returns:
-        The tables in the order of `spec.comparisons`.
+        The tables as `Block(comparison, cells)`, in the order of `spec.comparisons`: `cells` is a DataFrame of texts
+        such as `53.20 ± 0.41`, and "" for a missing number.
     """
     found = []
     for comparison in spec.comparisons:
@@ -142,8 +144,8 @@ def checkpoints_label(table: pd.DataFrame, spec: TableSpec) -> str:
 
     Args:
         table: any table with the column `checkpoint`. Only those of `best` and `last` that occur in it are described.
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used is `selection`, the text on how `best` was chosen.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used is `selection`, the text on how `best` was chosen.
     """
     rules = {"best": spec.selection, "last": "after the last epoch"}
     return "; ".join(f"{name}: {rule}" for name, rule in rules.items() if name in set(table[CHECKPOINT]))
@@ -153,8 +155,10 @@ def markdown(caption: str, tables: list[Block], titles: dict[str, str]) -> str:
     """Returns tables as one Markdown text, each table under a line such as `**Student small, teacher wide**`.
 
     Args:
-        caption: text above all tables, plain or Markdown.
-        tables: the tables, as `blocks` returns them: names of teacher and student, and a DataFrame of texts for each.
+        caption: text above all tables, plain or Markdown. No text is escaped.
+        tables: the tables, as `reporting.tables.blocks` or `reporting.formats.blocks` returns them. Each has
+            `comparison` (names of teacher and student) and `cells` (DataFrame of texts; the columns are pairs
+            (checkpoint, metric)).
         titles: name of a metric to its column heading, such as `{"pgd20": "PGD-20"}`. A metric without an entry is
             shown by its name. The checkpoint follows in parentheses: `PGD-20 (best)`.
     """
@@ -170,8 +174,11 @@ def latex(caption: str, tables: list[Block], titles: dict[str, str]) -> str:
     """Returns tables as one LaTeX text (package booktabs), with one `table` environment for each teacher and student.
 
     Args:
-        caption: beginning of each caption as plain text. A text such as `Student small, teacher wide.` follows.
-        tables: the tables, as `blocks` returns them: names of teacher and student, and a DataFrame of texts for each.
+        caption: beginning of each caption as plain text. All texts are escaped here. A text such as `Student small,
+            teacher wide.` follows.
+        tables: the tables, as `reporting.tables.blocks` or `reporting.formats.blocks` returns them. Each has
+            `comparison` (names of teacher and student) and `cells` (DataFrame of texts; the columns are pairs
+            (checkpoint, metric)).
         titles: name of a metric to its column heading as plain text, such as `{"pgd20": "PGD-20"}`. A metric without an
             entry is shown by its name.
     """
@@ -198,8 +205,8 @@ def write(stem: Path, table: pd.DataFrame, markdown: str, latex: str) -> list[Pa
     Args:
         stem: path without the ending, such as results/digits/tables/main.
         table: content of the CSV file; its index is not written.
-        markdown: content of the Markdown file.
-        latex: content of the LaTeX file.
+        markdown: content of the Markdown file, such as `reporting.formats.markdown` returns it.
+        latex: content of the LaTeX file, such as `reporting.formats.latex` returns it.
 
     Returns:
         The three paths, in this order.
@@ -211,7 +218,8 @@ def write(stem: Path, table: pd.DataFrame, markdown: str, latex: str) -> list[Pa
 
 
 def longtable(caption: str, head: list[str], rows: list[list[str]], columns: str) -> str:
-    r"""Formats rows of plain text as a LaTeX table that may run over pages (packages longtable and booktabs).
+    r"""Formats rows of plain text as a LaTeX table that may run over pages (packages longtable and booktabs). All texts
+    but `columns` are escaped here.
 
     It is used in place of pandas' Styler.to_latex, which would repeat the whole caption on every page.
 

@@ -69,8 +69,8 @@ def distances(structures: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
             `reporting.structure.read_structures` returns them. Used columns: `teacher`, `student`, `method`, `seed`,
             `checkpoint`, `images`, `correlation`, `adversarial_correlation`, `feature_distance` and
             `feature_cosine_distance`.
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are its `comparisons` (pairs of teacher and student).
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are its `comparisons` (pairs of teacher and student).
 
     Returns:
         One row per network, teacher and metric; the rows about teachers (student `-`) come first. Columns: `student`,
@@ -114,23 +114,25 @@ def _rows(own: dict[str, Any], teacher: str, values: dict[str, float]) -> list[d
 
 
 def tidy(structures: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
-    """Computes the mean over the seeds of each distance, with standard deviation and 95 % interval (Student's t).
+    """Computes the mean over the seeds of each distance, with standard deviation and 95 % interval: Student's t over
+    the S seeds, with S - 1 degrees of freedom.
 
     Args:
         structures: one row per model (a teacher, or a student of one method and one seed), as
             `reporting.structure.read_structures` returns them. Used columns: `teacher`, `student`, `method`, `seed`,
             `checkpoint`, `images`, `correlation`, `adversarial_correlation`, `feature_distance` and
             `feature_cosine_distance`.
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are `comparisons` (pairs of teacher and student), `protocol`, and the order of the names.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are `comparisons` (pairs of teacher and student), `protocol`, and the
+            order of the names.
 
     Returns:
         The content of tables/structure.csv: one row per teacher, student, method, checkpoint and metric. The metrics
         are `correlation_distance` and `adversarial_correlation_distance` (of the student from the teacher),
-        `feature_distance` and `feature_cosine_distance` (of attacked from clean features), see `distances`. The rows
-        about teachers (student `-`) come first. Columns: `teacher`, `student`, `method`, `protocol`, `checkpoint`,
-        `metric`, `n_seeds`, `n_images`, `mean`, `sd`, `ci_low` and `ci_high`. The last three are NaN for one seed.
-        Numbers have 6 decimals.
+        `feature_distance` and `feature_cosine_distance` (of attacked from clean features), as
+        `reporting.structure.distances` defines them. The rows about teachers (student `-`) come first. Columns:
+        `teacher`, `student`, `method`, `protocol`, `checkpoint`, `metric`, `n_seeds`, `n_images`, `mean`, `sd`,
+        `ci_low` and `ci_high`. The last three are NaN for one seed. Numbers have 6 decimals.
     """
     rows = []
     for keys, group in distances(structures, spec).groupby(CELL, sort=False):
@@ -141,14 +143,15 @@ def tidy(structures: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
 
 
 def caption(table: pd.DataFrame, spec: TableSpec) -> str:
-    """Returns the caption of the table of distances, for its Markdown and LaTeX files. It defines each distance.
+    """Returns the caption of the table of distances as plain text, for its Markdown and LaTeX files. It defines each
+    distance.
 
     Args:
-        table: the content of structure.csv, as `tidy` returns it. Used columns: `student`, `checkpoint`, `n_seeds` and
-            `n_images`.
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are the name of the experiment, `threat`, `protocol` and `selection` (how `best` was
-            chosen).
+        table: the content of structure.csv, as `reporting.structure.tidy` returns it. Used columns: `student`,
+            `checkpoint`, `n_seeds` and `n_images`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are the name of the experiment, `threat` (such as `linf eps 0.15`),
+            `protocol` and `selection` (how `best` was chosen).
     """
     images, seeds = table["n_images"].iloc[0], formats.aggregate_label(table)
     return (
@@ -163,17 +166,17 @@ def caption(table: pd.DataFrame, spec: TableSpec) -> str:
 def write_tables(structures: pd.DataFrame, spec: TableSpec, folder: Path) -> None:
     """Writes the mean distances over the seeds as FOLDER/structure.csv, FOLDER/structure.md and FOLDER/structure.tex.
 
-    The distances are those between the class correlations of student and teacher, and those by which an attack moves a
-    network's features.
+    They are the distances between the class correlations of student and teacher, and the distances by which a PGD-20
+    attack moves the features of a network.
 
     Args:
         structures: one row per model (a teacher, or a student of one method and one seed), as
             `reporting.structure.read_structures` returns them. Used columns: `teacher`, `student`, `method`, `seed`,
             `checkpoint`, `images`, `correlation`, `adversarial_correlation`, `feature_distance` and
             `feature_cosine_distance`.
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are `comparisons` (pairs of teacher and student), the order of the names, and the texts
-            of the caption.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are `comparisons` (pairs of teacher and student), the order of the names,
+            and the texts of the caption.
         folder: folder of the tables, such as results/digits/tables. It is created if it does not exist.
     """
     table = tidy(structures, spec)

@@ -33,8 +33,8 @@ class TableSpec:
         protocol: `controlled` (every method is trained with equal settings) or `official` (with those of its authors).
         threat: threat model of the main attacks, as text, such as `linf eps 0.03137`.
         comparisons: pairs of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`.
-            Methods are compared within a pair: each pair has a table and one of each figure. A student that is only
-            trained without a teacher has the teacher `none`.
+            Distillation methods are compared within a pair: each pair has a table and one of each figure. A student
+            that is only trained without a teacher has the teacher `none`.
         methods: names of the distillation methods, such as `["sat", "ard", "rslad"]`.
         checkpoints: checkpoints that are evaluated: `["best"]`, `["last"]` or both. Summaries show the first.
         metrics: `clean`, then the names of the attacks, the strongest last. Summaries show the last.
@@ -42,7 +42,7 @@ class TableSpec:
         search: precision in which the main attacks search for adversarial images: `fp32` or `bf16`.
         selection: how the checkpoint `best` was chosen, as text for captions.
         published: short names of the published tables to compare with, the preferred first, such as
-            `["rslad_cifar10_white_box"]`, see `reference.published`.
+            `["rslad_cifar10_white_box"]`: values of `reference` in the package's file reference/published.csv.
         published_as: name of a teacher, student or method in this experiment to its name in the published tables, if
             the two differ, such as `{"wrn-34-10": "wrn34_10_trades"}`.
         tables: further tables, entry `tables` of the experiment file: name to a dict with `title` and the lists
@@ -102,8 +102,8 @@ class TableSpec:
 
         Returns:
             The numbers of the published tables in `published`, in the order of that list. The first is the one to
-            compare with. Each has `value` (percent), `paper`, `table`, `mark` (reliability), `source` and `note`. Empty
-            if none is known.
+            compare with. Each is a `reference.published.Entry`, with `value` (percent), `paper`, `table`, `mark`
+            (reliability: `P`, `C`, `S` or `R`), `source` and `note`, among others. Empty if none is known.
         """
         names = [self.published_as.get(name, name) for name in (row.teacher, row.student, row.method)]
         return published.find_published(self.published, *names, row.checkpoint, row.metric)
@@ -151,8 +151,8 @@ def metric_title(metric: str) -> str:
     """Returns the title of a metric for column headings and axes, for example `PGD-20` for `pgd20`.
 
     Args:
-        metric: `clean` or the name of an attack, such as `autoattack`. `transfer_pgd20`, an attack that is crafted on
-            another network (the surrogate), gives `transfer PGD-20`, and METRIC.ATTACK a title such as `Worst class,
+        metric: `clean` or the name of an attack, such as `autoattack`. `transfer_pgd20` is pgd20 crafted on the
+            surrogate, another network. It gives `transfer PGD-20`, and METRIC.ATTACK a title such as `Worst class,
             AutoAttack`. An unknown name is returned as it is.
     """
     kind, attack = metrics.split(metric)
@@ -167,7 +167,8 @@ def heading(metric: str) -> str:
     """Returns the title of a metric for the head of a column, with an arrow down where lower values are better.
 
     Args:
-        metric: `clean`, an attack, or METRIC.ATTACK.
+        metric: `clean`, the name of an attack, such as `autoattack`, or METRIC.ATTACK, such as
+            `worst_class.autoattack`.
     """
     return metric_title(metric) + ("" if metrics.get(metric).higher_is_better else " ↓")
 
@@ -176,6 +177,7 @@ def number_of(metric: str) -> Callable[[float], str]:
     """Returns the function that formats a value of a metric: two decimals of a percentage, three of a fraction.
 
     Args:
-        metric: `clean`, an attack, or METRIC.ATTACK.
+        metric: `clean`, the name of an attack, such as `autoattack`, or METRIC.ATTACK, such as
+            `worst_class.autoattack`.
     """
     return ("{:.2f}" if metrics.get(metric).unit == "percent" else "{:.3f}").format

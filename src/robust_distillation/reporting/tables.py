@@ -45,10 +45,12 @@ NO_RUN = "No run of this experiment belongs to this table."
 
 
 class View(NamedTuple):
-    """A part of the main table with the settings by which it is printed: the arguments of `markdown` and `latex`.
+    """A part of the main table with the settings by which it is printed. Its fields are the arguments of
+    `reporting.tables.markdown` and `reporting.tables.latex`.
 
     Attributes:
-        table: rows of tables/main.csv with all columns, see `tidy`.
+        table: rows of tables/main.csv with all columns, as `reporting.tables.tidy` returns them: one row per teacher,
+            student, method, checkpoint and metric.
         spec: contents and order of this part: a copy of the experiment's `TableSpec` with the `comparisons` (pairs of
             teacher and student), `methods`, `checkpoints` and `metrics` of the part.
         title: heading of the part, such as `White-box robustness`; "" for none.
@@ -67,8 +69,9 @@ class Line(NamedTuple):
             published numbers, which stands below the line of ours, has `↳ published` or `↳ ` and the name of another
             paper.
         cells: name of a metric to text. A line of ours has `mean ± sd`, for example `53.20 ± 0.41`. A line of published
-            numbers has the published value, the letter of its reliability (see `reference.published.MARKS`), and ours
-            minus the published value, for example `53.85 P, -0.65`.
+            numbers has the published value, the letter of its reliability (`P`: read in the source, `C`: official code,
+            `S`: secondary source, `R`: relayed, doubtful), and ours minus the published value, for example `53.85 P,
+            -0.65`.
     """
 
     label: str
@@ -76,13 +79,14 @@ class Line(NamedTuple):
 
 
 class PublishedBlock(NamedTuple):
-    """The table of one teacher, student and checkpoint, with published numbers below ours.
+    """The table of one teacher, student and checkpoint, with published numbers below ours. `blocks_beside_published`
+    makes it.
 
     Attributes:
         comparison: names of the teacher and the student network, such as `Comparison(teacher="wide", student="small")`.
         checkpoint: `best` or `last`.
-        lines: lines from top to bottom: that of the teacher, then one per method. Lines of published numbers follow the
-            line that they are about.
+        lines: lines from top to bottom: that of the teacher, then one per method. Each is a `Line(label, cells)`. Lines
+            of published numbers follow the line with which they are compared.
     """
 
     comparison: Comparison
@@ -103,14 +107,17 @@ def write(outcomes: pd.DataFrame, spec: TableSpec, layout: Layout) -> None:
         outcomes: one row per trained network (a teacher, or a student of one method and one seed), checkpoint and test
             image, as `evaluation.outcomes.read_outcomes` returns them. Columns: `teacher`, `student` (`-` in a row
             about a teacher), `method`, `seed`, `checkpoint`, `index` (position in the test split), `label`,
-            `prediction` (class of the clean image), `block`, `attack_seed`, and one bool column per attack, such as
-            `autoattack`: True if the clean and the adversarial image are both classified correctly.
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`.
-        layout: paths of the files, `experiment.layout`.
+            `prediction` (class of the clean image), `block` (number of the batch of images that were attacked
+            together), `attack_seed` (seed of the attacks on that batch), and one bool column per attack, such as
+            `autoattack`: True if the clean and the adversarial image are both classified correctly. Further metrics may
+            also need `confidence`, and for each attack `ATTACK.prediction` and `ATTACK.confidence`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`.
+        layout: paths of the experiment's files, `experiment.layout`.
 
     Raises:
-        UserError: if the seeds of a method were not attacked on the same images.
+        UserError: if the seeds of a method, or a student and its teacher, were not attacked on the same images, or if a
+            column that a further metric needs is missing.
     """
     table = tidy(outcomes, spec)
     for name, view in {"main": View(table, spec, ""), **named_tables(table, spec)}.items():
@@ -125,31 +132,37 @@ def tidy(outcomes: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
     """Computes the main table from outcomes: means of accuracies and further metrics, beside published ones.
 
     The half length of an interval is the longest of three (`statistics.intervals.half_width`): Student's t over the
-    means of the seeds, Student's t with the variance components of seeds and images, and an exact binomial bound. So it
-    covers training with other seeds and testing on other images, and with one seed other images only.
+    means of the S seeds (S - 1 degrees of freedom), Student's t with the variance components of seeds and images
+    (Satterthwaite's degrees of freedom), and an exact binomial bound (no error in N images). So the interval covers
+    training with other seeds and testing on other images, and with one seed other images only. For a further metric
+    that is no mean over the images, such as `worst_class.autoattack`, the variance that is due to the images comes from
+    500 sets of resampled images, and the interval is lengthened on one side by the estimated bias.
 
     Args:
         outcomes: one row per trained network (a teacher, or a student of one method and one seed), checkpoint and test
             image, as `evaluation.outcomes.read_outcomes` returns them. Columns: `teacher`, `student` (`-` in a row
             about a teacher), `method`, `seed`, `checkpoint`, `index` (position in the test split), `label`,
-            `prediction` (class of the clean image), `block`, `attack_seed`, and one bool column per attack, such as
-            `autoattack`: True if the clean and the adversarial image are both classified correctly.
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are `protocol`, the order of the names, and `published` and `published_as`, which select
-            the published numbers.
+            `prediction` (class of the clean image), `block` (number of the batch of images that were attacked
+            together), `attack_seed` (seed of the attacks on that batch), and one bool column per attack, such as
+            `autoattack`: True if the clean and the adversarial image are both classified correctly. Further metrics may
+            also need `confidence`, and for each attack `ATTACK.prediction` and `ATTACK.confidence`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are `protocol`, the order of the names, and `published` and
+            `published_as`, which select the published numbers.
 
     Returns:
         The content of tables/main.csv: one row per teacher, student, method, checkpoint and metric. The rows about
         teachers (student `-`) come first. Students trained without a teacher have the teacher `none`. Columns:
         `teacher`, `student`, `method`, `protocol`, `checkpoint`, `metric`, `n_seeds`, `n_images`, `mean`, `sd` (NaN for
         one seed), `ci_low`, `ci_high` (95 % interval of the mean), `published`, `difference` (mean minus published) and
-        `mark` (reliability: `P`, `C`, `S` or `R`, the keys of `reference.published.MARKS`). These three are missing
-        if no published number is known. And `best_less_last`: the mean at the checkpoint `best` minus that at `last`,
-        in the rows of `last` if both are evaluated; under an attack it is called robust overfitting. Accuracies are in
-        percent, with 4 decimals.
+        `mark` (reliability: `P`, `C`, `S` or `R`, the keys of `reference.published.MARKS`). These three are missing if
+        no published number is known. And `best_less_last`: the mean at the checkpoint `best` minus that at `last`, in
+        the rows of `last` if both are evaluated; under an attack it is called robust overfitting. Accuracies are in
+        percent, other metrics in their unit (percent or a fraction), with 4 decimals.
 
     Raises:
-        UserError: if the seeds of a method were not attacked on the same images.
+        UserError: if the seeds of a method, or a student and its teacher, were not attacked on the same images, or if a
+            column that a further metric needs is missing.
     """
     table = summary(outcomes, spec.further).assign(**{PROTOCOL: spec.protocol})
     entries = [next(iter(spec.known(row)), None) for row in table.itertuples()]
@@ -187,14 +200,14 @@ def named_tables(table: pd.DataFrame, spec: TableSpec) -> dict[str, View]:
     under the teacher `none`.
 
     Args:
-        table: the main table with all columns, as `tidy` returns it.
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are `tables` (the entries) and the lists `comparisons`, `methods`, `checkpoints` and
-            `metrics`, from which the entries select.
+        table: the main table (tables/main.csv) with all columns, as `reporting.tables.tidy` returns it.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are `tables` (the entries) and the lists `comparisons`, `methods`,
+            `checkpoints` `metrics` and `further` (metrics beside the accuracies), from which the entries select.
 
     Returns:
-        Name of the entry to the rows, settings and title of the part, such as `{"white-box": View(...)}`. A part may
-        have no rows.
+        Name of the entry to the part, such as `{"white-box": View(table, spec, title)}`, with its rows, settings and
+        title. A part may have no rows.
     """
     return {name: _view(table, spec, settings) for name, settings in spec.tables.items()}
 
@@ -229,15 +242,18 @@ def blocks(table: pd.DataFrame, spec: TableSpec) -> list[formats.Block]:
     """Makes one table of texts `mean ± sd` for each teacher and student, without published numbers.
 
     Args:
-        table: rows of the main table, as `tidy` returns them. Used columns: `teacher`, `student`, `method`,
-            `checkpoint`, `metric`, `mean` and `sd` (percent).
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are `comparisons` (pairs of teacher and student), `methods`, `checkpoints` and `metrics`.
+        table: rows of the main table (tables/main.csv), as `reporting.tables.tidy` returns them. Used columns:
+            `teacher`, `student`, `method`, `checkpoint`, `metric`, `mean`, `sd` (percent) and `best_less_last`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are `comparisons` (pairs of teacher and student), `methods`, `checkpoints`
+            and `metrics`.
 
     Returns:
-        One `formats.Block` for each teacher and student: its `cells` have a row for the teacher and for each method,
-        and a column for each pair (checkpoint, metric). If `best` and `last` are shown, the last column is robust
-        overfitting, ("best less last", metric), for the strongest attack.
+        One `formats.Block(comparison, cells)` for each teacher and student, in the order of `spec.comparisons`:
+        `comparison` has the two names, and the DataFrame `cells` has a row for the teacher and for each method, and a
+        column for each pair (checkpoint, metric) with a number. If the column `best_less_last` of `table` has a number
+        under the strongest attack (the last of `spec.metrics`), one more column ("best less last", METRIC) has robust
+        overfitting: the mean at `best` minus that at `last`, such as `+0.22`.
     """
     found = formats.blocks(table, spec, spec.columns)
     for comparison, cells in found:
@@ -256,15 +272,15 @@ def blocks_beside_published(table: pd.DataFrame, spec: TableSpec) -> list[Publis
     that has numbers for the same network.
 
     Args:
-        table: rows of the main table, as `tidy` returns them. Used columns: `teacher`, `student`, `method`,
-            `checkpoint`, `metric`, `mean` and `sd` (percent).
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are `comparisons` (pairs of teacher and student), `methods`, `checkpoints`, and
-            `published` and `published_as`, which select the published numbers.
+        table: rows of the main table (tables/main.csv), as `reporting.tables.tidy` returns them. Used columns:
+            `teacher`, `student`, `method`, `checkpoint`, `metric`, `mean`, `sd` (percent) and `best_less_last`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are `comparisons` (pairs of teacher and student), `methods`,
+            `checkpoints`, and `published` and `published_as`, which select the published numbers.
 
     Returns:
-        The tables in the order of `spec.comparisons`, then of `spec.checkpoints`. A checkpoint without students is left
-        out.
+        The tables as `PublishedBlock(comparison, checkpoint, lines)`, in the order of `spec.comparisons`, then of
+        `spec.checkpoints`. A checkpoint without students is left out.
     """
     found = []
     for comparison in spec.comparisons:
@@ -298,14 +314,17 @@ def _published_cell(mean: float, entry: published.Entry) -> str:
 
 
 def caption(table: pd.DataFrame, spec: TableSpec) -> str:
-    """Returns the caption of a table of accuracies, for its Markdown and LaTeX files and for the report.
+    """Returns the caption of a table of accuracies as plain text, for its Markdown and LaTeX files and for the report.
+
+    An example is `digits: accuracy in percent on 300 test images, linf eps 0.15, controlled protocol; mean ± sd over 3
+    seeds. best: chosen on the validation split.`
 
     Args:
-        table: rows of the main table, as `tidy` returns them; may be empty. Used columns: `student`, `checkpoint`,
-            `n_seeds` and `n_images`.
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are the name of the experiment, the threat model, `protocol` and `selection` (how `best`
-            was chosen).
+        table: rows of the main table (tables/main.csv), as `reporting.tables.tidy` returns them; may be empty. Used
+            columns: `student`, `checkpoint`, `metric`, `n_seeds` and `n_images`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are the name of the experiment, the threat model, `protocol`, `further`
+            (metrics beside the accuracies) and `selection` (how `best` was chosen).
     """
     about = f"{spec.attacked}, {spec.protocol} protocol"
     if table.empty:
@@ -319,18 +338,22 @@ def caption(table: pd.DataFrame, spec: TableSpec) -> str:
 
 
 def legend(table: pd.DataFrame, spec: TableSpec) -> list[str]:
-    """Explains the further metrics in a table, and its published numbers: what their marks mean, their sources and
-    notes, and which methods have none.
+    """Explains the numbers of a table in sentences: its further metrics (those beside the accuracies), robust
+    overfitting, and its published numbers.
+
+    On published numbers the sentences say what the marks of reliability mean, the sources and notes, and which methods
+    have no published number.
 
     Args:
-        table: rows of the main table, as `tidy` returns them. Used columns: `teacher`, `student`, `method`,
-            `checkpoint` and `metric`.
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are `methods`, and `published` and `published_as`, which select the published numbers.
+        table: rows of the main table (tables/main.csv), as `reporting.tables.tidy` returns them. Used columns:
+            `teacher`, `student`, `method`, `checkpoint`, `metric`, `n_seeds` and `best_less_last`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are `methods`, and `published` and `published_as`, which select the
+            published numbers.
 
     Returns:
-        Sentences for the lines below the table. Empty if the table has no further metric and no robust overfitting, and
-        the experiment file names no published table.
+        Sentences for the lines below the table, as plain text. Empty if the table has no further metric and no robust
+        overfitting, and the experiment file names no published table.
     """
     parts = explained(table, spec)
     if len(_overfitting(table, spec)):
@@ -358,11 +381,20 @@ def legend(table: pd.DataFrame, spec: TableSpec) -> list[str]:
 
 
 def explained(table: pd.DataFrame, spec: TableSpec) -> list[str]:
-    """Returns a sentence on each further metric in a table, and one on their intervals; empty if there are none.
+    """Explains the further metrics in a table in sentences: what each measures, and where the intervals come from.
+
+    Further metrics are those beside the accuracies, such as `worst_class.autoattack`.
 
     Args:
-        table: rows of main.csv.
-        spec: the order of the metrics.
+        table: rows of the main table (tables/main.csv), as `reporting.tables.tidy` returns them. Used columns:
+            `student`, `metric` and `n_seeds`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used is `further`, the list of further metrics.
+
+    Returns:
+        Plain sentences: one for each kind of metric in the table (its title, meaning and unit, and whether lower is
+        better), then, if a metric is no mean over images, one that says that its intervals come from resampled test
+        images. Empty if the table has no further metric.
     """
     known = {metric.kind: metric for metric in map(metrics.get, _further(table, spec))}.values()
     parts = []
@@ -389,18 +421,18 @@ def _listed(texts: Iterable[str]) -> str:
 
 
 def markdown(table: pd.DataFrame, spec: TableSpec, title: str = "") -> str:
-    """Returns the main table or a part of it as Markdown.
+    """Returns the main table or a part of it as Markdown. Names are written as they are, without escaping.
 
     If no row has a published number, there is one table for each teacher and student. Else there is one for each
     teacher, student and checkpoint, with published numbers below ours. If the experiment file names published tables, a
     list that explains them follows.
 
     Args:
-        table: rows of the main table with all columns, as `tidy` returns them. If there are none, a sentence stands in
-            place of the tables.
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are `comparisons` (pairs of teacher and student), the order of rows and columns, and the
-            texts of the caption.
+        table: rows of the main table (tables/main.csv) with all columns, as `reporting.tables.tidy` returns them. If
+            there are none, a sentence stands in place of the tables.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are `comparisons` (pairs of teacher and student), the order of rows and
+            columns, and the texts of the caption.
         title: heading, such as `White-box robustness`; "" for none.
     """
     head = f"## {title}\n\n{caption(table, spec)}" if title else caption(table, spec)
@@ -422,17 +454,17 @@ def markdown(table: pd.DataFrame, spec: TableSpec, title: str = "") -> str:
 
 def latex(table: pd.DataFrame, spec: TableSpec, title: str = "") -> str:
     """Returns the main table or a part of it as LaTeX (package booktabs), one `table` environment per teacher and
-    student.
+    student. Special characters are escaped here.
 
     If a row has a published number, the checkpoints stand one above the other, with published numbers below ours. If
     the experiment file names published tables, a text that explains them follows in small type.
 
     Args:
-        table: rows of the main table with all columns, as `tidy` returns them. If there are none, the table contains a
-            sentence.
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are `comparisons` (pairs of teacher and student), the order of rows and columns, and the
-            texts of the caption.
+        table: rows of the main table (tables/main.csv) with all columns, as `reporting.tables.tidy` returns them. If
+            there are none, the table contains a sentence.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are `comparisons` (pairs of teacher and student), the order of rows and
+            columns, and the texts of the caption.
         title: beginning of the caption, such as `White-box robustness`; "" for none.
     """
     head = f"{title}. {caption(table, spec)}" if title else caption(table, spec)
@@ -487,14 +519,15 @@ def _row(label: str, cells: Iterable[str]) -> str:
 
 
 def headline(table: pd.DataFrame, spec: TableSpec) -> dict[tuple[str, str, str], dict[str, float]]:
-    """Returns the main accuracies of each teacher and method: clean, and under the last (strongest) attack.
+    """Selects the main accuracies of each teacher and each method from the main table: clean, and under the strongest
+    attack (the last of `evaluation.attacks` in the experiment file).
 
     Args:
-        table: rows of the main table, as `tidy` returns them. Used columns: `teacher`, `student`, `method`,
-            `checkpoint`, `metric` and `mean`.
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are the first of `checkpoints`, at which students are taken, and the last of `metrics`. A
-            teacher has one checkpoint.
+        table: rows of the main table (tables/main.csv), as `reporting.tables.tidy` returns them. Used columns:
+            `teacher`, `student`, `method`, `checkpoint`, `metric` and `mean`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are the first of `checkpoints`, at which students are taken, and the last
+            of `metrics`. A teacher has one checkpoint.
 
     Returns:
         (teacher, student, method) to a dict of metric to accuracy in percent, mean over the seeds, rounded to 2

@@ -65,10 +65,12 @@ def write_tables(found: list[dict[str, Any]], settings: dict[str, Any], folder: 
 
     Args:
         found: contents of the files such as results/digits/tuning/wide/small/rslad/candidates.json, one dict per
-            teacher, student and method, with the keys `teacher`, `student`, `method`, `chosen` and `candidates`, see
-            `tidy`.
-        settings: texts and numbers of the caption, `experiment.tuning_settings()`: `experiment` (its name), `threat`,
-            `images` and `epochs`.
+            teacher, student and method, with the keys `teacher`, `student`, `method`, `chosen` (name of the chosen
+            candidate) and `candidates`, a list of dicts with `name`, `training`, `method`, `selection_clean`,
+            `selection_robust` and `epoch`, as `reporting.tuning.tidy` describes them.
+        settings: texts and numbers of the caption, `experiment.tuning_settings()`: a dict with `experiment` (its name),
+            `threat` (threat model as text, such as `linf eps 0.15`), `images` (number of validation images) and
+            `epochs` (of a candidate's training).
         folder: folder of the tables, such as results/digits/tables. It is created if it does not exist.
     """
     table = tidy(found)
@@ -85,7 +87,9 @@ def write_tables(found: list[dict[str, Any]], settings: dict[str, Any], folder: 
 
 
 def caption(settings: dict[str, Any]) -> str:
-    """Returns the caption of the table of candidates, for its Markdown and LaTeX files.
+    """Returns the caption of the table of candidates as plain text, for its Markdown and LaTeX files.
+
+    A candidate is a combination of hyperparameter values, with which a student is trained for a few epochs.
 
     Args:
         settings: `experiment.tuning_settings()`, a dict with `experiment` (its name), `threat` (threat model as text,

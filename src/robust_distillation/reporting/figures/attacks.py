@@ -22,15 +22,16 @@ def attacks(table: pd.DataFrame, spec: TableSpec, comparison: Comparison) -> Fig
     Args:
         table: tables/main.csv or `statistics.accuracies.summary(outcomes)`: means over the seeds. Used columns:
             `teacher`, `student`, `method`, `checkpoint`, `metric` (`clean` or an attack) and `mean` (percent).
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are `methods` (order of the rows), `metrics` (the weakest attack first), and the first of
-            `checkpoints`, at which students are shown.
-        comparison: names of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`.
-            Drawn are the students of this network that were trained with this teacher or by a method without a teacher
-            (`teacher` is `none`), and the teacher, whose rows have the student `-`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are `methods` (order of the rows), `metrics` (the weakest attack first),
+            and the first of `checkpoints`, at which students are shown.
+        comparison: pair of the names of a teacher and a student network, such as `Comparison(teacher="wide",
+            student="small")`. Drawn are the students of this network that were trained with this teacher or by a method
+            without a teacher (`teacher` is `none`), and the teacher, whose rows have the student `-`.
 
     Returns:
-        A figure of one panel, with a legend of the attacks, for `figure.save` or for a section of the report.
+        A `figures.figure.Figure` (title, caption, panels with Vega-Altair charts, legend) of one panel, with a legend
+        of the attacks, for `figures.figure.save` or as an element of a section of the report.
     """
     rows = comparison.rows(spec.at_headline(table[table[METRIC].isin(spec.metrics)]))
     metrics = [metric for metric in spec.metrics if metric in set(rows[METRIC])]

@@ -23,14 +23,15 @@ def differences(rows: pd.DataFrame, spec: TableSpec, comparison: Comparison) -> 
         rows: rows of tables/comparisons.csv about one teacher and student, at the checkpoint `spec.first` and the
             metric `spec.strongest`. Used columns: `method`, `other`, `difference` (`method` minus `other`), `ci_low`,
             `ci_high` (all three in percentage points) and `p_adjusted`. It may have no rows: the chart is then empty.
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are `methods` (colours), and the first of `checkpoints` and the last of `metrics` for the
-            caption.
-        comparison: names of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`. It
-            is used for the title only.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are `methods` (colours), and the first of `checkpoints` and the last of
+            `metrics` for the caption.
+        comparison: pair of the names of a teacher and a student network, such as `Comparison(teacher="wide",
+            student="small")`. It is used for the title only.
 
     Returns:
-        A figure of one panel, with a legend of the methods, for `figure.save` or for a section of the report.
+        A `figures.figure.Figure` (title, caption, panels with Vega-Altair charts, legend) of one panel, with a legend
+        of the methods, for `figures.figure.save` or as an element of a section of the report.
     """
     ahead = rows["difference"] >= 0
     first, second = rows[METHOD].where(ahead, rows["other"]), rows["other"].where(ahead, rows[METHOD])

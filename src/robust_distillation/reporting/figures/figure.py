@@ -74,7 +74,8 @@ class Figure:
     element of a section of the report.
 
     Attributes:
-        kind: always `figure`: the report renders it by templates/parts/figure.html.jinja.
+        kind: class constant `figure`, not an argument. The report renders the element by
+            templates/parts/figure.html.jinja.
         title: heading in the files, and beginning of the caption in the report, such as `Student small, teacher wide:
             accuracy`.
         caption: what the marks mean, in one or two sentences.

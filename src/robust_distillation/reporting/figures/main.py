@@ -33,21 +33,22 @@ def draw_all(
         outcomes: one row per trained network (a teacher, or a student of one method and one seed), checkpoint and test
             image, as `evaluation.outcomes.read_outcomes` returns them. Columns: `teacher`, `student` (`-` in a row
             about a teacher), `method`, `seed`, `checkpoint`, `index` (position in the test split), `label`,
-            `prediction` (class of the clean image), `block`, `attack_seed`, and one bool column per attack, such as
+            `prediction` (class of the clean image), `block` (number of the batch of images that were attacked
+            together), `attack_seed` (seed of the attacks on that batch), and one bool column per attack, such as
             `autoattack`: True if the clean and the adversarial image are both classified correctly.
         curves: training curves, one row for each student training and epoch, as `reporting.curves.read_curves` returns
             them.
         eps_curves: accuracy against eps, one row for each network and eps, as `reporting.curves.robustness_curves`
             returns it. It has no rows if the experiment file has no entry `robustness`.
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are `comparisons` (pairs of teacher and student, one folder for each), and the order of
-            methods, checkpoints and metrics.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are `comparisons` (pairs of teacher and student, one folder for each), and
+            the order of methods, checkpoints and metrics.
         classes: names of the K classes, `experiment.info.classes`. The label k is the class `classes[k]`.
         threat: norm and eps of the attacks, `experiment.threat_model`.
         folder: folder of all figures of the experiment, such as results/digits/figures. Missing folders are created.
 
     Raises:
-        UserError: if the seeds of a method were not attacked on the same images.
+        UserError: if the seeds of a method, or a student and its teacher, were not attacked on the same images.
     """
     values, table = accuracies(outcomes), summary(outcomes)
     apart = comparisons(Outcomes.of(outcomes), spec.comparisons, spec.methods, [spec.first], [spec.strongest])

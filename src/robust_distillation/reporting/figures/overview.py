@@ -24,16 +24,16 @@ def overview(table: pd.DataFrame, values: pd.DataFrame, spec: TableSpec, compari
             percent).
         values: accuracies of each seed in percent, as `statistics.accuracies.accuracies` returns them. Used columns:
             `teacher`, `student`, `method`, `seed`, `checkpoint`, `metric` (`clean` or an attack), `value`.
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are `methods` (order of the rows), the last of `metrics`, which is the strongest attack,
-            and the first of `checkpoints`, at which students are shown.
-        comparison: names of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`.
-            Drawn are the students of this network that were trained with this teacher or by a method without a teacher
-            (`teacher` is `none`), and the teacher, whose rows have the student `-`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are `methods` (order of the rows), the last of `metrics` (the strongest
+            attack), and the first of `checkpoints`, at which students are shown.
+        comparison: pair of the names of a teacher and a student network, such as `Comparison(teacher="wide",
+            student="small")`. Drawn are the students of this network that were trained with this teacher or by a method
+            without a teacher (`teacher` is `none`), and the teacher, whose rows have the student `-`.
 
     Returns:
-        A figure of two panels, accuracy under the strongest attack and on clean images, for `figure.save` or for a
-        section of the report.
+        A `figures.figure.Figure` (title, caption, panels with Vega-Altair charts, legend) of two panels, accuracy under
+        the strongest attack and on clean images, for `figures.figure.save` or as an element of a section of the report.
     """
     means, seeds = (comparison.rows(spec.at_headline(frame)) for frame in (table, values))
     panels = []

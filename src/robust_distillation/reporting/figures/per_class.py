@@ -25,13 +25,13 @@ def by_class(outcomes: pd.DataFrame, spec: TableSpec, classes: tuple[str, ...], 
         outcomes: one row per trained network, checkpoint and test image, as `evaluation.outcomes.read_outcomes` returns
             them. Used columns: `teacher`, `student`, `method`, `checkpoint`, `label`, `prediction`, and the bool column
             of the strongest attack, such as `autoattack`.
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are `methods` (order of the rows), the last of `metrics`, which is the strongest attack,
-            and the first of `checkpoints`, at which students are taken.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are `methods` (order of the rows), the last of `metrics` (the strongest
+            attack), and the first of `checkpoints`, at which students are taken.
         classes: names of the K classes, `experiment.info.classes`. Only their number is used.
-        comparison: names of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`.
-            Used are the rows of the students of this network that were trained with this teacher or by a method without
-            a teacher (`teacher` is `none`), and the rows about the teacher, whose student is `-`.
+        comparison: pair of the names of a teacher and a student network, such as `Comparison(teacher="wide",
+            student="small")`. Used are the rows of the students of this network that were trained with this teacher or
+            by a method without a teacher (`teacher` is `none`), and the rows about the teacher, whose student is `-`.
 
     Returns:
         Accuracies in percent. The index is `teacher`, then the names of the methods; those without rows in `outcomes`
@@ -52,15 +52,16 @@ def per_class(means: pd.DataFrame, spec: TableSpec, classes: tuple[str, ...], co
     Args:
         means: accuracies in percent, as `by_class` returns them: the index is `teacher` and methods, the columns are
             labels.
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are the last of `metrics` (the strongest attack), the first of `checkpoints`, and the
-            threat model, for the texts.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are the last of `metrics` (the strongest attack), the first of
+            `checkpoints`, and the threat model, for the texts.
         classes: names of the K classes, `experiment.info.classes`, in the order of the columns.
-        comparison: names of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`. It
-            is used for the title only.
+        comparison: pair of the names of a teacher and a student network, such as `Comparison(teacher="wide",
+            student="small")`. It is used for the title only.
 
     Returns:
-        A figure of one panel, for `figure.save` or for a section of the report.
+        A `figures.figure.Figure` (title, caption, panels with Vega-Altair charts, legend) of one panel, for
+        `figures.figure.save` or as an element of a section of the report.
     """
     named, title = len(classes) <= NAMED, metric_title(spec.strongest)
     worst = means.min(axis=1)

@@ -21,16 +21,18 @@ def robustness(curves: pd.DataFrame, spec: TableSpec, comparison: Comparison, th
     Args:
         curves: one row for each network and eps, as `reporting.curves.robustness_curves` returns them. Columns:
             `teacher`, `student`, `method`, `seed`, `eps` and `value` (accuracy in percent).
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are `methods` (order of the legend), and the first of `checkpoints` for the caption.
-        comparison: names of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`.
-            Drawn are the students of this network that were trained with this teacher or by a method without a teacher
-            (`teacher` is `none`), and the teacher, whose rows have the student `-`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are `methods` (order of the legend), and the first of `checkpoints` for
+            the caption.
+        comparison: pair of the names of a teacher and a student network, such as `Comparison(teacher="wide",
+            student="small")`. Drawn are the students of this network that were trained with this teacher or by a method
+            without a teacher (`teacher` is `none`), and the teacher, whose rows have the student `-`.
         threat: the threat model of the experiment, `experiment.threat_model`. Its `norm` (`linf` or `l2`) is in the
             title of the axis, and a dashed line is at its `eps`.
 
     Returns:
-        A figure of one panel, with a legend of the methods, for `figure.save` or for a section of the report.
+        A `figures.figure.Figure` (title, caption, panels with Vega-Altair charts, legend) of one panel, with a legend
+        of the methods, for `figures.figure.save` or as an element of a section of the report.
     """
     rows = comparison.rows(curves)
     frame = rows.assign(**{METHOD: labels(rows)}).groupby([METHOD, "eps"], sort=False)["value"]

@@ -39,17 +39,17 @@ def correlations(structures: pd.DataFrame, spec: TableSpec, classes: tuple[str, 
         structures: one row per model (a teacher, or a student of one method and one seed), as
             `reporting.structure.read_structures` returns them. Used columns: `teacher`, `student`, `method`,
             `checkpoint`, and `correlation` (K lists of K numbers in [-1, 1]).
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are `methods` (order of the panels), and the first of `checkpoints`, at which students
-            are shown.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are `methods` (order of the panels), and the first of `checkpoints`, at
+            which students are shown.
         classes: names of the K classes, `experiment.info.classes`. With more than 12 classes they are not written.
-        comparison: names of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`.
-            Drawn are the students of this network that were trained with this teacher or by a method without a teacher
-            (`teacher` is `none`), and the teacher, whose rows have the student `-`.
+        comparison: pair of the names of a teacher and a student network, such as `Comparison(teacher="wide",
+            student="small")`. Drawn are the students of this network that were trained with this teacher or by a method
+            without a teacher (`teacher` is `none`), and the teacher, whose rows have the student `-`.
 
     Returns:
-        A figure with one panel for each matrix and a legend of the colours, for `figure.save` or for a section of the
-        report.
+        A `figures.figure.Figure` (title, caption, panels with Vega-Altair charts, legend) with one panel for each
+        matrix and a legend of the colours, for `figures.figure.save` or as an element of a section of the report.
     """
     rows = spec.at_headline(structures)
     teacher = [np.array(matrix) for matrix in comparison.teacher_rows(rows)["correlation"]]
@@ -82,17 +82,18 @@ def feature_distances(values: pd.DataFrame, spec: TableSpec, comparison: Compari
         values: one row for each network and metric, as `reporting.structure.distances` returns them. Used columns:
             `teacher`, `student`, `method`, `seed`, `checkpoint`, `metric` and `value`. Used metrics: `feature_distance`
             (relative Euclidean distance) and `feature_cosine_distance` (1 - cosine), means over the images.
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are `methods` (order of the rows), and the first of `checkpoints`, at which students are
-            shown.
-        comparison: names of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`.
-            Drawn are the students of this network that were trained with this teacher or by a method without a teacher
-            (`teacher` is `none`), and the teacher, whose rows have the student `-`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are `methods` (order of the rows), and the first of `checkpoints`, at
+            which students are shown.
+        comparison: pair of the names of a teacher and a student network, such as `Comparison(teacher="wide",
+            student="small")`. Drawn are the students of this network that were trained with this teacher or by a method
+            without a teacher (`teacher` is `none`), and the teacher, whose rows have the student `-`.
 
     Returns:
-        A figure with one panel for each of the two metrics, for `figure.save` or for a section of the report. A metric
-        without values has no panel. Large marks are means over the seeds, bars are one standard deviation, and small
-        marks are single seeds.
+        A `figures.figure.Figure` (title, caption, panels with Vega-Altair charts, legend) with one panel for each of
+        the two metrics, for `figures.figure.save` or as an element of a section of the report. A metric without values
+        has no panel. Large marks are means over the seeds, bars are one standard deviation, and small marks are single
+        seeds.
     """
     rows = comparison.rows(spec.at_headline(values))
     panels = []
@@ -124,9 +125,9 @@ def draw_all(structures: pd.DataFrame, spec: TableSpec, classes: tuple[str, ...]
     Args:
         structures: one row per model (a teacher, or a student of one method and one seed), as
             `reporting.structure.read_structures` returns them.
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are `comparisons` (pairs of teacher and student), and the order of methods and
-            checkpoints.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are `comparisons` (pairs of teacher and student), and the order of methods
+            and checkpoints.
         classes: names of the K classes, `experiment.info.classes`.
         folder: folder of all figures of the experiment, such as results/digits/figures. Missing folders are created.
     """

@@ -21,17 +21,18 @@ def trade_off(values: pd.DataFrame, spec: TableSpec, comparison: Comparison) -> 
     Args:
         values: accuracies of each seed in percent, as `statistics.accuracies.accuracies` returns them. Used columns:
             `teacher`, `student`, `method`, `seed`, `checkpoint`, `metric` (`clean` or an attack), `value`.
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are `methods` (colours), the last of `metrics`, which is the strongest attack, and the
-            first of `checkpoints`, at which students are shown.
-        comparison: names of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`.
-            Drawn are the students of this network that were trained with this teacher or by a method without a teacher
-            (`teacher` is `none`), and the teacher, whose rows have the student `-`.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are `methods` (colours), the last of `metrics` (the strongest attack), and
+            the first of `checkpoints`, at which students are shown.
+        comparison: pair of the names of a teacher and a student network, such as `Comparison(teacher="wide",
+            student="small")`. Drawn are the students of this network that were trained with this teacher or by a method
+            without a teacher (`teacher` is `none`), and the teacher, whose rows have the student `-`.
 
     Returns:
-        A figure of one panel with the teacher and all methods, and a legend of the methods, for `figure.save` or for a
-        section of the report. If some methods have less than half of the highest robust accuracy of a method, a second
-        panel shows the other methods alone, without the teacher.
+        A `figures.figure.Figure` (title, caption, panels with Vega-Altair charts, legend) of one panel with the teacher
+        and all methods, and a legend of the methods, for `figures.figure.save` or as an element of a section of the
+        report. If some methods have less than half of the highest robust accuracy of a method, a second panel shows the
+        other methods alone, without the teacher.
     """
     robust = spec.strongest
     rows = comparison.rows(spec.at_headline(values))

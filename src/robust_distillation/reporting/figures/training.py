@@ -28,16 +28,17 @@ def training(curves: pd.DataFrame, spec: TableSpec, comparison: Comparison) -> F
         curves: one row for each student training and epoch, as `reporting.curves.read_curves` returns them. Used
             columns: `teacher`, `student`, `method`, `epoch`, `selection_robust`, `selection_clean`, `train_robust` and
             `train_clean` (accuracies in [0, 1]; missing in epochs without a validation, which are left out).
-        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
-            `experiment`. Used are `methods` (order of the legend) and `protocol`, which decides whether the texts name
-            the validation or the test split.
-        comparison: names of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`.
-            Drawn are the students of this network that were trained with this teacher or by a method without a teacher
-            (`teacher` is `none`).
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
+            config.load("params.yaml")`. Used are `methods` (order of the legend) and `protocol`, which decides whether
+            the texts name the validation or the test split.
+        comparison: pair of the names of a teacher and a student network, such as `Comparison(teacher="wide",
+            student="small")`. Drawn are the students of this network that were trained with this teacher or by a method
+            without a teacher (`teacher` is `none`).
 
     Returns:
-        A figure of four panels, under attack and clean, on the images of the selection and on training images, with a
-        legend of the methods, for `figure.save` or for a section of the report.
+        A `figures.figure.Figure` (title, caption, panels with Vega-Altair charts, legend) of four panels, under attack
+        and clean, on the images of the selection and on training images, with a legend of the methods, for
+        `figures.figure.save` or as an element of a section of the report.
     """
     students, panels = comparison.students(curves), []
     split = "validation" if spec.protocol == "controlled" else "test"

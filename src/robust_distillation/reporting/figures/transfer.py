@@ -24,18 +24,19 @@ def transfer(values: pd.DataFrame, spec: TableSpec, target: str, comparison: Com
         values: accuracies on the target's test images: accuracies of each seed in percent, as
             `statistics.accuracies.accuracies` returns them. Used columns: `teacher`, `student`, `method`, `seed`,
             `checkpoint`, `metric` (`clean` or an attack), `value`.
-        spec: contents and order of the figures, `TableSpec(**experiment.matrix()).transferred(attacks)` with the
-            attacks on the target. Used are `methods` (order of the rows), the last of `metrics`, which is the strongest
-            attack on the target, and the first of `checkpoints`, at which students are shown.
+        spec: contents and order of the figures, `TableSpec(**experiment.matrix()).transferred(attacks)` with
+            `experiment = config.load("params.yaml")` and the names of the attacks on the target, such as `["pgd20"]`.
+            Used are `methods` (order of the rows), the last of `metrics`, which is the strongest attack on the target,
+            and the first of `checkpoints`, at which students are shown.
         target: name of the target, a key under `transfer` in the experiment file, such as `parity`, for the title.
-        comparison: names of a teacher and a student network, such as `Comparison(teacher="wide", student="small")`.
-            Drawn are the students of this network that were trained with this teacher or by a method without a teacher
-            (`teacher` is `none`), and the teacher, whose rows have the student `-`.
+        comparison: pair of the names of a teacher and a student network, such as `Comparison(teacher="wide",
+            student="small")`. Drawn are the students of this network that were trained with this teacher or by a method
+            without a teacher (`teacher` is `none`), and the teacher, whose rows have the student `-`.
 
     Returns:
-        A figure of two panels, accuracy under the strongest attack and on clean images, for `figure.save` or for a
-        section of the report. Large marks are means over the seeds, bars are one standard deviation, and small marks
-        are single seeds.
+        A `figures.figure.Figure` (title, caption, panels with Vega-Altair charts, legend) of two panels, accuracy under
+        the strongest attack and on clean images, for `figures.figure.save` or as an element of a section of the report.
+        Large marks are means over the seeds, bars are one standard deviation, and small marks are single seeds.
     """
     rows, panels = comparison.rows(spec.at_headline(values)), []
     for metric in (spec.strongest, "clean"):
@@ -66,17 +67,18 @@ def draw_all(outcomes: pd.DataFrame, spec: TableSpec, target: str, folder: Path)
         outcomes: outcomes on the target's test images: one row per trained network (a teacher, or a student of one
             method and one seed), checkpoint and test image, as `evaluation.outcomes.read_outcomes` returns them.
             Columns: `teacher`, `student` (`-` in a row about a teacher), `method`, `seed`, `checkpoint`, `index`
-            (position in the test split), `label`, `prediction` (class of the clean image), `block`, `attack_seed`, and
-            one bool column per attack, such as `autoattack`: True if the clean and the adversarial image are both
-            classified correctly.
-        spec: contents and order of the figures, `TableSpec(**experiment.matrix()).transferred(attacks)` with the
-            attacks on the target. Used are `comparisons` (pairs of teacher and student), and the order of methods,
-            checkpoints and metrics.
+            (position in the test split), `label`, `prediction` (class of the clean image), `block` (number of the batch
+            of images that were attacked together), `attack_seed` (seed of the attacks on that batch), and one bool
+            column per attack, such as `autoattack`: True if the clean and the adversarial image are both classified
+            correctly.
+        spec: contents and order of the figures, `TableSpec(**experiment.matrix()).transferred(attacks)` with
+            `experiment = config.load("params.yaml")` and the names of the attacks on the target, such as `["pgd20"]`.
+            Used are `comparisons` (pairs of teacher and student), and the order of methods, checkpoints and metrics.
         target: name of the target, a key under `transfer` in the experiment file, such as `parity`.
         folder: folder of all figures of the experiment, such as results/digits/figures. Missing folders are created.
 
     Raises:
-        UserError: if the seeds of a method were not attacked on the same images.
+        UserError: if the seeds of a method, or a student and its teacher, were not attacked on the same images.
     """
     values = accuracies(outcomes)
     for comparison in spec.comparisons:

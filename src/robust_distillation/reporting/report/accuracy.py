@@ -21,11 +21,12 @@ def trade_offs(report: ReportData) -> Section:
     `figures.trade_off`.
 
     Args:
-        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `values` (accuracy of
-            each seed) and `spec` (order of the methods).
+        report: data of the experiment, as `reporting.report.report_data.load_report_data(experiment)` returns them.
+            Used are `values` (accuracy of each seed) and `spec` (order of the methods).
 
     Returns:
-        The section with the id `trade-off`, from which `page` renders HTML.
+        A `Section` (`id` is `trade-off`, and `title`, `lead`, the introduction, and `groups` of elements), which
+        `reporting.report.page.page` renders as HTML.
     """
     lead = (
         "Clean accuracy against that under the strongest attack: what is further up and to the right is better in "
@@ -39,15 +40,16 @@ def classes(report: ReportData) -> Section:
     """Makes the report's section on the robust accuracy of each class.
 
     For each teacher and student it contains a heat map of methods and classes, and a table with the five worst classes
-    of each method (all classes if there are fewer). The accuracy is that under the strongest attack (the last metric of
-    the experiment) at the first checkpoint of the experiment, over the images of all seeds.
+    of each method (all classes if there are fewer). The accuracy is that under the strongest attack (the last of
+    `evaluation.attacks` in the experiment file) at the first of `evaluation.checkpoints`, over the images of all seeds.
 
     Args:
-        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `outcomes`, `spec`
-            (order of the methods) and `experiment` (names of the classes).
+        report: data of the experiment, as `reporting.report.report_data.load_report_data(experiment)` returns them.
+            Used are `outcomes`, `spec` (order of the methods) and `experiment` (names of the classes).
 
     Returns:
-        The section with the id `classes`, from which `page` renders HTML.
+        A `Section` (`id` is `classes`, and `title`, `lead`, the introduction, and `groups` of elements), which
+        `reporting.report.page.page` renders as HTML.
     """
     lead = (
         f"{metric_title(report.spec.strongest)} accuracy of each class, mean over the seeds, at the checkpoint "

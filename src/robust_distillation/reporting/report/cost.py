@@ -28,11 +28,12 @@ def section(report: ReportData) -> Section:
       or `nothing`).
 
     Args:
-        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `records` (of all jobs,
-            with their durations and energies) and `experiment`.
+        report: data of the experiment, as `reporting.report.report_data.load_report_data(experiment)` returns them.
+            Used are `records` (of all jobs, with their durations and energies) and `experiment`.
 
     Returns:
-        The section with the id `cost`, from which `page` renders HTML.
+        A `Section` (`id` is `cost`, and `title`, `lead`, the introduction, and `groups` of elements), which
+        `reporting.report.page.page` renders as HTML.
     """
     lead = (
         "Seconds are those of the jobs as they ran, jobs beside each other included, so that they add up to more "

@@ -17,8 +17,8 @@ Edge = tuple[str, str]
 
 @dataclass(frozen=True)
 class Node:
-    """One box of the graph of steps. A step is a kind of job, such as `train-student`. A box is 148 pixels wide and 46
-    high.
+    """One box of the graph of steps. A job is one run of a step, such as the training of one student; its step is its
+    kind, such as `train-student`. A box is 148 pixels wide and 46 high.
 
     Attributes:
         step: name of the step.
@@ -38,7 +38,7 @@ class Drawing:
     """The graph of the steps that were run, as an element of a section of the report.
 
     Attributes:
-        kind: always `dag`: the report renders it by templates/parts/dag.html.jinja.
+        kind: class constant `dag`, not an argument. The report renders the element by templates/parts/dag.html.jinja.
         nodes: the boxes, one for each step.
         paths: the arrows, each as the `d` attribute of an SVG path, such as `M74,48C74,67 74,67 74,81`. An arrow goes
             from the lower edge of the box of one step to the upper edge of the box of a step that reads its files.
@@ -60,14 +60,16 @@ class Drawing:
 def section(report: ReportData) -> Section:
     """Makes the report's section with the graph of all steps that were run: which step reads files of which other step.
 
-    A step is a kind of job, such as `train-student`. An arrow that follows from others is left out.
+    A job is one run of a step, such as the training of one student; its step is its kind, such as `train-student`. An
+    arrow that follows from others is left out.
 
     Args:
-        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `records`: for each
-            job, the JSON file that lists its inputs and outputs.
+        report: data of the experiment, as `reporting.report.report_data.load_report_data(experiment)` returns them.
+            Used are `records`: for each job, the JSON file that lists its inputs and outputs.
 
     Returns:
-        The section with the id `graph`, which contains one `Drawing`, and from which `page` renders HTML.
+        A `Section` (`id` is `graph`, and `title`, `lead`, the introduction, and `groups` with one `Drawing`), which
+        `reporting.report.page.page` renders as HTML.
     """
     records = list(report.records.values())
     arrows = reduced(edges(records))
@@ -79,7 +81,8 @@ def section(report: ReportData) -> Section:
 
 
 def edges(records: Iterable[dict[str, Any]]) -> set[Edge]:
-    """Finds which steps read files of which other steps. A step is a kind of job, such as `train-student`.
+    """Finds which steps read files of which other steps. A job is one run of a step, such as the training of one
+    student; its step is its kind, such as `train-student`.
 
     Args:
         records: contents of the records of jobs: dicts with the keys `step` (name of the step), `inputs` and `outputs`

@@ -55,7 +55,8 @@ class Table:
     row.
 
     Attributes:
-        kind: always `table`: the report renders it by templates/parts/table.html.jinja.
+        kind: class constant `table`, not an argument. The report renders the element by
+            templates/parts/table.html.jinja.
         caption: text above the table.
         heads: rows of column headings, from top to bottom; usually one.
         rows: rows of cells, from top to bottom.
@@ -78,7 +79,7 @@ class Text:
     """Paragraphs, or a highlighted list, as an element of a section of the report.
 
     Attributes:
-        kind: always `text`: the report renders it by templates/parts/text.html.jinja.
+        kind: class constant `text`, not an argument. The report renders the element by templates/parts/text.html.jinja.
         lines: the paragraphs, or the items of the list.
         tone: CSS class of a list, such as `warning`; empty for paragraphs.
     """
@@ -93,7 +94,8 @@ class Facts:
     """A list of terms with their values, as an element of a section of the report.
 
     Attributes:
-        kind: always `facts`: the report renders it by templates/parts/facts.html.jinja.
+        kind: class constant `facts`, not an argument. The report renders the element by
+            templates/parts/facts.html.jinja.
         pairs: pairs (term, value), such as ("Dataset", "digits, 300 test images, 10 classes"). Parts of a value between
             backticks are shown as code.
     """

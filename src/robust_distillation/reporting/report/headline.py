@@ -23,12 +23,13 @@ def section(report: ReportData) -> Section:
     teacher and student, the introduction names the method with the highest accuracy under the strongest attack.
 
     Args:
-        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `experiment`, `spec`
-            (order of the methods), `table` (the main table), `values` (accuracy of each seed) and `records` (of all
-            jobs).
+        report: data of the experiment, as `reporting.report.report_data.load_report_data(experiment)` returns them.
+            Used are `experiment`, `spec` (order of the methods), `table` (the main table), `values` (accuracy of each
+            seed) and `records` (of all jobs).
 
     Returns:
-        The section with the id `overview`, from which `page` renders HTML.
+        A `Section` (`id` is `overview`, and `title`, `lead`, the introduction, and `groups` of elements), which
+        `reporting.report.page.page` renders as HTML.
     """
     experiment, spec = report.experiment, report.spec
     students = report.table[report.table[STUDENT] != TEACHER_ROW]

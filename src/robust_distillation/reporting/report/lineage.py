@@ -22,7 +22,8 @@ from robust_distillation.reporting.table_spec import heading, number_of
 
 @dataclass(frozen=True)
 class Record:
-    """The record of one job, as texts for the report. A record is the JSON file that a job writes beside its outputs.
+    """The record of one job, as texts for the report. A record is the JSON file beside an output: its inputs, settings,
+    code hash and hashes of the outputs.
 
     Attributes:
         title: name of the step, which is a kind of job, such as `train-student`.
@@ -50,7 +51,8 @@ class Records:
     """The records of all jobs that are about one trained network, as an element of a section of the report.
 
     Attributes:
-        kind: always `records`: the report renders it by templates/parts/records.html.jinja.
+        kind: class constant `records`, not an argument. The report renders the element by
+            templates/parts/records.html.jinja.
         title: the seed and the names of the steps, such as `Seed 0: train-student, attack`.
         records: the records: that of the training or import first, then those of the attacks and analyses.
     """
@@ -69,14 +71,17 @@ def section(report: ReportData) -> Section:
     - A table with a row for each checkpoint and metric: mean over the seeds, standard deviation, 95 % interval, value
       of each seed, number of test images, and the name that the command `robust-distillation explain` takes. The id of
       a row is the one that `results.cell_of` returns.
-    - The records of all jobs of each seed. A record is the JSON file that a job writes beside its outputs.
+    - The records of all jobs of each seed. A record is the JSON file beside an output: its inputs, settings, code hash
+      and hashes of the outputs.
 
     Args:
-        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `experiment`, `spec`,
-            `table` (the main table), `values` (accuracy of each seed) and `records` (of all jobs).
+        report: data of the experiment, as `reporting.report.report_data.load_report_data(experiment)` returns them.
+            Used are `experiment`, `spec`, `table` (the main table), `values` (accuracy of each seed) and `records` (of
+            all jobs).
 
     Returns:
-        The section with the id `lineage`, from which `page` renders HTML.
+        A `Section` (`id` is `lineage`, and `title`, `lead`, the introduction, and `groups` of elements), which
+        `reporting.report.page.page` renders as HTML.
     """
     lead = (
         "Where a number comes from, model by model: its value for every seed, the record of every job with the files "

@@ -40,11 +40,12 @@ def section(report: ReportData) -> Section:
     `gaps` yields nothing, and the list if there is no sign.
 
     Args:
-        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `table` (the main
-            table) and `spec` (order of methods and attacks).
+        report: data of the experiment, as `reporting.report.report_data.load_report_data(experiment)` returns them.
+            Used are `table` (the main table) and `spec` (order of methods and attacks).
 
     Returns:
-        The section with the id `attacks`, from which `page` renders HTML.
+        A `Section` (`id` is `attacks`, and `title`, `lead`, the introduction, and `groups` of elements), which
+        `reporting.report.page.page` renders as HTML.
     """
     groups = [Group(comparison.label, _parts(report, comparison)) for comparison in report.spec.comparisons]
     lead = (

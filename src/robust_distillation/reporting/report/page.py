@@ -50,7 +50,7 @@ def page(experiment: Experiment) -> str:
 
     Raises:
         UserError: if an input file is missing, if a JSON file or an outcome file is damaged, or if the seeds of a
-            method were not attacked on the same images.
+            method, or a student and its teacher, were not attacked on the same images.
     """
     report = load_report_data(experiment)
     sections = [section for make in SECTIONS if (section := make(report))]

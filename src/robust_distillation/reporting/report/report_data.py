@@ -33,8 +33,9 @@ class ReportData:
             student), `methods`, `checkpoints` and `metrics`.
         data: contents of data.json: the size and the hash of each split of the dataset.
         outcomes: one row for each network, checkpoint and test image. Columns: the four that identify a network,
-            `checkpoint`, `index`, `label`, `prediction`, `block`, `attack_seed`, and one bool column for each attack
-            (True: the clean and the adversarial image are both classified correctly).
+            `checkpoint`, `index`, `label`, `prediction`, `block` (number of the batch of images that were attacked
+            together), `attack_seed` (seed of the attacks on that batch), and one bool column for each attack (True: the
+            clean and the adversarial image are both classified correctly).
         values: one row for each network, checkpoint and metric. Columns: the four that identify a network,
             `checkpoint`, `metric` (`clean`, an attack or METRIC.ATTACK), `n_images` and `value` (accuracy in percent,
             another metric in its unit).
@@ -42,7 +43,8 @@ class ReportData:
             of metrics.jsonl, such as `epoch`, `selection_clean` and `selection_robust` (accuracies in [0, 1]).
         tables: name of a table, such as `main`, `comparisons` or `claims`, to the contents of tables/NAME.csv.
         records: path to the contents of the record of each job that prepares data or that trains, attacks or analyses a
-            network. A record is the JSON file that a job writes beside its outputs.
+            network. A record is the JSON file beside an output: its inputs, settings, code hash and hashes of the
+            outputs.
         robustness: path to the contents of the JSON file with a network's accuracy against eps. Empty if the experiment
             file has no entry `robustness`.
         structures: one row for each network: class correlations and feature distances, as `structure.read_structures`
@@ -91,8 +93,8 @@ def load_report_data(experiment: Experiment) -> ReportData:
         The contents of the files, such as the main table, the accuracies of each seed and the records of all jobs.
 
     Raises:
-        UserError: if a file is missing, if a JSON file or an outcome file is damaged, or if the seeds of a method were
-            not attacked on the same images.
+        UserError: if a file is missing, if a JSON file or an outcome file is damaged, or if the seeds of a method, or a
+            student and its teacher, were not attacked on the same images.
     """
     missing = [file for file in sources.sources(experiment) if not file.is_file()]
     if missing:

@@ -24,11 +24,12 @@ def section(report: ReportData) -> Section:
     its row in the section on lineage.
 
     Args:
-        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `table` (the main
-            table) and `spec` (contents and order of the tables).
+        report: data of the experiment, as `reporting.report.report_data.load_report_data(experiment)` returns them.
+            Used are `table` (the main table) and `spec` (contents and order of the tables).
 
     Returns:
-        The section with the id `results`, from which `page` renders HTML.
+        A `Section` (`id` is `results`, and `title`, `lead`, the introduction, and `groups` of elements), which
+        `reporting.report.page.page` renders as HTML.
     """
     views = {"": tables.View(report.table, report.spec, "")}
     views |= tables.named_tables(report.table, report.spec)
@@ -130,13 +131,13 @@ def structures(report: ReportData) -> Section | None:
     matrices of class correlations, and a figure of the feature distances.
 
     Args:
-        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `tables["structure"]`,
-            `structures` (the measurements of each network), `spec` (order of the methods) and `experiment` (names of
-            the classes).
+        report: data of the experiment, as `reporting.report.report_data.load_report_data(experiment)` returns them.
+            Used are `tables["structure"]`, `structures` (the measurements of each network), `spec` (order of the
+            methods) and `experiment` (names of the classes).
 
     Returns:
-        The section with the id `structure`, from which `page` renders HTML. None if the experiment file has no entry
-        `structure`.
+        A `Section` (`id` is `structure`, and `title`, `lead`, the introduction, and `groups` of elements), which
+        `reporting.report.page.page` renders as HTML. None if the experiment file has no entry `structure`.
     """
     if "structure" not in report.tables:
         return None
@@ -164,13 +165,13 @@ def transfers(report: ReportData) -> Section | None:
     table (mean and standard deviation over the seeds, in percent) and a figure.
 
     Args:
-        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are
-            `tables["transfer-TARGET"]`, `transfers` (accuracy of each seed), `spec` (order of the methods) and
+        report: data of the experiment, as `reporting.report.report_data.load_report_data(experiment)` returns them.
+            Used are `tables["transfer-TARGET"]`, `transfers` (accuracy of each seed), `spec` (order of the methods) and
             `experiment`.
 
     Returns:
-        The section with the id `transfer`, from which `page` renders HTML. None if the experiment file has no entry
-        `transfer`.
+        A `Section` (`id` is `transfer`, and `title`, `lead`, the introduction, and `groups` of elements), which
+        `reporting.report.page.page` renders as HTML. None if the experiment file has no entry `transfer`.
     """
     groups: list[Group] = []
     for target, settings in report.experiment.file.transfer.items():

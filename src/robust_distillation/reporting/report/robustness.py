@@ -53,7 +53,8 @@ class Gallery:
     """Attacked images of one network, as an element of a section of the report.
 
     Attributes:
-        kind: always `gallery`: the report renders it by templates/parts/gallery.html.jinja.
+        kind: class constant `gallery`, not an argument. The report renders the element by
+            templates/parts/gallery.html.jinja.
         model: name of the method, or `teacher NAME` for a teacher.
         caption: text above the images, such as `rslad, seed 0: 4 of 6 robust.`
         examples: the images, in the order of the test split.
@@ -75,12 +76,13 @@ def curves(report: ReportData) -> Section | None:
     with several values of eps, see `figures.robustness`.
 
     Args:
-        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `robustness` (the curve
-            of each network), `spec` (order of the methods) and `experiment` (threat model).
+        report: data of the experiment, as `reporting.report.report_data.load_report_data(experiment)` returns them.
+            Used are `robustness` (the curve of each network), `spec` (order of the methods) and `experiment` (threat
+            model).
 
     Returns:
-        The section with the id `eps`, from which `page` renders HTML. None if the experiment file has no entry
-        `robustness`.
+        A `Section` (`id` is `eps`, and `title`, `lead`, the introduction, and `groups` of elements), which
+        `reporting.report.page.page` renders as HTML. None if the experiment file has no entry `robustness`.
     """
     if not report.robustness:
         return None
@@ -102,13 +104,14 @@ def gallery(report: ReportData) -> Section | None:
     six images: fewer if the pictures of all galleries would have more than 3,000,000 values together, but at least one.
 
     Args:
-        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `robustness`, `spec`
-            and `experiment`. The images and predictions are read from the .npz file beside each JSON file of
-            `robustness`, such as results/digits/robustness/students/wide/small/rslad/seed-0.npz.
+        report: data of the experiment, as `reporting.report.report_data.load_report_data(experiment)` returns them.
+            Used are `robustness`, `spec` and `experiment`. The images and predictions are read from the .npz file
+            beside each JSON file of `robustness`, such as
+            results/digits/robustness/students/wide/small/rslad/seed-0.npz.
 
     Returns:
-        The section with the id `gallery`, from which `page` renders HTML. None if the experiment file has no entry
-        `robustness`.
+        A `Section` (`id` is `gallery`, and `title`, `lead`, the introduction, and `groups` of elements), which
+        `reporting.report.page.page` renders as HTML. None if the experiment file has no entry `robustness`.
     """
     if not report.robustness:
         return None

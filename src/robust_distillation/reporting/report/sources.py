@@ -63,7 +63,8 @@ def structures(experiment: Experiment) -> list[Path]:
 def records(experiment: Experiment) -> list[Path]:
     """Returns the paths of the records of all jobs that prepare data or that train, attack or analyse a network.
 
-    A record is the JSON file that a job writes beside its outputs: it lists inputs, settings, code and hashes.
+    A record is the JSON file beside an output: its inputs, settings, code hash and hashes of the outputs. A job is one
+    run of a step, such as the training of one student.
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
@@ -78,7 +79,7 @@ def sources(experiment: Experiment) -> tuple[Path, ...]:
     """Returns the paths of all input files of the report, so that missing ones can be found before any is read.
 
     They are data.json, the outcomes, tables/NAME.csv, the training curves, the files of the analyses, and the records
-    of all jobs (JSON files that list inputs, settings, code and hashes).
+    of all jobs (a record is the JSON file beside an output: its inputs, settings, code hash and hashes of the outputs).
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.

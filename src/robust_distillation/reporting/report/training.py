@@ -15,11 +15,12 @@ def section(report: ReportData) -> Section:
     settings of the methods' authors).
 
     Args:
-        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `curves` (of all
-            student trainings), `spec` (order of the methods) and `experiment` (protocol).
+        report: data of the experiment, as `reporting.report.report_data.load_report_data(experiment)` returns them.
+            Used are `curves` (of all student trainings), `spec` (order of the methods) and `experiment` (protocol).
 
     Returns:
-        The section with the id `training`, from which `page` renders HTML.
+        A `Section` (`id` is `training`, and `title`, `lead`, the introduction, and `groups` of elements), which
+        `reporting.report.page.page` renders as HTML.
     """
     split = "test" if report.experiment.selects_on_test else "validation"
     lead = (

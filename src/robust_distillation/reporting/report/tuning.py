@@ -19,12 +19,12 @@ def section(report: ReportData) -> Section | None:
     that validation, and whether the candidate was chosen.
 
     Args:
-        report: data of the experiment, as `load_report_data(experiment)` returns them. Used is `tables["tuning"]`, if
-            it exists.
+        report: data of the experiment, as `reporting.report.report_data.load_report_data(experiment)` returns them.
+            Used is `tables["tuning"]`, if it exists.
 
     Returns:
-        The section with the id `tuning`, from which `page` renders HTML. None if the experiment file has no entry
-        `tuning`.
+        A `Section` (`id` is `tuning`, and `title`, `lead`, the introduction, and `groups` of elements), which
+        `reporting.report.page.page` renders as HTML. None if the experiment file has no entry `tuning`.
     """
     if "tuning" not in report.tables:
         return None

@@ -48,7 +48,8 @@ class Verdicts:
     """A list of verdicts on claims, as an element of a section of the report.
 
     Attributes:
-        kind: always `verdicts`: the report renders it by templates/parts/verdicts.html.jinja.
+        kind: class constant `verdicts`, not an argument. The report renders the element by
+            templates/parts/verdicts.html.jinja.
         verdicts: the verdicts, from top to bottom.
     """
 
@@ -64,11 +65,12 @@ def claims(report: ReportData) -> Section | None:
     introduction states how many claims are supported, refuted and inconclusive.
 
     Args:
-        report: data of the experiment, as `load_report_data(experiment)` returns them. Used is `tables["claims"]`, if
-            it exists.
+        report: data of the experiment, as `reporting.report.report_data.load_report_data(experiment)` returns them.
+            Used is `tables["claims"]`, if it exists.
 
     Returns:
-        The section with the id `claims`, from which `page` renders HTML. None if the experiment file has no claims.
+        A `Section` (`id` is `claims`, and `title`, `lead`, the introduction, and `groups` of elements), which
+        `reporting.report.page.page` renders as HTML. None if the experiment file has no claims.
     """
     if "claims" not in report.tables:
         return None
@@ -133,16 +135,16 @@ def comparisons(report: ReportData) -> Section | None:
     """Makes the report's section that compares every two methods with each other.
 
     For each teacher and student it contains a figure and a table of the differences in accuracy, with simultaneous 95 %
-    confidence intervals and adjusted p values. Figure and table are about the strongest attack (the last metric of the
-    experiment) and the first checkpoint of the experiment.
+    confidence intervals and adjusted p values. Figure and table are about the strongest attack (the last of
+    `evaluation.attacks` in the experiment file) and the first checkpoint of the experiment.
 
     Args:
-        report: data of the experiment, as `load_report_data(experiment)` returns them. Used are `tables["comparisons"]`
-            and `spec` (pairs of teacher and student).
+        report: data of the experiment, as `reporting.report.report_data.load_report_data(experiment)` returns them.
+            Used are `tables["comparisons"]` and `spec` (pairs of teacher and student).
 
     Returns:
-        The section with the id `comparisons`, from which `page` renders HTML. None if no two methods have a seed in
-        common.
+        A `Section` (`id` is `comparisons`, and `title`, `lead`, the introduction, and `groups` of elements), which
+        `reporting.report.page.page` renders as HTML. None if no two methods have a seed in common.
     """
     by_comparison = at_headline(report.tables["comparisons"], report.spec) if "comparisons" in report.tables else []
     if not by_comparison:

@@ -20,11 +20,11 @@ def run(step: Compare) -> None:
     results/EXPERIMENT/tables.
 
     Args:
-        step: the job, `pipeline.steps.Compare(experiment)`. Used are its `experiment`, its `evidence` (paths of the
-            files to read) and `layout.tables` (folder of the tables).
+        step: the job (one run of this step), `pipeline.steps.Compare(experiment)`. Used are its `experiment`, its
+            `evidence` (paths of the files to read) and `layout.tables` (folder of the tables).
 
     Raises:
-        UserError: if a file of outcomes is missing or broken, or if the seeds of a method were not attacked on the same
-            images.
+        UserError: if a file of outcomes is missing or broken, or if the seeds of a method, or a student and its
+            teacher, were not attacked on the same images.
     """
     claims.write(step.experiment, step.evidence, step.layout.tables)

@@ -23,12 +23,13 @@ def run(step: DrawFigures) -> None:
     where NAME is overview, attacks, differences, training, trade-off, per-class or robustness.
 
     Args:
-        step: the job, `pipeline.steps.DrawFigures(experiment)`. Used are its `experiment`, `inputs` (paths of the files
-            to read), `settings` (contents and order of the figures) and `layout.figures` (folder of the figures).
+        step: the job (one run of this step), `pipeline.steps.DrawFigures(experiment)`. Used are its `experiment`,
+            `inputs` (paths of the files to read), `settings` (contents and order of the figures) and `layout.figures`
+            (folder of the figures).
 
     Raises:
-        UserError: if a file of outcomes is missing or broken, or if the seeds of a method were not attacked on the same
-            images.
+        UserError: if a file of outcomes is missing or broken, or if the seeds of a method, or a student and its
+            teacher, were not attacked on the same images.
     """
     experiment = step.experiment
     outcomes = read_outcomes(file for file in step.inputs if file.suffix == ".parquet")

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 def run(step: Report) -> None:
     """Writes results/EXPERIMENT/report.html, one page with all results of the experiment, which needs no network.
 
-    Reads data.json, outcomes, tables, training curves, analyses, and the records of the jobs (JSON files that list
-    inputs, settings, code and hashes).
+    Reads data.json, outcomes, tables, training curves, analyses, and the records of all jobs. A record is the JSON file
+    beside an output: its inputs, settings, code hash and hashes of the outputs.
 
     Args:
-        step: the job, `pipeline.steps.Report(experiment)`. Used are its `experiment` and `outputs` (the path of the
-            page).
+        step: the job (one run of this step), `pipeline.steps.Report(experiment)`. Used are its `experiment` and
+            `outputs` (the path of the page).
 
     Raises:
         UserError: if an input file is missing, if a JSON file or an outcome file is damaged, or if the seeds of a
-            method were not attacked on the same images.
+            method, or a student and its teacher, were not attacked on the same images.
     """
     write_text(step.outputs[0], page(step.experiment))

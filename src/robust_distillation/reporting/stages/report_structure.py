@@ -21,8 +21,8 @@ def run(step: ReportStructure) -> None:
     feature-distances.{svg,png,pdf} in results/EXPERIMENT/figures/TEACHER/STUDENT.
 
     Args:
-        step: the job, `pipeline.steps.ReportStructure(experiment)`. Used are its `experiment`, `inputs` (paths of the
-            files to read), `settings` (contents and order of the table) and `layout`.
+        step: the job (one run of this step), `pipeline.steps.ReportStructure(experiment)`. Used are its `experiment`,
+            `inputs` (paths of the files to read), `settings` (contents and order of the table) and `layout`.
     """
     make_tables(step)
     structures, classes = structure.read_structures(step.inputs), step.experiment.info.classes
@@ -37,9 +37,9 @@ def make_tables(step: ReportStructure) -> None:
     tables.
 
     Args:
-        step: the job, `pipeline.steps.ReportStructure(experiment)`. Used are its `inputs` (paths of the files to read),
-            `settings` (contents and order of the table) and `layout.tables` (folder of the table, such as
-            results/digits/tables).
+        step: the job (one run of this step), `pipeline.steps.ReportStructure(experiment)`. Used are its `inputs` (paths
+            of the files to read), `settings` (contents and order of the table) and `layout.tables` (folder of the
+            table, such as results/digits/tables).
     """
     structures = structure.read_structures(step.inputs)
     structure.write_tables(structures, TableSpec(**step.settings), step.layout.tables)

@@ -22,12 +22,13 @@ def run(step: ReportTransfer) -> None:
     results/EXPERIMENT/figures/TEACHER/STUDENT/transfer-TARGET.{svg,png,pdf}.
 
     Args:
-        step: the job, such as `pipeline.steps.ReportTransfer(experiment, target="parity")`. Used are its `inputs`
-            (paths of the files to read), `settings` (contents and order of the table), `values["target"]` and `layout`.
+        step: the job (one run of this step), such as `pipeline.steps.ReportTransfer(experiment, target="parity")`. Used
+            are its `inputs` (paths of the files to read), `settings` (contents and order of the table),
+            `values["target"]` and `layout`.
 
     Raises:
-        UserError: if a file of outcomes is missing or broken, or if the seeds of a method were not attacked on the same
-            images.
+        UserError: if a file of outcomes is missing or broken, or if the seeds of a method, or a student and its
+            teacher, were not attacked on the same images.
     """
     make_tables(step)
     draw_all(read_outcomes(step.inputs), _spec(step), step.values["target"], step.layout.figures)
@@ -42,13 +43,13 @@ def make_tables(step: ReportTransfer) -> None:
     folder of tables.
 
     Args:
-        step: the job, such as `pipeline.steps.ReportTransfer(experiment, target="parity")`. Used are its `inputs`
-            (paths of the files to read), `settings` (contents and order of the table), `values["target"]` and
-            `layout.tables` (folder of the table, such as results/digits/tables).
+        step: the job (one run of this step), such as `pipeline.steps.ReportTransfer(experiment, target="parity")`. Used
+            are its `inputs` (paths of the files to read), `settings` (contents and order of the table),
+            `values["target"]` and `layout.tables` (folder of the table, such as results/digits/tables).
 
     Raises:
-        UserError: if a file of outcomes is missing or broken, or if the seeds of a method were not attacked on the same
-            images.
+        UserError: if a file of outcomes is missing or broken, or if the seeds of a method, or a student and its
+            teacher, were not attacked on the same images.
     """
     transfer.write_tables(read_outcomes(step.inputs), _spec(step), step.values["target"], step.layout.tables)
 

@@ -19,7 +19,7 @@ def run(step: ReportTuning) -> None:
     results/digits/tuning/wide/small/rslad/candidates.json. Writes results/EXPERIMENT/tables/tuning.{csv,md,tex}.
 
     Args:
-        step: the job, `pipeline.steps.ReportTuning(experiment)`. Used are its `inputs` (paths of the files to read),
-            `settings` (texts of the caption) and `layout.tables` (folder of the table).
+        step: the job (one run of this step), `pipeline.steps.ReportTuning(experiment)`. Used are its `inputs` (paths of
+            the files to read), `settings` (texts of the caption) and `layout.tables` (folder of the table).
     """
     write_tables([read_json(file) for file in step.inputs], step.settings, step.layout.tables)

@@ -22,11 +22,11 @@ def run(step: Tabulate) -> None:
     over the seeds.
 
     Args:
-        step: the job, `pipeline.steps.Tabulate(experiment)`. Used are its `inputs` (paths of the files to read),
-            `settings` (contents and order of the tables) and `layout` (paths of the files to write).
+        step: the job (one run of this step), `pipeline.steps.Tabulate(experiment)`. Used are its `inputs` (paths of the
+            files to read), `settings` (contents and order of the tables) and `layout` (paths of the files to write).
 
     Raises:
-        UserError: if a file of outcomes is missing or broken, or if the seeds of a method were not attacked on the same
-            images.
+        UserError: if a file of outcomes is missing or broken, or if the seeds of a method, or a student and its
+            teacher, were not attacked on the same images.
     """
     tables.write(read_outcomes(step.inputs), TableSpec(**step.settings), step.layout)
