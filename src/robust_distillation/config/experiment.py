@@ -668,6 +668,17 @@ class Experiment:
     def _threat(self) -> str:
         return f"{self.threat_model.norm} eps {self.threat_model.eps:.4g}"
 
+    @property
+    def _selection(self) -> str:
+        """Describes how the checkpoint `best` was chosen, and that checkpoints hold averaged weights."""
+        on_test = "on the test split, as in the papers' codes"
+        rules = [f"chosen {on_test if self.selects_on_test else 'on the validation split'}"]
+        recipes = self.recipes.values()
+        by = {recipe.training.selection.by for recipe in recipes if recipe.training.selection.metric}
+        rules += [f"by {name}" for name in sorted(by)]
+        averages = sorted({recipe.training.averaging.name for recipe in recipes if recipe.training.averaging})
+        return " ".join(rules) + (f"; weights averaged ({', '.join(averages)})" if averages else "")
+
     def matrix(self) -> dict[str, Any]:
         """Returns the settings that tables and figures depend on: headings, and the order of their rows and columns.
 
@@ -688,9 +699,7 @@ class Experiment:
             "checkpoints": self.evaluation.checkpoints,
             "metrics": ["clean", *self.evaluation.attacks],
             "further": self.evaluation.metrics,
-            "selection": "chosen on the test split, as in the papers' codes"
-            if self.selects_on_test
-            else "chosen on the validation split",
+            "selection": self._selection,
             "published": self.file.published,
             "published_as": self.file.published_as,
             "tables": {name: table.model_dump() for name, table in self.file.tables.items()},

@@ -185,8 +185,15 @@ def _best_less_last(table: pd.DataFrame) -> pd.Series:
     return pd.Series(found, index=table.index, dtype=float)
 
 
-def _signed(row: Any) -> str:
-    """Formats the column `best_less_last` of a row: `+0.22`; "" if it is missing."""
+def signed(row: Any) -> str:
+    """Formats the column `best_less_last` of a row.
+
+    Args:
+        row: a row of tables/main.csv as a named tuple of `DataFrame.itertuples()`.
+
+    Returns:
+        A text such as `+0.22`; "" if the number is missing.
+    """
     text = number_of(row.metric)(getattr(row, OVERFITTING))
     return "" if math.isnan(getattr(row, OVERFITTING)) else text if text.startswith("-") else f"+{text}"
 
@@ -257,9 +264,9 @@ def blocks(table: pd.DataFrame, spec: TableSpec) -> list[formats.Block]:
     """
     found = formats.blocks(table, spec, spec.columns)
     for comparison, cells in found:
-        rows = _overfitting(comparison.students(table), spec)
+        rows = overfitting(comparison.students(table), spec)
         if len(rows):
-            texts = {row.method: _signed(row) for row in rows.itertuples()}
+            texts = {row.method: signed(row) for row in rows.itertuples()}
             cells[BEST_LESS_LAST, spec.strongest] = [texts.get(name, "") for name in cells.index]
     return found
 
@@ -296,8 +303,8 @@ def blocks_beside_published(table: pd.DataFrame, spec: TableSpec) -> list[Publis
 
 def _lines(label: str, rows: pd.DataFrame, spec: TableSpec) -> Iterator[Line]:
     cells = {row.metric: formats.mean_sd(row.mean, row.sd, number_of(row.metric)) for row in rows.itertuples()}
-    for row in _overfitting(rows, spec).itertuples():
-        cells[OVERFITTING] = _signed(row)
+    for row in overfitting(rows, spec).itertuples():
+        cells[OVERFITTING] = signed(row)
     yield Line(label, cells)
     beneath: dict[str, dict[str, str]] = {"published": {}}
     for row in rows.itertuples():
@@ -356,7 +363,7 @@ def legend(table: pd.DataFrame, spec: TableSpec) -> list[str]:
         overfitting, and the experiment file names no published table.
     """
     parts = explained(table, spec)
-    if len(_overfitting(table, spec)):
+    if len(overfitting(table, spec)):
         parts.append(
             f"{BEST_LESS_LAST}: robust overfitting, {heading(spec.strongest)} at the checkpoint best minus that at "
             "last."
@@ -490,13 +497,22 @@ def latex(table: pd.DataFrame, spec: TableSpec, title: str = "") -> str:
 def _titles(table: pd.DataFrame, spec: TableSpec) -> dict[str, str]:
     """Returns the headings of the metrics that occur, and of robust overfitting beside published numbers."""
     titles = {metric: heading(metric) for metric in spec.columns if metric in set(table[METRIC])}
-    if table["published"].notna().any() and len(_overfitting(table, spec)):
+    if table["published"].notna().any() and len(overfitting(table, spec)):
         titles[OVERFITTING] = f"{heading(spec.strongest)}, {BEST_LESS_LAST}"
     return titles
 
 
-def _overfitting(table: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
-    """Returns the rows that have the robust overfitting under the strongest attack."""
+def overfitting(table: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
+    """Returns the rows that have the robust overfitting under the strongest attack, those of the checkpoint `last`.
+
+    Args:
+        table: rows of the main table, as `tidy` returns them. A table of an earlier version, without the column
+            `best_less_last`, has no such row.
+        spec: contents and order of the tables, `TableSpec(**experiment.matrix())` for a parsed experiment file
+            `experiment`. The last of `metrics` is the accuracy under the strongest attack.
+    """
+    if OVERFITTING not in table:
+        return table.iloc[:0]
     return table[table[METRIC].isin(spec.metrics[-1:]) & table[OVERFITTING].notna()]
 
 

@@ -70,6 +70,9 @@ def _beside_published(view: tables.View, comparison: Comparison, names: list[str
         wide = 3 if metric in beside else 1
         first.append(Head(heading(metric), wide, 1 if beside and wide > 1 else 2))
         second += [Head(name) for name in ("ours", "published", "difference")] if wide > 1 else []
+    overfitting = len(tables.overfitting(rows, view.spec)) > 0
+    if overfitting:
+        first.append(Head(f"{heading(view.spec.strongest)}, {tables.BEST_LESS_LAST}", 1, 2))
     heads = [first, second] if second else [[Head(head.text, number=head.number) for head in first]]
     lines = []
     for method, checkpoint, group in _lines(rows, view.spec):
@@ -77,6 +80,12 @@ def _beside_published(view: tables.View, comparison: Comparison, names: list[str
         for metric in metrics:
             row = next(group[group[METRIC] == metric].itertuples(), None)
             line += _cells(row, metric in beside)
+        if overfitting:
+            own = [
+                Cell(tables.signed(row), row.best_less_last)
+                for row in tables.overfitting(group, view.spec).itertuples()
+            ]
+            line += own or [Cell("")]
         lines.append(line)
     caption = tables.caption(rows, view.spec)
     return Table(f"{comparison.label}. {caption}", heads, lines, texts=2)
