@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy as torch_cross_entropy
 from torch.optim import lr_scheduler
 
 from robust_distillation import methods
+from robust_distillation.config import load as load_experiment
 from robust_distillation.methods import Method, Term
 from robust_distillation.models.checkpoint import build_model
 from robust_distillation.settings import Averaging, Schedule, Training, WeightPerturbation
@@ -479,3 +480,11 @@ def test_best_is_the_epoch_with_the_best_value_of_the_metric(by, sign, data):  #
         counts = train(trainer, data, data.first(60), SCHEME, CPU).counts
     assert [line["selection_score"] for line in counts.metrics] == pytest.approx(scores, nan_ok=True)
     assert counts.best_score[0] == pytest.approx(max(scores))
+
+
+def test_captions_say_what_was_averaged_and_chosen_by(tmp_path):
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("training: {averaging: {name: ema}, selection: {by: worst_class.apgd}}")
+    selection = load_experiment("params.yaml", str(overlay)).matrix()["selection"]
+    assert selection == "chosen on the validation split by worst_class.apgd, of averaged weights (ema)"
+    assert load_experiment("params.yaml").matrix()["selection"] == "chosen on the validation split"

@@ -677,7 +677,7 @@ class Experiment:
         by = {recipe.training.selection.by for recipe in recipes if recipe.training.selection.metric}
         rules += [f"by {name}" for name in sorted(by)]
         averages = sorted({recipe.training.averaging.name for recipe in recipes if recipe.training.averaging})
-        return " ".join(rules) + (f"; weights averaged ({', '.join(averages)})" if averages else "")
+        return " ".join(rules) + (f", of averaged weights ({', '.join(averages)})" if averages else "")
 
     def matrix(self) -> dict[str, Any]:
         """Returns the settings that tables and figures depend on: headings, and the order of their rows and columns.
