@@ -40,7 +40,8 @@ def names() -> tuple[str, ...]:
     """Returns the class names of the optimisers in torch.optim that an experiment may choose, sorted, such as "AdamW"
     and "SGD".
 
-    LBFGS, SparseAdam and Muon (the constant REFUSED) are left out. torch's source is read; torch is not imported.
+    LBFGS, SparseAdam and Muon (the constant REFUSED) are left out. The source of torch is read; torch is not imported,
+    since that would take seconds.
     """
     return tuple(sorted(set(_modules()) - set(REFUSED)))
 
@@ -49,7 +50,7 @@ def names() -> tuple[str, ...]:
 def arguments(name: str) -> dict[str, Any]:
     """Returns the arguments of an optimiser in torch.optim that have a default, with their defaults.
 
-    Those that an experiment must not set (`RESERVED`, such as `lr`) are included.
+    The arguments that an experiment must not set (constant RESERVED, such as `lr`) are included.
 
     Args:
         name: class name, one of `names()`, such as "AdamW".

@@ -62,8 +62,8 @@ class ThreatModel(Settings):
 
     Attributes:
         norm: `linf` (largest difference of a pixel value) or `l2` (Euclidean norm of the difference of the images).
-        eps: largest distance, positive; at most 1 for `linf`. Pixel values are in [0, 1]. A text such as "8/255" is
-            converted to a number.
+        eps: largest distance in the pixel range [0,1], such as 8/255, positive; at most 1 for `linf`. A text such as
+            "8/255" is converted to a number.
     """
 
     norm: Literal["linf", "l2"] = "linf"
@@ -81,15 +81,17 @@ class InnerAttack(Settings):
     """The inner maximisation of a training, `training.inner_attack`: PGD on the network in training makes adversarial
     images.
 
-    PGD maximises the objective that the training method names, within the threat model. Settings other than the
-    defaults exist because some released codes have them.
+    PGD maximises the objective that the training method names, within the threat model. The settings other than the
+    defaults exist because some released codes train with them.
 
     Attributes:
-        steps: number of gradient steps.
-        step_size: length of a step in the norm of the threat model, positive. A text such as "2/255" is converted.
+        steps: number of gradient steps of the attack.
+        step_size: length of a step of the attack in the norm of the threat model, in the pixel range [0,1], positive. A
+            text such as "2/255" is converted to a number.
         start: noise at the start: `uniform` in the ball of radius eps, `gaussian` (0.001 N(0,1), as in TRADES), or
             `zero`.
-        eps: radius of the ball of this attack; None: that of the threat model (TRADES and MART differ: 0.031).
+        eps: radius of the ball of this attack in the pixel range [0,1], such as 8/255; None: that of the threat model
+            (TRADES and MART differ: 0.031).
         mode: mode of batch norm during the attack: `eval`, or `train` (Madry, ARD, IAD), which also changes its running
             statistics.
         project_start: True: x + noise is projected into the ball and into [0,1] before the first gradient. False: the
@@ -120,8 +122,8 @@ class Selection(Settings):
     Attributes:
         by: the attack: `apgd` (APGD-CE of `steps` steps), `pgd10` (IAD: 10 steps of 2/255) or `pgd_trades` (RSLAD: 20
             steps of 0.003). The last two are for linf only. METRIC.ATTACK, such as `worst_class.apgd`, chooses by this
-            metric under the attack, see `metrics`.
-        steps: number of steps of `apgd`; the other attacks ignore it.
+            metric under the attack (a module of the package `metrics`).
+        steps: number of steps of the attack `apgd`; the other attacks ignore it.
         every: number of epochs from one evaluation to the next. The last epoch is always evaluated.
         every_epoch_after: epoch after which every epoch is evaluated (RSLAD: 214); None: `every` applies to all epochs.
     """
@@ -197,15 +199,17 @@ class Optimizer(BaseModel):
 class Schedule(Settings):
     """The learning rate over a training, as a factor of `training.learning_rate`.
 
-    The factor is a function of the number of steps done, so a training can be resumed at any step.
+    The factor is a function of the number of optimisation steps that are done, so a training can be resumed at any of
+    them. This class is the section `training.schedule` of an experiment file.
 
     Attributes:
         name: `multistep`: the factor falls at `training.milestones`. `cosine`: it falls along a half cosine from 1 to
             `end`. `cyclic`: it rises from `start` to 1 and then falls to `end` (torch's OneCycleLR).
-        warmup: number of epochs in which the factor is also multiplied by a line that rises to 1, at least 0. In step t
-            of W warm-up steps, counted from 1, the line is t/W.
-        per: `step` or `epoch`: when a cosine or cyclic factor changes. The warm-up changes it at every step.
-        start: factor of the first step of `cyclic`, in [0, 1]; None: 1/25, as in torch.
+        warmup: number of epochs in which the factor is also multiplied by a line that rises to 1, at least 0. In
+            optimisation step t of the W of the warm-up, counted from 1, the line is t/W.
+        per: when a cosine or cyclic factor changes: at every optimisation `step` or every `epoch`. The warm-up changes
+            the factor at every optimisation step.
+        start: factor in the first optimisation step of `cyclic`, in [0, 1]; None: 1/25, as in torch.
         end: factor that `cosine` and `cyclic` fall to, in [0, 1]; None: 0 for `cosine`, 4e-6 for `cyclic`, as in torch.
         peak: fraction of the training after which `cyclic` reaches 1, in (0, 1); None: 0.3, as in torch.
         anneal: shape of both parts of `cyclic`: `cos`, half cosines, or `linear`; None: `cos`.
@@ -235,9 +239,10 @@ class Schedule(Settings):
 
 
 class Averaging(Settings):
-    """An average of the student's weights over the training. Validation, `best` and `last` are then of the average.
+    """Average of the student's weights over the training, which is evaluated and saved in place of the student.
 
-    The weights are added after every step or epoch. The first ones are copied.
+    It is the section `training.averaging` of an experiment file. Weights are added after every optimisation step or
+    epoch; the first weights are copied. The checkpoints `best` and `last` hold the average.
 
     Attributes:
         name: `swa`: the mean of all weights so far. `ema`: average = decay x average + (1 - decay) x weights.
@@ -245,9 +250,10 @@ class Averaging(Settings):
         ramp: True: in the n-th update of `ema` after the copy, the factor is at most (1 + n) / (10 + n) (Gowal et al.,
             2020).
         start: number of epochs before the first weights are added. Until then the student is evaluated.
-        per: `step` or `epoch`: when weights are added; None: `epoch` for `swa`, `step` for `ema`.
-        batch_norm: running statistics of the average. `copy`: the student's. `average`: averaged like the weights.
-            `reestimate`: computed anew from the training images without attack, before each validation. None:
+        per: when weights are added: after every optimisation `step` or every `epoch`; None: `epoch` for `swa`, `step`
+            for `ema`.
+        batch_norm: running statistics of the average's batch norm. `copy`: the student's. `average`: averaged like the
+            weights. `reestimate`: computed anew from the training images without attack, before each validation. None:
             `reestimate` for `swa`, `average` for `ema`.
 
     Raises:
@@ -276,8 +282,9 @@ class Averaging(Settings):
 class WeightPerturbation(Settings):
     """Adversarial weight perturbation, AWP (Wu et al., NeurIPS 2020), around the loss of any method.
 
-    After x' is made, the student's weights w are moved by v, along the gradient of the loss, and the update uses the
-    gradient at w + v. Each tensor of v has `gamma` times the norm of the tensor of w.
+    It is the section `training.weight_perturbation` of an experiment file. After the adversarial images are made, the
+    student's weights w are moved by v, along the gradient of the loss, and the optimiser uses the gradient at w + v.
+    Each tensor of v has `gamma` times the norm of the tensor of w.
 
     Attributes:
         gamma: norm of v divided by that of w, greater than 0: 0.01 for SAT, 0.005 for TRADES.
@@ -309,7 +316,8 @@ class Training(Settings):
         weight_decay_on: `all` parameters, or the `weights` of convolutions and linear layers only (Madry).
         drop_last: True: the last batch of an epoch is left out if it is smaller than `batch_size` (Madry,
             RepDistiller).
-        milestones: epochs, counted from 1 and ascending, after which the learning rate is multiplied by `factor`.
+        milestones: epochs, counted from 1 and ascending, after which the learning rate is multiplied by `factor`; empty
+            by default.
         factor: factor of the learning rate at a milestone, in (0, 1].
         decay: `compounded`: each milestone multiplies the rate again. `from_initial`: every milestone sets the rate to
             `learning_rate` x `factor`, so that the second milestone changes nothing (ARD, IAD).
@@ -320,8 +328,8 @@ class Training(Settings):
             label, the target is (1 - s) x one-hot + s / number of classes.
         kl_scale: reduction of a divergence over the classes: `sum`; `mean`, the sum divided by the number of classes
             (ARD); or `tenth`, the sum divided by 10 (RSLAD).
-        augmentation: name and options of the augmentation, see `augmentations`; the experiment file's options are
-            completed by the defaults.
+        augmentation: name of the augmentation and its options, for example `{"name": "crop_flip"}`; the experiment
+            file's options are completed by the defaults of the augmentation.
         inner_attack: the attack that makes the adversarial images.
         selection: the evaluation that chooses the checkpoint `best`.
 

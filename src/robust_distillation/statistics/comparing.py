@@ -103,11 +103,11 @@ def comparisons(
 
     The difference of two methods is taken on the same seeds and images. Its interval is the longest of the intervals by
     Student's t over the seeds, by Student's t with the variance components of seeds and images (Satterthwaite's degrees
-    of freedom), and by the exact binomial bound; the p value belongs to it. Interval and p value account for training
-    again with other seeds and for testing on other images. All pairs of methods with the same student, teacher,
-    checkpoint and metric form a family. Intervals and p values are corrected for the number of pairs in the family
-    (Bonferroni). Methods without outcomes, pairs that share no seed, and pairs in which the metric is not defined are
-    left out and do not count.
+    of freedom), and by the exact binomial bound; the p value is the level at which this interval would end at 0.
+    Interval and p value account for training again with other seeds and for testing on other images. All pairs of
+    methods with the same student, teacher, checkpoint and metric form a family. Intervals and p values are corrected
+    for the number of pairs in the family (Bonferroni). Methods without outcomes, pairs that share no seed, and pairs in
+    which the metric is not defined are left out and do not count.
 
     Args:
         outcomes: the outcomes of all models, as `Outcomes.of(table)` returns them.

@@ -27,7 +27,7 @@ class MeanSquares(NamedTuple):
     dimensions, `seeds` and `images` are numbers, and every other field is an array of the shape of the leading
     dimensions.
 
-    They are those of a two-way analysis of variance with one value per seed and image.
+    The mean squares are those of a two-way analysis of variance with one value per seed and image.
 
     Attributes:
         seeds: S, the number of seeds.
@@ -51,8 +51,8 @@ class MeanSquares(NamedTuple):
 def mean_squares(outcomes: ArrayLike) -> MeanSquares:
     """Computes the mean squares over seeds, images and their interaction of a seeds x images table.
 
-    They are those of a two-way analysis of variance with one value per seed and image. `half_width` and `p_value` make
-    intervals and p values of them.
+    The mean squares are those of a two-way analysis of variance with one value per seed and image. `half_width` and
+    `p_value` make intervals and p values of them.
 
     Args:
         outcomes: [..., S, N] for S seeds and N images. The values are 0 or 1 (image classified correctly), or

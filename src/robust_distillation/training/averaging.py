@@ -14,18 +14,19 @@ from robust_distillation.training.batches import Batch
 
 
 def build_average(student: nn.Module, settings: Averaging) -> AveragedModel:
-    """Makes the average of a network, which has no weights added yet.
+    """Makes the average of a network's weights over a training (SWA or EMA), to which no weights are added yet.
 
     `average.update_parameters(student)` adds the present weights of the student: the first ones are copied.
 
     Args:
         student: the network. It is copied, so its `features` must still be a method of its class (see
             `models.precision.configure_precision`).
-        settings: kind of average, decay, and what becomes of batch norm's running statistics.
+        settings: section `training.averaging` of the experiment file: `name` (`swa` or `ema`), `decay`, `ramp` and
+            `batch_norm` (running statistics of the average).
 
     Returns:
-        `average.module` is a network like the student, in eval mode and frozen. `average.n_averaged` counts the weights
-        that were added.
+        A torch.optim.swa_utils.AveragedModel. `average.module` is a network like the student, in eval mode and frozen.
+        `average.n_averaged` is the number of times that weights were added.
     """
 
     def update(averages: list[Tensor], values: list[Tensor], added: Tensor) -> None:
@@ -49,14 +50,15 @@ def _decay(settings: Averaging, n: int) -> float:
 def reestimate_statistics(model: nn.Module, batches: Iterable[Batch]) -> None:
     """Computes batch norm's running statistics anew from clean training images, in place.
 
-    Each batch counts by its number of images b: after n images the new statistic has the weight b / (n + b). So the
-    running mean is the mean over all images. This is how the released codes of Chen et al. (ICLR 2021) do it. The model
-    is left in the mode in which it was.
+    Each batch counts by its number of images: after batches with n images together, a batch of b images gets the weight
+    b / (n + b). So the running mean is the mean over all images. This is how the released codes of Chen et al. (ICLR
+    2021) do it. The mode (train or eval) and the momenta of the layers are restored.
 
     Args:
-        model: network with batch norm layers.
-        batches: the batches of one epoch. In a group of processes each passes its rows, and a layer with local
-            statistics keeps those of its own rows.
+        model: network with batch norm layers; without any, nothing is done. Weights are not changed.
+        batches: the batches of one epoch, as `training.batches.batches` yields them; `x` (float32 [B,C,H,W] in [0, 1])
+            is used. If several processes share the training, each passes its own rows. A layer whose statistics are not
+            synchronised over the processes then keeps those of its own rows.
     """
     layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     if not layers:

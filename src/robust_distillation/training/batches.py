@@ -58,16 +58,24 @@ def batches(
     repeated, or continued from any batch.
 
     Args:
-        data: the training images; each batch is augmented on the device where they lie.
-        scheme: the numbered views of the training images.
+        data: the training split: images uint8 [N,C,H,W] and labels int64 [N], as `data.dataset.load` returns them; each
+            batch is augmented on the device where the images lie.
+        scheme: the numbered views of the training images (a view is what the augmentation makes of an image), such as
+            `ViewScheme(padding=4, flips=True)` for all crops and flips; `pipeline.experiment_data.views_of` returns
+            them.
         settings: the training settings, of which `batch_size` (of all processes together) and `drop_last` (True: a
             smaller last batch is left out) are used.
         seed: seed of the training.
         epoch: number of the epoch, counted from 1.
         device: device of `x` and `labels` in the yielded batches.
-        first: number of the first batch to yield, counted from 0. Earlier ones are skipped, so that an interrupted
+        first: number of the first batch to yield, counted from 0. Earlier batches are skipped, so that an interrupted
             epoch can be continued.
-        group: the processes that share each batch. `x` and `labels` hold the rows of this process only.
+        group: the processes of torch.distributed that share each batch, with `rank` and `size`; by default one process.
+            `x` and `labels` hold the rows of this process only.
+
+    Yields:
+        One `Batch` for each batch of the epoch: `x` (views in [0, 1], float32 [B,C,H,W]), `labels` int64 [B], the
+        positions and view numbers of the images, `epoch`, `number` and `steps` (batches of the epoch).
     """
     views, steps = scheme.epoch(seed, epoch, len(data)), steps_per_epoch(settings, len(data))
     for number, ids in enumerate(epoch_order(seed, epoch, len(data)).split(settings.batch_size)):

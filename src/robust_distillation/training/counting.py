@@ -50,26 +50,28 @@ class Tiny(nn.Module):
 def calls_in_step(
     method: Method, training: Training, threat: ThreatModel, info: DatasetInfo, student: dict[str, Any], epoch: int
 ) -> Calls:
-    """Counts the calls of each network in one training step, by running that step on the CPU.
+    """Counts the calls of each network in one optimisation step, by running that step on the CPU.
 
-    The step uses 4 random images, and tiny networks in place of the real ones. No data or checkpoint is read, and
-    torch's random state is restored.
+    The optimisation step uses 4 random images, and tiny networks in place of the real ones. No data or checkpoint is
+    read, and torch's random state is restored.
 
     Args:
-        method: the method with its settings.
+        method: the distillation or training method with its settings.
         training: the settings of the training. Its `inner_attack` decides how many calls an attack makes.
-        threat: norm and radius of the inner maximisation.
-        info: shape and classes of the images.
+        threat: norm (`linf` or `l2`) and radius `eps` of the inner attack, `eps` in the pixel range [0,1], such as
+            8/255.
+        info: shape (C, H, W), class names and split sizes of the dataset, as `data.info` returns them.
         student: the student's architecture, `{"name": NAME, **arguments}`. It is passed to `method.networks`.
-        epoch: the epoch of the step, counted from 1; some methods make other calls in later epochs.
+        epoch: number of the epoch of the optimisation step, counted from 1; some methods make other calls in later
+            epochs.
 
     Returns:
-        A counter with keys (group, name, kind), for example `("student", "student", "attack")`: 10.
-        `group` is `student`, `teacher`, `own` (a network that the method trains besides the student) or `cache`.
-        `name` is `student`, the name of an own network, or a role: the name under which the method calls a teacher, for
-        example `teacher` or `robust`.
-        `kind` is `train` (a call with gradients in the weights), `ask` (without any gradient) or `attack` (with a
-        gradient in the images). For group `cache` it is the cached output that is read, `logits` or `features`.
+        A counter with keys (group, name, kind), for example `("student", "student", "attack")`: 10. `group` is
+        `student`, `teacher`, `own` (a network that the method trains besides the student) or `cache` (a stored output
+        of a teacher). `name` is `student`, the name of an own network, or a role: the name under which the method calls
+        a teacher, for example `teacher` or `robust`. `kind` is `train` (a call with gradients in the weights), `ask`
+        (without any gradient) or `attack` (with a gradient in the images). For group `cache` it is the cached output
+        that is read, `logits` or `features`.
 
     Raises:
         TypeError: the method calls a teacher in a way that it does not declare, or returns loss terms of a wrong form.

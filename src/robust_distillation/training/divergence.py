@@ -20,7 +20,8 @@ class Diverged(UserError):
     """Raised when a training cannot go on because its loss, a weight or a running statistic is not finite.
 
     Attributes:
-        metrics: the lines of the training curves of the epochs that were completed, one dict an epoch; see `Counts`.
+        metrics: the training curves, one dict for each completed epoch, for example `{"epoch": 1, "learning_rate": 0.1,
+            "loss": 2.1, ...}`.
     """
 
     def __init__(self, message: str, counts: Counts):
@@ -28,18 +29,20 @@ class Diverged(UserError):
 
         Args:
             message: the text of the error.
-            counts: progress of the training; its `metrics` become those of the error.
+            counts: progress of the training, with the training curves `counts.metrics`, which become those of the
+                error.
         """
         super().__init__(message)
         self.metrics = counts.metrics
 
 
 class Losses:
-    """Losses of the last steps, which are checked together every 50 steps (EVERY), since each check waits for the GPU.
+    """Losses of the last optimisation steps, which are checked together every 50 of them, since each check waits for
+    the GPU.
 
     Attributes:
-        steps: (number of the step, loss, positions of its images in the training split) of each step that is not
-            checked yet.
+        steps: for each optimisation step that is not checked yet: (number of the step in its epoch, loss, positions of
+            its images in the training split).
     """
 
     def __init__(self) -> None:
@@ -47,12 +50,15 @@ class Losses:
         self.steps: list[tuple[int, Tensor, Tensor]] = []  # step, loss, index
 
     def add(self, loss: Tensor, index: Tensor, counts: Counts) -> None:
-        """Keeps the loss of one step. Checks and forgets all kept losses when there are 50 (EVERY) of them.
+        """Keeps the loss of one optimisation step. Checks and forgets all kept losses when there are 50 (EVERY) of
+        them.
 
         Args:
             loss: the loss, a tensor of no dimensions on any device.
-            index: positions of the step's images in the training split, int64 [B]. An error message names the first 8.
-            counts: progress of the training. `counts.steps` is the number of this step in its epoch, counted from 0.
+            index: positions of the images of this optimisation step in the training split, int64 [B]. An error message
+                names the first 8.
+            counts: progress of the training. `counts.steps` is the number of this optimisation step in its epoch,
+                counted from 0.
 
         Raises:
             Diverged: a kept loss is not finite.
@@ -65,11 +71,12 @@ class Losses:
         """Checks all kept losses now, and forgets them.
 
         Args:
-            counts: progress of the training. The error message names its epoch; its `metrics` become those of the
-                error.
+            counts: progress of the training. The error message names `counts.epoch`; `counts.metrics` (the training
+                curves) become those of the error.
 
         Raises:
-            Diverged: a loss is infinite or NaN. The message names the first such step, its images, and a remedy.
+            Diverged: a loss is infinite or NaN. The message names the first such optimisation step, its images, and a
+                remedy.
         """
         kept, self.steps = self.steps, []
         if not kept or torch.stack([loss for _, loss, _ in kept]).isfinite().all():
@@ -87,12 +94,12 @@ class Losses:
 def check_finite(model: nn.Module, counts: Counts) -> None:
     """Checks that all weights and buffers of a model are finite.
 
-    An update can make them infinite or NaN although the loss of its step was finite.
+    An update can make weights infinite or NaN although the loss of that optimisation step was finite.
 
     Args:
         model: the network, which is not changed.
-        counts: progress of the training. The error message names its epoch and step; its `metrics` become those of the
-            error.
+        counts: progress of the training. The error message names `counts.epoch` and the optimisation step;
+            `counts.metrics` (the training curves) become those of the error.
 
     Raises:
         Diverged: a tensor of the model's state dict contains an infinity or NaN. The message names the first such

@@ -39,30 +39,36 @@ def train(
     With `settings.averaging`, the average of the student's weights is evaluated and kept, from the first weights on
     that are added to it.
 
-    `best` has the highest accuracy under the attack that `settings.selection` names, or the best value of its metric.
-    Ties are decided by clean accuracy, then by the earlier epoch. Afterwards `trainer.student` has the weights of the
-    last epoch and is in train mode. Each epoch adds one dict to `counts.metrics` and logs it as JSON: `epoch`,
-    `learning_rate`, `loss`, the mean of each loss term by name, and, in epochs with a validation, `selection_clean` and
-    `selection_robust` (accuracies in [0, 1]), `selection_score` if `settings.selection` names a metric, `train_clean`
-    and `train_robust` (the same on the first 500 training images, not augmented) and, with averaging,
-    `averaged_weights` (number of weights in the average; 0: the student was evaluated).
+    `best` is the epoch with the highest accuracy on `validation` under the attack of `training.selection` (`apgd`,
+    `pgd10` or `pgd_trades`), or, if `training.selection.by` names a metric such as `worst_class.apgd`, the best value
+    of this metric. Ties are decided by clean accuracy, then by the earlier epoch. Afterwards `trainer.student` has the
+    weights of the last epoch and is in train mode. Each epoch adds one dict to `counts.metrics` and logs it as JSON:
+    `epoch`, `learning_rate`, `loss`, the mean of each loss term by name, and, in epochs with a validation,
+    `selection_clean` and `selection_robust` (accuracies in [0, 1]), `selection_score` if `settings.selection` names a
+    metric, `train_clean` and `train_robust` (the same on the first 500 training images, not augmented) and, with
+    averaging, `averaged_weights` (number of weights in the average; 0: the student was evaluated).
 
     Args:
         trainer: the networks, optimisers and settings; changed in place.
-        data: the training images; they are moved to `device`.
-        validation: the images on which `best` is chosen. Under the official protocol (the settings of a method's
-            released code) they are the test images.
-        scheme: the numbered views of the training images.
+        data: the training split: images uint8 [N,C,H,W] and labels int64 [N], as `data.dataset.load` returns them. It
+            is moved to `device`.
+        validation: the images on which `best` is chosen, in the form of `data`. Under the official protocol (the
+            settings of a method's released code) they are the test images.
+        scheme: the numbered views of the training images (a view is what the augmentation makes of an image), such as
+            `ViewScheme(padding=4, flips=True)` for all crops and flips; `pipeline.experiment_data.views_of` returns
+            them.
         device: device of the networks.
         work: the job under which the state is saved: after every epoch, and every `work.every` seconds within an epoch.
             If it holds a saved state, the training continues from there. None: nothing is saved. With several processes
             only the first one passes it.
 
     Returns:
-        The progress at the end: the training curves, and number, score and weights of the best epoch.
+        The progress at the end: `counts` (with the training curves `metrics`, and `best_epoch` and `best_score`) and
+        `best` (state dict of the best epoch).
 
     Raises:
-        Diverged: a loss, weight or running statistic is not finite. The state of the failed step is not saved.
+        Diverged: a loss, weight or running statistic is not finite. The state after the failed optimisation step is not
+            saved.
         UserError: a batch has fewer images than there are processes.
         SystemExit: a signal asked `work` to stop, and the state was saved. The exit code is STOPPED.
     """
@@ -126,12 +132,13 @@ def train(
 
 
 class Evaluation(NamedTuple):
-    """Result of `evaluate`.
+    """Accuracies of one validation, as `training.loop.evaluate` returns them, and the score by which `best` is chosen.
 
     Attributes:
         clean: accuracy on clean images, in [0, 1].
-        robust: accuracy under attack, in [0, 1]. With the attack `apgd` an image counts only if the clean image is
-            classified correctly too; with the other attacks only the attacked image counts.
+        robust: accuracy under the attack of `training.selection` (`apgd`, `pgd10` or `pgd_trades`), in [0, 1]. With
+            `apgd` an image counts only if the clean image is classified correctly too; with the other two attacks only
+            the attacked image counts.
         score: number that is highest for `best`: `robust`, or the value of the metric of `training.selection`, negated
             if lower values are better; minus infinity if that metric is not defined.
     """
@@ -144,19 +151,23 @@ class Evaluation(NamedTuple):
 def evaluate(
     trainer: Trainer, images: Dataset, device: torch.device, on_batch_end: Callable[[], None] = lambda: None
 ) -> Evaluation:
-    """Evaluates the student, or the average of its weights once it has any, as for the choice of `best`.
+    """Evaluates the student, or the average of the student's weights once weights were added to it, as for the choice
+    of `best`.
 
-    The attack is that of `training.selection`. It and its random start are the same at every epoch. The computation is
-    in float32 and without torch.compile, whatever the precision of the training is.
+    The attack is the attack of `training.selection` (`apgd`, `pgd10` or `pgd_trades`). Attack and random start are the
+    same at every epoch. The computation is in float32 and without torch.compile, whatever the precision of the training
+    is.
 
     Args:
-        trainer: the training; weights, buffers and mode of its networks are unchanged afterwards.
-        images: images and labels, such as the validation split; not augmented.
+        trainer: the training, with student, average, settings, threat model and seed; weights, buffers and mode of all
+            networks are unchanged afterwards.
+        images: the images, for example the validation split: images uint8 [N,C,H,W] and labels int64 [N], as
+            `data.dataset.load` returns them. They are not augmented.
         device: device of the student.
         on_batch_end: called without arguments after every batch of 500 images, for example to save the training.
 
     Returns:
-        Accuracy on clean and on attacked images, and the score by which `best` is chosen.
+        An `Evaluation`: `clean` and `robust` (accuracies in [0, 1]) and `score`, by which `best` is chosen.
     """
     selection = trainer.settings.selection
     with evaluation_precision():

@@ -25,9 +25,10 @@ SYNCHRONISED = "synchronised"  # batch norm of all processes together; or `local
 
 @dataclass(frozen=True)
 class Group:
-    """The processes of torch.distributed that share one training. Each process trains on its rows of every batch.
+    """The processes of torch.distributed that share one training. Each process trains on its own rows of every batch.
+    `training.parallel.init_group` returns this object.
 
-    With `size` 1 no method communicates.
+    With `size` 1 no function of this class communicates.
 
     Attributes:
         rank: number of this process, from 0 to `size` - 1.

@@ -45,26 +45,29 @@ def build_trainer(
 ) -> Trainer:
     """Builds the student, the method's own modules and the optimisers of one training, with freshly drawn weights.
 
-    The own modules are those that a method trains or updates besides the student: networks, copies of teachers,
+    The method's own modules are those that it trains or updates besides the student: networks, copies of teachers,
     projection heads, memory banks.
 
     Args:
         settings: resolved settings of the training, of which these keys are used: `architecture` (`{"name": NAME,
             **arguments}`), `seed`, and, with several processes, `devices` (`{"count": N, "batch_norm": "synchronised"
             or "local"}`).
-        training: epochs, batch size, optimiser, schedule and inner maximisation.
-        method: the method with its settings.
-        threat: norm and radius of attacks.
-        data: the training images; their labels, shape and classes are used.
+        training: section `training` of the experiment file: epochs, batch size, optimiser, schedule and inner attack.
+        method: the distillation or training method with its settings.
+        threat: norm (`linf` or `l2`) and radius `eps` of attacks, `eps` in the pixel range [0,1], such as 8/255.
+        data: the training split: images uint8 [N,C,H,W] and labels int64 [N], as `data.dataset.load` returns them;
+            labels, shape and classes are used.
         device: device to which all networks are moved.
-        teachers: the teachers that the method calls; empty for a method without a teacher.
-        group: the processes that share each batch.
+        teachers: the teachers that the method calls, by role (name under which the method calls a teacher, such as
+            `robust`), as `pipeline.teacher_source.open_teachers` returns them in `teachers`; empty for a method without
+            a teacher.
+        group: the processes of torch.distributed that share each batch, with `rank` and `size`; by default one process.
         precision: a value of `compute.precision`: `exact` (float32, eager, NCHW layout), `fp32`, `bf16-inner` (bfloat16
             for the inner maximisation) or `bf16`.
         compiled: True if torch.compile compiles the features of the networks; without effect for `exact`.
 
     Returns:
-        The trainer, ready for the first epoch.
+        The trainer, which updates the networks by one batch at a time, ready for the first epoch.
 
     Raises:
         UserError: the architecture or an optimiser option is not valid, or the method needs labels and some images have
@@ -95,25 +98,31 @@ def train_to_files(
     description: dict[str, Any],
     work: ResumableJob | None = None,
 ) -> list[Path]:
-    """Trains and writes best.safetensors, last.safetensors and metrics.jsonl (one JSON object an epoch, see `train`).
+    """Trains and writes best.safetensors, last.safetensors and metrics.jsonl (one JSON object an epoch).
+
+    An object of metrics.jsonl has `epoch`, `learning_rate`, `loss`, the mean of each loss term by name, and, in epochs
+    with a validation, `selection_clean`, `selection_robust`, `train_clean` and `train_robust` (accuracies in [0, 1]).
 
     Args:
         folder: folder of the files.
-        settings: resolved settings of the training, as for `build_trainer`. They are stored in the metadata of both
-            checkpoints. So is `averaged_weights`: the number of weights of which the checkpoint holds the average; 0:
-            it holds the student's.
-        trainer: the networks and optimisers; changed in place.
-        data: the training images.
-        validation: the images on which `best` is chosen.
-        scheme: the numbered views of the training images.
+        settings: all settings that the training depends on, as JSON values, such as `architecture`, `training` and
+            `seed`. They are stored in the metadata of the two checkpoints, with `averaged_weights`: the number of
+            weights whose average the checkpoint holds; 0: it holds the student's weights.
+        trainer: the networks, method and optimisers, as `build_trainer` returns them; changed in place.
+        data: the training split: images uint8 [N,C,H,W] and labels int64 [N], as `data.dataset.load` returns them.
+        validation: the images on which `best` is chosen, in the form of `data`.
+        scheme: the numbered views of the training images (a view is what the augmentation makes of an image), such as
+            `ViewScheme(padding=4, flips=True)` for all crops and flips; `pipeline.experiment_data.views_of` returns
+            them.
         device: device of the networks.
-        description: further metadata of both checkpoints, for example `{"role": "student", "teacher": "wrn"}`. On a key
-            that `settings` has too, `description` wins.
-        work: the job under which the state is saved and resumed; None: nothing is saved. See `train`.
+        description: further metadata of the two checkpoints, for example `{"role": "student", "teacher": "wrn"}`. On a
+            key that `settings` has too, `description` wins.
+        work: the resumable job under which the state is saved (after every epoch, and every `work.every` seconds) and
+            from whose saved state the training continues. None: nothing is saved.
 
     Returns:
-        The three paths, in the order above. With several processes only the first one writes; the others return an
-        empty list.
+        The three paths, in the order above. With several processes only the first one writes; the other processes
+        return an empty list.
 
     Raises:
         Diverged: a loss or weight is not finite. No file is written.
@@ -151,17 +160,22 @@ def tune_to_file(
     """Trains one candidate (a combination of hyperparameters that is tried) and writes metrics.jsonl, but no
     checkpoint.
 
-    The file has one JSON object an epoch, see `train`. A training that diverges is a result, not an error: the last
-    line is then `{"epoch": N, "diverged": true}`, where N is the epoch that failed.
+    The file has one JSON object an epoch: `epoch`, `learning_rate`, `loss`, the mean of each loss term by name, and, in
+    epochs with a validation, `selection_clean`, `selection_robust`, `train_clean` and `train_robust` (accuracies in [0,
+    1]). A training that diverges is a result, not an error: the last line is then `{"epoch": N, "diverged": true}`,
+    where N is the epoch that failed.
 
     Args:
         folder: folder of the file.
-        trainer: the networks and optimisers; changed in place.
-        data: the training images.
-        validation: the images on which candidates are compared.
-        scheme: the numbered views of the training images.
+        trainer: the networks, method and optimisers, as `build_trainer` returns them; changed in place.
+        data: the training split: images uint8 [N,C,H,W] and labels int64 [N], as `data.dataset.load` returns them.
+        validation: the images on which candidates are compared, in the form of `data`.
+        scheme: the numbered views of the training images (a view is what the augmentation makes of an image), such as
+            `ViewScheme(padding=4, flips=True)` for all crops and flips; `pipeline.experiment_data.views_of` returns
+            them.
         device: device of the networks.
-        work: the job under which the state is saved and resumed; None: nothing is saved. See `train`.
+        work: the resumable job under which the state is saved (after every epoch, and every `work.every` seconds) and
+            from whose saved state the training continues. None: nothing is saved.
 
     Returns:
         A list of one path, that of metrics.jsonl.

@@ -10,26 +10,29 @@ CURVE_IMAGES = 500  # first images of the training split, whose accuracy is meas
 
 
 def learning_rate(settings: Training, epoch: int, number: int = 0, steps: int = 1) -> float:
-    """Returns the learning rate of one step: `settings.learning_rate` x `factor`.
+    """Returns the learning rate of one optimisation step: `settings.learning_rate` x `training.schedule.factor`.
 
     Args:
         settings: the training settings, of which `learning_rate`, `epochs`, `schedule`, `milestones`, `factor` and
             `decay` are used.
         epoch: number of the epoch, counted from 1.
-        number: number of the step in its epoch, counted from 0.
-        steps: number of steps of an epoch.
+        number: number of the optimisation step in its epoch, counted from 0.
+        steps: number of optimisation steps of an epoch.
     """
     return settings.learning_rate * factor(settings, epoch, number, steps)
 
 
 def factor(settings: Training, epoch: int, number: int = 0, steps: int = 1) -> float:
-    """Returns the factor of the learning rate in one step, in [0, 1]; see `settings.Schedule`.
+    """Returns the factor of the learning rate in one optimisation step, in [0, 1].
+
+    `settings.schedule` decides it: falling at milestones (`multistep`), along a half cosine (`cosine`) or rising and
+    falling (`cyclic`), multiplied by a rising line during the warm-up.
 
     Args:
-        settings: the training settings, as for `learning_rate`.
+        settings: the training settings, of which `epochs`, `schedule`, `milestones`, `factor` and `decay` are used.
         epoch: number of the epoch, counted from 1.
-        number: number of the step in its epoch, counted from 0.
-        steps: number of steps of an epoch.
+        number: number of the optimisation step in its epoch, counted from 0.
+        steps: number of optimisation steps of an epoch.
     """
     schedule = settings.schedule
     done = (epoch - 1) * steps + number  # steps before this one
@@ -46,7 +49,7 @@ def factor(settings: Training, epoch: int, number: int = 0, steps: int = 1) -> f
 
 
 def steps_per_epoch(settings: Training, images: int) -> int:
-    """Returns the number of steps of an epoch.
+    """Returns the number of optimisation steps (batches) of an epoch.
 
     Args:
         settings: the training settings, of which `batch_size` and `drop_last` are used.
@@ -85,7 +88,10 @@ def is_validation_epoch(settings: Training, epoch: int) -> bool:
 
 
 def validation_epochs(settings: Training, after: int = 0) -> int:
-    """Returns the number of epochs of a training after which the student is evaluated; see `is_validation_epoch`.
+    """Returns the number of epochs of a training after which the student is evaluated.
+
+    They are every `selection.every`-th epoch, every epoch later than `selection.every_epoch_after` (None: there is no
+    such epoch), and the last epoch.
 
     Args:
         settings: the training settings, of which `selection` and `epochs` are used.

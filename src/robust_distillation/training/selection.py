@@ -39,8 +39,8 @@ def evaluate_for_selection(
         model: the network; mode, weights and buffers are unchanged afterwards. It maps images in [0, 1] to logits
             [N,K].
         data: the validation images, or the test images under the official protocol (the settings of a method's released
-            code).
-        threat: norm and radius of the attack.
+            code): images uint8 [N,C,H,W] and labels int64 [N], as `data.dataset.load` returns them.
+        threat: norm (`linf` or `l2`) and radius `eps` of the attack, `eps` in the pixel range [0,1], such as 8/255.
         selection: the attack, `selection.attack`, and its number of `steps` (used for `apgd` only). `apgd`: APGD on the
             cross-entropy; an image that is misclassified when clean is not attacked and counts as wrong under attack.
             `pgd10` (10 steps of 2/255) and `pgd_trades` (20 steps of 0.003): only the prediction on the attacked image
@@ -72,16 +72,18 @@ def evaluate_for_selection(
 
 
 def metric_score(selection: Selection, labels: Tensor, clean: Tensor, robust_correct: Tensor) -> float:
-    """Computes the metric by which the checkpoint `best` is chosen.
+    """Computes the score of one epoch if `best` is chosen by another metric than accuracy; the highest score is best.
 
     Args:
-        selection: names the metric, such as `worst_class`.
+        selection: section `training.selection`; `selection.metric` is the name of the metric, such as `worst_class`.
         labels: true classes, int64 [N].
         clean: bool [N], whether the clean image is classified correctly.
-        robust_correct: bool [N], whether the image counts as correct under attack.
+        robust_correct: bool [N], whether the image counts as correct under the attack of `training.selection` (`apgd`,
+            `pgd10` or `pgd_trades`).
 
     Returns:
-        The value as a fraction, negated if lower values are better. Minus infinity if it is not defined.
+        The value of the metric on the attacked images as a fraction (0.5 for 50 %), negated if lower values are better.
+        Minus infinity if the metric is not defined.
     """
     # Imported by name: only trainings whose step names the metric depend on its code.
     metric = import_module("robust_distillation.metrics").get(selection.by)

@@ -23,15 +23,18 @@ Tensors = dict[str, Tensor]
 class Counts:
     """Progress of a training in numbers.
 
-    No state of a random generator is needed, since order, views and noise depend on seed, epoch and step only.
+    No state of a random generator is needed to resume a training, since order, views and noise depend on the seed, the
+    epoch and the number of the optimisation step only.
 
     Attributes:
         epoch: number of the epoch that is trained or validated, counted from 1; after the training, `epochs` + 1.
-        steps: number of steps of this epoch that are done.
-        best_epoch: number of the epoch with the highest validation accuracy so far; 0 before the first validation.
-        best_score: (robust, clean) validation accuracy of that epoch, each in [0, 1]; (-1, -1) before the first
-            validation.
-        best_averaged: number of weights in the average that is the best epoch's network; 0 if it is the student.
+        steps: number of optimisation steps of this epoch that are done.
+        best_epoch: number of the epoch with the best validation so far; 0 before the first validation.
+        best_score: (score, clean validation accuracy) of that epoch; (-1, -1) before the first validation. The score is
+            the accuracy under the attack of `training.selection` (`apgd`, `pgd10` or `pgd_trades`), in [0, 1], or the
+            value of another metric if `training.selection.by` names one.
+        best_averaged: number of weights whose average is the network of the best epoch; 0 if that is the student
+            without averaging.
         metrics: the training curves, one dict for each epoch that is done, for example `{"epoch": 1, "learning_rate":
             0.1, "loss": 2.1, "selection_clean": 0.3, "selection_robust": 0.2}`; also the mean of each loss term by
             name.
@@ -51,9 +54,10 @@ class Progress:
 
     Attributes:
         counts: epoch, step, training curves, and number and score of the best epoch.
-        sums: sums of the loss (`loss`) and of each loss term, by name, over the steps of the current epoch so far. They
-            are tensors of no dimensions and belong to this process only.
-        best: state dict of the student at the best epoch; None before the first validation.
+        sums: sums of the loss (key `loss`) and of each loss term, by name, over the optimisation steps of the current
+            epoch so far: tensors of no dimensions, for this process only.
+        best: state dict of the student (with averaging: of the average) at the best epoch; None before the first
+            validation.
     """
 
     counts: Counts = field(default_factory=Counts)
@@ -66,7 +70,7 @@ def packed(trainer: Trainer, progress: Progress, sums: list[Tensors]) -> bytes:
 
     Args:
         trainer: the student, the method's own modules, and the optimisers.
-        progress: epoch, step, training curves, and the weights of the best epoch so far.
+        progress: epoch, number of optimisation steps, training curves, and the weights of the best epoch so far.
         sums: `Progress.sums` of every process, by rank. Each process continues with its own sums, since adding in
             another order would round differently.
 
@@ -96,8 +100,9 @@ def restored(trainer: Trainer, content: bytes) -> Progress:
     """Restores the state of a training from the bytes that `packed` made.
 
     Args:
-        trainer: a new trainer of the same settings. Student, own modules and optimisers are overwritten in place.
-        content: the bytes.
+        trainer: a new trainer of the same settings. Student, the method's own modules and optimisers are overwritten in
+            place.
+        content: the bytes that `training.state.packed` returned.
 
     Returns:
         The progress, with the loss sums of this process. Its tensors are on the device of the student.

@@ -42,7 +42,7 @@ class TrainedNetwork:
         Args:
             model: network with `features` and `classifier`, which is trained.
             name: (group, name) under which the calls are counted: `("student", "student")` or `("own", NAME)`.
-            calls: the counter of the step, changed in place by each call.
+            calls: counter of the calls of networks on this batch, changed in place by each call.
         """
         self.model, self.name, self.calls = model, name, calls
 
@@ -80,8 +80,9 @@ class FrozenTeacher:
     Attributes:
         teacher: the teacher's network and cached outputs.
         role: name under which the method calls the teacher, for example `teacher` or `robust`.
-        declared: the calls that the method declares.
-        step: the step, whose counter each call increments by 1 under ("teacher", role, kind).
+        declared: the calls that the method declares: `cached` outputs, and whether the network is called `live`
+            (without gradient) or with `gradient` in the images.
+        step: the batch in training, whose counter `calls` each call increments by 1 under ("teacher", role, kind).
     """
 
     def __init__(self, teacher: Teacher, role: str, declared: TeacherCalls, step: BatchStep):
@@ -90,8 +91,9 @@ class FrozenTeacher:
         Args:
             teacher: the network and the cached outputs.
             role: name under which the method calls the teacher, for example `teacher` or `robust`.
-            declared: the calls that the method declares.
-            step: the step. If its loss is evaluated again, calls without gradient are answered from the first time.
+            declared: the calls that the method declares, as `method.teachers()` returns them for this role.
+            step: the batch in training. If its loss is evaluated again, calls without gradient return the outputs of
+                the first evaluation.
         """
         self.teacher, self.role, self.declared, self.step = teacher, role, declared, step
 
@@ -157,12 +159,13 @@ class BatchStep:
         calls: counter of the calls of networks, by (group, name, kind); see `counting.calls_in_step`.
         batch: the batch, with this process's rows of it.
         total: number of images in the whole batch of all processes.
-        x, labels, targets, ids, epoch, epochs, decay, threat, inner, student, teacher, own: as in
-            `methods.TrainingStep`.
+        x, labels, targets, ids, epoch, epochs, decay, threat, inner, student, teacher, own: what the method uses:
+            images, labels, smoothed targets, positions of the images, epoch, settings and networks, as
+            `methods.TrainingStep` describes them.
     """
 
     def __init__(self, trainer: Trainer, batch: Batch):
-        """Prepares the step. Computes nothing.
+        """Prepares the batch for the method. Computes nothing.
 
         Args:
             trainer: the networks, the method and the settings.
@@ -212,7 +215,7 @@ class BatchStep:
         Raises:
             RuntimeError: the loss was evaluated before with `repeatable` False.
             TypeError: the method makes a call that it does not declare, or its terms have a wrong form.
-            UserError: a term is not finite in the first step of the training.
+            UserError: a term is not finite in the first optimisation step of the training.
         """
         module, self._counts = self._trainer.module, {}
         if self._evaluations == 0 and repeatable:
@@ -228,8 +231,8 @@ class BatchStep:
     def restore(self) -> None:
         """Sets all buffers to what the first evaluation left. Called after the backward pass of a later evaluation.
 
-        So batch norm's statistics and the method's state move once in a step. Without it they are left as the last
-        evaluation moved them.
+        So batch norm's statistics and the method's state change only once for a batch. Without this call they stay as
+        the last evaluation changed them.
         """
         put_buffers(self._trainer.module, self._after)
 
@@ -260,8 +263,8 @@ class BatchStep:
         return Output(*(getattr(answer, kind) if kind in kinds else None for kind in Output._fields))
 
     def attack(self, objective: Callable[..., Tensor], *args: Tensor) -> Tensor:
-        """Runs projected gradient ascent on the student, with the step's settings and starting noise. On a GPU it is
-        replayed as a CUDA graph.
+        """Runs projected gradient ascent on the student, with the settings `training.inner_attack` and the starting
+        noise of this batch. On a GPU it is replayed as a CUDA graph.
 
         If the loss is evaluated again, the images of the first evaluation are returned.
 

@@ -68,14 +68,14 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Teachers:
-    """The teachers of one training, by role: the name under which the method calls a teacher, for example `teacher` or
-    `robust`.
+    """The teachers of one training, by role, the name under which the method calls a teacher, such as `robust`.
 
     Attributes:
-        by_role: network and cached outputs of each teacher.
-        features: width D of the cached features of each teacher. A teacher whose features are not cached has no entry.
-        copies: for each teacher that the method trains further, a second network with the teacher's weights. Only this
-            network is trained.
+        by_role: role, such as `teacher` or `robust`, to the `Teacher`: network and cached outputs.
+        features: role to the width D of the teacher's cached features. A teacher whose features are not cached has no
+            entry.
+        copies: role to a second network with the teacher's weights, for each teacher that the method trains further.
+            Only this second network is trained.
     """
 
     by_role: Mapping[str, Teacher] = field(default_factory=dict)

@@ -60,20 +60,22 @@ class Networks(nn.Module):
 
 @dataclass
 class Trainer:
-    """The networks and optimisers of one training. `step` updates them by one batch.
+    """The networks and optimisers of one training. The function `step` updates them by one batch.
 
     Own modules are those that a method trains or updates besides the student: networks, copies of teachers, projection
     heads, memory banks.
 
     Attributes:
         student: the network that is trained, with `features` and `classifier`.
-        method: the method with its settings.
-        settings: epochs, batch size, optimiser, schedule and inner maximisation of the student.
-        threat_model: norm and radius of attacks.
+        method: the distillation or training method with its settings.
+        settings: section `training` of the experiment file: epochs, batch size, optimiser, schedule and inner attack of
+            the student.
+        threat_model: norm (`linf` or `l2`) and radius `eps` of attacks, `eps` in the pixel range [0,1], such as 8/255.
         seed: seed from which all random numbers of the training follow.
         own: the method's own modules by name, from `build_own`; empty by default.
-        teachers: the teachers by role, the name under which the method calls a teacher; empty by default.
-        group: the processes that share each batch; one process by default.
+        teachers: role (name under which the method calls a teacher, such as `robust`) to the teacher's network and
+            cached outputs; empty by default.
+        group: the processes of torch.distributed that share each batch; one process by default.
         average: the average of the student's weights, from `build_average`; None if `settings.averaging` is None.
         optimizers: set by the constructor: the optimisers by name. `student` updates the student and all own modules
             without an optimiser of their own. The others have the names of the own modules for which
@@ -126,7 +128,7 @@ class Trainer:
         return (module for name, module in self.own.items() if name not in self.budgets)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """Updates all weights by one batch: computes the loss and its gradients, and takes one step of each optimiser.
+        """Updates all weights by one batch: computes the loss and the gradients, and takes one step of each optimiser.
 
         With several processes, the running statistics of the first process are first copied to all, since local batch
         norm lets them differ.
@@ -141,7 +143,7 @@ class Trainer:
 
         Raises:
             TypeError: the method makes a call that it does not declare, or returns terms of a wrong form.
-            UserError: a term is not finite in the first step.
+            UserError: a term is not finite in the first optimisation step.
         """
         return self.run(BatchStep(self, batch))
 
@@ -149,10 +151,12 @@ class Trainer:
         """Updates all weights by one batch, as `step` does.
 
         Args:
-            step: the batch, not evaluated yet. Afterwards `step.calls` has counted the calls of networks.
+            step: the batch as the method receives it, not evaluated yet. Afterwards `step.calls` has counted the calls
+                of networks.
 
         Returns:
-            As `step`.
+            Detached tensors of no dimensions by name: `loss`, and the batch mean of each loss term, scaled as in the
+            result of `Trainer.step`.
         """
         batch, perturb = step.batch, self.settings.weight_perturbation
         self.set_learning_rates(batch.epoch, batch.number, batch.steps)
@@ -265,8 +269,8 @@ class Trainer:
 
         Args:
             epoch: number of the epoch, counted from 1.
-            number: number of the step in its epoch, counted from 0.
-            steps: number of steps of an epoch.
+            number: number of the optimisation step in its epoch, counted from 0.
+            steps: number of optimisation steps of an epoch.
         """
         for name, optimizer in self.optimizers.items():
             for options in optimizer.param_groups:
@@ -339,14 +343,16 @@ def build_own(
 
     Args:
         method: the method with its settings.
-        data: the training images, of which number, labels, shape and classes are used.
+        data: the training split: images uint8 [N,C,H,W] and labels int64 [N], as `data.dataset.load` returns them. The
+            number of images, labels, shape and classes are used.
         student: the network that is trained, of which the width of the features is used.
         seed: seed of the training; initial weights follow from it.
         architecture: the student's architecture, `{"name": NAME, **arguments}`. None: `{}`, which suffices for methods
             without networks of their own.
         teacher_features: width D of the cached features of each teacher, by role (the name under which the method calls
             a teacher). None: no features are cached.
-        copies: networks with the weights of the teachers that are trained further, by role. None: there are none.
+        copies: networks with the weights of the teachers that are trained further, by role. None: no teacher is trained
+            further.
 
     Returns:
         The modules on the CPU by name. A copy of a teacher has its role as name.

@@ -11,9 +11,11 @@ SCORES = ("selection_robust", "selection_clean")  # the first decides, the secon
 
 
 def rank(validation: Mapping[str, Any]) -> tuple[float, ...]:
-    """Returns (score, clean accuracy) of one validation. Of two such tuples the larger belongs to the better one.
+    """Returns (score, clean accuracy) of one validation. Of two returned tuples the larger belongs to the better
+    validation.
 
-    The score is the robust accuracy, or `selection_score` where `training.selection` names another metric.
+    The score is `selection_robust`, the accuracy under the attack of `training.selection` (`apgd`, `pgd10` or
+    `pgd_trades`), or `selection_score` if `training.selection.by` names another metric.
 
     Args:
         validation: one line of metrics.jsonl with the keys `selection_robust` and `selection_clean` (accuracies in [0,
@@ -24,7 +26,11 @@ def rank(validation: Mapping[str, Any]) -> tuple[float, ...]:
 
 
 def best_validation(lines: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Returns the line with the highest robust accuracy, ties decided by clean accuracy, then by the earlier epoch.
+    """Returns the line of the best validation: that with the highest score, of equals the highest clean accuracy, then
+    the first.
+
+    The score is `selection_robust`, the accuracy under the attack of `training.selection` (`apgd`, `pgd10` or
+    `pgd_trades`), or `selection_score` if the lines have it.
 
     Args:
         lines: the lines of the metrics.jsonl of one training, as dicts. Only those of epochs with a validation have
@@ -39,8 +45,11 @@ def best_validation(lines: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def choose(runs: Mapping[str, list[dict[str, Any]]]) -> tuple[str, dict[str, dict[str, Any]]]:
-    """Chooses the hyperparameter candidate whose best validation has the highest robust accuracy, ties decided by clean
-    accuracy, then by the order of `runs`.
+    """Chooses the candidate, a combination of hyperparameter values, whose best validation has the highest score.
+
+    The score is `selection_robust`, the accuracy under the attack of `training.selection` (`apgd`, `pgd10` or
+    `pgd_trades`), or `selection_score` if the lines have it. Of equal candidates the one with the higher clean accuracy
+    is chosen, then the first in the order of `runs`.
 
     Args:
         runs: for each candidate, by its name (for example `learning_rate=0.1,beta=3.0`), the lines of its

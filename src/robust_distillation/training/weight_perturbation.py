@@ -11,10 +11,11 @@ TINY = 1e-20  # keeps the division by the norm of a zero gradient finite
 
 
 class Perturbation:
-    """The shift v of a network's weights w along the gradient g of the loss: v = gamma ||w|| g / (||g|| + 1e-20).
+    """Shift v of a network's weights w along the gradient g of the loss: v = gamma ||w|| g / (||g|| + 1e-20).
 
-    The norms are Frobenius norms, of each tensor by itself. The authors' code computes g as the difference that one
-    step of SGD makes to a copy of the network; its learning rate cancels.
+    It is adversarial weight perturbation (AWP, Wu et al., 2020). The norms are Frobenius norms, of each parameter
+    tensor alone. The authors' code computes g as the difference that one step of SGD makes to a copy of the network;
+    the learning rate of that step cancels.
     """
 
     @torch.no_grad()
@@ -24,8 +25,9 @@ class Perturbation:
         Args:
             network: network after a backward pass of the loss that v is to raise. A parameter without gradient is not
                 moved.
-            settings: `gamma` and `variant`. `wu2020` moves the parameters of more than one dimension whose name
-                contains `weight`; `adr` moves all.
+            settings: section `training.weight_perturbation` of the experiment file: `gamma`, and `variant`. `wu2020`
+                moves the parameters of more than one dimension whose name contains `weight`; `adr` moves all
+                parameters.
         """
         self.shifts: list[tuple[nn.Parameter, Tensor, Tensor]] = []  # parameter, v, copy of w
         for name, weight in network.named_parameters():
@@ -42,12 +44,12 @@ class Perturbation:
 
     @torch.no_grad()
     def subtract(self) -> None:
-        """Subtracts v from the weights, in place, whatever an optimiser has made of them."""
+        """Subtracts v from the present weights, in place, also if an optimiser changed them since `add`."""
         for weight, shift, _ in self.shifts:
             weight.sub_(shift)
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Puts the weights back to w exactly, in place."""
+        """Puts the weights back exactly to w, their values at the creation of this object, in place."""
         for weight, _, before in self.shifts:
             weight.copy_(before)
