@@ -12,6 +12,8 @@ from robust_distillation import augmentations, methods
 from robust_distillation.settings import Training
 from robust_distillation.training.loop import train
 
+pytestmark = pytest.mark.slow  # each is fast, all of them take minutes
+
 # The values of each setting that differ in more than a number, without the defaults.
 VALUES = {
     "schedule": {
