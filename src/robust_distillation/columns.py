@@ -41,10 +41,20 @@ SPREAD = ["n_seeds", "n_images", "mean", "sd", "ci_low", "ci_high"]
 
 
 def prediction_of(attack: str) -> str:
-    """Returns the name of the column with the class predicted for the image under `attack`."""
+    """Returns the name of the column with the predicted classes under an attack, such as `pgd20.prediction`.
+
+    Args:
+        attack: name of the attack, such as `pgd20`.
+    """
     return f"{attack}.prediction"
 
 
 def confidence_of(attack: str) -> str:
-    """Returns the name of the column with the confidence of the prediction for the image under `attack`."""
+    """Returns the name of the column with the confidences under an attack, such as `pgd20.confidence`.
+
+    The confidence is the softmax probability of the class that is predicted for the attacked image.
+
+    Args:
+        attack: name of the attack, such as `pgd20`.
+    """
     return f"{attack}.confidence"

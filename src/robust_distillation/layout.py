@@ -26,10 +26,11 @@ def description_of(cache: str | Path) -> Path:
 class Layout:
     """Paths of the files of one experiment.
 
-    Names passed to the methods may be Snakemake wildcards, such as "{teacher}". No method reads or writes a file. All
-    results are below the folder `base`/`experiment`.
+    Names passed to its functions may be Snakemake wildcards, such as "{teacher}". No function reads or writes a file.
+    All results are below the folder `base`/`experiment`.
 
-    `experiment.layout` returns the one of an experiment. In its methods, `trained` is the folder of a trained network.
+    `experiment.layout` is the object of an experiment that `config.load` returns. In the arguments, `trained` is the
+    folder of a trained network, such as `results/digits/teachers/wide`.
 
     Attributes:
         experiment: name of the experiment, such as "digits".
@@ -46,13 +47,13 @@ class Layout:
 
     @property
     def data(self) -> Path:
-        """JSON file with the size and hash of each split of the dataset, which the step prepare-data writes."""
+        """JSON file with size and hash of each split of the dataset, such as `results/digits/data.json`."""
         return self.root / "data.json"
 
     def teacher(self, teacher: str) -> Path:
         """Returns the folder of a teacher's checkpoints, training log and record.
 
-        The record is a JSON file that lists the inputs, settings, code and hashes of the files beside it.
+        The record is the JSON file beside an output: its inputs, settings, code hash and hashes of the outputs.
 
         Args:
             teacher: name of the teacher, such as "wide". The result is then `results/digits/teachers/wide`.
@@ -62,8 +63,8 @@ class Layout:
     def student(self, teacher: str, student: str, method: str, seed: str | int) -> Path:
         """Returns the folder of one student training, with its checkpoints, training log and record.
 
-        An example is `results/digits/students/wide/small/rslad/seed-0`. The record is a JSON file that lists the
-        inputs, settings, code and hashes of the files beside it.
+        An example is `results/digits/students/wide/small/rslad/seed-0`. The record is the JSON file beside an output:
+        its inputs, settings, code hash and hashes of the outputs.
 
         Args:
             teacher: name of the teacher, such as "wide", or of the entry of the experiment file that names several
@@ -107,9 +108,9 @@ class Layout:
 
     @staticmethod
     def training_record(trained: Path) -> Path:
-        """Returns the path of the record of a training or import, record.json.
+        """Returns the path of the record of a training or import, such as `.../seed-0/record.json`.
 
-        The record lists inputs, hashes, code and settings.
+        The record is the JSON file beside an output: its inputs, settings, code hash and hashes of the outputs.
 
         Args:
             trained: folder of a teacher or of one student training, as `teacher` or `student` returns it, such as
@@ -119,7 +120,7 @@ class Layout:
 
     @property
     def caches(self) -> Path:
-        """Folder of the cached outputs of all teachers."""
+        """Folder of the cached outputs of all teachers, such as `results/digits/cache`."""
         return self.root / "cache"
 
     def cache(self, teacher: str, kind: str, views: str = "") -> Path:
@@ -133,7 +134,9 @@ class Layout:
         Args:
             teacher: name of the teacher, such as "wide".
             kind: "logits" or "features".
-            views: name of the views, or "" for all crops and flips of each image.
+            views: name of the views (augmented training images) of one training, such as
+                `cutout-0a1b2c3d-seed-0-epochs-20`, as `ViewSet.name` returns it; "" for all crops and flips of each
+                image.
         """
         return self.caches / teacher / views / f"{kind}.npy"
 
@@ -143,26 +146,31 @@ class Layout:
         Args:
             teacher: name of the teacher, such as "wide".
             kind: "logits" or "features".
-            views: name of the views, or "" for all crops and flips of each image.
+            views: name of the views (augmented training images) of one training, such as
+                `cutout-0a1b2c3d-seed-0-epochs-20`, as `ViewSet.name` returns it; "" for all crops and flips of each
+                image.
         """
         return self.cache(teacher, kind, views), description_of(self.cache(teacher, kind, views))
 
     def cache_record(self, teacher: str, kind: str, views: str = "") -> Path:
-        """Returns the path of the record (inputs, hashes, code and settings as JSON) of a cached array.
+        """Returns the path of the record of an array of a teacher's cached outputs.
 
-        It is in the teacher's folder, as DVC does not version the cache.
+        The record is the JSON file beside an output: its inputs, settings, code hash and hashes of the outputs. This
+        one is in the teacher's folder and not beside the array, as DVC does not version the arrays.
 
         An example is `results/digits/teachers/wide/cache-logits.record.json`.
 
         Args:
             teacher: name of the teacher, such as "wide".
             kind: "logits" or "features".
-            views: name of the views, or "" for all crops and flips of each image.
+            views: name of the views (augmented training images) of one training, such as
+                `cutout-0a1b2c3d-seed-0-epochs-20`, as `ViewSet.name` returns it; "" for all crops and flips of each
+                image.
         """
         return self.teacher(teacher) / f"cache-{views}{'-' if views else ''}{kind}.record.json"
 
     def outcomes(self, trained: Path) -> Path:
-        """Returns the path of the outcomes of a model, a Parquet file.
+        """Returns the path of the outcomes of a trained network, a Parquet file.
 
         Outcomes state for each test image and attack whether the model classifies the image correctly. An example is
         `results/digits/outcomes/students/wide/small/rslad/seed-0.parquet`.
@@ -174,22 +182,23 @@ class Layout:
         return self.root / "outcomes" / trained.relative_to(self.root).with_name(f"{trained.name}.parquet")
 
     def shard(self, trained: Path, shard: str) -> Path:
-        """Returns the path of the part of a model's outcomes that one of several jobs makes, a Parquet file.
+        """Returns the path of the part of a network's outcomes that one of several jobs makes, a Parquet file.
 
-        An example is `results/digits/outcomes/students/wide/small/rslad/seed-0/1-of-3.parquet`.
+        Outcomes state for each test image and attack whether the network classifies the image correctly. An example is
+        `results/digits/outcomes/students/wide/small/rslad/seed-0/1-of-3.parquet`.
 
         Args:
             trained: folder of a teacher or of one student training, as `teacher` or `student` returns it, such as
                 `results/digits/students/wide/small/rslad/seed-0`.
-            shard: name of the part, such as "1-of-3".
+            shard: name of the part, NUMBER-of-JOBS, such as "1-of-3".
         """
         return self.root / "outcomes" / trained.relative_to(self.root) / f"{shard}.parquet"
 
     def record(self, artefact: Path) -> Path:
-        """Returns the path of the record (inputs, hashes, code and settings as JSON) of a single file.
+        """Returns the path of the record of a single file.
 
-        It is beside the file: that of `data.json` is `data.record.json`. The record of a folder is record.json in it,
-        see `training_record`.
+        The record is the JSON file beside an output: its inputs, settings, code hash and hashes of the outputs. That of
+        `data.json` is `data.record.json`. The record of a folder is record.json in it, see `training_record`.
 
         Args:
             artefact: path of the file.
@@ -197,7 +206,7 @@ class Layout:
         return artefact.with_name(f"{artefact.stem}.record.json")
 
     def structure(self, trained: Path) -> Path:
-        """Returns the path of the class structure of a model, a JSON file.
+        """Returns the path of the results of the structure analysis of a trained network, a JSON file.
 
         It has the correlations between the logits of the classes and the distances by which an attack moves the
         features.
@@ -303,7 +312,7 @@ class Layout:
         return self.candidates(teacher, student, method) / "choice.json"
 
     def robustness(self, trained: Path) -> Path:
-        """Returns the path of the accuracy of a model at several sizes eps of the perturbation, a JSON file.
+        """Returns the path of the accuracies of a network at several sizes eps of the perturbation, a JSON file.
 
         An example is `results/digits/robustness/students/wide/small/rslad/seed-0.json`.
 
@@ -314,7 +323,7 @@ class Layout:
         return (self.root / "robustness" / trained.relative_to(self.root)).with_name(f"{trained.name}.json")
 
     def gallery(self, trained: Path) -> Path:
-        """Returns the path of some clean and adversarial images of a model, an .npz file.
+        """Returns the path of some clean images and the adversarial images made for a network, an .npz file.
 
         An example is `results/digits/robustness/students/wide/small/rslad/seed-0.npz`.
 
@@ -336,7 +345,7 @@ class Layout:
 
     @property
     def states(self) -> Path:
-        """Folder of the saved progress of all jobs, `.state`."""
+        """Folder of the saved progress of all jobs, such as `results/digits/.state`."""
         return self.root / STATES
 
     def log(self, step: str, values: Iterable[str]) -> Path:
@@ -345,7 +354,7 @@ class Layout:
         An example is `results/digits/logs/train-student/wide/small/rslad/seed-0.log`.
 
         Args:
-            step: name of the job's step, such as "train-student".
+            step: name of the command that runs the job, such as "train-student".
             values: values of the step's wildcards, each one or more parts of the path.
         """
         folder = self.root.joinpath("logs", step, *values)
@@ -353,7 +362,7 @@ class Layout:
 
     @property
     def tables(self) -> Path:
-        """Folder of the tables of results."""
+        """Folder of the tables of results, such as `results/digits/tables`."""
         return self.root / "tables"
 
     def table(self, name: str) -> tuple[Path, ...]:
@@ -366,7 +375,7 @@ class Layout:
 
     @property
     def figures(self) -> Path:
-        """Folder of the figures."""
+        """Folder of the figures, such as `results/digits/figures`."""
         return self.root / "figures"
 
     def pictures(self, comparisons: Iterable[tuple[str, str]], *names: str) -> tuple[Path, ...]:
@@ -379,23 +388,24 @@ class Layout:
             *names: names of the figures of each pair, such as "correlations".
 
         Returns:
-            The paths by pair, then by name, then by format.
+            The paths, sorted by pair, then by name, then by format (svg, png, pdf).
         """
         panels = [self.figures / teacher / student for teacher, student in comparisons]
         return tuple(panel / f"{name}.{kind}" for panel in panels for name in names for kind in DRAWN)
 
     @property
     def metrics(self) -> Path:
-        """Folder of the headline accuracies, which `dvc metrics` reads.
+        """Folder of JSON files with mean accuracies, which `dvc metrics` reads, such as `results/digits/metrics`.
 
-        It has one file per teacher, and one per teacher, student and method.
+        The accuracies are those on clean images and under the last attack of `evaluation.attacks`. There is one file
+        for each teacher, and one for each combination of teacher, student and distillation method.
         """
         return self.root / "metrics"
 
     def headline(self, teacher: str, student: str | None = None, method: str | None = None) -> Path:
-        """Returns the path of the headline accuracies of a teacher or of a method's students, a JSON file.
+        """Returns the path of the main accuracies of a teacher or of a method's students, a JSON file.
 
-        They are the mean accuracies over the seeds, clean and under the last attack of the experiment.
+        They are the mean accuracies over the seeds, clean and under the last attack of `evaluation.attacks`.
 
         An example is `results/digits/metrics/students/wide/small/rslad.json`.
 
@@ -411,25 +421,28 @@ class Layout:
 
     @property
     def tracked(self) -> Path:
-        """JSON file with the ids of the MLflow runs."""
+        """JSON file with the ids of the MLflow runs, such as `results/digits/mlflow.json`."""
         return self.root / "mlflow.json"
 
     @property
     def index(self) -> Path:
-        """JSON file with the hashes of all results and of their records, written by the last step."""
+        """JSON file with the hashes of all outputs and records, such as `results/digits/provenance.json`.
+
+        A record is the JSON file beside an output: its inputs, settings, code hash and hashes of the outputs.
+        """
         return self.root / "provenance.json"
 
     @property
     def metadata(self) -> Path:
-        """Folder with Snakemake's metadata about the experiment's files, copied here so that DVC can version it."""
+        """Folder with a copy of Snakemake's metadata about the experiment's files, so that DVC can version it."""
         return self.root / ".metadata"
 
     @property
     def report(self) -> Path:
-        """HTML report of the results."""
+        """HTML report of the results, such as `results/digits/report.html`."""
         return self.root / "report.html"
 
     @property
     def workflow_report(self) -> Path:
-        """HTML report that Snakemake generates."""
+        """HTML report that Snakemake generates, such as `results/digits/snakemake-report.html`."""
         return self.root / "snakemake-report.html"

@@ -40,15 +40,16 @@ STOPPED = 128 + signal.SIGTERM  # exit code of a stopped job, by the convention 
 
 
 class ResumableJob:
-    """A job that can be stopped and resumed. Use it as a context manager.
+    """The saved progress of a job, such as one training, that can be stopped and resumed; a context manager.
 
     Entering locks the job's folder and waits while another process has the lock. It also catches SIGTERM and Ctrl-C, so
     that the job is saved before it ends; so it must be entered in the main thread. Leaving without an exception removes
     the saved state. Leaving with an exception keeps it for the next start.
 
     Attributes:
-        folder: the job's folder.
-        configuration: JSON values that identify the job's settings, code and inputs.
+        folder: folder of the saved states of the job, such as `results/digits/.state/students/wide/small/rslad/seed-0`.
+        configuration: dict of JSON values that identify the job's settings, code and inputs: `step` (name of the
+            command), `settings`, `code` (hash of the source code) and `inputs` (path to sha256).
         every: seconds between two saved states.
         state_folder: folder in `folder` of the states of this configuration.
         stopping: whether a signal asked the job to stop.
@@ -64,10 +65,12 @@ class ResumableJob:
         """Creates the job. Reads and writes nothing.
 
         Args:
-            folder: the job's folder.
-            configuration: JSON values that identify the job's settings, code and inputs. A state that was saved with
-                another configuration is never loaded.
-            every: seconds between two saved states.
+            folder: folder of the saved states of the job, such as
+                `results/digits/.state/students/wide/small/rslad/seed-0`. It need not exist.
+            configuration: dict of JSON values that identify the job's settings, code and inputs, as
+                `pipeline.record.Recorder.configuration` returns it. A state that was saved with another configuration
+                is never loaded.
+            every: seconds between two saved states, `compute.save_every`.
         """
         self.folder, self.configuration, self.every = folder, configuration, every
         self.state_folder = folder / digest(configuration)[:16]

@@ -50,12 +50,13 @@ class Dataset:
         return floats.div_(self.info.max_value)  # in place: a new tensor for every batch takes ten times as long
 
     def views(self, scheme: Views, index: Tensor, views: Tensor) -> Tensor:
-        """Returns a batch of views: of what an augmentation makes of the images.
+        """Returns a batch of augmented images (views) in [0,1].
 
         Args:
-            scheme: the views that exist and their numbers.
+            scheme: the augmentation as numbered views of each image, such as `ViewScheme(padding=4, flips=True)`: all
+                crops of the image padded by 4 pixels and their mirror images.
             index: int64 [B], positions of the images in this dataset, on the CPU.
-            views: int64 [B], the number of the view of each image, on the CPU.
+            views: number of the view of each image, from 0 to len(scheme) - 1, int64 [B] on the CPU.
 
         Returns:
             float32 [B,C,H,W] in [0,1], on the dataset's device.
@@ -64,10 +65,10 @@ class Dataset:
         return self.floats(scheme.apply(images, index, views))
 
     def to(self, device: torch.device) -> Dataset:
-        """Returns this dataset with its tensors on another device. Its views are then computed there, too.
+        """Returns this dataset with its tensors on another device. Batches of `views` are then computed there, too.
 
         Args:
-            device: the device.
+            device: the device, such as torch.device("cuda").
 
         Returns:
             A new dataset. Its tensors are copies, or the same tensors if they are on `device` already.

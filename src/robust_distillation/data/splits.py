@@ -53,7 +53,7 @@ def split_slice(split: str, count: int, official: dict[str, int] | None = None) 
 
 
 def sizes(train: int, test: int, official: dict[str, int] | None = None) -> dict[str, int]:
-    """Computes the number of images of each split.
+    """Computes the number of images of each split of a dataset that publishes no validation split.
 
     Args:
         train: number of images in the training files, validation included.

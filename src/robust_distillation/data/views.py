@@ -18,11 +18,16 @@ from robust_distillation.randomness import generator
 
 
 class Views(Protocol):
-    """The views of the training images, numbered for each image from 0 to len(views) - 1."""
+    """The augmented versions (views) of the training images, numbered for each image from 0 to len(views) - 1.
+
+    A view depends on the image, its position in the training split and the number of the view alone. So a teacher's
+    output on it can be cached. `ViewScheme` (all crops and flips) and `augmentations.random_views.RandomViews` (one
+    view for each epoch) have this form.
+    """
 
     @property
     def key(self) -> dict[str, Any]:
-        """All that the pixels of a view depend on besides the image, its position and the number, as JSON values."""
+        """All that a view depends on besides image, position and number, as JSON values, such as {"padding": 4}."""
 
     def __len__(self) -> int:
         """Returns the number of views of an image."""
@@ -40,12 +45,12 @@ class Views(Protocol):
         """
 
     def apply(self, images: Tensor, ids: Tensor, views: Tensor) -> Tensor:
-        """Returns one view of each image. A row depends on this row of the arguments alone.
+        """Returns one view (augmented version) of each image. A row depends on this row of the arguments alone.
 
         Args:
             images: uint8 [B,C,H,W], on any device.
-            ids: int64 [B], position of each image in the training split, on the CPU.
-            views: int64 [B], the number of the view of each image, on the CPU.
+            ids: position of each image in the training split, int64 [B] on the CPU.
+            views: number of the view of each image, from 0, int64 [B] on the CPU.
 
         Returns:
             Tensor [B,C,H,W] of the same dtype, on the device of `images`.
@@ -75,7 +80,7 @@ class ViewScheme:
 
     @property
     def key(self) -> dict[str, Any]:
-        """Padding and flips, which determine the views."""
+        """Padding and flips, which determine the views, such as {"padding": 4, "flips": True}."""
         return {"padding": self.padding, "flips": self.flips}
 
     @property
@@ -93,7 +98,7 @@ class ViewScheme:
         return self.padding * self.side + self.padding
 
     def apply(self, images: Tensor, ids: Tensor, views: Tensor) -> Tensor:
-        """Returns one view of each image.
+        """Returns one view (a crop of the zero-padded image, mirrored or not) of each image.
 
         Args:
             images: tensor [B,C,H,W] of any dtype, on any device.
@@ -111,7 +116,7 @@ class ViewScheme:
         return padded.flatten(2).gather(2, pixels[:, None].expand(-1, images.shape[1], -1)).view_as(images)
 
     def epoch(self, seed: int, epoch: int, samples: int) -> Tensor:
-        """Draws the view of each training image in one epoch, uniformly and independently.
+        """Draws the number of the view of each training image in one epoch, uniformly and independently.
 
         The result depends on the arguments alone, so that an epoch can be repeated.
 

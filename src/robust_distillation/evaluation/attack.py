@@ -53,14 +53,15 @@ def attack_run(
             Path("results/digits/teachers/wide/best.safetensors")}`.
         data: the test split, images uint8 [N,C,H,W] with labels int64 [N], as `data.dataset.load` returns it.
         todo: the blocks to attack, at least one, from `evaluation.blocks.blocks`. A block is a range of test images
-            that are attacked together under one seed.
-        names: the attacks, such as `pgd20` or `autoattack`. A name `transfer_ATTACK` means ATTACK crafted on
-            `surrogate`.
+            that are attacked together as one batch; its `seed` is the seed of the attacks on it.
+        names: the attacks, such as `pgd20` or `autoattack`. A name `transfer_ATTACK`, such as `transfer_pgd20`, means
+            ATTACK crafted on `surrogate`, another network.
         threat: norm (`linf` or `l2`) and largest size `eps` of the perturbation, in the unit of pixel values in [0, 1].
         device: device of the computation.
         surrogate: network on `device` on which `transfer_` attacks are crafted. None if there are no such attacks.
-        work: the resumable job, entered as a context manager. The outcomes of each attack on a block are saved with it
-            and not computed again after a restart. None: nothing is saved.
+        work: the saved progress of this job, a `resume.ResumableJob` that was entered as a context manager. The
+            outcomes of each attack on a block are saved with it and not computed again after a restart. None: nothing
+            is saved.
         precision: precision of the model that classifies the images: `exact`, `fp32`, `bf16-inner` or `bf16`
             (`compute.precision` of the experiment file). `exact` is eager fp32; all others are fp32 with faster
             kernels.
@@ -70,10 +71,11 @@ def attack_run(
 
     Returns:
         One row per image and checkpoint, in the order of `checkpoints`, then of `todo`. Columns: `index` (position in
-        the test split), `label`, `prediction` (class of the clean image), `block` (number of the block), `attack_seed`,
-        one bool column per attack (True if the clean and the adversarial image are both classified correctly),
-        `confidence` (of the clean prediction), for each attack ATTACK `ATTACK.prediction` (class of the adversarial
-        image) and `ATTACK.confidence` (of that prediction), and `checkpoint`. Confidences are float32 in [0,1].
+        the test split), `label`, `prediction` (class of the clean image), `block` (number of the block), `attack_seed`
+        (seed of the attacks on that block), one bool column per attack (True if the clean and the adversarial image are
+        both classified correctly), `confidence` (of the clean prediction), for each attack ATTACK `ATTACK.prediction`
+        (class of the adversarial image) and `ATTACK.confidence` (of that prediction), and `checkpoint`. Confidences are
+        float32 in [0,1].
     """
     by_weights: dict[str, pd.DataFrame] = {}
     frames = []
@@ -120,7 +122,7 @@ def attack_block(
     on_attack_end: Callable[[], None] = lambda: None,
     search_model: nn.Module | None = None,
 ) -> pd.DataFrame:
-    """Attacks one block of test images and returns its outcomes.
+    """Attacks one block (test images that are attacked together as one batch) and returns the outcomes.
 
     An image is robust to an attack if the model classifies both the clean and the adversarial image correctly.
 
@@ -130,7 +132,8 @@ def attack_block(
         data: the test split, images uint8 [N,C,H,W] with labels int64 [N], as `data.dataset.load` returns it.
         block: positions `start` to `stop` - 1 of the images that are attacked as one batch, and the `seed` of the
             attacks.
-        names: the attacks, such as `pgd20`. A name `transfer_ATTACK` means ATTACK crafted on `surrogate`.
+        names: the attacks, such as `pgd20`. A name `transfer_ATTACK`, such as `transfer_pgd20`, means ATTACK crafted on
+            `surrogate`, another network.
         threat: norm (`linf` or `l2`) and largest size `eps` of the perturbation, in the unit of pixel values in [0, 1].
         device: device of the computation.
         surrogate: network on which `transfer_` attacks are crafted. None if there are no such attacks.
@@ -142,9 +145,10 @@ def attack_block(
 
     Returns:
         One row per image: `index` (position in the test split), `label`, `prediction` (class of the clean image),
-        `block` (number), `attack_seed`, one bool column per attack (True if the image is robust to it), `confidence`
-        (of the clean prediction), and for each attack ATTACK `ATTACK.prediction` (class of the adversarial image) and
-        `ATTACK.confidence` (of that prediction). Confidences are float32 in [0,1].
+        `block` (number of the block), `attack_seed` (seed of the attacks on it), one bool column per attack (True if
+        the image is robust to it), `confidence` (of the clean prediction), and for each attack ATTACK
+        `ATTACK.prediction` (class of the adversarial image) and `ATTACK.confidence` (of that prediction). Confidences
+        are float32 in [0,1].
     """
     results = {} if results is None else results
     part = slice(block.start, block.stop)

@@ -13,7 +13,7 @@ from robust_distillation.randomness import derived_seed
 
 @dataclass(frozen=True)
 class Block:
-    """A range of consecutive test images that are attacked together under one seed. `blocks` makes these objects.
+    """A range of consecutive test images that are attacked together as one batch. `blocks` makes the objects.
 
     Attributes:
         number: position among the blocks, from 0.
@@ -55,7 +55,8 @@ def shard(all_blocks: list[Block], number: int, of: int) -> list[Block]:
     """Returns the blocks of test images that one of several jobs attacks.
 
     Args:
-        all_blocks: all blocks of the test images, as `blocks` returns them.
+        all_blocks: all blocks of the test images, as `blocks` returns them. A block is a range of images that are
+            attacked together as one batch.
         number: number of the job, from 1 to `of`.
         of: number of jobs that share the blocks.
 

@@ -20,19 +20,20 @@ DIGEST = b"digest"  # key of the file's checksum in its metadata
 
 
 def write_outcomes(path: str | Path, outcomes: pd.DataFrame) -> None:
-    """Writes outcomes to a Parquet file, sorted by checkpoint and index.
+    """Writes the outcomes of attacks on one network to a Parquet file, sorted by checkpoint and index.
 
     The same rows in any order give the same bytes. The file has a checksum in its metadata, and appears complete or not
     at all. A missing folder is made.
 
     Args:
         path: file to write.
-        outcomes: one row per test image of each checkpoint of a run (one training with one seed). Columns: `teacher`,
-            `student`, `method`, `seed`, `checkpoint` (`best` or `last`), `index` (position in the test split), `label`,
-            `prediction` (class of the clean image), `block` (number of the set of images that were attacked together),
-            `attack_seed` (seed of the attacks on that block), one bool column per attack, such as `pgd20` (True if the
-            clean and the adversarial image are both classified correctly), `confidence` (of the clean prediction), and
-            for each attack ATTACK `ATTACK.prediction` (class of the adversarial image) and `ATTACK.confidence`.
+        outcomes: one row per test image of each checkpoint of a trained network (a student or a teacher). Columns:
+            `teacher`, `student`, `method`, `seed`, `checkpoint` (`best`, `last` or `imported`), `index` (position in
+            the test split), `label`, `prediction` (class of the clean image), `block` (number of the set of images that
+            were attacked together as one batch), `attack_seed` (seed of the attacks on that block), one bool column per
+            attack, such as `pgd20` (True if the clean and the adversarial image are both classified correctly),
+            `confidence` (of the clean prediction), and for each attack ATTACK `ATTACK.prediction` (class of the
+            adversarial image) and `ATTACK.confidence`.
     """
     attacks = attack_columns(outcomes)
     further = [column for column in outcomes.columns if column not in NETWORK + IMAGE + attacks]
@@ -44,17 +45,20 @@ def write_outcomes(path: str | Path, outcomes: pd.DataFrame) -> None:
 
 
 def read_outcomes(paths: Iterable[str | Path]) -> pd.DataFrame:
-    """Reads the outcome files of several runs into one table.
+    """Reads the outcome files of several trained networks into one table.
 
     Args:
         paths: the Parquet files, at least one, as `write_outcomes` writes them.
 
     Returns:
         The rows of all files, file after file. One row per test image and checkpoint, with the columns `teacher`,
-        `student`, `method`, `seed`, `checkpoint`, `index`, `label`, `prediction`, `block`, `attack_seed`, one bool
-        column per attack (True if the clean and the adversarial image are both classified correctly), `confidence`, and
-        for each attack ATTACK `ATTACK.prediction` and `ATTACK.confidence`. Files of older versions lack those behind
-        the attacks; beside others, their rows have NaN there.
+        `student`, `method`, `seed`, `checkpoint`, `index` (position in the test split), `label`, `prediction` (class of
+        the clean image), `block` (number of the set of images that were attacked together as one batch), `attack_seed`
+        (seed of the attacks on that block), one bool column per attack (True if the clean and the adversarial image are
+        both classified correctly), `confidence` (softmax probability of `prediction`), and for each attack ATTACK
+        `ATTACK.prediction` and `ATTACK.confidence` (class of the adversarial image, and its probability). Files of
+        older versions lack `confidence` and the columns after it; if they are read together with newer files, their
+        rows have NaN there.
 
     Raises:
         UserError: if a file is missing, unreadable, or does not match its checksum.
@@ -99,13 +103,15 @@ def attack_columns(outcomes: pd.DataFrame) -> list[str]:
 
 
 def merge(paths: Iterable[str | Path]) -> pd.DataFrame:
-    """Joins the outcome files of the jobs that attacked one model (a run or a teacher) on different test images.
+    """Joins the outcome files of the jobs that attacked one trained network on different test images.
 
     Args:
-        paths: the Parquet files of all jobs of one model.
+        paths: the Parquet files of all jobs, such as `.../seed-0/1-of-3.parquet`, `.../seed-0/2-of-3.parquet` and so
+            on.
 
     Returns:
-        The rows of all files, file after file, with the columns of `read_outcomes`.
+        The rows of all files, file after file: one row per test image and checkpoint, with the columns that
+        `read_outcomes` lists, such as `checkpoint`, `index`, `label`, `prediction` and one bool column per attack.
 
     Raises:
         UserError: if a file cannot be read, or if the values of `index` of a checkpoint are not 0 to N - 1, each once.

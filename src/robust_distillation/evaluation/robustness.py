@@ -35,7 +35,7 @@ def robustness_curve(
         x: clean images, float32 [N,C,H,W] in [0,1], on the model's device.
         labels: true classes, int64 [N], on the model's device.
         norm: `linf` or `l2`.
-        distances: values of eps in the units of the norm, positive and ascending.
+        distances: values of eps, positive and ascending, in units of pixels in [0,1], such as [2/255, 8/255].
         seed: seed of the attacks' random starts.
 
     Returns:

@@ -33,20 +33,19 @@ def structure_of(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatMode
             (features to logits [N,K]). It is in eval mode during the computation; its mode is restored afterwards.
         x: clean images, float32 [N,C,H,W] in [0,1], on the model's device.
         labels: true classes, int64 [N], on the model's device.
-        threat: norm (`linf` or `l2`) and maximum size `eps` of the perturbation.
+        threat: norm (`linf` or `l2`) and maximum size `eps` of the perturbation, in units of pixels in [0,1], such as
+            8/255.
         seed: seed of the attack's random start.
 
     Returns:
         A dict that can be written as JSON. x' is the adversarial image of x, and phi(x) are the features of x.
 
-        - `images`: N.
-        - `correlation`, `adversarial_correlation`: Pearson correlations between the logits of every two classes, over x
-          and over x'. K lists of K numbers, see `class_correlation`.
-        - `feature_distance`: mean over the images of ||phi(x') - phi(x)|| / ||phi(x)||.
+        - `images`: N. - `correlation`, `adversarial_correlation`: Pearson correlations between the logits of every two
+        classes, over x and over x'. K lists of K numbers in [-1, 1]. A logit that is constant over the images has
+        correlation 0 with every other. - `feature_distance`: mean over the images of ||phi(x') - phi(x)|| / ||phi(x)||.
         - `feature_cosine_distance`: mean over the images of 1 - cos(phi(x'), phi(x)), in [0, 2]. It is 1 for an image
-          with phi(x') = 0.
-        - `feature_images`: number of images in these two means. Images with phi(x) = 0 are left out. If no image is
-          left, both means are None.
+        with phi(x') = 0. - `feature_images`: number of images in these two means. Images with phi(x) = 0 are left out.
+        If no image is left, both means are None.
     """
     clean, adversarial, relative, cosine = [], [], [], []
     with frozen(model):
@@ -96,7 +95,7 @@ def correlation_distance(a: np.ndarray, b: np.ndarray) -> float:
 
     Args:
         a: correlations of the logits of K classes, [K,K], as `class_correlation` returns them.
-        b: correlations of another network or other images, [K,K].
+        b: correlations of another network or other images in the same form, [K,K].
 
     Returns:
         The distance, in [0, sqrt(2)].
