@@ -33,7 +33,8 @@ class Cell(NamedTuple):
         student: name of the student in the experiment file, such as `small`; `-` for a teacher's own number.
         method: name of the distillation method, such as `rslad`. For a teacher's own number: the method that trained
             the teacher, such as `trades`, or the source of its imported weights, such as `trades_wrn_34_10`.
-        checkpoint: `best` or `last`; `imported` for a teacher with imported weights.
+        checkpoint: `best` (chosen by evaluations during the training), `last` (after the last epoch), or `imported` for
+            a teacher with imported weights.
         metric: `clean`, the name of an attack, such as `autoattack`, or METRIC.ATTACK, such as `nsd.autoattack`.
     """
 

@@ -14,7 +14,7 @@ from robust_distillation.layout import Layout
 
 
 def robustness_curves(curves: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """Arranges curves of accuracy against eps, the size of the perturbation, as one table.
+    """Arranges curves of accuracy against eps, the size of the perturbation in the pixel range [0, 1], as one table.
 
     Args:
         curves: contents of the JSON files of the step `robustness`, one per trained network (a teacher, or a student of

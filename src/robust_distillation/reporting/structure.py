@@ -58,14 +58,18 @@ def read_structures(files: Iterable[Path]) -> pd.DataFrame:
 
 
 def distances(structures: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
-    """Computes how far the class correlations of each student are from its teacher's, and collects feature distances.
+    """Computes how far the class correlations of each student are from those of its teacher, and collects feature
+    distances.
+
+    The class correlations of a network are the Pearson correlations, over the test images, between its logits of every
+    two classes: a matrix [K,K] for K classes.
 
     A student that was trained without a teacher is compared with the teacher of every pair in `spec.comparisons` that
     has this student. If a teacher has no measurements, because it is `none` or several teachers under one name, its
     students have feature distances only.
 
     Args:
-        structures: one row per model (a teacher, or a student of one method and one seed), as
+        structures: one row per network (a teacher, or a student of one method and one seed), as
             `reporting.structure.read_structures` returns them. Used columns: `teacher`, `student`, `method`, `seed`,
             `checkpoint`, `images`, `correlation`, `adversarial_correlation`, `feature_distance` and
             `feature_cosine_distance`.
@@ -114,11 +118,11 @@ def _rows(own: dict[str, Any], teacher: str, values: dict[str, float]) -> list[d
 
 
 def tidy(structures: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
-    """Computes the mean over the seeds of each distance, with standard deviation and 95 % interval: Student's t over
-    the S seeds, with S - 1 degrees of freedom.
+    """Computes the mean over the seeds of each distance of the structure analysis, with standard deviation and 95 %
+    interval: Student's t over the S seeds, with S - 1 degrees of freedom.
 
     Args:
-        structures: one row per model (a teacher, or a student of one method and one seed), as
+        structures: one row per network (a teacher, or a student of one method and one seed), as
             `reporting.structure.read_structures` returns them. Used columns: `teacher`, `student`, `method`, `seed`,
             `checkpoint`, `images`, `correlation`, `adversarial_correlation`, `feature_distance` and
             `feature_cosine_distance`.
@@ -166,11 +170,11 @@ def caption(table: pd.DataFrame, spec: TableSpec) -> str:
 def write_tables(structures: pd.DataFrame, spec: TableSpec, folder: Path) -> None:
     """Writes the mean distances over the seeds as FOLDER/structure.csv, FOLDER/structure.md and FOLDER/structure.tex.
 
-    They are the distances between the class correlations of student and teacher, and the distances by which a PGD-20
-    attack moves the features of a network.
+    They are the distances between the class correlations of student and teacher (Pearson correlations between the
+    logits of every two classes), and the distances by which a PGD-20 attack moves the features of a network.
 
     Args:
-        structures: one row per model (a teacher, or a student of one method and one seed), as
+        structures: one row per network (a teacher, or a student of one method and one seed), as
             `reporting.structure.read_structures` returns them. Used columns: `teacher`, `student`, `method`, `seed`,
             `checkpoint`, `images`, `correlation`, `adversarial_correlation`, `feature_distance` and
             `feature_cosine_distance`.

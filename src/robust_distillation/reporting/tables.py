@@ -84,7 +84,8 @@ class PublishedBlock(NamedTuple):
 
     Attributes:
         comparison: names of the teacher and the student network, such as `Comparison(teacher="wide", student="small")`.
-        checkpoint: `best` or `last`.
+        checkpoint: `best` (chosen by evaluations during the training) or `last` (after the last epoch), of the
+            students.
         lines: lines from top to bottom: that of the teacher, then one per method. Each is a `Line(label, cells)`. Lines
             of published numbers follow the line with which they are compared.
     """

@@ -38,9 +38,9 @@ def tidy(found: list[dict[str, Any]]) -> pd.DataFrame:
     Returns:
         The content of tables/tuning.csv, one row per candidate. Columns: `teacher`, `student`, `method`, `candidate`
         (its name), `settings` (its values as JSON text, with the keys `training` and `method`), `selection_clean` and
-        `selection_robust` (accuracy on clean and on attacked validation images in percent, at the validation with the
-        highest robust accuracy), `epoch` (of that validation) and `chosen` (bool). Accuracies and epoch are missing if
-        the training diverged.
+        `selection_robust` (accuracy on clean and on attacked validation images in percent, at the best validation: the
+        one with the highest robust accuracy, or with the highest value of the metric that `training.selection` names),
+        `epoch` (of that validation) and `chosen` (bool). Accuracies and epoch are missing if the training diverged.
     """
     rows = [
         {

@@ -123,7 +123,7 @@ def height_of(names: Iterable[str], row: int = ROW) -> int:
 def lines(
     frame: pd.DataFrame, methods: list[str], x: tuple[str, str], y: tuple[str, str], marked: float | None = None
 ) -> alt.LayerChart:
-    """Draws a line with marks for each method, and shades the range of its seeds.
+    """Draws a line with marks for the teacher and each distillation method, and shades the range of the seeds.
 
     Args:
         frame: one row for each method and place on the horizontal axis. Columns: `method` (name of a method, or
@@ -157,7 +157,8 @@ def lines(
 
 
 def scatter(frame: pd.DataFrame, methods: list[str], x: tuple[str, str], y: tuple[str, str]) -> alt.LayerChart:
-    """Draws two numbers of each method against each other: a small mark for each seed and a large mark for the mean.
+    """Draws two numbers of the teacher and of each distillation method against each other: a small mark for each seed
+    and a large mark for the mean.
 
     Args:
         frame: one row for each mark. Columns: `method` (name of a method, or `teacher`), `seed` (missing in rows of
@@ -191,12 +192,13 @@ def _about(values: pd.Series) -> tuple[float, float]:
 def dots(
     frame: pd.DataFrame, methods: list[str], title: str, domain: tuple[float, float] | None = None
 ) -> alt.LayerChart:
-    """Draws a row for each method: a large mark with a bar for the mean, and below it a small mark for each seed.
+    """Draws a row for the teacher and each distillation method: a large mark with a bar for the mean, and below it a
+    small mark for each seed.
 
     Args:
-        frame: one row for each mark, as `dots.mean_and_seeds` returns them. Columns: `method` (name of a method, or
-            `teacher`), `value`, `low` and `high` (ends of the bar; missing: no bar), `seed` (missing in rows of means),
-            `label` (tooltip).
+        frame: one row for each mark, as `reporting.figures.dots.mean_and_seeds` returns them. Columns: `method` (name
+            of a method, or `teacher`), `value`, `low` and `high` (ends of the bar; missing: no bar), `seed` (missing in
+            rows of means), `label` (tooltip).
         methods: names of all distillation methods of the experiment, such as `ard` and `rslad`, in the order of its
             file, which decides colours and shapes. The rows have the same order, below the row of the teacher. Methods
             that do not occur in `frame` have no row.
@@ -248,7 +250,8 @@ def forest(frame: pd.DataFrame, methods: list[str], title: str) -> alt.LayerChar
 
 
 def by_attack(frame: pd.DataFrame, methods: list[str], attacks: list[str]) -> alt.LayerChart:
-    """Draws a row for each method with one mark for each attack, and a line from its lowest accuracy to its highest.
+    """Draws a row for the teacher and each distillation method with one mark for each attack, and a line from its
+    lowest accuracy to its highest.
 
     Args:
         frame: one row for each mark. Columns: `method` (name of a method, or `teacher`), `metric` (a title in
@@ -281,7 +284,8 @@ def heat_map(
         values: floats [R,C]. Cells that are NaN have neither a colour nor a number.
         limits: values of the first and of the last colour of `ramp`, ascending, such as `(0, 100)`. Values beyond them
             have the nearer colour.
-        ramp: colours (`#rrggbb`) of evenly spaced values, such as `style.SEQUENTIAL`.
+        ramp: colours (`#rrggbb`) of evenly spaced values from one limit to the other, such as
+            `figures.style.SEQUENTIAL`, from violet to yellow.
         rows: names of the R rows, from top to bottom; empty for none.
         columns: names of the C columns, from left to right; empty for none.
         numbers: True to write each value into its cell, rounded to a whole number.

@@ -14,15 +14,17 @@ from robust_distillation.statistics.intervals import ALPHA
 
 
 def differences(rows: pd.DataFrame, spec: TableSpec, comparison: Comparison) -> Figure:
-    """Draws the differences in accuracy of every two methods with their confidence intervals, the largest at the top.
+    """Draws the differences in accuracy of every two distillation methods with their simultaneous 95 % confidence
+    intervals (Bonferroni over the pairs of methods), the largest at the top.
 
     There is a row for each pair of methods. It is named `BETTER − WORSE` and has the colour of the better method, so no
     difference is negative. The mark is hollow if the adjusted p value is 0.05 or more: then the interval contains zero.
 
     Args:
-        rows: rows of tables/comparisons.csv about one teacher and student, at the checkpoint `spec.first` and the
-            metric `spec.strongest`. Used columns: `method`, `other`, `difference` (`method` minus `other`), `ci_low`,
-            `ci_high` (all three in percentage points) and `p_adjusted`. It may have no rows: the chart is then empty.
+        rows: rows of tables/comparisons.csv (as `reporting.comparisons.tidy` returns them) about one teacher and
+            student, at the checkpoint `spec.first` and the metric `spec.strongest`. Used columns: `method`, `other`,
+            `difference` (`method` minus `other`), `ci_low`, `ci_high` (all three in percentage points) and
+            `p_adjusted`. It may have no rows: the chart is then empty.
         spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
             config.load("params.yaml")`. Used are `methods` (colours), and the first of `checkpoints` and the last of
             `metrics` for the caption.

@@ -11,7 +11,8 @@ from robust_distillation.reporting.figures.legend import labels
 def mean_and_seeds(
     values: pd.DataFrame, title: str, digits: int = 2, table: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """Computes the table that `charts.dots` draws: the mean over the seeds of each method, and the value of each seed.
+    """Computes the table that `reporting.figures.charts.dots` draws: the mean over the seeds of each method, and the
+    value of each seed.
 
     Args:
         values: values of one metric at one checkpoint, with a row for each teacher and each student training (one

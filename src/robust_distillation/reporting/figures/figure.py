@@ -27,7 +27,7 @@ LETTERS = 110  # in a line of a title of two panels
 
 @dataclass(frozen=True)
 class Panel:
-    """One chart within a figure, with its heading, its size and its description in words.
+    """One chart within a `Figure`, with its heading, its size and its description in words.
 
     Attributes:
         chart: the Vega-Altair chart, without a size, a title or a legend.
@@ -70,8 +70,8 @@ class Panel:
 class Figure:
     """Charts beside each other with a common title, caption and legend.
 
-    It is made by the functions of this package, such as `overview`. `save` writes it to files, and it is also an
-    element of a section of the report.
+    The functions of this package make it, such as `figures.overview.overview`. `figures.figure.save` writes it to
+    files, and it is also an element of a section of the report.
 
     Attributes:
         kind: class constant `figure`, not an argument. The report renders the element by
@@ -79,8 +79,10 @@ class Figure:
         title: heading in the files, and beginning of the caption in the report, such as `Student small, teacher wide:
             accuracy`.
         caption: what the marks mean, in one or two sentences.
-        panels: the charts, from left to right.
-        legend: names, colours and shapes of the marks, from top to bottom; empty if the axes name the marks.
+        panels: the charts, from left to right. A `Panel` has `chart` (a Vega-Altair chart), `alt` (description in
+            words), `title`, and `width`, `height` and `axis` in pixels.
+        legend: entries of the legend, from top to bottom, each with `name`, `colour` and `path` (shape); empty if the
+            axes name the marks.
         columns: number of panels beside each other in the files. The next panels start a new row.
     """
 
@@ -100,7 +102,7 @@ def save(figure: Figure, stem: Path) -> None:
     contains, has all characters of the texts: with several fonts, the PDF writer numbers them at random.
 
     Args:
-        figure: the figure, such as `overview` returns it.
+        figure: the figure (title, caption, panels, legend), as functions such as `figures.overview.overview` return it.
         stem: path of the files without the ending, such as `results/digits/figures/wide/small/overview`.
     """
     svg = _svg(_composed(figure), FILE_FONT)
@@ -166,7 +168,8 @@ def scale(keys: list[Key], values: list[str]) -> alt.Scale:
     """Makes the Vega-Altair scale that gives each name of a legend its colour or its shape.
 
     Args:
-        keys: entries of a legend, as `legend.method_keys` returns them. Their names are the domain of the scale.
+        keys: entries of a legend (`name`, `colour`, `path`), as `figures.legend.method_keys` returns them. Their names
+            are the domain of the scale.
         values: colour (`#rrggbb`) or shape (SVG path such as `M-1,-1H1V1H-1Z`) of each key, in the same order.
 
     Returns:

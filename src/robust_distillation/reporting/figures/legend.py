@@ -43,7 +43,8 @@ class Key(NamedTuple):
 
 
 def method_keys(methods: Iterable[str]) -> list[Key]:
-    """Returns the colour and the shape of the teacher and of each method, which are the same in every figure.
+    """Returns the colour and the shape of the teacher and of each distillation method, which are the same in every
+    figure.
 
     The position of a method in `methods` decides its colour (one of 8) and shape (one of 7). So the first 56 methods
     differ from each other.
@@ -53,7 +54,8 @@ def method_keys(methods: Iterable[str]) -> list[Key]:
             file.
 
     Returns:
-        The entry named `teacher` (a star), then one entry for each method, in the order of `methods`.
+        The entry named `teacher` (a star), then one entry for each method, in the order of `methods`. An entry has
+        `name`, `colour` (`Colour(hex, css)`) and `path` (shape as an SVG path).
     """
     # 7 shapes beside 8 colours: the first 56 methods differ.
     keys = (Key(name, METHODS[place % len(METHODS)], SHAPES[place % len(SHAPES)]) for place, name in enumerate(methods))
@@ -69,7 +71,8 @@ def present_keys(methods: Iterable[str], names: Iterable[str]) -> list[Key]:
         names: names that occur in the figure: of methods, or `teacher`. Repetitions are allowed.
 
     Returns:
-        The entries of `method_keys(methods)` whose name is in `names`, in the same order: `teacher` first.
+        The entries of `method_keys(methods)` whose name is in `names`, in the same order: `teacher` first. An entry has
+        `name`, `colour` and `path` (shape).
     """
     occurring = set(names)
     return [key for key in method_keys(methods) if key.name in occurring]
@@ -79,10 +82,10 @@ def attack_keys(titles: list[str]) -> list[Key]:
     """Returns the colour and the shape of each attack, from a pale colour for the first to a dark one for the last.
 
     Args:
-        titles: titles of the metrics, the weakest attack first, such as `["Clean", "FGSM", "AutoAttack"]`.
+        titles: titles of the metrics, each once, the weakest attack first, such as `["Clean", "FGSM", "AutoAttack"]`.
 
     Returns:
-        One entry for each title, in the same order.
+        One entry for each title, in the same order, with `name` (the title), `colour` and `path` (shape).
     """
     last = max(len(titles) - 1, 1)
     return [Key(title, shade(30 + 70 * i // last), SHAPES[i % len(SHAPES)]) for i, title in enumerate(titles)]
@@ -93,8 +96,8 @@ def swatches(levels: Sequence[float], ramp: Sequence[str]) -> list[Key]:
 
     Args:
         levels: values to show, ascending, such as `(0, 25, 50, 75, 100)`. The first has the first colour of `ramp`, the
-            last has the last colour, and the others are interpolated linearly.
-        ramp: colours (`#rrggbb`) of evenly spaced values, such as `style.SEQUENTIAL`.
+            last has the last colour, and the colours of the levels between them are interpolated linearly.
+        ramp: colours (`#rrggbb`) of evenly spaced values, such as `figures.style.SEQUENTIAL`.
 
     Returns:
         One entry for each level, in the same order, with a name such as `25` or `0.5`. Its colour is the same on light

@@ -44,7 +44,8 @@ def draw_all(
             config.load("params.yaml")`. Used are `comparisons` (pairs of teacher and student, one folder for each), and
             the order of methods, checkpoints and metrics.
         classes: names of the K classes, `experiment.info.classes`. The label k is the class `classes[k]`.
-        threat: norm and eps of the attacks, `experiment.threat_model`.
+        threat: `norm` (`linf` or `l2`) and `eps` (in the pixel range [0, 1], such as 8/255) of the attacks,
+            `experiment.threat_model`.
         folder: folder of all figures of the experiment, such as results/digits/figures. Missing folders are created.
 
     Raises:

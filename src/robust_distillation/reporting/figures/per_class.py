@@ -50,8 +50,8 @@ def per_class(means: pd.DataFrame, spec: TableSpec, classes: tuple[str, ...], co
     of columns nor numbers, but a legend of the colours.
 
     Args:
-        means: accuracies in percent, as `by_class` returns them: the index is `teacher` and methods, the columns are
-            labels.
+        means: accuracies in percent, as `reporting.figures.per_class.by_class` returns them: the index is `teacher` and
+            the names of methods, the columns are the labels 0 to K - 1.
         spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
             config.load("params.yaml")`. Used are the last of `metrics` (the strongest attack), the first of
             `checkpoints`, and the threat model, for the texts.

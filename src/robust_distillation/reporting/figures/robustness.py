@@ -14,7 +14,8 @@ from robust_distillation.settings import ThreatModel
 
 
 def robustness(curves: pd.DataFrame, spec: TableSpec, comparison: Comparison, threat: ThreatModel) -> Figure:
-    """Draws the accuracy of the teacher and of each method against eps, the size of the perturbation.
+    """Draws the accuracy of the teacher and of each distillation method against eps, the size of the perturbation in
+    the pixel range [0, 1].
 
     A line is the mean over the seeds. The range from the lowest to the highest seed is shaded.
 
@@ -22,8 +23,8 @@ def robustness(curves: pd.DataFrame, spec: TableSpec, comparison: Comparison, th
         curves: one row for each network and eps, as `reporting.curves.robustness_curves` returns them. Columns:
             `teacher`, `student`, `method`, `seed`, `eps` and `value` (accuracy in percent).
         spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
-            config.load("params.yaml")`. Used are `methods` (order of the legend), and the first of `checkpoints` for
-            the caption.
+            config.load("params.yaml")`. Used are `methods` (order of the legend), and the first of `checkpoints` (for
+            the caption).
         comparison: pair of the names of a teacher and a student network, such as `Comparison(teacher="wide",
             student="small")`. Drawn are the students of this network that were trained with this teacher or by a method
             without a teacher (`teacher` is `none`), and the teacher, whose rows have the student `-`.

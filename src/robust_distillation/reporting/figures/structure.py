@@ -36,7 +36,7 @@ def correlations(structures: pd.DataFrame, spec: TableSpec, classes: tuple[str, 
     There is no distance if the teacher is `none` or an entry that names several teachers.
 
     Args:
-        structures: one row per model (a teacher, or a student of one method and one seed), as
+        structures: one row per network (a teacher, or a student of one method and one seed), as
             `reporting.structure.read_structures` returns them. Used columns: `teacher`, `student`, `method`,
             `checkpoint`, and `correlation` (K lists of K numbers in [-1, 1]).
         spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
@@ -119,11 +119,11 @@ def feature_distances(values: pd.DataFrame, spec: TableSpec, comparison: Compari
 def draw_all(structures: pd.DataFrame, spec: TableSpec, classes: tuple[str, ...], folder: Path) -> None:
     """Draws the figures of the structure analysis as FOLDER/TEACHER/STUDENT/NAME.{svg,png,pdf}.
 
-    NAME is correlations (matrices of class correlations) or feature-distances. There is one figure of each name for
-    every teacher and student.
+    NAME is correlations (matrices of the correlations between the logits of every two classes) or feature-distances
+    (how far a PGD-20 attack moves the features). There is one figure of each name for every teacher and student.
 
     Args:
-        structures: one row per model (a teacher, or a student of one method and one seed), as
+        structures: one row per network (a teacher, or a student of one method and one seed), as
             `reporting.structure.read_structures` returns them.
         spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
             config.load("params.yaml")`. Used are `comparisons` (pairs of teacher and student), and the order of methods

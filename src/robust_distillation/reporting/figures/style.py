@@ -9,7 +9,8 @@ import numpy as np
 
 
 class Colour(NamedTuple):
-    """One colour of the figures, in the form for files and in the form for the report.
+    """One colour of the figures, in the form for files and in the form for the report, such as `Colour("#0072b2",
+    "var(--m0)")`.
 
     Attributes:
         hex: colour in files, as `#rrggbb`.
@@ -44,7 +45,8 @@ def shade(percent: int) -> Colour:
         percent: part of the accent colour in [0, 100]: 0 is the background, 100 the accent colour.
 
     Returns:
-        The mixed colour.
+        The mixed colour, with `hex` (`#rrggbb`, mixed from the colours of light pages) and `css` (a CSS expression that
+        mixes the colours of the page).
     """
     channels = zip(*(bytes.fromhex(colour.hex[1:]) for colour in (PAGE, ACCENT)), strict=True)
     mixed = bytes(round(page + (accent - page) * percent / 100) for page, accent in channels)

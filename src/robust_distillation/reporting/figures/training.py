@@ -17,12 +17,13 @@ TITLES = {"robust": "Under attack", "clean": "Clean"}
 
 
 def training(curves: pd.DataFrame, spec: TableSpec, comparison: Comparison) -> Figure:
-    """Draws the accuracy of each method by epoch, under attack and on clean images.
+    """Draws the accuracy of the students of each distillation method by epoch, under the attack of `training.selection`
+    (`apgd`, `pgd10` or `pgd_trades`) and on clean images.
 
     The accuracies are those by which the checkpoint `best` is chosen: on the validation split, or on the test split
-    under the protocol `official` (the settings of the methods' authors). Beside them are those on training images: a
-    method overfits where they rise and the others fall. A line is the mean over the seeds. The range from the lowest to
-    the highest seed is shaded.
+    under the protocol `official` (the settings of the methods' authors). Beside them stand the accuracies on 500
+    training images: a method overfits if the accuracy on training images rises while that on the images of the
+    selection falls. A line is the mean over the seeds. The range from the lowest to the highest seed is shaded.
 
     Args:
         curves: one row for each student training and epoch, as `reporting.curves.read_curves` returns them. Used
@@ -36,8 +37,8 @@ def training(curves: pd.DataFrame, spec: TableSpec, comparison: Comparison) -> F
             without a teacher (`teacher` is `none`).
 
     Returns:
-        A `figures.figure.Figure` (title, caption, panels with Vega-Altair charts, legend) of four panels, under attack
-        and clean, on the images of the selection and on training images, with a legend of the methods, for
+        A `figures.figure.Figure` (title, caption, panels with Vega-Altair charts, legend) of up to four panels, under
+        attack and clean, on the images of the selection and on training images, with a legend of the methods, for
         `figures.figure.save` or as an element of a section of the report.
     """
     students, panels = comparison.students(curves), []

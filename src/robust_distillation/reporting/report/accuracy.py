@@ -17,16 +17,17 @@ WORST = 5  # classes listed per method
 def trade_offs(report: ReportData) -> Section:
     """Makes the report's section on clean against robust accuracy, with one figure for each teacher and student.
 
-    A figure shows clean accuracy (horizontal) against accuracy under the strongest attack (vertical), see
-    `figures.trade_off`.
+    A figure shows clean accuracy (horizontal) against accuracy under the strongest attack, the last of
+    `evaluation.attacks` (vertical), of the teacher and of each distillation method, as
+    `reporting.figures.trade_off.trade_off` draws it.
 
     Args:
         report: data of the experiment, as `reporting.report.report_data.load_report_data(experiment)` returns them.
             Used are `values` (accuracy of each seed) and `spec` (order of the methods).
 
     Returns:
-        A `Section` (`id` is `trade-off`, and `title`, `lead`, the introduction, and `groups` of elements), which
-        `reporting.report.page.page` renders as HTML.
+        A `Section` with the `id` `trade-off`, a `title`, a `lead` (introduction) and `groups` (tables, figures and
+        other elements), which `reporting.report.page.page` renders as HTML.
     """
     lead = (
         "Clean accuracy against that under the strongest attack: what is further up and to the right is better in "
@@ -39,17 +40,19 @@ def trade_offs(report: ReportData) -> Section:
 def classes(report: ReportData) -> Section:
     """Makes the report's section on the robust accuracy of each class.
 
-    For each teacher and student it contains a heat map of methods and classes, and a table with the five worst classes
-    of each method (all classes if there are fewer). The accuracy is that under the strongest attack (the last of
-    `evaluation.attacks` in the experiment file) at the first of `evaluation.checkpoints`, over the images of all seeds.
+    For each teacher and student it contains a heat map of the accuracy with a row for the teacher and each distillation
+    method and a column for each class, and a table with the five worst classes of each method (all classes if there are
+    fewer). The accuracy is that under the strongest attack (the last of `evaluation.attacks` in the experiment file) at
+    the first of `evaluation.checkpoints`, over the images of all seeds.
 
     Args:
         report: data of the experiment, as `reporting.report.report_data.load_report_data(experiment)` returns them.
-            Used are `outcomes`, `spec` (order of the methods) and `experiment` (names of the classes).
+            Used are `outcomes` (one row per network, checkpoint and test image: correct or not), `spec` (order of the
+            methods) and `experiment` (names of the classes).
 
     Returns:
-        A `Section` (`id` is `classes`, and `title`, `lead`, the introduction, and `groups` of elements), which
-        `reporting.report.page.page` renders as HTML.
+        A `Section` with the `id` `classes`, a `title`, a `lead` (introduction) and `groups` (tables, figures and other
+        elements), which `reporting.report.page.page` renders as HTML.
     """
     lead = (
         f"{metric_title(report.spec.strongest)} accuracy of each class, mean over the seeds, at the checkpoint "

@@ -20,20 +20,21 @@ def section(report: ReportData) -> Section:
 
     It contains two tables:
 
-    - For each step (a kind of job, such as `train-student`): number of jobs, sum of their durations, floating-point
-      operations (counted, not measured) in TFLOP, and energy in kJ. The column of energy exists if at least one job
-      measured its energy. Its cell is `not read` if one of the step's jobs did not.
+    - For each step (a kind of job, such as `train-student`; a job is one run of a step): number of jobs, sum of their
+      durations, floating-point operations (counted, not measured) in TFLOP, and energy in kJ. The column of energy
+      exists if at least one job measured its energy. Its cell is `not read` if one of the step's jobs did not.
     - For each method and student: number of trainings (one for each teacher and seed), mean duration of a training,
       counted TFLOP of one training, and the kinds of cached teacher outputs that the method reads (`logits`, `features`
       or `nothing`).
 
     Args:
         report: data of the experiment, as `reporting.report.report_data.load_report_data(experiment)` returns them.
-            Used are `records` (of all jobs, with their durations and energies) and `experiment`.
+            Used are `records` (of all jobs, with durations and energies; a record is the JSON file beside an output)
+            and `experiment`.
 
     Returns:
-        A `Section` (`id` is `cost`, and `title`, `lead`, the introduction, and `groups` of elements), which
-        `reporting.report.page.page` renders as HTML.
+        A `Section` with the `id` `cost`, a `title`, a `lead` (introduction) and `groups` (tables, figures and other
+        elements), which `reporting.report.page.page` renders as HTML.
     """
     lead = (
         "Seconds are those of the jobs as they ran, jobs beside each other included, so that they add up to more "

@@ -17,8 +17,8 @@ Edge = tuple[str, str]
 
 @dataclass(frozen=True)
 class Node:
-    """One box of the graph of steps. A job is one run of a step, such as the training of one student; its step is its
-    kind, such as `train-student`. A box is 148 pixels wide and 46 high.
+    """One box of the graph of steps, made by `draw`. A job is one run of a step, such as the training of one student;
+    its step is its kind, such as `train-student`. A box is 148 pixels wide and 46 high.
 
     Attributes:
         step: name of the step.
@@ -35,11 +35,15 @@ class Node:
 
 @dataclass(frozen=True)
 class Drawing:
-    """The graph of the steps that were run, as an element of a section of the report.
+    """The graph of the steps that were run, as an element of a section of the report. The function `draw` of this
+    module makes it.
+
+    A job is one run of a step, such as the training of one student; its step is its kind, such as `train-student`.
 
     Attributes:
         kind: class constant `dag`, not an argument. The report renders the element by templates/parts/dag.html.jinja.
-        nodes: the boxes, one for each step.
+        nodes: the boxes, one for each step, each with `step` (its name), `about` (number of jobs and time), `x` and `y`
+            (pixels).
         paths: the arrows, each as the `d` attribute of an SVG path, such as `M74,48C74,67 74,67 74,81`. An arrow goes
             from the lower edge of the box of one step to the upper edge of the box of a step that reads its files.
         width: width of the drawing in pixels.
@@ -61,15 +65,16 @@ def section(report: ReportData) -> Section:
     """Makes the report's section with the graph of all steps that were run: which step reads files of which other step.
 
     A job is one run of a step, such as the training of one student; its step is its kind, such as `train-student`. An
-    arrow that follows from others is left out.
+    arrow from A to C is left out if there is a path of several arrows from A to C.
 
     Args:
         report: data of the experiment, as `reporting.report.report_data.load_report_data(experiment)` returns them.
-            Used are `records`: for each job, the JSON file that lists its inputs and outputs.
+            Used are `records`: the record of each job, which is the JSON file beside an output: its inputs, settings,
+            code hash and hashes of the outputs.
 
     Returns:
-        A `Section` (`id` is `graph`, and `title`, `lead`, the introduction, and `groups` with one `Drawing`), which
-        `reporting.report.page.page` renders as HTML.
+        A `Section` with the `id` `graph`, a `title`, a `lead` (introduction) and `groups` (one group with one
+        `Drawing`), which `reporting.report.page.page` renders as HTML.
     """
     records = list(report.records.values())
     arrows = reduced(edges(records))
@@ -85,8 +90,9 @@ def edges(records: Iterable[dict[str, Any]]) -> set[Edge]:
     student; its step is its kind, such as `train-student`.
 
     Args:
-        records: contents of the records of jobs: dicts with the keys `step` (name of the step), `inputs` and `outputs`
-            (dicts from the path of a file to its sha256). They are iterated twice, so a generator must not be used.
+        records: contents of the records of jobs (a record is the JSON file beside an output): dicts with the keys
+            `step` (name of the step), `inputs` and `outputs` (dicts from the path of a file to its sha256). They are
+            iterated twice, so a generator must not be used.
 
     Returns:
         Pairs (maker, reader) of names of two different steps, such as ("train-student", "attack"), where a job of the
@@ -102,8 +108,9 @@ def layers(steps: Iterable[str], arrows: set[Edge]) -> dict[str, int]:
     number.
 
     Args:
-        steps: names of the steps, such as `train-student`.
-        arrows: pairs (maker, reader) of such names, as `edges` returns them. They must have no cycle.
+        steps: names of the steps (kinds of jobs), such as `train-student`.
+        arrows: pairs (maker, reader) of names of steps, such as ("train-student", "attack"), as `edges` returns them.
+            They must have no cycle.
 
     Returns:
         Name of each step to the number of arrows on the longest path that ends at the step. It is 0 for a step at which
@@ -121,13 +128,13 @@ def layers(steps: Iterable[str], arrows: set[Edge]) -> dict[str, int]:
 
 
 def reduced(arrows: set[Edge]) -> set[Edge]:
-    """Removes the arrows that follow from others (transitive reduction), so that the drawing stays readable.
+    """Removes the arrows that follow from other arrows (transitive reduction), so that the drawing stays readable.
 
     An arrow from A to C is removed if there is a path of several arrows from A to C.
 
     Args:
-        arrows: pairs (maker, reader) of names of steps, as `edges` returns them. They must have no cycle. The set is
-            not changed.
+        arrows: pairs (maker, reader) of names of steps, such as ("train-student", "attack"), as `edges` returns them.
+            They must have no cycle. The set is not changed.
 
     Returns:
         The remaining arrows, as a new set.
@@ -150,12 +157,15 @@ def draw(records: list[dict[str, Any]], arrows: set[Edge]) -> Drawing:
     arrows cross.
 
     Args:
-        records: contents of the records of all jobs, at least one. Used entries: `step` (name of the step, such as
+        records: contents of the records of all jobs, at least one. A record is the JSON file beside an output: its
+            inputs, settings, code hash and hashes of the outputs. Used entries: `step` (name of the step, such as
             `train-student`) and `time` (a dict with `seconds`).
-        arrows: pairs (maker, reader) of names of these steps, without a cycle, as `reduced` returns them.
+        arrows: pairs (maker, reader) of names of the steps in `records`, such as ("train-student", "attack"), without a
+            cycle, as `reduced` returns them.
 
     Returns:
-        The boxes, arrows, size and texts of the graph.
+        The element of the report, with the fields `nodes` (boxes with their places in pixels), `paths` (arrows as SVG
+        paths), `width`, `height`, `alt` and `caption`.
     """
     jobs = Counter(record["step"] for record in records)
     spent: Counter[str] = Counter()

@@ -58,8 +58,10 @@ class Table:
         kind: class constant `table`, not an argument. The report renders the element by
             templates/parts/table.html.jinja.
         caption: text above the table.
-        heads: rows of column headings, from top to bottom; usually one.
-        rows: rows of cells, from top to bottom.
+        heads: rows of column headings, from top to bottom; usually one row. A `Head` has `text`, `columns` and `rows`
+            (how many it spans) and `number` (True: aligned to the right).
+        rows: rows of cells, from top to bottom. A `Cell` has `text`, `order` (number to sort by), `link`, `tone` (CSS
+            class), `share` (depth of the background colour) and `id`.
         texts: number of columns from the left that contain text. The other columns contain numbers.
         sortable: True if a click on a column heading sorts the rows.
         notes: lines of text below the table.
@@ -111,8 +113,9 @@ class Group:
     Attributes:
         title: the heading, such as `Student small, teacher wide`; empty for none. If only one group of a section has a
             title, that title is not shown, unless the group has an id.
-        parts: the elements, from top to bottom: objects with an attribute `kind`, such as Table, Text, Facts or a
-            Figure. An object is rendered by templates/parts/KIND.html.jinja.
+        parts: the elements, from top to bottom: objects with an attribute `kind`, such as a `Table`, `Text` or `Facts`
+            of this module or a `figures.figure.Figure`. The report renders an object by
+            templates/parts/KIND.html.jinja, where KIND is its `kind`.
         id: id of the heading, for links to it; empty for none.
     """
 
@@ -123,13 +126,15 @@ class Group:
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the report, as plain data. The function `page` renders it as HTML.
+    """A section of the report, as plain data. The function `reporting.report.page.page` renders it as HTML. All texts
+    are plain: HTML is escaped there.
 
     Attributes:
         id: id of the section in the page, for links to it, such as `results`.
         title: the heading, which is also the entry in the table of contents.
         lead: the introduction: what the results mean and how to read them. Parts between backticks are shown as code.
-        groups: the contents, from top to bottom.
+        groups: the contents, from top to bottom. A `Group` has `title` (heading), `parts` (tables, figures and other
+            elements) and `id`.
     """
 
     id: str

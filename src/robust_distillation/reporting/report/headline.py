@@ -18,18 +18,20 @@ def section(report: ReportData) -> Section:
     """Makes the first section of the report: the settings of the experiment and its main accuracies.
 
     It contains a list of settings (dataset, threat model, protocol, numbers of teachers, students, methods and seeds,
-    strongest attack, dates, machines and git commits). For each teacher and student it contains a figure of the
-    accuracy on clean images and under the strongest attack, see `figures.overview`. For the first three pairs of
-    teacher and student, the introduction names the method with the highest accuracy under the strongest attack.
+    strongest attack, which is the last of `evaluation.attacks`, dates, machines and git commits). For each teacher and
+    student it contains a figure of the accuracy on clean images and under the strongest attack, as
+    `reporting.figures.overview.overview` draws it. For the first three pairs of teacher and student, the introduction
+    names the method with the highest accuracy under the strongest attack.
 
     Args:
         report: data of the experiment, as `reporting.report.report_data.load_report_data(experiment)` returns them.
             Used are `experiment`, `spec` (order of the methods), `table` (the main table), `values` (accuracy of each
-            seed) and `records` (of all jobs).
+            seed) and `records` (of all jobs; a record is the JSON file beside an output, with its date, machine and git
+            commit).
 
     Returns:
-        A `Section` (`id` is `overview`, and `title`, `lead`, the introduction, and `groups` of elements), which
-        `reporting.report.page.page` renders as HTML.
+        A `Section` with the `id` `overview`, a `title`, a `lead` (introduction) and `groups` (tables, figures and other
+        elements), which `reporting.report.page.page` renders as HTML.
     """
     experiment, spec = report.experiment, report.spec
     students = report.table[report.table[STUDENT] != TEACHER_ROW]

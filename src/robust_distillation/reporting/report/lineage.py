@@ -22,16 +22,18 @@ from robust_distillation.reporting.table_spec import heading, number_of
 
 @dataclass(frozen=True)
 class Record:
-    """The record of one job, as texts for the report. A record is the JSON file beside an output: its inputs, settings,
-    code hash and hashes of the outputs.
+    """The record of one job, as texts for the report. The function `section` of this module makes it.
+
+    A record is the JSON file beside an output: its inputs, settings, code hash and hashes of the outputs. A job is one
+    run of a step, such as the training of one student.
 
     Attributes:
-        title: name of the step, which is a kind of job, such as `train-student`.
+        title: name of the step (kind of job), such as `train-student`.
         file: path of the record, such as `results/digits/students/wide/small/rslad/seed-0/record.json`.
         command: command line that makes the outputs of the job again, such as `robust-distillation train-student
             wide/small/rslad/seed-0 --experiment params.yaml`.
-        facts: pairs (term, value) with the terms `When`, `On` (the machine), `Code` (git commit and fingerprint of the
-            code) and `Versions` (of packages).
+        facts: pairs (term, value) with the terms `When`, `On` (the machine), `Code` (git commit, and a hash of the
+            source code that the outputs depend on) and `Versions` (of packages).
         inputs: pairs (path, sha256), one for each file that the job read.
         outputs: pairs (path, sha256), one for each file that the job made.
         settings: settings of the job as indented JSON.
@@ -50,11 +52,15 @@ class Record:
 class Records:
     """The records of all jobs that are about one trained network, as an element of a section of the report.
 
+    The function `section` of this module makes it. A record is the JSON file beside an output: its inputs, settings,
+    code hash and hashes of the outputs. A job is one run of a step, such as the training of one student.
+
     Attributes:
         kind: class constant `records`, not an argument. The report renders the element by
             templates/parts/records.html.jinja.
         title: the seed and the names of the steps, such as `Seed 0: train-student, attack`.
-        records: the records: that of the training or import first, then those of the attacks and analyses.
+        records: the records, each with the fields `title`, `file`, `command`, `facts`, `inputs`, `outputs` and
+            `settings`: that of the training or import first, then those of the attacks and analyses.
     """
 
     kind = "records"
@@ -63,14 +69,16 @@ class Records:
 
 
 def section(report: ReportData) -> Section:
-    """Makes the report's section that shows from which files every number of tables/main.csv was made.
+    """Makes the report's section on lineage: from which files every number of tables/main.csv was made, the chain of
+    records behind it.
 
     It contains one group for each teacher, and one for each combination of teacher, student and method, with the id
-    `anchor(teacher, student, method)`. A group contains:
+    `elements.anchor(teacher, student, method)`, such as `wide/small/rslad`. A group contains:
 
     - A table with a row for each checkpoint and metric: mean over the seeds, standard deviation, 95 % interval, value
       of each seed, number of test images, and the name that the command `robust-distillation explain` takes. The id of
-      a row is the one that `results.cell_of` returns.
+      a row is the name of the number, such as `wide/small/rslad/best/autoattack`, as `reporting.report.results.cell_of`
+      returns it.
     - The records of all jobs of each seed. A record is the JSON file beside an output: its inputs, settings, code hash
       and hashes of the outputs.
 
@@ -80,8 +88,8 @@ def section(report: ReportData) -> Section:
             all jobs).
 
     Returns:
-        A `Section` (`id` is `lineage`, and `title`, `lead`, the introduction, and `groups` of elements), which
-        `reporting.report.page.page` renders as HTML.
+        A `Section` with the `id` `lineage`, a `title`, a `lead` (introduction) and `groups` (tables, figures and other
+        elements), which `reporting.report.page.page` renders as HTML.
     """
     lead = (
         "Where a number comes from, model by model: its value for every seed, the record of every job with the files "

@@ -33,19 +33,22 @@ RULE = (
 
 
 def section(report: ReportData) -> Section:
-    """Makes the report's section that compares the attacks with each other, and points out signs of gradient masking.
+    """Makes the report's section that compares the attacks with each other, and points out signs of gradient masking:
+    gradients that mislead an attack, so that robustness is overestimated.
 
     For each teacher and student it contains a figure of the accuracy under each attack, a table of the strongest PGD
-    beside AutoAttack, and a list of the methods with a sign of gradient masking, see `gaps`. The table is left out if
-    `gaps` yields nothing, and the list if there is no sign.
+    beside AutoAttack, and a list of the methods with a sign of gradient masking. There are two signs: the strongest PGD
+    leaves more than 10 percentage points more accuracy than AutoAttack, or Square, which uses no gradient, leaves less
+    than the strongest PGD. The table is left out if the experiment has no PGD or neither AutoAttack nor Square, and the
+    list if there is no sign.
 
     Args:
         report: data of the experiment, as `reporting.report.report_data.load_report_data(experiment)` returns them.
             Used are `table` (the main table) and `spec` (order of methods and attacks).
 
     Returns:
-        A `Section` (`id` is `attacks`, and `title`, `lead`, the introduction, and `groups` of elements), which
-        `reporting.report.page.page` renders as HTML.
+        A `Section` with the `id` `attacks`, a `title`, a `lead` (introduction) and `groups` (tables, figures and other
+        elements), which `reporting.report.page.page` renders as HTML.
     """
     groups = [Group(comparison.label, _parts(report, comparison)) for comparison in report.spec.comparisons]
     lead = (
@@ -68,10 +71,11 @@ def _parts(report: ReportData, comparison: Comparison) -> list:
 def gaps(rows: pd.DataFrame) -> Iterator[dict]:
     """Checks each model for signs of gradient masking, by comparing the accuracies under different attacks.
 
-    A model is one combination of teacher, student, method and checkpoint; accuracies are means over the seeds. There
-    are two signs: the accuracy under the strongest PGD is more than 10 percentage points above that under AutoAttack,
-    or the accuracy under Square is below that under the strongest PGD. The strongest PGD is the metric among `pgd10`,
-    `pgd20`, `pgd_sat` and `pgd_trades` with the lowest accuracy.
+    A model is a teacher, or the students of one teacher, student architecture and method over all seeds, at one
+    checkpoint; its accuracies are means over the seeds. There are two signs: the accuracy under the strongest PGD is
+    more than 10 percentage points above that under AutoAttack, or the accuracy under Square is below that under the
+    strongest PGD. The strongest PGD is the metric among `pgd10`, `pgd20`, `pgd_sat` and `pgd_trades` with the lowest
+    accuracy.
 
     Args:
         rows: rows of tables/main.csv. Used columns: `teacher`, `student`, `method`, `checkpoint`, `metric` and `mean`

@@ -38,8 +38,9 @@ def page(experiment: Experiment) -> str:
     """Renders the HTML report of a finished experiment and returns its text. Nothing is written.
 
     The page needs no network: its styles, figures and scripts are part of it. The sections stand in the order of the
-    tuple SECTIONS. Those that need an entry that the experiment file does not have, such as `tuning`, are left out. The
-    same input files give the same text.
+    tuple SECTIONS: overview, verdicts on claims, results, comparisons, training, and so on. A section that needs an
+    entry that the experiment file does not have, such as `tuning`, is left out. The same input files give the same
+    text.
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.

@@ -31,7 +31,7 @@ class ReportData:
         experiment: the parsed experiment file with all defaults filled in.
         spec: contents and order of the tables, `TableSpec(**experiment.matrix())`: `comparisons` (pairs of teacher and
             student), `methods`, `checkpoints` and `metrics`.
-        data: contents of data.json: the size and the hash of each split of the dataset.
+        data: contents of results/EXPERIMENT/data.json: the size and the hash of each split of the dataset.
         outcomes: one row for each network, checkpoint and test image. Columns: the four that identify a network,
             `checkpoint`, `index`, `label`, `prediction`, `block` (number of the batch of images that were attacked
             together), `attack_seed` (seed of the attacks on that batch), and one bool column for each attack (True: the
@@ -42,11 +42,11 @@ class ReportData:
         curves: one row for each student training and epoch. Columns: the four that identify a network, and the values
             of metrics.jsonl, such as `epoch`, `selection_clean` and `selection_robust` (accuracies in [0, 1]).
         tables: name of a table, such as `main`, `comparisons` or `claims`, to the contents of tables/NAME.csv.
-        records: path to the contents of the record of each job that prepares data or that trains, attacks or analyses a
-            network. A record is the JSON file beside an output: its inputs, settings, code hash and hashes of the
-            outputs.
-        robustness: path to the contents of the JSON file with a network's accuracy against eps. Empty if the experiment
-            file has no entry `robustness`.
+        records: path of a record, such as results/digits/students/wide/small/rslad/seed-0/record.json, to its contents,
+            for each job that prepares data or that trains, attacks or analyses a network. A record is the JSON file
+            beside an output: its inputs, settings, code hash and hashes of the outputs.
+        robustness: path of a JSON file, such as results/digits/robustness/students/wide/small/rslad/seed-0.json, to its
+            contents: the accuracy of a network against eps. Empty if the experiment file has no entry `robustness`.
         structures: one row for each network: class correlations and feature distances, as `structure.read_structures`
             returns them. Empty if the experiment file has no entry `structure`.
         transfers: name of a transfer target (another dataset), such as `parity`, to the accuracies on its test images,
@@ -90,7 +90,8 @@ def load_report_data(experiment: Experiment) -> ReportData:
             All steps before the report must have been run.
 
     Returns:
-        The contents of the files, such as the main table, the accuracies of each seed and the records of all jobs.
+        The contents of the files, such as `table` (the main table), `values` (accuracies of each seed) and `records`
+        (of all jobs).
 
     Raises:
         UserError: if a file is missing, if a JSON file or an outcome file is damaged, or if the seeds of a method, or a

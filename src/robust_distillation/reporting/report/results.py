@@ -17,19 +17,21 @@ from robust_distillation.reporting.table_spec import TableSpec, heading, metric_
 
 
 def section(report: ReportData) -> Section:
-    """Makes the report's section with the accuracies of all networks beside published ones.
+    """Makes the report's section with the mean accuracies and further metrics of all teachers and distillation methods,
+    beside published accuracies.
 
-    It contains one table for each teacher and student, with a row for each method and checkpoint: first of the whole
-    tables/main.csv, then of each part that the experiment file names under `tables`. Each measured number is a link to
-    its row in the section on lineage.
+    It contains one table of accuracies for each teacher and student, with a row for each method and checkpoint, and one
+    of further metrics if there are any: first of the whole tables/main.csv, then of each part that the experiment file
+    names under `tables`. Each measured number is a link to its row in the section on lineage, the chain of records
+    behind a number.
 
     Args:
         report: data of the experiment, as `reporting.report.report_data.load_report_data(experiment)` returns them.
             Used are `table` (the main table) and `spec` (contents and order of the tables).
 
     Returns:
-        A `Section` (`id` is `results`, and `title`, `lead`, the introduction, and `groups` of elements), which
-        `reporting.report.page.page` renders as HTML.
+        A `Section` with the `id` `results`, a `title`, a `lead` (introduction) and `groups` (tables, figures and other
+        elements), which `reporting.report.page.page` renders as HTML.
     """
     views = {"": tables.View(report.table, report.spec, "")}
     views |= tables.named_tables(report.table, report.spec)
@@ -120,7 +122,8 @@ def _cells(row, beside: bool) -> list[Cell]:
 
 
 def cell_of(row) -> str:
-    """Returns the id of a number's row in the report's section on lineage, to which other sections link.
+    """Returns the id of the row about one number in the report's section on lineage, the chain of records behind a
+    number. Other sections link to it.
 
     Args:
         row: a row of tables/main.csv as a named tuple of `DataFrame.itertuples()`. Used fields: `teacher`, `student`,
@@ -134,10 +137,12 @@ def cell_of(row) -> str:
 
 
 def structures(report: ReportData) -> Section | None:
-    """Makes the report's section on the class correlations of logits and on feature distances.
+    """Makes the report's section on the class correlations of logits, and on the distances by which an attack moves
+    features.
 
     For each teacher and student it contains a table (mean and standard deviation over the seeds), a figure of the
-    matrices of class correlations, and a figure of the feature distances.
+    matrices of correlations between the logits of every two classes, and a figure of the distances between the features
+    of clean and of PGD-20 images.
 
     Args:
         report: data of the experiment, as `reporting.report.report_data.load_report_data(experiment)` returns them.
@@ -145,8 +150,9 @@ def structures(report: ReportData) -> Section | None:
             methods) and `experiment` (names of the classes).
 
     Returns:
-        A `Section` (`id` is `structure`, and `title`, `lead`, the introduction, and `groups` of elements), which
-        `reporting.report.page.page` renders as HTML. None if the experiment file has no entry `structure`.
+        A `Section` with the `id` `structure`, a `title`, a `lead` (introduction) and `groups` (tables, figures and
+        other elements), which `reporting.report.page.page` renders as HTML. None if the experiment file has no entry
+        `structure`.
     """
     if "structure" not in report.tables:
         return None
@@ -171,7 +177,8 @@ def transfers(report: ReportData) -> Section | None:
     """Makes the report's section on transfer: accuracies of frozen networks with a new linear head on other datasets.
 
     For each transfer target (a dataset under `transfer` in the experiment file), teacher and student it contains a
-    table (mean and standard deviation over the seeds, in percent) and a figure.
+    table (mean and standard deviation over the seeds, in percent) and a figure of the clean accuracy and of that under
+    the strongest attack on the target.
 
     Args:
         report: data of the experiment, as `reporting.report.report_data.load_report_data(experiment)` returns them.
@@ -179,8 +186,9 @@ def transfers(report: ReportData) -> Section | None:
             `experiment`.
 
     Returns:
-        A `Section` (`id` is `transfer`, and `title`, `lead`, the introduction, and `groups` of elements), which
-        `reporting.report.page.page` renders as HTML. None if the experiment file has no entry `transfer`.
+        A `Section` with the `id` `transfer`, a `title`, a `lead` (introduction) and `groups` (tables, figures and other
+        elements), which `reporting.report.page.page` renders as HTML. None if the experiment file has no entry
+        `transfer`.
     """
     groups: list[Group] = []
     for target, settings in report.experiment.file.transfer.items():

@@ -24,7 +24,8 @@ SIDE = 72  # pixels on the page
 
 @dataclass(frozen=True)
 class Example:
-    """One attacked test image with the predictions of one network.
+    """One attacked test image with the predictions of one network, as an entry of a `Gallery`. The function `gallery`
+    of this module makes it.
 
     The pictures are PNG files in URLs that begin with `data:image/png;base64,`.
 
@@ -50,14 +51,16 @@ class Example:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Attacked images of one network, as an element of a section of the report.
+    """Attacked images of one network, as an element of a section of the report. The function `gallery` of this module
+    makes it.
 
     Attributes:
         kind: class constant `gallery`, not an argument. The report renders the element by
             templates/parts/gallery.html.jinja.
         model: name of the method, or `teacher NAME` for a teacher.
         caption: text above the images, such as `rslad, seed 0: 4 of 6 robust.`
-        examples: the images, in the order of the test split.
+        examples: the images, in the order of the test split, each with `clean`, `perturbation` and `adversarial` (PNG
+            pictures in `data:` URLs), `label`, `prediction` and `attacked` (names of classes) and `robust` (bool).
         pixelated: True if the browser shall enlarge the images without smoothing, because they are narrower than 72
             pixels.
     """
@@ -73,16 +76,18 @@ def curves(report: ReportData) -> Section | None:
     """Makes the report's section on accuracy against eps, the size of the perturbation.
 
     It contains one figure for each teacher and student: the accuracy of the teacher and of each method under attacks
-    with several values of eps, see `figures.robustness`.
+    with several values of eps, as `reporting.figures.robustness.robustness` draws it. The values of eps and the attack
+    are settings of the entry `robustness` in the experiment file.
 
     Args:
         report: data of the experiment, as `reporting.report.report_data.load_report_data(experiment)` returns them.
-            Used are `robustness` (the curve of each network), `spec` (order of the methods) and `experiment` (threat
-            model).
+            Used are `robustness` (accuracy against eps of each network), `spec` (order of the methods) and `experiment`
+            (threat model).
 
     Returns:
-        A `Section` (`id` is `eps`, and `title`, `lead`, the introduction, and `groups` of elements), which
-        `reporting.report.page.page` renders as HTML. None if the experiment file has no entry `robustness`.
+        A `Section` with the `id` `eps`, a `title`, a `lead` (introduction) and `groups` (tables, figures and other
+        elements), which `reporting.report.page.page` renders as HTML. None if the experiment file has no entry
+        `robustness`.
     """
     if not report.robustness:
         return None
@@ -98,20 +103,24 @@ def curves(report: ReportData) -> Section | None:
 
 
 def gallery(report: ReportData) -> Section | None:
-    """Makes the report's section with attacked images of the teachers and of the first seed of each method.
+    """Makes the report's section with attacked test images of the teachers and of the first seed of each distillation
+    method.
 
-    For each teacher and student it contains one `Gallery` of the teacher and one of each method. A gallery has up to
-    six images: fewer if the pictures of all galleries would have more than 3,000,000 values together, but at least one.
+    For each teacher and student it contains one `Gallery` (clean image, perturbation, attacked image and predictions)
+    of the teacher and one of each method. A gallery has up to six images: fewer if the pictures of all galleries would
+    have more than 3,000,000 values together, but at least one.
 
     Args:
         report: data of the experiment, as `reporting.report.report_data.load_report_data(experiment)` returns them.
-            Used are `robustness`, `spec` and `experiment`. The images and predictions are read from the .npz file
-            beside each JSON file of `robustness`, such as
+            Used are `robustness` (paths and contents of the JSON files of accuracy against eps), `spec` (pairs of
+            teacher and student) and `experiment` (names of the classes, threat model). The images and predictions are
+            read from the .npz file beside each JSON file of `robustness`, such as
             results/digits/robustness/students/wide/small/rslad/seed-0.npz.
 
     Returns:
-        A `Section` (`id` is `gallery`, and `title`, `lead`, the introduction, and `groups` of elements), which
-        `reporting.report.page.page` renders as HTML. None if the experiment file has no entry `robustness`.
+        A `Section` with the `id` `gallery`, a `title`, a `lead` (introduction) and `groups` (tables, figures and other
+        elements), which `reporting.report.page.page` renders as HTML. None if the experiment file has no entry
+        `robustness`.
     """
     if not report.robustness:
         return None

@@ -10,7 +10,7 @@ from robust_distillation.pipeline.models import models
 
 
 def folders(experiment: Experiment) -> list[Path]:
-    """Returns the folders of the trained networks, such as `results/digits/students/wide/small/rslad/seed-0`.
+    """Returns the folders of all trained networks, such as `results/digits/students/wide/small/rslad/seed-0`.
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
@@ -78,8 +78,9 @@ def records(experiment: Experiment) -> list[Path]:
 def sources(experiment: Experiment) -> tuple[Path, ...]:
     """Returns the paths of all input files of the report, so that missing ones can be found before any is read.
 
-    They are data.json, the outcomes, tables/NAME.csv, the training curves, the files of the analyses, and the records
-    of all jobs (a record is the JSON file beside an output: its inputs, settings, code hash and hashes of the outputs).
+    They are data.json, the outcomes (Parquet), tables/NAME.csv, the training curves (metrics.jsonl), the files of the
+    analyses, and the records of all jobs (a record is the JSON file beside an output: its inputs, settings, code hash
+    and hashes of the outputs).
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.

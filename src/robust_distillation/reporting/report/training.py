@@ -16,11 +16,12 @@ def section(report: ReportData) -> Section:
 
     Args:
         report: data of the experiment, as `reporting.report.report_data.load_report_data(experiment)` returns them.
-            Used are `curves` (of all student trainings), `spec` (order of the methods) and `experiment` (protocol).
+            Used are `curves` (one row per student training and epoch), `spec` (order of the methods) and `experiment`
+            (protocol).
 
     Returns:
-        A `Section` (`id` is `training`, and `title`, `lead`, the introduction, and `groups` of elements), which
-        `reporting.report.page.page` renders as HTML.
+        A `Section` with the `id` `training`, a `title`, a `lead` (introduction) and `groups` (tables, figures and other
+        elements), which `reporting.report.page.page` renders as HTML.
     """
     split = "test" if report.experiment.selects_on_test else "validation"
     lead = (

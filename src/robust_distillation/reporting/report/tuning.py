@@ -15,16 +15,18 @@ def section(report: ReportData) -> Section | None:
     """Makes the report's section on hyperparameter tuning.
 
     For each teacher and student it contains a table with a row for each candidate (a combination of hyperparameter
-    values) of each method: accuracy in percent on the validation split under attack and on clean images, the epoch of
-    that validation, and whether the candidate was chosen.
+    values) of each method: accuracy in percent on the validation split under the attack of `training.selection`
+    (`apgd`, `pgd10` or `pgd_trades`) and on clean images at its best validation, the epoch of that validation, and
+    whether the candidate was chosen.
 
     Args:
         report: data of the experiment, as `reporting.report.report_data.load_report_data(experiment)` returns them.
             Used is `tables["tuning"]`, if it exists.
 
     Returns:
-        A `Section` (`id` is `tuning`, and `title`, `lead`, the introduction, and `groups` of elements), which
-        `reporting.report.page.page` renders as HTML. None if the experiment file has no entry `tuning`.
+        A `Section` with the `id` `tuning`, a `title`, a `lead` (introduction) and `groups` (tables, figures and other
+        elements), which `reporting.report.page.page` renders as HTML. None if the experiment file has no entry
+        `tuning`.
     """
     if "tuning" not in report.tables:
         return None

@@ -23,14 +23,17 @@ TONES = {"supported": "good", "refuted": "bad", "inconclusive": "unsure"}
 class Verdict:
     """The verdict on one claim for one teacher and student, with its evidence, as texts for the report.
 
-    A claim is a sentence of the experiment file such as `rslad > ard on autoattack`.
+    A claim is a sentence of the experiment file such as `rslad > ard on autoattack`, judged by the results. The
+    function `claims` of this module makes these objects from the rows of tables/claims.csv.
 
     Attributes:
         name: key of the claim in the experiment file, such as `rslad-ard`.
         text: the sentence of the claim.
         verdict: `supported`, `refuted` or `inconclusive`.
         tone: CSS class that colours the verdict: `good` for supported, `bad` for refuted, `unsure` for inconclusive.
-        evidence: the measured difference with its confidence interval, as the function `evidence` returns it.
+        evidence: the measured difference with its confidence interval, in sentences such as `Student small, teacher
+            wide: +1.20 points, 98.75 % interval -0.50 to +2.90 (digits, 300 test images, 3 seeds).`, as the function
+            `evidence` returns them.
         published: the paper's statement and printed difference, as a text that begins with `The paper:`. Empty if
             neither is known.
     """
@@ -45,12 +48,16 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """A list of verdicts on claims, as an element of a section of the report.
+    """A list of verdicts on claims, as an element of a section of the report. The function `claims` of this module
+    makes it.
+
+    A claim is a sentence of the experiment file such as `rslad > ard on autoattack`, judged by the results.
 
     Attributes:
         kind: class constant `verdicts`, not an argument. The report renders the element by
             templates/parts/verdicts.html.jinja.
-        verdicts: the verdicts, from top to bottom.
+        verdicts: the verdicts, from top to bottom, each with the fields `name`, `text`, `verdict`, `tone`, `evidence`
+            and `published`.
     """
 
     kind = "verdicts"
@@ -60,17 +67,18 @@ class Verdicts:
 def claims(report: ReportData) -> Section | None:
     """Makes the report's section with the verdicts on the claims of the experiment file.
 
-    A claim is a sentence such as `rslad > ard on autoattack`. The section contains one verdict for each row of
-    tables/claims.csv, in the order of that file: a row is about one claim, one teacher and one student. The
-    introduction states how many claims are supported, refuted and inconclusive.
+    A claim is a sentence such as `rslad > ard on autoattack`, judged by the results: supported, refuted or
+    inconclusive. The section contains one verdict for each row of tables/claims.csv, in the order of that file: a row
+    is about one claim, one teacher and one student. The introduction states how many claims are supported, refuted and
+    inconclusive.
 
     Args:
         report: data of the experiment, as `reporting.report.report_data.load_report_data(experiment)` returns them.
             Used is `tables["claims"]`, if it exists.
 
     Returns:
-        A `Section` (`id` is `claims`, and `title`, `lead`, the introduction, and `groups` of elements), which
-        `reporting.report.page.page` renders as HTML. None if the experiment file has no claims.
+        A `Section` with the `id` `claims`, a `title`, a `lead` (introduction) and `groups` (tables, figures and other
+        elements), which `reporting.report.page.page` renders as HTML. None if the experiment file has no claims.
     """
     if "claims" not in report.tables:
         return None
@@ -132,19 +140,21 @@ def _published(row: Any) -> str:
 
 
 def comparisons(report: ReportData) -> Section | None:
-    """Makes the report's section that compares every two methods with each other.
+    """Makes the report's section that compares every two distillation methods with each other.
 
     For each teacher and student it contains a figure and a table of the differences in accuracy, with simultaneous 95 %
-    confidence intervals and adjusted p values. Figure and table are about the strongest attack (the last of
-    `evaluation.attacks` in the experiment file) and the first checkpoint of the experiment.
+    confidence intervals and p values, adjusted for the number of pairs of methods (Bonferroni). Figure and table are
+    about the strongest attack (the last of `evaluation.attacks` in the experiment file) and the first of
+    `evaluation.checkpoints`.
 
     Args:
         report: data of the experiment, as `reporting.report.report_data.load_report_data(experiment)` returns them.
             Used are `tables["comparisons"]` and `spec` (pairs of teacher and student).
 
     Returns:
-        A `Section` (`id` is `comparisons`, and `title`, `lead`, the introduction, and `groups` of elements), which
-        `reporting.report.page.page` renders as HTML. None if no two methods have a seed in common.
+        A `Section` with the `id` `comparisons`, a `title`, a `lead` (introduction) and `groups` (tables, figures and
+        other elements), which `reporting.report.page.page` renders as HTML. None if no two methods have a seed in
+        common.
     """
     by_comparison = at_headline(report.tables["comparisons"], report.spec) if "comparisons" in report.tables else []
     if not by_comparison:

@@ -14,10 +14,10 @@ def run(step: Compare) -> None:
     """Writes the tables `comparisons` (differences between every two methods) and `claims` (verdicts on claims).
 
     A claim is a sentence of the experiment file, such as `rslad > ard on autoattack`. A verdict is `supported`,
-    `refuted` or `inconclusive`. Reads the outcomes of all trained networks, such as
-    results/digits/outcomes/students/wide/small/rslad/seed-0.parquet. If claims are about them, the results of the
-    structure analysis and of transfers are read, too. Writes comparisons.{csv,md,tex} and claims.{csv,md,tex} in
-    results/EXPERIMENT/tables.
+    `refuted` or `inconclusive`. Reads the outcomes of all trained networks (one row per test image: correct or not,
+    without and under each attack), such as results/digits/outcomes/students/wide/small/rslad/seed-0.parquet. If claims
+    are about them, the results of the structure analysis and of transfers are read, too. Writes
+    comparisons.{csv,md,tex} and claims.{csv,md,tex} in results/EXPERIMENT/tables.
 
     Args:
         step: the job (one run of this step), `pipeline.steps.Compare(experiment)`. Used are its `experiment`, its

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 def run(step: DrawFigures) -> None:
     """Draws the figures of each teacher and student from outcomes, training curves and accuracies against eps.
 
-    Reads the outcomes of all trained networks (results/EXPERIMENT/outcomes, Parquet), the training curves of all
-    students (metrics.jsonl in their folders) and, if the experiment file has the entry `robustness`, accuracies against
-    eps (results/EXPERIMENT/robustness, JSON). Writes results/EXPERIMENT/figures/TEACHER/STUDENT/NAME.{svg,png,pdf},
-    where NAME is overview, attacks, differences, training, trade-off, per-class or robustness.
+    Reads the outcomes of all trained networks (results/EXPERIMENT/outcomes, Parquet: one row per test image, correct or
+    not), the training curves of all students (metrics.jsonl in their folders) and, if the experiment file has the entry
+    `robustness`, accuracies against eps (results/EXPERIMENT/robustness, JSON). Writes
+    results/EXPERIMENT/figures/TEACHER/STUDENT/NAME.{svg,png,pdf}, where NAME is overview, attacks, differences,
+    training, trade-off, per-class or robustness.
 
     Args:
         step: the job (one run of this step), `pipeline.steps.DrawFigures(experiment)`. Used are its `experiment`,

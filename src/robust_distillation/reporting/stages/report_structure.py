@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def run(step: ReportStructure) -> None:
-    """Writes the table and the figures of the structure analysis: class correlations of logits, and feature distances.
+    """Writes the table and the figures of the structure analysis: class correlations, and feature distances.
+
+    Class correlations are the correlations between the logits of every two classes, and feature distances say how far a
+    PGD-20 attack moves the features.
 
     Reads the measurements of all trained networks, such as
     results/digits/structure/students/wide/small/rslad/seed-0.json. Writes
@@ -30,7 +33,8 @@ def run(step: ReportStructure) -> None:
 
 
 def make_tables(step: ReportStructure) -> None:
-    """Writes the table of the structure analysis without its figures. The audit calls it to check the table.
+    """Writes the table of the structure analysis (class correlations of logits, and feature distances) without its
+    figures. The command `audit` calls it to check the table.
 
     Reads the measurements of all trained networks, such as
     results/digits/structure/students/wide/small/rslad/seed-0.json. Writes structure.{csv,md,tex} in the folder of

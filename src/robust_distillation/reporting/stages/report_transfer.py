@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 def run(step: ReportTransfer) -> None:
     """Writes the table and the figures of the accuracies on a transfer target, another dataset.
 
-    A transferred network is a frozen network with a new linear head. Reads the outcomes of all transferred networks,
-    such as results/digits/transfer/parity/students/wide/small/rslad/seed-0.parquet. Writes
+    A transferred network is a frozen network with a new linear head. Reads the outcomes of all transferred networks
+    (one row per test image of the target: correct or not, without and under each attack), such as
+    results/digits/transfer/parity/students/wide/small/rslad/seed-0.parquet. Writes
     results/EXPERIMENT/tables/transfer-TARGET.{csv,md,tex} and, for each teacher and student,
     results/EXPERIMENT/figures/TEACHER/STUDENT/transfer-TARGET.{svg,png,pdf}.
 
@@ -35,12 +36,12 @@ def run(step: ReportTransfer) -> None:
 
 
 def make_tables(step: ReportTransfer) -> None:
-    """Writes the table of the accuracies on a transfer target without the figures. The audit calls it to check the
-    table.
+    """Writes the table of the accuracies on a transfer target without the figures. The command `audit` calls it to
+    check the table.
 
-    Reads the outcomes of all transferred networks, such as
-    results/digits/transfer/parity/students/wide/small/rslad/seed-0.parquet. Writes transfer-TARGET.{csv,md,tex} in the
-    folder of tables.
+    Reads the outcomes of all transferred networks (one row per test image of the target: correct or not, without and
+    under each attack), such as results/digits/transfer/parity/students/wide/small/rslad/seed-0.parquet. Writes
+    transfer-TARGET.{csv,md,tex} in the folder of tables.
 
     Args:
         step: the job (one run of this step), such as `pipeline.steps.ReportTransfer(experiment, target="parity")`. Used

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def run(step: Tabulate) -> None:
     """Writes the main table, the tables under `tables` in the experiment file, and the files of main accuracies.
 
-    Reads the outcomes of all trained networks, such as
-    results/digits/outcomes/students/wide/small/rslad/seed-0.parquet. Writes
+    Reads the outcomes of all trained networks (one row per test image: correct or not, without and under each attack),
+    such as results/digits/outcomes/students/wide/small/rslad/seed-0.parquet. Writes
     results/EXPERIMENT/tables/main.{csv,md,tex}, one such table for each name under `tables`, and JSON files such as
     results/digits/metrics/students/wide/small/rslad.json with the clean accuracy and that under the last attack, mean
     over the seeds.
