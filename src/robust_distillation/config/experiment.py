@@ -561,8 +561,8 @@ class Experiment:
         Call it only for an experiment with a tuning stage.
 
         Returns:
-            `experiment` (its name), `threat` (such as "linf eps 0.15"), `images` (number of validation images) and
-            `epochs` (of a short run).
+            `experiment` (its name), `threat` (such as "linf eps 0.15"), `images` (number of validation images),
+            `epochs` (of a short run) and `by` (what the candidates are compared by, `training.selection.by`).
         """
         training = next(iter(self.recipes.values())).training
         return {
@@ -570,6 +570,7 @@ class Experiment:
             "threat": self._threat,
             "images": self.size("validation"),
             "epochs": self.file.tuning.training.get("epochs", training.epochs),
+            "by": training.selection.by,
         }
 
     def attack_settings(self, checkpoints: list[str]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from robust_distillation.reporting.formats import escaped
 COLUMNS = [
     *MODEL, "candidate", "settings", "selection_clean", "selection_robust", "epoch", "chosen",
 ]  # fmt: skip
-TITLES = {"selection_clean": "clean", "selection_robust": "APGD-CE"}
+TITLES = {"selection_clean": "clean", "selection_robust": "under attack"}
 
 
 def tidy(found: list[dict[str, Any]]) -> pd.DataFrame:
@@ -69,8 +69,8 @@ def write_tables(found: list[dict[str, Any]], settings: dict[str, Any], folder: 
             candidate) and `candidates`, a list of dicts with `name`, `training`, `method`, `selection_clean`,
             `selection_robust` and `epoch`, as `reporting.tuning.tidy` describes them.
         settings: texts and numbers of the caption, `experiment.tuning_settings()`: a dict with `experiment` (its name),
-            `threat` (threat model as text, such as `linf eps 0.15`), `images` (number of validation images) and
-            `epochs` (of a candidate's training).
+            `threat` (threat model as text, such as `linf eps 0.15`), `images` (number of validation images), `epochs`
+            (of a candidate's training) and `by` (`training.selection.by`, such as `apgd`).
         folder: folder of the tables, such as results/digits/tables. It is created if it does not exist.
     """
     table = tidy(found)
@@ -93,12 +93,13 @@ def caption(settings: dict[str, Any]) -> str:
 
     Args:
         settings: `experiment.tuning_settings()`, a dict with `experiment` (its name), `threat` (threat model as text,
-            such as `linf eps 0.15`), `images` (number of validation images) and `epochs` (of a candidate's training).
+            such as `linf eps 0.15`), `images` (number of validation images), `epochs` (of a candidate's training) and
+            `by` (`training.selection.by`, such as `apgd`).
     """
     return (
         f"{settings['experiment']}: the tuning stage. Highest accuracy in percent on {settings['images']} validation "
         f"images, {settings['threat']}, in one run of {settings['epochs']} epochs per candidate, and the epoch it was "
-        "found at. Chosen: the highest under APGD-CE, of equals the highest clean one."
+        f"found at. Chosen: the best by {settings['by']}, of equals the highest clean one."
     )
 
 
