@@ -21,8 +21,9 @@ def data_info(files: DataFiles, where: tuple, problems: list[str]) -> DatasetInf
     """Returns what is known of a dataset without reading it, and checks the settings of its files.
 
     Args:
-        files: the settings of the dataset as they stand in the experiment file: `name` such as "cifar10", `folder`,
-            `size` in pixels, `classes`, `download`, `verify` and `mirror`.
+        files: the section `dataset` of the experiment file, or `transfer.NAME.dataset`: `name` such as "cifar10",
+            `folder` of the files, `size` (side in pixels to which images are resized; None: their own size), `classes`
+            (for `image_folder`), `download`, `verify` and `mirror`.
         where: keys that lead to these settings in the experiment file, such as ("dataset",).
         problems: list to which one message per mistake is appended, such as "seeds: 1 is named twice"; nothing is
             appended if all is correct.
@@ -98,10 +99,12 @@ def check_images(file: ExperimentFile, sizes: dict[str, int | None], problems: l
 
 
 def check_evaluation(file: ExperimentFile, classes: int, problems: list[str]) -> None:
-    """Checks the attacks, the surrogate and the checkpoints under `evaluation` in an experiment file.
+    """Checks the attacks, surrogate, metrics and checkpoints under `evaluation` in an experiment file.
 
-    Every attack must exist, be named once, and be defined for the norm and the number of classes. Transfer attacks need
-    a surrogate, the teacher on which they are crafted; it must be a name under `teachers`. No checkpoint may be named
+    Every attack must exist, be named once, and be defined for the norm and the number of classes. Transfer attacks
+    (`transfer_pgd20` is pgd20 crafted on another network) need `evaluation.surrogate`, the teacher on which they are
+    crafted; it must be a name under `teachers`. Every name under `evaluation.metrics` must be METRIC.ATTACK, such as
+    `worst_class.autoattack`, with an attack of the experiment or `clean`. No checkpoint and no metric may be named
     twice.
 
     Args:
@@ -131,30 +134,42 @@ def check_evaluation(file: ExperimentFile, classes: int, problems: list[str]) ->
 
 
 def further_metrics(names: list[str]) -> list[str]:
-    """Lists the metrics beside accuracy, on clean images and under each attack.
+    """Lists the names of all metrics beside accuracy, on clean images and under each attack.
 
     Args:
-        names: names of the attacks.
+        names: names of the attacks, such as ["pgd20", "autoattack"].
 
     Returns:
-        Names METRIC.ATTACK, such as `worst_class.clean` and `worst_class.autoattack`.
+        Names METRIC.ATTACK for every registered metric, where ATTACK is `clean` or an element of `names`, such as
+        ["worst_class.clean", "worst_class.pgd20", "worst_class.autoattack", ...].
     """
     return [f"{kind}.{attack}" for kind in metrics.names() for attack in ("clean", *names)]
 
 
 def selection_metrics() -> list[str]:
-    """Lists the metrics by which the checkpoint `best` can be chosen, such as `worst_class`: those that need nothing
-    but whether each image is classified correctly.
+    """Lists the metrics beside accuracy by which a training can choose its checkpoint `best`.
+
+    They are the registered metrics that need nothing but whether each image is classified correctly, such as
+    `worst_class`. No metric is imported.
+
+    Returns:
+        The names, sorted. `training.selection.by` names one together with an attack, such as `worst_class.apgd`.
     """
     return [kind for kind in metrics.names() if not metrics.registry.constant(kind, "NEEDS", ())]
 
 
 def unknown_metric(name: str, allowed: list[str]) -> str:
-    """Words the message for an unknown metric. A metric without an attack is answered by its names with one.
+    """Returns the message for an unknown name of a metric, with the nearest allowed spelling.
 
     Args:
-        name: the unknown name.
-        allowed: the allowed names: `clean`, attacks, METRIC.ATTACK, or distances of an analysis.
+        name: the unknown name, such as "worst_class" or "autoatack".
+        allowed: the allowed names: `clean`, names of attacks, METRIC.ATTACK such as `worst_class.autoattack`, and
+            metrics of analyses such as `structure.feature_distance`.
+
+    Returns:
+        If `name` is a METRIC without an attack, a text such as "worst_class needs `clean` or an attack:
+        worst_class.clean, worst_class.pgd20". Otherwise a text such as "unknown metric 'autoatack'. Did you mean
+        'autoattack'? Allowed: ...".
     """
     of_kind = [metric for metric in allowed if metric.startswith(f"{name}.")]
     if of_kind:
@@ -164,10 +179,16 @@ def unknown_metric(name: str, allowed: list[str]) -> str:
 
 
 def compares_with_teacher(metric: str) -> bool:
-    """Tells whether a metric compares a student with its teacher. The metric is not imported.
+    """Returns whether a metric compares a student with its teacher. The metric is not imported.
 
     Args:
-        metric: `clean`, an attack, or METRIC.ATTACK.
+        metric: `clean` or the name of an attack for the accuracy, or METRIC.ATTACK, such as `agreement.autoattack`.
+
+    Returns:
+        True if METRIC needs the predictions of the teacher, as `agreement` does; False for an accuracy.
+
+    Raises:
+        UserError: if METRIC is not registered.
     """
     kind, _ = metrics.split(metric)
     return bool(kind) and "teacher" in metrics.registry.constant(kind, "NEEDS", ())

@@ -34,12 +34,13 @@ STRUCTURE_METRICS = (
 
 
 class Statement(NamedTuple):
-    """A parsed claim: one method exceeds another, or stays below it, in one metric by more than a margin.
+    """A parsed claim: one method exceeds another one, or stays below it, in a metric by more than a margin.
 
-    `parse_statement` makes it from text.
+    A claim is a sentence of the experiment file such as `rslad > ard on autoattack`, judged by the results.
+    `parse_statement` makes the object from the sentence.
 
     Attributes:
-        method: name of the first method in the experiment file, such as "rslad".
+        method: name of the first distillation or training method, as in the experiment file, such as "rslad".
         sign: `>` (method is above other) or `<` (method is below other).
         other: name of the second method, such as "ard".
         analysis: what the metric is measured on: "" for the experiment's test images, `structure` for the analysis of
@@ -69,14 +70,18 @@ class Statement(NamedTuple):
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement to test, once for each teacher and student that it covers.
+    """A sentence of the experiment file such as `rslad > ard on autoattack`, judged by the results.
+
+    It is tested once for each pair of a teacher and a student that it covers. `claims_of` lists the claims of an
+    experiment.
 
     Attributes:
         name: its key under `claims` in the experiment file.
         text: the sentence as it stands in the experiment file, such as "rslad > ard on autoattack".
-        statement: the parsed sentence, with its checkpoint filled in.
-        comparisons: the pairs of a teacher and a student network for which it is tested, such as `Comparison("wide",
-            "small")`. The teacher is `none` if neither method has one.
+        statement: the parsed sentence: `method`, `sign` (`>` or `<`), `other`, `analysis`, `metric`, `checkpoint`
+            (never None here) and `margin`.
+        comparisons: the pairs of a teacher and a student network for which it is tested, named tuples such as
+            `Comparison("wide", "small")`. The teacher is `none` if neither method has one.
         paper: what the paper printed, as text; "" if nothing.
     """
 
@@ -131,7 +136,9 @@ def claims_of(experiment: Experiment) -> list[Claim]:
         experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
 
     Returns:
-        The claims in the order of the experiment file; empty if it has none.
+        The claims in the order of the experiment file; empty if it has none. Each has the fields `name`, `text` (the
+        sentence), `statement` (the parsed sentence), `comparisons` (pairs of a teacher and a student, such as
+        `Comparison("wide", "small")`) and `paper`.
     """
     claims = []
     for name, entry in experiment.file.claims.items():
@@ -162,13 +169,19 @@ def _comparisons(experiment: Experiment, statement: Statement, entry: ClaimEntry
 
 
 def without_teacher(experiment: Experiment) -> list[str]:
-    """Finds metrics and claims that compare with a teacher where there is none, or where there are several.
+    """Finds metrics and claims that compare a student with its teacher, where it does not have exactly one.
+
+    The names under `evaluation.metrics` and the claims are checked. A claim is a sentence of the experiment file such
+    as `rslad > ard on agreement.autoattack`, judged by the results. A metric such as `agreement` compares a student
+    with its teacher; a method without a teacher, or with several, has no such value.
 
     Args:
-        experiment: the experiment; its claims have the right form.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
+            Its claims must have the right form.
 
     Returns:
-        One message per mistake.
+        One message per mistake, such as "evaluation.metrics: agreement.clean compares a student with its teacher, but
+        no student has exactly one"; empty if there is none.
     """
     single = {(run.teacher, run.student, run.method) for run in experiment.runs if run.teacher in experiment.teachers}
     problems = [
@@ -190,18 +203,20 @@ def without_teacher(experiment: Experiment) -> list[str]:
 
 
 def comparison_settings(experiment: Experiment) -> dict[str, Any]:
-    """Returns the settings that comparisons and claims depend on, apart from the outcomes.
+    """Returns the settings that the tables of comparisons and claims depend on, apart from the outcomes.
 
     They are the `params` of the Snakemake rule that makes the tables of comparisons and claims, and the `settings` of
-    its record (the JSON file beside the tables). A change of them makes Snakemake compute these tables again.
+    its record (the JSON file beside the tables: inputs, settings, code hash and hashes of the tables). A change of them
+    makes Snakemake compute these tables again.
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
 
     Returns:
         A dict of JSON values with three keys. `matrix` has names and order of teachers, students, methods, checkpoints
-        and metrics, as `Experiment.matrix` returns them. `claims` is a list with one dict per claim. `scale` has what
-        the table of claims prints: `datasets`, such as `{"": "cifar10", "structure": "cifar10", "transfer-parity":
+        and metrics, as `Experiment.matrix` returns them. `claims` is a list with one dict per claim (a sentence of the
+        experiment file such as `rslad > ard on autoattack`), as `Claim.resolved` returns it. `scale` has what the table
+        of claims prints: `datasets`, such as `{"": "cifar10", "structure": "cifar10", "transfer-parity":
         "digits_parity"}`, the dataset of each analysis, with "" for the experiment's own test images; `students`, such
         as `{"small": "small (convnet, width 8)"}`; and `protocol`.
     """
@@ -228,7 +243,8 @@ def _architecture(name: str, settings: dict[str, Any]) -> str:
 def check_claims(file: ExperimentFile, problems: list[str]) -> None:
     """Checks that claims have the right form and that the methods, metrics and names in them exist.
 
-    A claim is a sentence such as `rslad > ard on autoattack at best by 1` under `claims` in the experiment file.
+    A claim is a sentence under `claims` in the experiment file, such as `rslad > ard on autoattack at best by 1`,
+    judged by the results.
 
     Args:
         file: the parsed experiment file, an object with its top-level keys as attributes, such as `file.seeds` and
@@ -273,14 +289,15 @@ def _problems(statement: Statement, file: ExperimentFile) -> list[str]:
 
 
 def metrics_of(file: ExperimentFile) -> list[str]:
-    """Returns every metric that a claim of an experiment may name.
+    """Lists every metric that a claim (a sentence such as `rslad > ard on autoattack`) may name.
 
     Args:
         file: the parsed experiment file, an object with its top-level keys as attributes, such as `file.seeds` and
             `file.dataset` (see `config.schema.ExperimentFile`).
 
     Returns:
-        Names such as ["clean", "pgd20", "structure.feature_distance", "transfer-parity.clean"].
+        Names such as ["clean", "pgd20", "worst_class.pgd20", "structure.feature_distance", "transfer-parity.clean"]:
+        accuracies, METRIC.ATTACK, and the metrics of the analyses that the file asks for.
     """
     structures = [f"{STRUCTURE}.{name}" for name in STRUCTURE_METRICS] if file.structure else []
     transfers = [

@@ -32,14 +32,14 @@ FIRST_TUNING_SEED = 2**31  # no student has one as large
 
 @dataclass(frozen=True)
 class NamedMethod:
-    """A training method, such as RSLAD or TRADES, with its settings.
+    """A distillation or training method, such as RSLAD or TRADES, with its settings.
 
-    The name of the method in paths and tables is not part of it: it is the key in `Experiment.methods`.
+    The name of the method in paths and tables is not part of it: that is the key in `Experiment.methods`.
 
     Attributes:
         kind: name of the method in the registry, that is of its module in `robust_distillation.methods`, such as
             "rslad".
-        settings: an instance of the method's class, whose fields are the settings, such as `alpha`.
+        settings: an instance of the method's class, such as `RSLAD(alpha=0.5)`, whose fields are the settings.
     """
 
     kind: str
@@ -47,9 +47,11 @@ class NamedMethod:
 
     @property
     def teachers(self) -> dict[str, methods.TeacherCalls]:
-        """The declared calls to each teacher, by role; empty without a teacher.
+        """The outputs of teachers that the method needs: role to a TeacherCalls; empty without a teacher.
 
-        A role is the name under which the method calls a teacher.
+        A role is the name under which the method calls one of its teachers, such as `robust`; with a single teacher it
+        is `teacher`. A TeacherCalls has the fields `cached` (outputs read from files: `logits`, `features`), and
+        `live`, `gradient` and `trained` (whether the teacher's network is called, called with gradient, or trained).
         """
         return self.settings.teachers()
 
@@ -59,7 +61,7 @@ class NamedMethod:
         return bool(self.teachers)
 
     def resolved(self) -> dict[str, Any]:
-        """Returns the name in the registry and every setting as a dict of JSON values.
+        """Returns `kind` (under the key `name`) and every setting as a dict of JSON values.
 
         An example is {"name": "trades", "beta": 6.0, "clean_first": False}.
         """
@@ -70,7 +72,8 @@ class NamedMethod:
 class Recipe:
     """A method and the training settings with which one network is trained.
 
-    Under the official protocol (the settings of the methods' released codes) both may depend on the architecture.
+    Under the official protocol (the settings of the methods' released codes) method and training settings may depend on
+    the architecture.
 
     Attributes:
         method: the method with its settings: `method.kind`, such as "rslad", and `method.settings`.
@@ -119,13 +122,17 @@ class Teacher:
 
 @dataclass(frozen=True)
 class ViewSet:
-    """The views on which trainings train: one table for all trainings, or those of the epochs of one training.
+    """The augmented training images (views) that trainings use.
+
+    A view is what an augmentation makes of a training image. There are two cases. The augmentation `crop_flip` has one
+    set of views, all crops and flips, for all trainings. The other augmentations draw new views in each epoch, so every
+    training has a set of its own. `Experiment.view_set` makes the object.
 
     Attributes:
-        kind: name of the augmentation.
-        augmentation: the augmentation with its options.
-        seed: seed of the training; 0 for a table.
-        epochs: number of epochs of the training; 0 for a table.
+        kind: name of the augmentation, such as `cutout`.
+        augmentation: the augmentation with its options, such as `Cutout(size=18)`.
+        seed: seed of the training; 0 for a set that all trainings share.
+        epochs: number of epochs of the training; 0 for a set that all trainings share.
     """
 
     kind: str
@@ -135,7 +142,10 @@ class ViewSet:
 
     @property
     def name(self) -> str:
-        """The name in paths; empty for the table of crops and flips, `dataset.padding` of which is the experiment's."""
+        """The name of the set in paths, such as `cutout-0a1b2c3d-seed-0-epochs-20`; "" for crops and flips.
+
+        The eight digits are a hash of the augmentation's options.
+        """
         if self.kind == CROP_FLIP:
             return ""
         options = self.augmentation.options()
@@ -143,18 +153,24 @@ class ViewSet:
         return f"{self.kind}-{digest(options)[:8]}{training}"
 
     def resolved(self) -> dict[str, Any]:
-        """Returns name and options of the augmentation, seed and epochs as JSON values."""
+        """Returns all that determines the set, besides the dataset, as a dict of JSON values.
+
+        An example is {"augmentation": {"name": "cutout", "size": 18}, "seed": 0, "epochs": 20}.
+        """
         options = {"name": self.kind, **self.augmentation.options()}
         return {"augmentation": options, "seed": self.seed, "epochs": self.epochs}
 
 
 class Cache(NamedTuple):
-    """A teacher's stored outputs on a set of views.
+    """A file with a teacher's outputs on a set of augmented training images, which is computed before a training.
+
+    `Experiment.caches` lists the files of an experiment.
 
     Attributes:
-        teacher: name of the teacher.
+        teacher: name of the teacher, such as "wide".
         kind: `logits` or `features`.
-        views: the views.
+        views: the set of augmented images, a ViewSet: `kind` (name of the augmentation), `augmentation`, `seed` and
+            `epochs`; `views.name` is its name in paths.
     """
 
     teacher: str
@@ -164,13 +180,13 @@ class Cache(NamedTuple):
 
 @dataclass(frozen=True, order=True)
 class Run:
-    """One training of one student by one method with one seed.
+    """One training of one student by one distillation or training method with one seed.
 
     `experiment.runs` lists the runs of an experiment.
 
     Attributes:
-        teacher: name of the teacher, such as "wide", or of the entry of the experiment file that names several
-            teachers, one for each role in a method; `none` for a method without a teacher.
+        teacher: name of the teacher, such as "wide", or of an entry under `teachers` that names several teachers, such
+            as `pair: {roles: {robust: wide, natural: resnet}}`; `none` for a method without a teacher.
         student: name of the student network, such as "small".
         method: name under which the method stands in the experiment file, such as "rslad".
         seed: seed of the training.
@@ -186,19 +202,21 @@ class Run:
 class Experiment:
     """One experiment file, resolved: all defaults are filled in, and all names in it exist.
 
-    Two experiments are equal only if they are the same object, so that results can be cached per experiment.
+    Two experiments are equal only if they are the same object, so that computed values can be stored for each object.
 
     `config.load("params.yaml")` makes it.
 
     Attributes:
         file: the parsed experiment file, an object with its top-level keys as attributes, such as `file.seeds`.
-        teachers: the networks under `teachers`, by name.
-        teacher_groups: the entries under `teachers` that give several teachers roles, such as {"both": {"robust":
-            "wide", "natural": "plain"}}. A role is the name under which a method calls a teacher.
+        teachers: name of a teacher to a Teacher: its architecture, how it is trained or from where it is imported, its
+            seed, and the checkpoint that students learn from.
+        teacher_groups: name of an entry under `teachers` that names several teachers, to their names by role. The entry
+            `pair: {roles: {robust: wide, natural: resnet}}` gives {"pair": {"robust": "wide", "natural": "resnet"}}. A
+            role is the name under which a method calls one of its teachers.
         students: name of a student to the name and arguments of its architecture, such as {"small": {"name": "convnet",
             "width": 8}}.
-        recipes: (method, student), such as ("rslad", "small"), to the method and training settings with which this
-            student is trained.
+        recipes: (method, student), such as ("rslad", "small"), to a Recipe: the method with its settings (`method`) and
+            the training settings (`training`) with which this student is trained.
         arguments: the command line options that load this experiment again, such as "--experiment params.yaml".
         candidates: method to its candidates (combinations of hyperparameter values that the tuning tries), by name,
             such as {"rslad": {"learning_rate=0.1": Candidate(...)}}; empty if the experiment file has no `tuning`.
@@ -219,7 +237,7 @@ class Experiment:
 
     @cached_property
     def layout(self) -> Layout:
-        """The object that returns the paths of all files of the experiment."""
+        """The object that returns the paths of all files of the experiment, such as `layout.tables`."""
         return Layout(self.name)
 
     def teacher_weights(self, name: str) -> Path:
@@ -232,32 +250,32 @@ class Experiment:
 
     @property
     def dataset(self) -> DatasetSettings:
-        """The settings of the dataset."""
+        """The section `dataset` of the experiment file: name, files, image size, padding and limits."""
         return self.file.dataset
 
     @property
     def threat_model(self) -> ThreatModel:
-        """Norm and radius of all attacks."""
+        """The section `threat_model` of the experiment file: `norm` and `eps` of all attacks."""
         return self.file.threat_model
 
     @property
     def evaluation(self) -> Evaluation:
-        """The settings of the attacks on trained networks."""
+        """The section `evaluation` of the experiment file: the attacks on trained networks."""
         return self.file.evaluation
 
     @property
     def compute(self) -> Compute:
-        """The settings of the computation."""
+        """The section `compute` of the experiment file: precision, device and threads."""
         return self.file.compute
 
     @property
     def data_options(self) -> DataOptions:
-        """The dataset's folder, image size and download options."""
+        """The dataset's folder, image size and download options, in the form that `data.dataset.load` takes."""
         return self.dataset.options
 
     @cached_property
     def info(self) -> data.DatasetInfo:
-        """Classes, image shape and sizes of the splits of the dataset."""
+        """Facts about the dataset: `shape` (C,H,W), `classes` (names), `sizes` of the splits, `flips`, `max_value`."""
         return data.info(self.dataset.name, self.data_options)
 
     @property
@@ -283,19 +301,20 @@ class Experiment:
 
     @cached_property
     def methods(self) -> dict[str, NamedMethod]:
-        """The methods by name, with their settings for the first student.
+        """Name of a method in the experiment file to the method with its settings for the first student.
 
-        The calls of teachers are the same for all students.
+        Each is a NamedMethod: `kind`, such as "rslad", and `settings`. Which outputs of teachers a method needs is the
+        same for all students.
         """
         first = next(iter(self.students))
         return {method: recipe.method for (method, student), recipe in self.recipes.items() if student == first}
 
     def training_of(self, method: str, student: str | None = None) -> Training:
-        """Returns the training settings of a method for a student.
+        """Returns the settings (epochs, batch size, learning rate, ...) with which a method trains a student.
 
         Args:
-            method: name of the method.
-            student: name of the student; None: the first one.
+            method: name of the method in the experiment file, such as "rslad".
+            student: name of the student, such as "small"; None: the first one of the experiment file.
         """
         return self.recipes[method, student or next(iter(self.students))].training
 
@@ -308,7 +327,8 @@ class Experiment:
     def shards(self) -> int:
         """The number of jobs that share the attacks on one model.
 
-        It is `evaluation.jobs`, at most the number of blocks (sets of test images that are attacked together).
+        It is `evaluation.jobs`, at most the number of blocks (sets of test images that are attacked together as one
+        batch).
         """
         return min(self.evaluation.jobs, -(-self.test_images // self.evaluation.block_size))
 
@@ -328,29 +348,33 @@ class Experiment:
                         yield Run(teacher, student, method, seed)
 
     def roles(self, name: str) -> dict[str, str]:
-        """Returns the teachers behind the value of `teacher` of a run, by role.
+        """Returns the names of the teachers that a training uses, by role.
 
-        A role is the name under which a method calls a teacher.
+        A role is the name under which a method calls one of its teachers, such as `robust`.
 
         Args:
-            name: name of a teacher, or of an entry that gives several teachers roles, or `none`.
+            name: value of `teacher` of a run: the name of a teacher, such as "wide"; the name of an entry under
+                `teachers` that names several teachers, such as "pair" for `pair: {roles: {robust: wide, natural:
+                resnet}}`; or "none".
 
         Returns:
-            Role to the name of a teacher: {"teacher": name} for a single teacher; empty for `none`.
+            Role to the name of a teacher: {"teacher": "wide"} for a single teacher, {"robust": "wide", "natural":
+            "resnet"} for the entry; empty for "none".
         """
         if name == NO_TEACHER:
             return {}
         return self.teacher_groups.get(name) or {methods.TEACHER: name}
 
     def teachers_for(self, method: NamedMethod) -> tuple[str, ...]:
-        """Returns the values of `teacher` in the runs of a method.
+        """Returns the values of `teacher` in the runs (trainings of students) of a method.
 
         Args:
-            method: the method with its settings.
+            method: the method with its settings, a value of `Experiment.methods`.
 
         Returns:
-            The names of all teachers, or of all entries that give several teachers roles, that have every role of the
-            method; ("none",) for a method without a teacher.
+            The names of all teachers that can be used alone, and of all entries such as `pair: {roles: {robust: wide,
+            natural: resnet}}` under `teachers`, that have every role of the method. A role is the name under which the
+            method calls one of its teachers. ("none",) for a method without a teacher.
         """
         if not method.has_teacher:
             return (NO_TEACHER,)
@@ -360,18 +384,21 @@ class Experiment:
 
     @cached_property
     def tuned(self) -> tuple[tuple[str, str, str], ...]:
-        """(teacher, student, method) of each choice of the tuning stage; empty without that stage."""
+        """Each (teacher, student, method) whose hyperparameters are tuned; empty without `tuning`."""
         return tuple(dict.fromkeys((r.teacher, r.student, r.method) for r in self.runs if self.file.tuning))
 
     def tuning_recipe(self, student: str, method: str, candidate: str) -> Recipe:
         """Returns the method and training settings of a candidate's short run in the tuning stage.
 
-        A candidate is one combination of hyperparameter values.
+        A candidate is one combination of hyperparameter values that the tuning stage tries.
 
         Args:
-            student: name of the student.
-            method: name of the method.
+            student: name of the student, such as "small".
+            method: name of the method in the experiment file, such as "rslad".
             candidate: name of the candidate, such as "learning_rate=0.1".
+
+        Returns:
+            A Recipe: the method with its settings (`method`) and the training settings (`training`).
         """
         chosen = self.candidates[method][candidate]
         return apply_candidate(self.recipes[method, student], chosen, self.file.tuning.training)
@@ -383,10 +410,11 @@ class Experiment:
 
     @property
     def comparisons(self) -> list[Comparison]:
-        """The pairs of a teacher and a student within which methods are compared.
+        """The pairs of a teacher and a student within which distillation methods are compared.
 
-        There is one pair for each teacher and student with runs that have a teacher. A student without such runs has
-        one pair with the teacher `none`.
+        They are named tuples, such as `Comparison("wide", "small")`. There is one pair for each teacher and student
+        with trainings that have a teacher. A student without trainings that have a teacher has one pair with the
+        teacher `none`.
         """
         distilled = {(run.teacher, run.student) for run in self.runs if run.teacher != NO_TEACHER}
         taught = {student for _, student in distilled}
@@ -399,22 +427,32 @@ class Experiment:
         return [comparison for comparison in order if comparison in distilled | alone]
 
     def view_set(self, training: Training, seed: int) -> ViewSet:
-        """Returns the views of a training.
+        """Returns the set of augmented training images (views) that a training uses.
 
         Args:
-            training: the training settings.
+            training: the training settings; `augmentation` and `epochs` are used.
             seed: seed of the training.
+
+        Returns:
+            A ViewSet: `kind` (name of the augmentation), `augmentation`, `seed` and `epochs`. Seed and epochs are 0 for
+            crops and flips, which all trainings share.
         """
         kind, augmentation = training.augmentation["name"], augmentations.from_settings(training.augmentation)
         return ViewSet(kind, augmentation, *(() if augmentation.enumerable else (seed, training.epochs)))
 
     def caches_of(self, teacher: str, method: methods.Method, views: ViewSet) -> tuple[Cache, ...]:
-        """Returns the caches that a training reads; none if its augmentation asks the networks live.
+        """Returns the files of teachers' outputs that a training reads.
 
         Args:
-            teacher: the name under which the teachers stand in runs.
-            method: the method, which declares its cached calls by role.
-            views: the views of the training.
+            teacher: value of `teacher` of the run: name of a teacher, such as "wide", or of an entry under `teachers`
+                that names several teachers, such as `pair: {roles: {robust: wide, natural: resnet}}`.
+            method: the settings of the method, an instance of its class. It declares which outputs it reads.
+            views: the set of augmented images of the training, as `view_set` returns it.
+
+        Returns:
+            One Cache (name of the teacher, `logits` or `features`, and `views`) for each file. Empty if the method
+            reads no stored output, or if the option `cache` of the augmentation is `live`: the teachers' networks then
+            run during the training.
         """
         if views.augmentation.asks_live:
             return ()
@@ -422,7 +460,10 @@ class Experiment:
 
     @cached_property
     def caches(self) -> tuple[Cache, ...]:
-        """The caches that some run or candidate reads."""
+        """The files of teachers' outputs that some training of a student or some candidate of the tuning reads.
+
+        Each is a Cache: `teacher`, `kind` (`logits` or `features`) and `views`. They are sorted by these three.
+        """
         found = {
             cache
             for teacher, recipe, _, seed in self.distillations
@@ -432,7 +473,12 @@ class Experiment:
 
     @property
     def distillations(self) -> Iterator[tuple[str, Recipe, dict[str, Any], int]]:
-        """Teacher, recipe, architecture and seed of each training of a student: of runs, then of candidates."""
+        """All trainings of students: those of the runs, then the short ones of the tuning's candidates.
+
+        Each is a tuple (teacher, recipe, architecture, seed): name of the teacher, such as "wide"; the Recipe (method
+        and training settings); name and arguments of the student's architecture, such as {"name": "convnet", "width":
+        8}; and the seed.
+        """
         for run in self.runs:
             yield run.teacher, self.recipes[run.method, run.student], self.students[run.student], run.seed
         for teacher, student, method in self.tuned:
@@ -479,7 +525,8 @@ class Experiment:
                 experiment's dataset.
 
         Returns:
-            A dict of JSON values: `name`, `size`, and `folder` if no checksum of the files is known.
+            A dict of JSON values: `name`, `size` (side in pixels to which images are resized, None for their own size),
+                and `folder` if no checksum of the files is known. An example is {"name": "cifar10", "size": None}.
         """
         return _images(self.dataset if target is None else self.file.transfer[target].dataset)
 
@@ -500,14 +547,15 @@ class Experiment:
         return settings
 
     def cache_settings(self, kind: str, views: ViewSet) -> dict[str, Any]:
-        """Returns the settings that a cache of teacher outputs depends on, as a dict of JSON values.
+        """Returns the settings that a file of a teacher's outputs depends on, as a dict of JSON values.
 
         Args:
             kind: `logits` or `features`.
-            views: the views of the training images for which it has outputs.
+            views: the set of augmented training images for which the file has outputs, as `view_set` returns it.
 
         Returns:
-            A dict with `kind`, `dataset` and `compute`, and with `views` unless they are all crops and flips.
+            A dict with `kind`, `dataset` and `compute`. It also has `views` (augmentation, seed and epochs), unless the
+            augmented images are all crops and flips.
         """
         settings = {"kind": kind, "dataset": self._view_settings("train"), "compute": self._inference_settings}
         return settings | ({"views": views.resolved()} if views.name else {})
@@ -516,9 +564,10 @@ class Experiment:
         """Returns the settings that the training of a student depends on, as a dict of JSON values.
 
         Args:
-            run: the training: names of teacher, student and method, and the seed.
-            recipe: method and training settings after the choice of the tuning stage. None: those before it, as in the
-                `params` of the workflow's rule.
+            run: the training, such as `Run("wide", "small", "rslad", 0)`: names of teacher, student and method, and the
+                seed.
+            recipe: method and training settings with the hyperparameters that the tuning stage chose. None: the
+                settings of the experiment file, without the choice.
 
         Returns:
             A dict with `protocol`, `dataset`, `threat_model`, `training`, `compute`, `architecture`, `method` and
@@ -533,8 +582,8 @@ class Experiment:
         A candidate is one combination of hyperparameter values of the tuning stage.
 
         Args:
-            student: name of the student.
-            method: name of the method.
+            student: name of the student, such as "small".
+            method: name of the method in the experiment file, such as "rslad".
             candidate: name of the candidate, such as "learning_rate=0.1".
 
         Returns:
@@ -545,13 +594,17 @@ class Experiment:
         return self._training_settings(recipe, self.students[student], self.tuning_seed)
 
     def choice_settings(self, method: str) -> dict[str, Any]:
-        """Returns the candidates of a method in the order of the grid, which decides between equally good candidates.
+        """Returns the candidates of a method in the order of the tuning's grid, for the settings of the choice.
+
+        A candidate is one combination of hyperparameter values that the tuning stage tries. Of equally good candidates
+        the first is chosen.
 
         Args:
-            method: name of the method.
+            method: name of the method in the experiment file, such as "rslad".
 
         Returns:
-            {"candidates": [{"training": {...}, "method": {...}}, ...]}.
+            A dict of JSON values, such as {"candidates": [{"training": {"learning_rate": 0.1}, "method": {"beta":
+            3.0}}, ...]}.
         """
         return {"candidates": [candidate.resolved() for candidate in self.candidates[method].values()]}
 
@@ -574,10 +627,10 @@ class Experiment:
         }
 
     def attack_settings(self, checkpoints: list[str]) -> dict[str, Any]:
-        """Returns the settings that the attacks on one model depend on, as a dict of JSON values.
+        """Returns the settings that the attacks on one trained network depend on, as a dict of JSON values.
 
         Args:
-            checkpoints: names of the model's checkpoints that are attacked, such as ["best", "last"].
+            checkpoints: names of the network's checkpoints that are attacked, such as ["best", "last"].
 
         Returns:
             A dict with `dataset`, `threat_model`, `compute` and `evaluation`.
@@ -592,7 +645,7 @@ class Experiment:
 
     @property
     def surrogate(self) -> str | None:
-        """Name of the teacher on which transfer attacks are crafted; None if no attack is a transfer attack."""
+        """Name of the teacher on which `transfer_` attacks are crafted; None if there are none."""
         asked = any(name.startswith(ON_SURROGATE) for name in self.evaluation.attacks)
         return self.evaluation.surrogate if asked else None
 
@@ -687,8 +740,9 @@ class Experiment:
             A dict of JSON values. `experiment` is the name, `protocol` is `controlled` or `official`, `threat` is a
             text such as "linf eps 0.15", and `search` is the precision of the attacked network, such as "fp32".
             `comparisons` is a list of pairs of a teacher and a student, such as ("wide", "small"). `methods`,
-            `checkpoints` and `metrics` (`clean`, then the attacks) are lists of names. `selection` is a text on how
-            `best` is chosen. `published`, `published_as` and `tables` are as in the experiment file.
+            `checkpoints` and `metrics` (`clean`, then the attacks) are lists of names; `further` is the list of metrics
+            beside accuracy, such as ["worst_class.autoattack"]. `selection` is a text on how `best` is chosen.
+            `published`, `published_as` and `tables` are as in the experiment file.
         """
         return {
             "experiment": self.name,

@@ -15,7 +15,7 @@ Checkpoint = Literal["best", "last"]
 class Limit(Settings):
     """Numbers of images to use, taken from the beginning of each split.
 
-    It is `dataset.limit` in the experiment file.
+    It is `dataset.limit` in the experiment file. Every field is an integer from 1 on, or None, the default.
 
     Attributes:
         train: number of training images; None: all.
@@ -35,13 +35,15 @@ class DataFiles(Settings):
 
     Attributes:
         name: name of a registered dataset, such as "cifar10"; "image_folder" for your own images.
-        size: side in pixels to which every image is resized; None: images keep their size.
-        folder: folder of the datasets that are files on disk.
-        download: whether missing files are downloaded.
-        verify: whether the files are compared with torchvision's checksums; False for your own files in the same
-            format.
-        mirror: URL of the folder to download from; None: the original one.
-        classes: for `image_folder`: names of the classes, needed only before the folder exists; else empty.
+        size: side in pixels, 4 to 1024, to which every image is resized; None, the default: images keep their size.
+        folder: folder of the dataset's files; "data" by default.
+        download: whether missing files may be downloaded; True by default.
+        verify: whether the files are compared with torchvision's checksums; True by default. False for your own files
+            in the same format.
+        mirror: URL of the folder to download from, such as "https://example.org/cifar"; None, the default: the original
+            one.
+        classes: for `image_folder`: names of the classes, needed only before the folder exists; else empty, the
+            default.
     """
 
     name: str
@@ -61,13 +63,17 @@ class DataFiles(Settings):
 
 
 class DatasetSettings(DataFiles):
-    """The dataset of an experiment, its augmentation and the number of its images.
+    """The dataset of an experiment, the padding of its random crops and the number of its images.
 
-    It also has the fields of `DataFiles`: name, size, folder, download, verify, mirror, classes.
+    It is `dataset` in the experiment file. It also has the fields of `DataFiles`: `name` (such as "cifar10"), `size`
+    (side in pixels to which images are resized; None: their own size), `folder`, `download`, `verify` (checksums),
+    `mirror` (URL in place of the original one; None: none) and `classes` (for `image_folder`).
 
     Attributes:
-        padding: width in pixels of the zero padding from which random crops are taken; 0: no crops.
-        limit: numbers of images to use of each split.
+        padding: width in pixels, 0 to 16, of the zero padding from which random crops are taken; 0, the default: no
+            crops.
+        limit: numbers `train`, `validation` and `test` of images to use of each split, the first ones; None, the
+            default of each: all.
     """
 
     padding: int = Field(0, ge=0, le=16, description="zero padding of the random crops; 0 switches them off")
@@ -77,20 +83,23 @@ class DatasetSettings(DataFiles):
 class Evaluation(Settings):
     """The attacks on trained networks.
 
-    It is `evaluation` in the experiment file. The headline is the attack and the checkpoint whose numbers summaries
-    show.
+    It is `evaluation` in the experiment file. The last attack and the first checkpoint are those whose numbers
+    summaries show.
 
     Attributes:
         images: number of test images that are attacked, the first ones; None: all.
-        attacks: names of the attacks, weakest first, such as ["pgd20", "autoattack"]; `transfer_NAME` is NAME crafted
-            on the surrogate. The last is the headline of figures and metrics.
+        attacks: names of the attacks, weakest first, such as ["pgd20", "autoattack"]; `transfer_pgd20` is pgd20 crafted
+            on the surrogate, another network. The last is the one that summaries show.
+        metrics: names METRIC.ATTACK of metrics that the tables show beside the accuracies, such as
+            ["worst_class.autoattack"]; empty, the default: none.
         surrogate: name of the teacher on which `transfer_` attacks are crafted; None if there are no such attacks.
-        checkpoints: the checkpoints of students that are attacked, `best`, `last` or both. The first is the headline.
-        block_size: number of test images that are attacked together under one seed (a block).
-        seed: seed from which the seeds of the blocks are derived.
+        checkpoints: the checkpoints of students that are attacked, `best`, `last` or both. The first is the one that
+            summaries show.
+        block_size: number of test images that are attacked together as one batch (a block).
+        seed: seed from which the seed of the attacks on each block is derived.
         search: precision of the network that is attacked: `fp32`, or `bf16`. The network in fp32 classifies the
             adversarial images, so `bf16` can miss some.
-        jobs: number of jobs that share the blocks of one model.
+        jobs: number of jobs that share the blocks of one network.
     """
 
     images: Positive | None = Field(None, description="the first images of the test split; all where left out")
@@ -114,7 +123,7 @@ class Structure(Settings):
     It is `structure` in the experiment file.
 
     Attributes:
-        images: number of test images, the first ones; None: all.
+        images: number of test images, the first ones; None, the default: all.
     """
 
     images: Positive | None = Field(None, description="the first images of the test split; all where left out")
@@ -143,10 +152,10 @@ class Transfer(Settings):
     It is `transfer.NAME` in the experiment file, where NAME is chosen freely, such as "parity".
 
     Attributes:
-        dataset: name of the other dataset, such as "digits_parity", and the location of its files. Its images must have
-            the shape of the experiment's images.
+        dataset: name of the other dataset, such as "digits_parity", and the location of its files, a DataFiles. Its
+            images must have the shape of the experiment's images.
         epochs: number of epochs of the head's training.
-        batch_size: number of images per step of the head's training.
+        batch_size: number of images per optimisation step of the head's training.
         learning_rate: learning rate of the first epoch; it falls along a half cosine.
         momentum: momentum of SGD, in [0, 1).
         weight_decay: weight decay of SGD, at least 0.
@@ -168,17 +177,18 @@ Names = list[str] | None
 
 
 class Table(Settings):
-    """A part of the main table (tables/main.csv) under a title.
+    """A part of the main table (results/EXPERIMENT/tables/main.csv) under a title.
 
-    Each list selects rows or columns by name; None selects all.
+    It is `tables.NAME` in the experiment file and is written to tables/NAME.csv. Each list selects rows or columns by
+    name; None, the default, selects all.
 
     Attributes:
-        title: the title.
+        title: the title, a text of 1 to 300 characters.
         teachers: names of teachers.
         students: names of students.
         methods: names of methods.
         checkpoints: `best`, `last`.
-        metrics: `clean` and names of attacks.
+        metrics: `clean`, names of attacks, and METRIC.ATTACK such as `worst_class.autoattack`.
     """
 
     title: str = Field(min_length=1, max_length=300)
@@ -196,7 +206,8 @@ def _listed(value: Any) -> Any:
 class Exclusion(Settings):
     """Runs (trainings of students) to leave out: those that match all keys that are set.
 
-    Each key is a list; a single value in the experiment file is read as a list of one. None matches every run.
+    It is an element of `exclude` in the experiment file, such as {"method": ["iad"], "seed": [2]}. Each key is a list;
+    a single value in the experiment file is read as a list of one. None matches every run.
 
     Attributes:
         teacher: names of teachers; `none` for methods without a teacher.
@@ -212,7 +223,7 @@ class Exclusion(Settings):
 
 
 class Imported(Settings):
-    """A source of published weights: see docs/importing.md.
+    """A source of published weights of a teacher; docs/importing.md lists the known ones.
 
     It is `teachers.NAME.imported` in the experiment file.
 
@@ -235,11 +246,13 @@ class Imported(Settings):
 
 
 class TeacherEntry(Settings):
-    """Keys of an entry under `teachers`. All other keys of the entry are arguments of its architecture.
+    """Keys of an entry under `teachers` in the experiment file. All other keys of the entry are arguments of its
+    architecture.
 
     Attributes:
-        roles: for an entry without a network of its own: role (the name under which a method calls a teacher) to the
-            name of a teacher, such as {"robust": "wide", "natural": "plain"}. Else None.
+        roles: for an entry that names several teachers and has no network of its own, such as `pair: {roles: {robust:
+            wide, natural: resnet}}`: role (the name under which a method calls one of its teachers) to the name of a
+            teacher. Else None.
         trained_by: name of the training method under `method`, and its settings, such as {"method": "trades", "beta":
             6.0}; None for an imported teacher.
         imported: source of published weights; None for a teacher that is trained.
@@ -268,12 +281,14 @@ def _claimed(value: Any) -> Any:
 
 
 class ClaimEntry(Settings):
-    """A statement that the results support or refute: see `config.claims`.
+    """A claim, a sentence of the experiment file such as `rslad > ard on autoattack`, judged by the results.
+
+    It is `claims.NAME` in the experiment file, where a text stands for {"claim": text}.
 
     Attributes:
         claim: the sentence, `A > B on METRIC [at best|last] [by X]`, such as "rslad > ard on autoattack".
-        teachers: names of the teachers for which it is tested; None: all with runs of both methods.
-        students: names of the students for which it is tested; None: all with runs of both methods.
+        teachers: names of the teachers for which it is tested; None: all with trainings of both methods A and B.
+        students: names of the students for which it is tested; None: all with trainings of both methods A and B.
         paper: what the paper says, as text; "" if nothing.
     """
 

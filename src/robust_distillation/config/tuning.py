@@ -73,13 +73,13 @@ def apply_candidate(recipe: Recipe, candidate: Candidate, short: Mapping[str, An
     Args:
         recipe: the method with its settings and the training settings, as in `experiment.recipes["rslad", "small"]`; it
             is not modified.
-        candidate: the values to put in: `training`, such as {"learning_rate": 0.1}, and `method`, such as {"beta":
-            3.0}.
+        candidate: the values to put in, one combination that the tuning tries: `training`, such as {"learning_rate":
+            0.1}, and `method`, such as {"beta": 3.0}.
         short: training settings that differ in the short runs of tuning, for example {"epochs": 7}. The candidate's
             values take precedence. None: a full-length training.
 
     Returns:
-        A new recipe.
+        A new Recipe with the changed method and training settings.
     """
     budget = deep_merge(recipe.training.model_dump(), {**(short or {}), **candidate.training})
     settings = recipe.method.settings.model_dump() | candidate.method
