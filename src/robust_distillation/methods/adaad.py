@@ -52,6 +52,11 @@ class AdaAD(Method):
         images go through the student, before the adversarial ones, although they have no weight in the loss
         (clean_pass); the attack starts from 0.001 N(0,1), which is not clamped. `best` is chosen on the test set under
         PGD of 10 steps of 2/255.
+
+        Returns:
+            An Official: `training`, values of the section `training` of an experiment file, such as {"epochs": 200,
+            "batch_size": 128}, and `settings`, values of the method's own settings. They are used with `protocol:
+            official`.
         """
         return Official(
             training={
@@ -74,7 +79,7 @@ class AdaAD(Method):
         )
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
-        """Computes the terms of the batch `step`.
+        """Computes the terms of the loss on the batch `step`.
 
         S is the student, T the teacher, x the clean and x' the adversarial images.
 

@@ -48,6 +48,11 @@ class ARD(Method):
         learning rate as the first (decay); the cross-entropy, which has weight 0 at alpha = 1, has no temperature. That
         code keeps every epoch and selects none: `best` is chosen by this project's rule, accuracy on the test set under
         PGD of 20 steps of 0.003.
+
+        Returns:
+            An Official: `training`, values of the section `training` of an experiment file, such as {"epochs": 200,
+            "batch_size": 128}, and `settings`, values of the method's own settings. They are used with `protocol:
+            official`.
         """
         return Official(
             training={
@@ -79,7 +84,7 @@ class ARD(Method):
         return {TEACHER: TeacherCalls(cached=("logits",))}
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
-        """Computes the terms of the batch `step`.
+        """Computes the terms of the loss on the batch `step`.
 
         S is the student, T the teacher, x the clean and x' the adversarial images, y the labels, ^t means
         softmax(logits / t) at the temperature t.

@@ -7,12 +7,11 @@ from torch import Tensor, nn
 
 
 class Balance(nn.Module):
-    """Module with the weight w of the first of the two losses of MTARD, where the other loss has the weight 1 -
-    w.
+    """Module with the weight w of the first of the two losses of MTARD; the second one has the weight 1 - w.
 
     Each call compares the two losses, each divided by its value in the first call, and moves w towards the one that has
-    fallen less. w starts at 1/2. w (`weight`) and the first values of both losses (`first_values`, [2]) are buffers, so
-    they are saved with the training and get no gradient.
+    fallen less. w starts at 1/2. w (`weight`) and the values of both losses in the first call (`first_values`, [2]) are
+    buffers, so they are saved with the training and get no gradient.
     """
 
     def __init__(self) -> None:
@@ -22,7 +21,7 @@ class Balance(nn.Module):
 
     @torch.no_grad()
     def forward(self, one: Tensor, other: Tensor, rate: float) -> Tensor:
-        """Updates w by the losses of one step and returns a copy of it.
+        """Updates w by the losses of one batch and returns a copy of it.
 
         Let l be a loss divided by its value in the first call. w becomes w + rate (l_one / (l_one + l_other) - w). The
         buffers are changed in place. No gradient flows.

@@ -32,7 +32,7 @@ TEACHER = "teacher"  # the role of the teacher of a method that asks one alone
 
 @dataclass(frozen=True)
 class TeacherCalls:
-    """Declares the calls that a method makes to one of its teachers.
+    """Declaration of the calls that a method makes to one of its teachers, such as `TeacherCalls(live=True)`.
 
     The declaration decides which outputs of the teacher are cached, whether its network is loaded, and how many calls
     the plan of an experiment counts. A call that is not declared raises TypeError when it is made.
@@ -40,11 +40,12 @@ class TeacherCalls:
     T is the teacher. A clean view x is an augmented training image; x' is an adversarial image.
 
     Attributes:
-        cached: the outputs T(x) on clean views that are read from the cache: any of `logits` and `features`.
-        live: True if the network is called without gradient on images that no cache holds, such as x'.
+        cached: the outputs T(x) on clean views that are computed before the training and read from files: a tuple of
+            `logits` and `features`, one of them, or () for none.
+        live: True if the network is called without gradient on images for which no stored output exists, such as x'.
         gradient: True if the network is called on images that require a gradient, for example inside an attack.
         trained: True if a copy of the network is trained together with the student. The copy is `step.own[role]`, where
-            `role` is the name under which the method calls this teacher.
+            `role` is the name under which the method calls this teacher, such as `robust`.
     """
 
     cached: tuple[str, ...] = ()
@@ -54,7 +55,7 @@ class TeacherCalls:
 
     @property
     def loads_network(self) -> bool:
-        """True if a training loads the teacher's network; False if it reads cached outputs only."""
+        """True if a training loads the teacher's network; False if it reads stored outputs only."""
         return self.live or self.gradient or self.trained
 
 
@@ -105,8 +106,8 @@ class Sizes:
         labels: labels of the training split, int64 [samples]; -1 for an image without a label.
         shape: (channels, height, width) of an image.
         student_features: width of the student's penultimate features.
-        teacher_features: width of the cached features of each teacher, by role (the name under which the method calls a
-            teacher); 0 if the method reads no features of this teacher from the cache.
+        teacher_features: width of the cached features of each teacher, by role (the name under which the method calls
+            one of its teachers, such as `robust`); 0 if the method reads no features of this teacher from the cache.
     """
 
     samples: int
@@ -120,9 +121,9 @@ class Sizes:
 class Network(Protocol):
     """A student, a teacher or a method's own network, as the training loop passes it to a method: a function of images.
 
-    `network(x)` returns the named tuple (logits [B,K], features [B,D]) with frozen weights and batch norm in eval mode;
-    gradients flow into x. `network(x, train=True)` does the same with batch norm in train mode and gradients in the
-    weights.
+    `network(x)` returns the named tuple (logits [B,K], features [B,D]), with B images, K classes and D features, with
+    frozen weights and batch norm in eval mode; gradients flow into x. `network(x, train=True)` does the same with batch
+    norm in train mode and gradients in the weights.
     """
 
     def __call__(self, x: Tensor, *, train: bool = False) -> Output:
@@ -153,16 +154,19 @@ class TrainingStep(Protocol):
     Attributes:
         x: clean views (augmented training images) in [0,1], float [B,C,H,W].
         labels: true classes, int64 [B]; -1 for an image without a label.
+        targets: targets of the cross-entropy: `labels`, or with `training.label_smoothing` s > 0 the probabilities (1 -
+            s) x one-hot + s / K for K classes, float [B,K].
         ids: positions of the images in the training split, int64 [B].
         epoch: number of the epoch, counted from 1.
         epochs: number of epochs of the training.
         decay: the learning rate of this epoch divided by that of the first epoch.
         threat: norm (`linf` or `l2`) and radius eps of the inner maximisation. Its eps is `inner.eps` if that is set,
             else that of the experiment.
-        inner: the settings of the inner maximisation, `training.inner_attack`: number of steps, step size, start.
+        inner: the settings of the inner maximisation, `training.inner_attack`: `steps` (of PGD), `step_size`, `start`
+            (noise) and others.
         student: the network that is trained. `student(x, train=True)` returns its logits and features.
-        teacher: the teachers by role, the name under which the method calls a teacher, such as `teacher` or `robust`.
-            Their weights are frozen, in eval mode.
+        teacher: the teachers' networks by role, the name under which the method calls one of its teachers, such as
+            `teacher` or `robust`. Their weights are frozen, and they are in eval mode.
         own: by name, the method's own networks (`Method.networks`), the copies of teachers that are trained (their name
             is the role), and the modules of `Method.build`.
     """
@@ -181,13 +185,15 @@ class TrainingStep(Protocol):
     own: Mapping[str, Any]
 
     def cached(self, role: str = TEACHER) -> Output:
-        """Returns the output of a teacher on the clean views x, read from the cache.
+        """Returns the stored output of a teacher on the clean views x (the augmented training images).
 
         Args:
-            role: name under which the method calls the teacher, a key of `Method.teachers()`.
+            role: name under which the method calls the teacher, a key of `Method.teachers()`, such as `robust`. The
+                default is `teacher`, the name of a single teacher.
 
         Returns:
-            `logits` [B,K] and `features` [B,D]. One that the method does not declare in `TeacherCalls.cached` is None.
+            The named tuple of `logits` [B,K] and `features` [B,D], for B images, K classes and D features. One that the
+            method does not declare in `TeacherCalls.cached` is None.
 
         Raises:
             TypeError: if the method declares no cached output of this teacher.
@@ -212,10 +218,11 @@ class TrainingStep(Protocol):
         """
 
     def starting_noise(self) -> Tensor:
-        """Draws the noise [B,C,H,W] from which the inner maximisation starts, as the setting `inner.start` says.
+        """Draws the noise [B,C,H,W] that is added to x at the start of the inner maximisation.
 
-        Only a method with its own attack calls it; `attack` draws this noise without help. If the loss of the batch is
-        evaluated again, the same noise is returned.
+        The setting `inner.start` (`training.inner_attack.start`) chooses it: `uniform` in the ball, `gaussian` (0.001
+        times standard normal numbers) or `zero`. Only a method with its own attack calls this function; `attack` draws
+        this noise without help. If the loss of the batch is evaluated again, the same noise is returned.
         """
 
     def once(self, make: Callable[[], Any]) -> Any:
@@ -225,7 +232,7 @@ class TrainingStep(Protocol):
         `make`, so that x' is made once.
 
         Args:
-            make: function without arguments.
+            make: function without arguments, which returns any value.
         """
 
     def uniform(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
@@ -289,11 +296,12 @@ class EpochEnd:
     """State of the training at the end of an epoch, when a method may update its own modules.
 
     Attributes:
-        own: by name, the method's own networks, the trained copies of teachers, and the modules of `Method.build`.
+        own: by name, the method's own networks (`Method.networks`), the copies of teachers that are trained (their name
+            is the role under which the method calls the teacher), and the modules of `Method.build`.
         epoch: number of the epoch that ended, counted from 1.
         epochs: number of epochs of the training.
-        decay: the factor of the learning rate at the start of this epoch, in [0, 1]; see `settings.Schedule`.
-        next_decay: the factor at the start of the next epoch; after the last epoch equal to `decay`.
+        decay: the learning rate at the start of this epoch divided by `training.learning_rate`, in [0, 1].
+        next_decay: the same quotient for the start of the next epoch; after the last epoch equal to `decay`.
     """
 
     own: Mapping[str, Any]
@@ -307,9 +315,10 @@ class Method(BaseModel):
     """Base class of all distillation and training methods: the teachers, own modules and loss of one way to train a
     student.
 
-    The annotated fields of a subclass are the settings that an experiment file may set for the method, with their
+    The annotated fields of a subclass are the settings that an experiment file may set under `methods.NAME`, with their
     defaults. They are keyword arguments of the class, and are checked. A subclass must define `loss` and `terms`; it
-    overrides `teachers`, `networks`, `build` and the other methods of this class only where their defaults do not fit.
+    overrides `teachers`, `networks`, `build` and the other functions of this class only where their defaults do not
+    fit.
 
     Attributes:
         terms: class constant: the names of all terms that `loss` may return, columns of the training curves.
@@ -322,10 +331,11 @@ class Method(BaseModel):
     terms: ClassVar[tuple[str, ...]]  # names of the terms that `loss` may return
 
     def teachers(self) -> dict[str, TeacherCalls]:
-        """Returns the declared calls to each teacher, by role; empty for a method without a teacher.
+        """Declares the calls that the method makes to each teacher: role to a TeacherCalls.
 
-        A role is the name under which the method calls a teacher. A method with one teacher uses the role `teacher`
-        (the constant TEACHER).
+        A role is the name under which the method calls one of its teachers, such as `robust`. A method with one teacher
+        uses the role `teacher` (the constant TEACHER). An example is {"teacher": TeacherCalls(cached=("logits",))}.
+        Empty, the default, for a method without a teacher.
         """
         return {}
 
@@ -368,7 +378,8 @@ class Method(BaseModel):
         The student's optimiser trains all other own modules.
 
         Args:
-            training: the training settings of the student.
+            training: the training settings of the student: epochs, batch size, optimiser, learning rate, schedule and
+                others.
 
         Returns:
             Name of the module to its training settings; empty by default.
@@ -378,19 +389,24 @@ class Method(BaseModel):
     def phases(self) -> tuple[int, ...]:
         """Returns the first epoch of each phase, in ascending order, starting with 1.
 
-        A phase is a range of epochs in which every step makes the same calls of networks. To estimate the cost of a
-        training, the plan of an experiment counts the calls of one step in each phase. By default there is one phase:
-        (1,).
+        A phase is a range of epochs in which every optimisation step makes the same calls of networks. To estimate the
+        cost of a training, the plan of an experiment counts the calls of one optimisation step in each phase. By
+        default there is one phase: (1,).
         """
         return (1,)
 
     @classmethod
     def official(cls, classes: int, architecture: str) -> Official | None:
-        """Returns how the method's released code trains, or None if the method has no official protocol.
+        """Returns the settings with which the method's released code trains, for `protocol: official`.
 
         Args:
             classes: number of classes of the dataset.
             architecture: name of the student's architecture, such as "wide_resnet".
+
+        Returns:
+            An Official: `training`, values of the section `training` of an experiment file, such as {"epochs": 300,
+            "batch_size": 128}, and `settings`, values of the method's own settings. None, the default, if the method
+            has no official protocol.
         """
         return None
 
@@ -402,25 +418,29 @@ class Method(BaseModel):
         is the order in which its batch norm statistics are updated.
 
         Args:
-            step: the batch: images, labels, networks, and the attack.
+            step: the batch: `step.x` (augmented images), `step.labels`, `step.student` and `step.teacher` (networks),
+                `step.cached()` (stored outputs of a teacher), `step.attack` (makes adversarial images) and others.
 
         Returns:
-            The terms, at least one, each with a different name from `terms` and values [B] that are not reduced.
+            The terms, at least one. Each is a Term: `name` (another one for each, from `terms`), `values` [B] that are
+            not reduced, `weight`, and `divergence` (True if the scale `training.kl_scale` applies).
         """
 
     def after_epoch(self, end: EpochEnd) -> None:
         """Updates the method's own modules after an epoch; does nothing by default.
 
         Args:
-            end: the own modules, the number of the epoch, and the learning rates of this and the next epoch.
+            end: `end.own` (the method's own modules by name), `end.epoch` (number of the epoch that ended, from 1),
+                `end.epochs` (number of epochs), and `end.decay` and `end.next_decay` (learning rate of this and of the
+                next epoch, divided by `training.learning_rate`).
         """
 
     @property
     def cached(self) -> tuple[tuple[str, str], ...]:
-        """The outputs of teachers that the method reads from the cache, as pairs (role, kind).
+        """The outputs of teachers that are computed before the training and read from files: pairs (role, kind).
 
-        Example: (("teacher", "logits"),). A role is the name under which the method calls a teacher; kind is `logits`
-        or `features`.
+        Example: (("teacher", "logits"),). A role is the name under which the method calls one of its teachers; kind is
+        `logits` or `features`.
         """
         return tuple((role, kind) for role, calls in self.teachers().items() for kind in calls.cached)
 
@@ -428,7 +448,7 @@ class Method(BaseModel):
 def misclassification(x: Tensor, logits: Tensor, target: Tensor) -> Tensor:
     """Computes the objective of most inner maximisations: the cross-entropy of the student at adversarial images x'.
 
-    A method passes this function to `TrainingStep.attack`, which calls it in each step of PGD.
+    A method passes this function to `TrainingStep.attack`, which calls it in each step of the attack.
 
     Args:
         x: x' [B,C,H,W]; not used, but part of the form of an objective.

@@ -38,14 +38,14 @@ class MemoryContrast(nn.Module):
         """Builds heads and banks with random values.
 
         Args:
-            sizes: the fields `samples` (number of training images), `classes`, `labels` (int64 [samples]),
-                `student_features` and `teacher_features["teacher"]` (widths of the features of the two networks) are
-                used.
+            sizes: sizes of data and networks, a Sizes; the fields `samples` (number of training images), `classes`,
+                `labels` (int64 [samples]), `student_features` and `teacher_features["teacher"]` (widths of the features
+                of the two networks) are used.
             dimension: width d of the projections.
-            negatives: number K of negatives of an image.
+            negatives: number K of negatives (images of other classes) that are drawn for an image.
             temperature: temperature of the scores, above 0.
             momentum: share of the old projection in an updated row of a bank, in [0, 1).
-            generator: the source of the initial values.
+            generator: the source of the random initial values.
 
         Raises:
             ValueError: if the training images are of fewer than two classes.
@@ -75,10 +75,12 @@ class MemoryContrast(nn.Module):
         Args:
             student: features of the student, [B,Ds].
             teacher: features of the teacher, [B,Dt].
-            step: the batch that the features are of. Its `ids`, `labels` and random numbers are used.
+            step: the batch of which the features are. `step.ids` (positions in the training split), `step.labels` and
+                its random numbers are used.
 
         Returns:
-            The losses L_i of both directions, summed, [B].
+            [B]: for each image the loss of the student's projection against the teacher's bank plus that of the
+            teacher's projection against the student's bank.
         """
         u = nn.functional.normalize(self.student_head(student), dim=1)
         v = nn.functional.normalize(self.teacher_head(teacher), dim=1)
@@ -112,10 +114,11 @@ class MemoryContrast(nn.Module):
             anchor: projections of the batch, unit vectors [B,d].
             bank_of: the other network, `student` or `teacher`.
             negatives: positions of the negatives in the training split, int64 [B,K].
-            step: the batch. Its `ids` are the positions of the positives.
+            step: the batch. `step.ids`, int64 [B], are the positions of the batch's images in the training split; their
+                entries in the bank are the positives.
 
         Returns:
-            The losses, [B].
+            The losses L_i of the class's formula, [B], not averaged.
         """
         bank, normaliser = getattr(self, f"{bank_of}_bank"), getattr(self, f"{bank_of}_normaliser")
         # With every image, then of those that were drawn: to copy the rows of all pairs takes many times as long. Of a

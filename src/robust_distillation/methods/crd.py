@@ -67,7 +67,7 @@ class CRD(Method):
         }
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
-        """Computes the terms of the batch `step`; updates the memory banks in place.
+        """Computes the terms of the loss on the batch `step`; updates the memory banks in place.
 
         S is the student, T the teacher, x the clean images, y their labels, ^t means softmax(logits / t) at the
         temperature t, and L is the contrastive loss between the features of S and T against memory banks.

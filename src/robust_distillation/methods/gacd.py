@@ -74,7 +74,7 @@ class GACD(Method):
         }
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
-        """Computes the terms of the batch `step`; updates the memory banks in place.
+        """Computes the terms of the loss on the batch `step`; updates the memory banks in place.
 
         S is the student, x' the adversarial images, y their labels. The contrastive loss compares the features of S on
         x' with those of the teacher on the clean images, against memory banks.

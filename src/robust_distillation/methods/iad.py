@@ -72,6 +72,11 @@ class IAD(Method):
         images twice (repeat_passes); it is in train mode during the attack; the uniform start is not clamped; the
         second milestone sets the same learning rate as the first (decay). Divergences are summed over the classes.
         `best` is chosen on the test set at every epoch, under PGD of 10 steps of 2/255.
+
+        Returns:
+            An Official: `training`, values of the section `training` of an experiment file, such as {"epochs": 200,
+            "batch_size": 128}, and `settings`, values of the method's own settings. They are used with `protocol:
+            official`.
         """
         return Official(
             training={
@@ -95,7 +100,7 @@ class IAD(Method):
         )
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
-        """Computes the terms of the batch `step`.
+        """Computes the terms of the loss on the batch `step`.
 
         S is the student, T the teacher, x the clean and x' the adversarial images, ^t means softmax(logits / t) at the
         temperature t, and w = T_y(x')^beta is a power of the teacher's probability of the label.

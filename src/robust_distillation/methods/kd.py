@@ -37,7 +37,7 @@ class KD(Method):
         return {TEACHER: TeacherCalls(cached=("logits",))}
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
-        """Computes the terms of the batch `step`.
+        """Computes the terms of the loss on the batch `step`.
 
         S is the student, T the teacher, x the clean images, y their labels, ^t means softmax(logits / t) at the
         temperature t.

@@ -42,6 +42,11 @@ class MART(Method):
         starts from 0.001 N(0,1), which is not clamped; 1e-12 inside the logarithms (log_constant); the learning rate
         falls at the start of epochs 75 and 90, that is after 74 and 89. `best` is the best of its log: PGD of 20 steps
         on the test set at every epoch.
+
+        Returns:
+            An Official: `training`, values of the section `training` of an experiment file, such as {"epochs": 200,
+            "batch_size": 128}, and `settings`, values of the method's own settings. They are used with `protocol:
+            official`.
         """
         wide = "wide_resnet" in architecture
         return Official(
@@ -64,7 +69,7 @@ class MART(Method):
         )
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
-        """Computes the terms of the batch `step`.
+        """Computes the terms of the loss on the batch `step`.
 
         S is the student, S_y its probability of the label y, x the clean and x' the adversarial images. BCE(p, y) is
         -log p_y - log(1 - max_{k != y} p_k).

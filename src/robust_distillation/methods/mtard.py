@@ -28,8 +28,8 @@ class MTARD(Method):
     S is the student, x a clean image, x' an adversarial image within the threat model around x, y the label, CE the
     cross-entropy, KL the divergence of the softmaxes. T_natural is a naturally trained teacher, T_robust a robust one.
     The weight w starts at 1/2 and follows the relative losses. Let l be the mean loss of a teacher divided by its value
-    in the first step. Before each step is weighted, w moves by the share r of the way to l_natural / (l_natural +
-    l_robust). r falls with the learning rate.
+    in the first optimisation step. In each optimisation step, before the losses are weighted, w moves by the share r of
+    the way to l_natural / (l_natural + l_robust). r is proportional to the learning rate.
 
     Attributes:
         terms: class constant: the loss terms, `natural` and `adversarial`.
@@ -48,10 +48,10 @@ class MTARD(Method):
     )
 
     def teachers(self) -> dict[str, TeacherCalls]:
-        """Declares two teachers, in the roles `robust` and `natural`.
+        """Declares two teachers, which the method calls by the names (roles) `robust` and `natural`.
 
-        `robust` is called on adversarial images without gradient. Of `natural` the cached logits of clean views (crops
-        and flips of training images) are read.
+        `robust` is called on adversarial images without gradient. Of `natural` the cached logits of clean views
+        (augmented training images) are read.
         """
         return {"robust": TeacherCalls(live=True), "natural": TeacherCalls(cached=("logits",))}
 
@@ -64,6 +64,11 @@ class MTARD(Method):
         inside the logarithm (log_constant); the attack starts from 0.001 N(0,1), which is not clamped. That code keeps
         each evaluated checkpoint; `best` is the one with the highest accuracy under its PGD of 20 steps of 0.003 on the
         test set, at every 20th epoch and from 215 on at every epoch.
+
+        Returns:
+            An Official: `training`, values of the section `training` of an experiment file, such as {"epochs": 200,
+            "batch_size": 128}, and `settings`, values of the method's own settings. They are used with `protocol:
+            official`.
         """
         return Official(
             training={
@@ -95,9 +100,10 @@ class MTARD(Method):
         return {"balance": Balance()}
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
-        """Computes the terms of the batch `step`; updates the weight w in place by their relative values.
+        """Computes the terms of the loss on the batch `step`; moves the weight w in place.
 
-        S is the student, T_natural and T_robust are the teachers, x the clean and x' the adversarial images.
+        S is the student, T_natural and T_robust are the teachers, x the clean and x' the adversarial images. w moves by
+        the mean losses of this batch, each divided by its value in the first batch, as the class describes.
 
         Returns:
             Terms with values [B] that are not reduced: `natural`, KL(T_natural(x) || S(x)) of weight w, and

@@ -22,6 +22,11 @@ class Natural(Method):
         """Returns the schedule of RSLAD's released code.
 
         The papers do not publish how their natural students were trained. `classes` and `architecture` are ignored.
+
+        Returns:
+            An Official: `training`, values of the section `training` of an experiment file, such as {"epochs": 200,
+            "batch_size": 128}, and `settings`, values of the method's own settings. They are used with `protocol:
+            official`.
         """
         return Official(
             training={
@@ -36,7 +41,7 @@ class Natural(Method):
         )
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
-        """Computes the terms of the batch `step`.
+        """Computes the terms of the loss on the batch `step`.
 
         S is the student, x the clean images, y their labels.
 

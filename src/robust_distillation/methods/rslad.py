@@ -67,6 +67,11 @@ class RSLAD(Method):
         classes, on CIFAR-100 times 10, so on both datasets it is a tenth of the sum over the classes (kl_scale); 1e-5
         inside the logarithm (log_constant); the attack starts from 0.001 N(0,1), which is not clamped; `best` is chosen
         on the test set under PGD of 20 steps of 0.003, at every 20th epoch and from 215 on at every epoch.
+
+        Returns:
+            An Official: `training`, values of the section `training` of an experiment file, such as {"epochs": 200,
+            "batch_size": 128}, and `settings`, values of the method's own settings. They are used with `protocol:
+            official`.
         """
         return Official(
             training={
@@ -89,7 +94,7 @@ class RSLAD(Method):
         )
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
-        """Computes the terms of the batch `step`.
+        """Computes the terms of the loss on the batch `step`.
 
         S is the student, T the teacher, x the clean and x' the adversarial images.
 

@@ -30,6 +30,11 @@ class SAT(Method):
         The parts of its network are not kept: standardisation of each image, leaky ReLU, padding of 2. That code
         selects no checkpoint: `best` is chosen by this project's rule, accuracy on the test set under PGD of 20 steps
         of 0.003.
+
+        Returns:
+            An Official: `training`, values of the section `training` of an experiment file, such as {"epochs": 200,
+            "batch_size": 128}, and `settings`, values of the method's own settings. They are used with `protocol:
+            official`.
         """
         return Official(
             training={
@@ -52,7 +57,7 @@ class SAT(Method):
         )
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
-        """Computes the terms of the batch `step`.
+        """Computes the terms of the loss on the batch `step`.
 
         S is the student, x' the adversarial images, y their labels.
 

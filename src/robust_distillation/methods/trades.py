@@ -41,6 +41,11 @@ class TRADES(Method):
         (clean_first); the attack starts from 0.001 N(0,1), which is not clamped; the learning rate falls at the start
         of epoch 75, that is after 74. That code selects no checkpoint: `best` is chosen by this project's rule,
         accuracy on the test set under PGD of 20 steps of 0.003.
+
+        Returns:
+            An Official: `training`, values of the section `training` of an experiment file, such as {"epochs": 200,
+            "batch_size": 128}, and `settings`, values of the method's own settings. They are used with `protocol:
+            official`.
         """
         return Official(
             training={
@@ -62,7 +67,7 @@ class TRADES(Method):
         )
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
-        """Computes the terms of the batch `step`.
+        """Computes the terms of the loss on the batch `step`.
 
         S is the student, x the clean and x' the adversarial images, y the labels.
 

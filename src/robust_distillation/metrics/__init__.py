@@ -37,10 +37,14 @@ names = registry.names
 
 
 def split(name: str) -> tuple[str, str]:
-    """Splits the name of a metric into METRIC and ATTACK. METRIC is "" for an accuracy, which has the attack's name.
+    """Splits the name of a metric into the kind of metric and the attack.
 
     Args:
-        name: name in tables, such as `clean`, `autoattack` or `worst_class.autoattack`.
+        name: name in tables: `clean` or the name of an attack for the accuracy, else METRIC.ATTACK, such as
+            `worst_class.autoattack`.
+
+    Returns:
+        (METRIC, ATTACK), such as ("worst_class", "autoattack"). For an accuracy METRIC is "", such as ("", "clean").
     """
     kind, dot, attack = name.partition(".")
     return (kind, attack) if dot else ("", kind)
@@ -50,7 +54,13 @@ def get(name: str) -> Metric:
     """Returns the metric of a name in tables, such as `clean`, `autoattack` or `worst_class.autoattack`.
 
     Args:
-        name: `clean` or an attack for the accuracy, else METRIC.ATTACK.
+        name: `clean` or the name of an attack for the accuracy, else METRIC.ATTACK, where METRIC is `agreement`, `ece`,
+            `mean`, `nsd`, `worst_class` or one that another package registers, and ATTACK is `clean` or the name of an
+            attack.
+
+    Returns:
+        A `metrics.contract.Metric`, whose function `measure` computes the values from predictions. The attack's name is
+        not checked.
 
     Raises:
         UserError: if METRIC is not registered, or if its module does not define what a metric must.

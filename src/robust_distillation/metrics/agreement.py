@@ -15,12 +15,14 @@ NEEDS = ("predicted", "teacher")
 
 
 def per_image(predictions: Predictions) -> np.ndarray:
-    """Tells for each image whether the student predicts the class that the teacher predicts for the clean image.
+    """Returns for each image whether the student predicts the class that its teacher predicts for the clean image.
 
     Args:
-        predictions: those of S networks on N images, and of their teacher.
+        predictions: the predictions of S networks, one for each training seed, on the same N images. `predicted`, int
+            [S,N], are the students' classes for the image, clean or attacked; `teacher`, int [N], are the teacher's
+            classes for the clean image.
 
     Returns:
-        bool [S,N].
+        bool [S,N]; the mean over the images is the agreement of each network.
     """
     return predictions.predicted == predictions.teacher

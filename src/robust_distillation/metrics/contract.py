@@ -20,7 +20,10 @@ UNITS = {"percent": 100, "fraction": 1}  # unit in tables: its factor to the val
 
 
 class Predictions(NamedTuple):
-    """Predictions of one model on N test images, clean or under one attack, by its S networks.
+    """Predictions of S networks on the same N test images, clean or under one attack.
+
+    The networks are the students of one teacher, architecture and distillation method, one for each training seed, or a
+    single teacher.
 
     Attributes:
         labels: int [N], the true classes.
@@ -29,8 +32,8 @@ class Predictions(NamedTuple):
             both clean and attacked.
         predicted: int [S,N], the predicted class of the image, clean or attacked. None if it was not stored.
         confidence: float [S,N] in [0,1], the softmax probability of the predicted class. None if it was not stored.
-        teacher: int [N], the class that the teacher of the networks predicts for the clean image. None if they have no
-            teacher or several, or if the networks are teachers.
+        teacher: int [N], the class that the teacher of the students predicts for the clean image. None if they have no
+            teacher or several, or if the network is a teacher.
     """
 
     labels: np.ndarray
@@ -42,22 +45,26 @@ class Predictions(NamedTuple):
 
 
 class Metric:
-    """A metric on clean images or under one attack.
+    """A metric on clean images or under one attack, such as the accuracy or the worst-class accuracy.
+
+    It is a function of the predictions of networks on test images. `metrics.get("worst_class.autoattack")` makes it.
 
     Attributes:
-        name: name in tables: `clean` or an attack for the accuracy, else METRIC.ATTACK, such as `worst_class.clean`.
-        kind: METRIC, or "" for the accuracy.
-        attack: `clean` or the name of an attack.
+        name: name in tables: `clean` or the name of an attack for the accuracy, else METRIC.ATTACK, such as
+            `worst_class.clean`.
+        kind: METRIC, such as `worst_class`; "" for the accuracy.
+        attack: `clean`, or the name of an attack, such as `autoattack`.
     """
 
     def __init__(self, name: str, kind: str, attack: str, module: ModuleType):
-        """Names a metric.
+        """Creates a metric. Callers use `metrics.get`.
 
         Args:
-            name: name in tables.
-            kind: name of the metric without the attack; "" for the accuracy.
+            name: name in tables, such as `worst_class.clean`.
+            kind: name of the metric without the attack, such as `worst_class`; "" for the accuracy.
             attack: `clean` or the name of an attack.
-            module: the module that defines it.
+            module: the Python module that defines the metric: a function `per_image` or `measure`, and optional
+                constants such as UNIT; the package `metrics` describes them.
 
         Raises:
             UserError: if the module does not define exactly one of `per_image` and `measure`, or if one of its
@@ -75,12 +82,12 @@ class Metric:
 
     @property
     def title(self) -> str:
-        """The heading in tables, without the attack."""
+        """The heading in tables, without the attack, such as `Worst class`."""
         return getattr(self._module, "TITLE", self.kind)
 
     @property
     def meaning(self) -> str:
-        """The first sentence of the module's docstring, without its full stop."""
+        """One sentence on what the metric is, without a full stop: the first paragraph of the module's docstring."""
         return " ".join((self._module.__doc__ or self.title).split("\n\n")[0].split()).rstrip(".")
 
     @property
@@ -90,35 +97,36 @@ class Metric:
 
     @property
     def scale(self) -> int:
-        """The factor from the values of the metric to their unit in tables."""
+        """The factor from the values of `measure` to those in tables: 100 for `percent`, 1 for `fraction`."""
         return UNITS[self.unit]
 
     @property
     def higher_is_better(self) -> bool:
-        """True if a higher value is better."""
+        """True if a higher value is better, as for accuracies; False as for calibration errors."""
         return getattr(self._module, "HIGHER_IS_BETTER", True)
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Names of the fields of `Predictions` that may be None and that the metric needs."""
+        """The optional fields of `Predictions` that it reads: some of `predicted`, `confidence`, `teacher`."""
         return tuple(getattr(self._module, "NEEDS", ()))
 
     @cached_property
     def is_mean(self) -> bool:
-        """True if the metric is a mean over images."""
+        """True if the metric is a mean of one value per image; then `per_image` returns the values."""
         return hasattr(self._module, "per_image")
 
     def per_image(self, predictions: Predictions) -> np.ndarray:
-        """Computes the values whose mean over the images is the metric; only for a metric that is such a mean.
+        """Computes the values whose mean over the images is the metric. Call it only if `is_mean` is True.
 
         Args:
-            predictions: those of S networks on N images.
+            predictions: the predictions of S networks, one for each training seed, on the same N images, as a
+                Predictions.
 
         Returns:
             [S,N], values in [0,1].
 
         Raises:
-            UserError: if a part that the metric needs is missing or has NaN in it.
+            UserError: if a field of `predictions` that the metric needs is None or has NaN in it.
         """
         self._check(predictions)
         return self._module.per_image(predictions)
@@ -127,15 +135,17 @@ class Metric:
         """Computes the metric of each network.
 
         Args:
-            predictions: those of S networks on N images.
-            weights: [R,N], how often each image counts, for R sets of images. None: each image once.
+            predictions: the predictions of S networks, one for each training seed, on the same N images, as a
+                Predictions.
+            weights: how often each image counts in each of R sets of images, such as resampled ones, float or int
+                [R,N], at least 0. None: each image counts once.
 
         Returns:
-            One value per network, [S], or per set and network, [R,S]. A percentage is a fraction here: 0.5 for 50 %.
-            NaN if the metric is not defined.
+            One value per network, [S], if `weights` is None; else one per set and network, [R,S]. A percentage is a
+            fraction here: 0.5 for 50 %. NaN where the metric is not defined.
 
         Raises:
-            UserError: if a part that the metric needs is missing or has NaN in it.
+            UserError: if a field of `predictions` that the metric needs is None or has NaN in it.
         """
         if weights is None:
             return self.measure(predictions, np.ones((1, len(predictions.labels))))[0]
@@ -145,10 +155,14 @@ class Metric:
         return self._module.measure(predictions, weights)
 
     def support(self, predictions: Predictions) -> int:
-        """Returns the smallest number of images that a value of the metric can rest on: all N images by default.
+        """Returns the smallest number of images on which a value of the metric can rest.
+
+        For the worst-class accuracy it is the number of images of the smallest class. By default it is N, the number of
+        all images.
 
         Args:
-            predictions: those of S networks on N images.
+            predictions: the predictions of S networks, one for each training seed, on the same N images, as a
+                Predictions.
         """
         own = getattr(self._module, "support", None)
         return own(predictions) if own else len(predictions.labels)
@@ -168,15 +182,18 @@ OPTIONAL = {
 
 
 def class_accuracies(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
-    """Computes the accuracy in each class.
+    """Computes the accuracy of each network in each class.
 
     Args:
-        predictions: those of S networks on N images.
-        weights: [R,N], how often each image counts, for R sets of images.
+        predictions: the predictions of S networks, one for each training seed, on the same N images. `labels`, int [N],
+            and `correct`, bool [S,N], are used: with an attack, whether the clean and the attacked image are both
+            classified correctly.
+        weights: how often each image counts in each of R sets of images, such as resampled ones, float or int [R,N], at
+            least 0.
 
     Returns:
-        Accuracies in [0,1] for each set, network and class with an image, [R,S,K]. NaN where every image of the class
-        has weight 0.
+        Accuracies in [0,1], [R,S,K], for each set, network and class. K is the number of classes that have an image in
+        `predictions.labels`; they are in ascending order. NaN where every image of the class has weight 0.
     """
     sums = []
     for label in np.unique(predictions.labels):

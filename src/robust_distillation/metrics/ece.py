@@ -20,11 +20,18 @@ BINS = 15
 
 
 def measure(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
-    """Computes the expected calibration error.
+    """Computes the expected calibration error (ECE) of each network, with 15 bins of equal width.
+
+    The confidence is the softmax probability of the predicted class. Images are sorted by it into the bins ((m-1)/15,
+    m/15]. The error is the sum over the bins of the share of images in the bin times |mean confidence - accuracy| of
+    the bin (Guo et al., ICML 2017). Accuracy means that the class predicted for the image, clean or attacked, is the
+    label.
 
     Args:
-        predictions: those of S networks on N images, with confidences in [0,1].
-        weights: [R,N], how often each image counts, for R sets of images.
+        predictions: the predictions of S networks, one for each training seed, on the same N images. `labels`, int [N],
+            `predicted`, int [S,N], and `confidence`, float [S,N] in [0,1], are used.
+        weights: how often each image counts in each of R sets of images, such as resampled ones, float or int [R,N], at
+            least 0.
 
     Returns:
         The error in [0,1] for each set and network, [R,S].

@@ -13,9 +13,10 @@ def per_image(predictions: Predictions) -> np.ndarray:
     """Returns the mean of clean and robust correctness for each image.
 
     Args:
-        predictions: those of S networks on N images.
+        predictions: the predictions of S networks, one for each training seed, on the same N images. `clean_correct`
+            and `correct`, bool [S,N], are used.
 
     Returns:
-        [S,N]: 1 if the image is classified correctly with and without the attack, 0.5 if only without it, else 0.
+        [S,N]: 1 if the image is classified correctly both with and without the attack, 0.5 if only without it, else 0.
     """
     return (predictions.clean_correct + predictions.correct.astype(float)) / 2

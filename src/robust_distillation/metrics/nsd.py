@@ -17,15 +17,19 @@ HIGHER_IS_BETTER = False
 
 
 def measure(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
-    """Computes the standard deviation of the class accuracies, divided by their mean.
+    """Computes the standard deviation of the class accuracies, divided by their mean, for each network.
+
+    The standard deviation of the accuracies a_k of K classes with mean a is sqrt(sum_k (a_k - a)^2 / K). Classes
+    without an image are left out.
 
     Args:
-        predictions: those of S networks on N images.
-        weights: [R,N], how often each image counts, for R sets of images.
+        predictions: the predictions of S networks, one for each training seed, on the same N images. `labels`, int [N],
+            and `correct`, bool [S,N], are used.
+        weights: how often each image counts in each of R sets of images, such as resampled ones, float or int [R,N], at
+            least 0.
 
     Returns:
-        The ratio for each set and network, [R,S]: from 0 to sqrt(K - 1) for K classes, NaN if no image is classified
-        correctly.
+        The ratio for each set and network, [R,S], from 0 to sqrt(K - 1). NaN if no image is classified correctly.
     """
     accuracies = class_accuracies(predictions, weights)
     mean = np.nanmean(accuracies, axis=-1)
