@@ -154,7 +154,7 @@ def metadata(file: Path) -> dict[str, Any]:
 
 
 def check_outcomes(step: OfModel, checked: Checked) -> None:
-    """Checks that a file of outcomes has the rows of its own network only, and each image once per checkpoint.
+    """Checks that a file of outcomes is about one network only and has each image once per checkpoint.
 
     Outcomes are a Parquet file with one row per checkpoint and test image: correct or not under each attack.
 

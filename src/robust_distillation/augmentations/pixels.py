@@ -136,7 +136,7 @@ def random_erasing(images: Tensor, draws: Draws, probability: float, area: tuple
     """Blackens a random box in each image, as torchvision's RandomErasing with the value 0 (Zhong et al., 2020).
 
     The area of a box is a uniform share of the image's area. Its height divided by its width is log-uniform from 0.3 to
-    3.3. Its place inside of the image is uniform. A box that is not smaller than the image in height and width is drawn
+    3.3. Its place inside of the image is uniform. A box whose height or width is not below that of the image is drawn
     again, up to ten times in all; if none is small enough, the image stays as it is.
 
     Args:

@@ -48,10 +48,11 @@ def command_of(kind: type[Step]) -> click.Command:
 
 
 def job_named(kind: type[Step], experiment: Experiment, words: list[str], options: dict[str, str]) -> Step:
-    """Finds the job of a step by the arguments of its command. Runs nothing.
+    """Finds one job, such as the training of one student, by the arguments of its command. Runs nothing.
 
     Args:
-        kind: class of the step, a subclass of `pipeline.step.Step`, such as `pipeline.steps.TrainStudent`.
+        kind: class of the step (the kind of job), a subclass of `pipeline.step.Step`, such as
+            `pipeline.steps.TrainStudent`.
         experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
         words: values of the command's arguments, in order, such as `["wide/small/rslad/seed-0"]`.
         options: name to value of the command's options that were used, without --experiment and --overlay. Example:

@@ -207,7 +207,7 @@ class Exclusion(Settings):
     """Runs (trainings of students) to leave out: those that match all keys that are set.
 
     It is an element of `exclude` in the experiment file, such as {"method": ["iad"], "seed": [2]}. Each key is a list;
-    a single value in the experiment file is read as a list of one. None matches every run.
+    a single value in the experiment file is read as a list of one. A key that is None, the default, matches every run.
 
     Attributes:
         teacher: names of teachers; `none` for methods without a teacher.

@@ -41,7 +41,8 @@ class TeacherCalls:
 
     Attributes:
         cached: the outputs T(x) on clean views that are computed before the training and read from files: a tuple of
-            `logits` and `features`, one of them, or () for none.
+            `logits` and `features`, one of them, or () for none. If the option `cache` of the augmentation is `live`,
+            the teacher's network computes them during the training instead.
         live: True if the network is called without gradient on images for which no stored output exists, such as x'.
         gradient: True if the network is called on images that require a gradient, for example inside an attack.
         trained: True if a copy of the network is trained together with the student. The copy is `step.own[role]`, where
@@ -159,7 +160,7 @@ class TrainingStep(Protocol):
         ids: positions of the images in the training split, int64 [B].
         epoch: number of the epoch, counted from 1.
         epochs: number of epochs of the training.
-        decay: the learning rate of this epoch divided by that of the first epoch.
+        decay: the learning rate of this optimisation step divided by `training.learning_rate`, in [0, 1].
         threat: norm (`linf` or `l2`) and radius eps of the inner maximisation. Its eps is `inner.eps` if that is set,
             else that of the experiment.
         inner: the settings of the inner maximisation, `training.inner_attack`: `steps` (of PGD), `step_size`, `start`
