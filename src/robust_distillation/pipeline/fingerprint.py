@@ -45,6 +45,7 @@ STOPS = {
     "pipeline.steps": "declares the steps; their inputs, outputs and settings are compared themselves",
     "pipeline.versioning": "writes DVC's stage",
     "planning.cluster": "asks a cluster for time and memory",
+    "planning.cost": "counts what jobs will cost",
     "planning.jobs": "orders jobs",
     "planning.plan": "prints what an experiment will cost",
     "planning.speed": "measures this machine",
