@@ -80,7 +80,8 @@ def selection(metadata: dict[str, Any]) -> str:
     Args:
         metadata: metadata of the checkpoint, as `models.checkpoint.read_checkpoint` returns it. `checkpoint` ("best",
             "last" or "imported") is used. For "best" three more entries are used: `dataset.selects_on_test` (bool),
-            `training.selection` (the attack `by` and its `steps`) and `epoch` (number of the epoch).
+            `training.selection` (`by`: the attack `apgd`, `pgd10` or `pgd_trades`, or METRIC.ATTACK, and `steps`, the
+            number of steps of apgd) and `epoch` (number of the epoch).
 
     Returns:
         A phrase that starts with a small letter and has no full stop, for example "the last epoch; nothing was chosen",
@@ -102,8 +103,12 @@ def describe_attack(name: str) -> str:
     """Describes an attack for the model card by the first paragraph of the docstring of its module, on one line.
 
     Args:
-        name: "clean" (the text is "no attack"), the name of a registered attack such as "pgd20", or "transfer_pgd20"
-            for the same attack crafted on another network, which the text then adds.
+        name: "clean" (the text is "no attack"), the name of a registered attack such as "pgd20", or "transfer_pgd20",
+            which is pgd20 crafted on the surrogate, another network.
+
+    Returns:
+        Plain text on one line: "no attack" for "clean", else the paragraph. For an attack with the prefix `transfer_`,
+        "Crafted on another network, the surrogate." is added.
 
     Raises:
         UserError: there is no such attack.
@@ -137,12 +142,15 @@ def _summary(registry: Registry, name: str) -> str:
 
 
 def render(**values: Any) -> str:
-    """Renders the model card from the Jinja template export/model_card.md.jinja and returns it as Markdown text. Writes
-    no file.
+    """Renders the model card (README.md of an exported model) from the template export/model_card.md.jinja, as
+    Markdown.
 
     Args:
         values: the variables of the template, by name, for example `name`, `title`, `rows` (from `accuracies`) and
             `table` (from `seed_statistics`). `export.model.export_model` passes all of them.
+
+    Returns:
+        The Markdown text; no file is written. Nothing is escaped: the values of the variables are inserted as they are.
 
     Raises:
         jinja2.UndefinedError: a variable of the template is missing.

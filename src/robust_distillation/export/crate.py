@@ -53,16 +53,14 @@ COMPLETED = "http://schema.org/CompletedActionStatus"
 
 @dataclass(frozen=True)
 class Content:
-    """The files and records of an experiment that go into an RO-Crate, a folder that describes its files as linked
-    data.
+    """Files and records of an experiment that go into an RO-Crate, a folder that describes its files as linked data.
 
     `collect_content` returns such an object. Paths are relative to the repository, which is the current folder. A
-    record is the JSON file beside an output that lists its inputs, settings, code hash, times and the hashes of its
-    files.
+    record is the JSON file beside an output: its inputs, settings, code hash and hashes of the outputs, and times.
 
     Attributes:
-        experiment_files: path of the experiment file and, if there is one, of the overlay (a YAML file merged over it).
-            A path outside of the repository is absolute.
+        experiment_files: path of the experiment file and, if there is one, of the overlay (a YAML file whose values
+            replace those of the experiment file). A path outside of the repository is absolute.
         code: paths of the source code and the workflow: Snakefile, pyproject.toml, requirements.txt, and all files
             below workflow, profiles and src.
         results: paths of the results below results/EXPERIMENT, records included, for example
@@ -99,15 +97,15 @@ class Content:
 def collect_content(experiment: Experiment, experiment_files: Iterable[str]) -> Content:
     """Lists the files of a finished experiment for an RO-Crate, and reads its records. Nothing is copied.
 
-    A record is the JSON file beside an output that lists its inputs, settings, code hash, times and the hashes of its
-    files. Files are searched in the current folder, which must be the top of the repository, and below
-    results/EXPERIMENT. Left out are cached arrays of teachers, logs, hidden files, and files of students that are no
-    longer in the experiment.
+    A record is the JSON file beside an output: its inputs, settings, code hash and hashes of the outputs, and times.
+    Files are searched in the current folder, which must be the top of the repository, and below results/EXPERIMENT.
+    Left out are cached arrays of teachers, logs, hidden files, and files of students that are no longer in the
+    experiment.
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
         experiment_files: path of the experiment file, for example `params.yaml`, and, if there is one, of the overlay
-            (a YAML file merged over it).
+            (a YAML file whose values replace those of the experiment file).
 
     Returns:
         The paths of the files and the content of the records, the argument `content` of `write_crate`.

@@ -35,18 +35,19 @@ def export_model(experiment: Experiment, name: str, trained: Model, checkpoint: 
         experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
         name: name of the model in the card, for example `wide` for a teacher or `wide/small/rslad/seed-0` for a
             student.
-        trained: the teacher or student to export, one of `pipeline.models.models(experiment)`. Its fields `folder`,
-            `keys` and `checkpoints` are used.
+        trained: the teacher or student to export, one of `pipeline.models.models(experiment)`: `folder` (of the
+            training), `keys` (teacher, student, method and seed) and `checkpoints` (name to path) are used.
         checkpoint: name of the checkpoint, a key of `trained.checkpoints`: "best", "last" or "imported".
         folder: folder to write. It must be empty or missing.
 
     Returns:
-        The agreement of ONNX Runtime and PyTorch on the experiment's test images: number of images, largest difference
-        of the logits, and number of equal predictions.
+        An `Agreement` of ONNX Runtime and PyTorch on the experiment's test images: `images` (their number),
+        `difference` (largest absolute difference of a logit) and `same_predictions` (number of equal predictions).
 
     Raises:
         UserError: the folder is not empty, the model was not trained or attacked yet, its weights are not those of its
-            record (the JSON file beside it with hashes and settings), or its architecture imports more than torch.
+            record (the JSON file beside it: its inputs, settings, code hash and hashes of the outputs), or its
+            architecture imports more than torch.
         RuntimeError: the ONNX model predicts another class for a test image, or its logits differ from those of PyTorch
             by more than 0.001 * max(1, largest absolute logit).
     """

@@ -68,8 +68,8 @@ def agreement(model: nn.Module, path: Path, images: Tensor) -> Agreement:
         images: float32 [N,C,H,W] in [0, 1], with N at least 1.
 
     Returns:
-        The number of images N, the largest absolute difference between two logits, and the number of equal predictions,
-        which is N.
+        An `Agreement`: `images` (number N), `difference` (largest absolute difference between two logits) and
+        `same_predictions` (number of equal predictions, which is N).
 
     Raises:
         RuntimeError: a predicted class differs, or two logits differ by more than 0.001 * max(1, largest absolute logit

@@ -57,6 +57,9 @@ def parameter_bytes(architecture: dict[str, Any], shape: tuple[int, int, int], c
         shape: (C, H, W) of the images.
         classes: number of classes.
 
+    Returns:
+        The number of bytes, an int.
+
     Raises:
         UserError: the architecture is unknown or does not allow an argument.
     """

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 
 class Normalised(nn.Module):
-    """A model with input normalisation: applies the wrapped model to (x - mean) / std, for images x [N,C,H,W] in [0,
-    1].
+    """Wrapper that applies a model to (x - mean) / std, for images x [N,C,H,W] in [0, 1].
 
     So attacks can perturb images in [0, 1] whatever normalisation the weights expect.
 

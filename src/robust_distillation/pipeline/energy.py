@@ -16,10 +16,11 @@ MICRO, MILLI = 1e-6, 1e-3  # joules per count of RAPL and of NVML
 
 
 class Meter:
-    """A meter of the energy that the CPU and the GPU use from its creation on, for the record of a job.
+    """Meter of the energy that the CPU and the GPU use from its creation on, for the record of a job.
 
-    CPU packages are read by RAPL (Linux powercap; most kernels let only root read it), NVIDIA GPUs by NVML. The method
-    `read` returns the joules since the creation. The energy of other jobs on the same device is included.
+    CPU packages are read by RAPL (Linux powercap; most kernels let only root read it), NVIDIA GPUs by NVML. The
+    function `read` returns the joules since the creation. The energy of other jobs on the same device is included. The
+    record is the JSON file beside an output: its inputs, settings, code hash and hashes of the outputs.
 
     Attributes:
         packages: folder of each CPU package in Linux's powercap interface, to its counter at the creation, in

@@ -23,9 +23,10 @@ def describe_dataset(name: str, options: DataOptions) -> dict[str, Any]:
 
     Args:
         name: name of a registered dataset, for example `cifar10`.
-        options: how the files are read: `folder`, `size` (side in pixels to which images are resized), `download`
-            (whether missing files may be downloaded) and `verify` (whether files are compared with checksums);
-            `experiment.data_options` for the dataset of an experiment.
+        options: how the files are read: `folder` (str), `size` (side in pixels to which images are resized; None:
+            images keep their size), `download` (whether missing files may be downloaded), `verify` (whether files are
+            compared with checksums), `mirror` (URL in place of the original one, or None) and `classes` (for
+            `image_folder`). `experiment.data_options` is that of an experiment's dataset.
 
     Returns:
         `{"name": name, "splits": {SPLIT: {"images": count, "sha256": hash}}}` with the splits `train`, `validation` and
@@ -50,9 +51,10 @@ def load_checked(name: str, options: DataOptions, split: str, written: Path) -> 
 
     Args:
         name: name of a registered dataset, for example `cifar10`.
-        options: how the files are read: `folder`, `size` (side in pixels to which images are resized), `download`
-            (whether missing files may be downloaded) and `verify` (whether files are compared with checksums);
-            `experiment.data_options` for the dataset of an experiment.
+        options: how the files are read: `folder` (str), `size` (side in pixels to which images are resized; None:
+            images keep their size), `download` (whether missing files may be downloaded), `verify` (whether files are
+            compared with checksums), `mirror` (URL in place of the original one, or None) and `classes` (for
+            `image_folder`). `experiment.data_options` is that of an experiment's dataset.
         split: `train`, `validation` or `test`.
         written: path of the description, for example results/digits/data.json; its content is that of
             `describe_dataset`.
@@ -109,14 +111,16 @@ def _whole(experiment: Experiment, split: str) -> Dataset:
 
 
 def views_of(experiment: Experiment, views: ViewSet) -> Views:
-    """Returns the views that a set names, as its augmentation makes them of the training images.
+    """Returns the numbered views of the training images; a view is what the augmentation makes of an image.
 
     Args:
         experiment: the parsed experiment file, as `config.load` returns it. `dataset.padding` and the dataset's pixel
             range and flips are used.
-        views: the augmentation with its options, seed and epochs, as `experiment.view_set` returns them.
+        views: the augmentation with its options, the seed and the epochs of a training, as `experiment.view_set`
+            returns them.
 
     Returns:
-        The numbered views, such as a `ViewScheme` for crops and flips.
+        The views, for example `ViewScheme(padding=4, flips=True)` for all crops and flips. `len(views)` is their number
+        for each image, and `views.apply(images, ids, views)` computes some of them.
     """
     return views.augmentation.views(experiment.info, experiment.dataset.padding, views.seed, views.epochs)

@@ -66,11 +66,12 @@ LEVELS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 
 
 def fingerprint(modules: Iterable[str]) -> str:
-    """Computes the hash of the code of modules and of everything that they import.
+    """Computes the code hash: a hash of the source code of modules and of everything that they import.
 
-    The workflow runs a job again if this hash changes. Comments, docstrings, the text of messages, import statements
-    and the modules in the constant STOPS (such as `cli` and `planning.plan`, on which no number depends) do not change
-    it. Nor does the order of `modules`.
+    The workflow runs a job (one run of a step, such as the training of one student) again if this hash changes.
+    Comments, docstrings, the text of messages, import statements and STOPS, the modules whose code is left out of the
+    hash (such as `cli` and `planning.plan`, on which no number depends), do not change it. Nor does the order of
+    `modules`.
 
     Args:
         modules: dotted names of the modules, for example `robust_distillation.stages.train`. The modules are read, not
@@ -84,11 +85,13 @@ def fingerprint(modules: Iterable[str]) -> str:
 
 
 def closure(modules: Iterable[str]) -> set[str]:
-    """Lists the modules that the hash of `fingerprint` covers: `modules`, all that they import, and the packages in
-    which they lie.
+    """Lists the modules that the code hash of `pipeline.fingerprint.fingerprint` covers.
 
-    Imports are followed within this package and within the top-level package of each module. The modules in the
-    constant STOPS (such as `cli`, on which no number depends) are left out, also if `modules` names them.
+    Imports are followed within this package and within the top-level package of each module. STOPS, the modules whose
+    code is left out of the hash (such as `cli`, on which no number depends), are not in the result, also if `modules`
+    names them.
+
+    They are `modules`, all that they import, and the packages in which they lie.
 
     Args:
         modules: dotted names of the modules, for example `robust_distillation.stages.train`. The modules are read, not
@@ -112,14 +115,17 @@ def closure(modules: Iterable[str]) -> set[str]:
 
 
 def stop_of(module: str) -> str | None:
-    """Returns the entry of the constant STOPS, the modules that the code hash leaves out, to which a module belongs.
+    """Returns the entry of STOPS to which a module belongs; STOPS are the modules whose code is left out of the code
+    hash.
+
+    The code hash is a hash of the source code that the output depends on, see `pipeline.fingerprint.fingerprint`.
 
     Args:
         module: dotted name of the module, for example `robust_distillation.cli.steps`, for which `cli` is returned.
 
     Returns:
-        The key of STOPS, the name of the module or of a package around it without `robust_distillation.`; "" for
-        `robust_distillation` alone. None if the module is hashed.
+        The key of the dict STOPS: the name of the module, or of a package around it, without `robust_distillation.`; ""
+        for `robust_distillation` alone. None if the module is hashed.
     """
     top, *parts = module.split(".")
     if top != PACKAGE:

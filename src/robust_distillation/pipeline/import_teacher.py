@@ -24,9 +24,10 @@ def import_to_file(experiment: Experiment, name: str, output: Path) -> dict[str,
         output: path of the checkpoint to write, results/EXPERIMENT/teachers/`name`/imported.safetensors.
 
     Returns:
-        Information about the published file, for the record (the JSON file beside the checkpoint that lists its inputs
-        and settings): `file` (its name), `sha256`, `url` (or None), `path` (as text), `source` (the name in the
-        experiment file, for example `trades_wrn_34_10`) and `normalisation` (`{"mean": [...], "std": [...]}`, or None).
+        Information about the published file, for the record (the JSON file beside the checkpoint: its inputs, settings,
+        code hash and hashes of the outputs): `file` (its name), `sha256`, `url` (or None), `path` (as text), `source`
+        (the name in the experiment file, for example `trades_wrn_34_10`) and `normalisation` (`{"mean": [...], "std":
+        [...]}`, or None).
 
     Raises:
         UserError: if the file is missing and cannot be downloaded, if its hash is wrong, if it is broken, or if its

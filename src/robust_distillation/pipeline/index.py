@@ -15,14 +15,17 @@ from robust_distillation.pipeline.step import Step
 
 
 def index(chain: Iterable[Step], layout: Layout) -> dict[str, Any]:
-    """Hashes all outputs and records of an experiment, so that a change of any of them can be noticed.
+    """Returns the index of an experiment: the hashes of all outputs and records, by which a change of any of them is
+    noticed.
 
-    A record is the JSON file beside an output that lists its inputs, settings, code hash and content hashes.
+    A record is the JSON file beside an output: its inputs, settings, code hash and hashes of the outputs.
 
     Args:
-        chain: the jobs of the experiment without the one that writes the index, `pipeline.steps.steps(experiment)`. All
-            their outputs must exist, except the cached outputs of teachers.
-        layout: paths of the experiment's files, `experiment.layout`. Its mlflow.json is read.
+        chain: the jobs of the experiment (a job is one run of a step, such as the training of one student) without the
+            one that writes the index, `pipeline.steps.steps(experiment)`. All their outputs must exist, except the
+            cached outputs of teachers.
+        layout: object that gives the paths of the experiment's files, `experiment.layout`. The file mlflow.json is
+            read.
 
     Returns:
         A dict that can be written as JSON, the content of results/EXPERIMENT/provenance.json:

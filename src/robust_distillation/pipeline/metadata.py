@@ -42,7 +42,7 @@ def follow(layout: Layout) -> None:
     running in this folder or has no metadata of the experiment.
 
     Args:
-        layout: paths of the experiment's files, `experiment.layout`.
+        layout: object that gives the paths of the experiment's files below results/EXPERIMENT, `experiment.layout`.
     """
     versioned = layout.metadata
     if not versioned.is_dir():
@@ -64,7 +64,7 @@ def forget(layout: Layout) -> None:
     A workflow that starts calls this, since it will change the files that the copy describes.
 
     Args:
-        layout: paths of the experiment's files, `experiment.layout`.
+        layout: object that gives the paths of the experiment's files below results/EXPERIMENT, `experiment.layout`.
     """
     shutil.rmtree(layout.metadata, ignore_errors=True)
 
@@ -79,7 +79,7 @@ def keep(layout: Layout) -> None:
     not at all, and replaces an older one.
 
     Args:
-        layout: paths of the experiment's files, `experiment.layout`.
+        layout: object that gives the paths of the experiment's files below results/EXPERIMENT, `experiment.layout`.
     """
     layout.root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=layout.root, prefix=".metadata.") as folder:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Model:
-    """A trained network that attacks and analyses evaluate: a teacher or a student. `models` lists them.
+    """A trained network that attacks and analyses evaluate: a teacher or a student. `pipeline.models.models` lists
+    them.
 
     Attributes:
         name: the name of a teacher, for example `wide`, or TEACHER/STUDENT/METHOD/seed-N, for example
@@ -27,7 +28,7 @@ class Model:
         architecture: name and arguments of the architecture, for example `{"name": "convnet", "width": 8}`.
         checkpoints: name of each checkpoint that is evaluated (`best`, `last` or `imported`) to its file. A teacher has
             only the one that students learn from. The first is the one of `headline`.
-        run: the training of a student: its teacher, student, method and seed. None for a teacher.
+        run: the training of a student, with the fields `teacher`, `student`, `method` and `seed`. None for a teacher.
     """
 
     name: str
@@ -53,7 +54,8 @@ def models(experiment: Experiment) -> tuple[Model, ...]:
         experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
 
     Returns:
-        The networks with their names, folders, architectures and paths of checkpoints.
+        A `Model` for each network: `name`, `folder`, `keys` (teacher, student, method and seed), `architecture`,
+        `checkpoints` (name to path) and `run`.
     """
     layout, found = experiment.layout, []
     for name, teacher in experiment.teachers.items():
@@ -76,7 +78,8 @@ def model_in(experiment: Experiment, folder: Path) -> Model:
         folder: folder of a training or import below results/EXPERIMENT, for example results/digits/teachers/wide.
 
     Returns:
-        The network with its name, architecture and paths of checkpoints, as `models` lists it.
+        The network as `pipeline.models.models` lists it: a `Model` with `name`, `architecture` and `checkpoints` (name
+        to path).
 
     Raises:
         StopIteration: if no model of the experiment has this folder.

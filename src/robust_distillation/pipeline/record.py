@@ -37,17 +37,19 @@ PACKAGES = (
 
 
 class Recorder:
-    """A measurement of a job's time and energy from its creation on, for the job's record.
+    """Measurement of a job's time and energy from its creation on, for the job's record.
 
-    A record is the JSON file beside an output that lists its inputs, settings, code hash and content hashes.
-    `pipeline.run` creates a recorder before each job, and its method `write` writes the record at the end.
+    A record is the JSON file beside an output: its inputs, settings, code hash and hashes of the outputs.
+    `pipeline.run` creates a recorder before each job, and its function `write` writes the record at the end. A job is
+    one run of a step, such as the training of one student.
 
     Attributes:
         step: name of the job's step of the workflow, for example `attack`.
         settings: settings on which the outputs depend, as JSON values.
-        code: hash of the step's code, 64 hexadecimal digits, from `pipeline.fingerprint.fingerprint`.
+        code: code hash, a hash of the source code that the output depends on: 64 hexadecimal digits, from
+            `pipeline.fingerprint.fingerprint`.
         started: time of the creation, in UTC.
-        meter: the measurement of energy.
+        meter: the measurement of energy; `meter.read()` returns the joules so far.
     """
 
     def __init__(self, step: str, settings: dict[str, Any], code: str):
@@ -56,20 +58,22 @@ class Recorder:
         Args:
             step: name of the job's step of the workflow, for example `attack`.
             settings: settings on which the outputs depend, as JSON values, for example `step.settings` of the job.
-            code: hash of the step's code, 64 hexadecimal digits, from `pipeline.fingerprint.fingerprint`.
+            code: code hash, a hash of the source code that the output depends on: 64 hexadecimal digits, from
+                `pipeline.fingerprint.fingerprint`.
         """
         self.step, self.settings, self.code = step, settings, code
         self.started = datetime.now(UTC)
         self.meter = Meter()
 
     def configuration(self, inputs: Mapping[Path, str]) -> dict[str, Any]:
-        """Returns everything that the step's outputs depend on, as a dict that can be written as JSON.
+        """Returns everything that the outputs of the job depend on, as a dict that can be written as JSON.
 
         Args:
-            inputs: path of each file that the step read, to its sha256.
+            inputs: path of each file that the job read, to its sha256.
 
         Returns:
-            `step` (its name), `settings`, `code` and `inputs` (with paths as text).
+            `step` (name of the job's step, for example `attack`), `settings`, `code` (code hash) and `inputs` (path as
+            text to sha256).
         """
         hashes = {str(file): digest for file, digest in inputs.items()}
         return {"step": self.step, "settings": self.settings, "code": self.code, "inputs": hashes}
@@ -84,16 +88,17 @@ class Recorder:
     ) -> None:
         """Writes the record, a JSON file.
 
-        It has the entries of `configuration`, and `outputs` (path to sha256), `git`, `versions`, `hardware`, `time`,
-        `energy` (joules, or None if not known) and `peak_memory_bytes`. Time and energy run from the creation of this
-        object.
+        It has the entries of `Recorder.configuration` (`step`, `settings`, `code`, `inputs`), and `outputs` (path to
+        sha256), `git`, `versions`, `hardware`, `time`, `energy` (joules, or None if not known) and `peak_memory_bytes`.
+        Time and energy run from the creation of this object.
 
         Args:
             path: file of the record.
-            inputs: path of each file that the step read, to its sha256.
-            outputs: files that the step made. They are hashed here.
+            inputs: path of each file that the job read, to its sha256.
+            outputs: paths of the files that the job made. The files are hashed here.
             work: saved state of a job that can be stopped and resumed. The seconds of its earlier starts are added. The
-                energy of those is not known, so after a resumption `energy` is None. None: the job was not resumed.
+                energy of the earlier starts is not known, so after a resumption `energy` is None. None: the job was not
+                resumed.
             **more: further entries of the record, as JSON values.
         """
         ended = datetime.now(UTC)

@@ -17,8 +17,9 @@ from robust_distillation.layout import Layout
 def run_workflow(experiment: Experiment, path: str, overlay: str | None) -> int:
     """Runs a whole experiment by Snakemake and prints its main table and the list of result files.
 
-    The current folder must be the top folder of the checkout. Only what is missing or out of date is made. Afterwards
-    writes Snakemake's own report, results/EXPERIMENT/snakemake-report.html, unless it is newer than the results.
+    The current folder must be the top folder of the checkout. Only files that are missing or out of date are made.
+    Afterwards writes Snakemake's own report, results/EXPERIMENT/snakemake-report.html, unless it is newer than the
+    results.
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.

@@ -13,10 +13,11 @@ from robust_distillation.resume import STOPPERS, ResumableJob
 
 
 def run_step(step: Step) -> None:
-    """Runs one job of the workflow: makes its outputs and writes its record.
+    """Runs one job, such as the training of one student: makes the outputs and writes the record.
 
-    A record is the JSON file beside an output that lists its inputs, settings, code hash and content hashes. It is not
-    written if the step has none, or if the step reports that its outputs did not change.
+    A record is the JSON file beside an output: its inputs, settings, code hash and hashes of the outputs. It is not
+    written if the job's step has none (the step `index`), or if the function of the step reports that the outputs did
+    not change.
 
     A resumable job continues from the state that a killed process saved. If an earlier process finished the job after
     Snakemake lost track of it, its outputs are restored and the job is not run. If the job uses several devices,
@@ -24,9 +25,9 @@ def run_step(step: Step) -> None:
     files.
 
     Args:
-        step: the job to run, an instance of a class of `pipeline.steps`, for example `TrainTeacher(experiment,
-            teacher="wide")`. Its `inputs` (paths that must exist), `outputs`, `settings` and `run` (the function that
-            does the work) are used.
+        step: the job, an instance of a class of `pipeline.steps`, for example `TrainTeacher(experiment,
+            teacher="wide")`. Its `inputs` (paths that must exist), `outputs`, `settings` and `run` (`module:function`
+            that does the work) are used.
 
     Raises:
         UserError: if a file that the job reads is missing.

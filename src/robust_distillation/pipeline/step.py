@@ -33,29 +33,29 @@ class Argument(NamedTuple):
 class Step:
     """One job of an experiment, with the files, settings and code that it depends on.
 
-    A subclass declares a step of the workflow, a kind of job, such as the training of a teacher; `pipeline.steps` has
-    all of them. An instance is one job, with a value for each wildcard. A wildcard is a part of the outputs' paths that
-    differs between the jobs of a step, such as the name of the teacher. The workflow rule, the command, the record (the
-    JSON file beside the outputs that lists inputs, settings, code hash and content hashes), saved states, audit, plan
-    and cluster profile follow from the declaration. It reads no results.
+    A job is one run of a step, such as the training of one student. A subclass declares a step, the kind of its jobs;
+    `pipeline.steps` has all subclasses. An instance is one job, with a value for each wildcard. A wildcard is a part of
+    the outputs' paths that differs between the jobs of a step, such as the name of the teacher. The workflow rule, the
+    command, the record (the JSON file beside the outputs: inputs, settings, code hash and hashes of the outputs), saved
+    states, audit, plan and cluster profile follow from the declaration. The class reads no results.
 
     A subclass overrides `reads` and `makes` (paths of inputs and outputs), `settings`, and `jobs` (the jobs that an
-    experiment asks for). All attributes but the last three are class constants.
+    experiment asks for). All attributes but `experiment`, `layout` and `values` are class constants.
 
     Attributes:
         name: name of the command, for example `train-student`.
         rule_name: name of the workflow rule; by default `name` with _ in place of -.
-        run: `module:function` that makes the outputs, for example `robust_distillation.stages.attack:run`. It is called
-            with the step and, if `resumable`, with its saved state.
+        run: `module:function` that makes the outputs, for example `robust_distillation.stages.attack:run`. The function
+            is called with the job and, if `resumable`, with its saved state.
         example: example of the command, for example `train-teacher wide`; by default `name`.
         title: row of the plan that counts the step's jobs; by default that of the base class, or else `name`.
         wildcards: name of each wildcard to the regular expression of its values, for example `{"teacher": "[^/]+"}`.
         arguments: arguments of the command, in order.
         options: wildcards that the command takes as options, with the help of each.
-        not_asked: message if the experiment has no such job.
-        cost: `module:function` that returns the work and the stored bytes of a job; "" for no cost.
-        check: `module:function` that checks the content of the outputs, for the audit; "" for no check.
-        remake: `module:function` that makes the tables of the step again, for the audit; "" for no tables.
+        not_asked: text of the error message if the experiment has no job of this step.
+        cost: `module:function` that returns the calls of networks and the stored bytes of a job; "" for no cost.
+        check: `module:function` that checks the content of the outputs, for the audit; "" for no such function.
+        remake: `module:function` that makes the tables of the step again, for the audit; "" for no such function.
         priority: of the jobs that are ready, those of the highest priority are started first.
         local: True if, on a cluster, the job runs beside Snakemake, where there is a network connection.
         computes: True if the job computes on images, with the experiment's threads and device.
@@ -111,19 +111,20 @@ class Step:
         """Yields the jobs of this step that an experiment asks for; none if it does not ask for the step.
 
         Args:
-            experiment: the parsed experiment file, with every default filled in.
+            experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
         """
         yield cls(experiment)
 
     @classmethod
     def pattern(cls, experiment: Experiment) -> Self:
-        """Returns the step with its wildcards in braces in place of values, as a workflow rule needs the paths.
+        """Returns an instance of the step with wildcards in braces in place of values, from which a workflow rule takes
+        the paths.
 
         Args:
-            experiment: the parsed experiment file, with every default filled in.
+            experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
 
         Returns:
-            A step whose values are for example `{"teacher": "{teacher}"}`.
+            The instance; `values` is for example `{"teacher": "{teacher}"}`.
         """
         return cls(experiment, **{name: f"{{{name}}}" for name in cls.wildcards})
 
@@ -197,7 +198,7 @@ class Step:
         Some steps allow only names that the experiment has.
 
         Args:
-            experiment: the parsed experiment file, with every default filled in.
+            experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
         """
         return cls.wildcards
 
@@ -216,7 +217,8 @@ class Step:
     def elsewhere(self, base: Path) -> Self:
         """Returns the same job with its outputs below another folder.
 
-        It is meant for steps with `remake`, whose inputs stay below results/EXPERIMENT.
+        The audit uses it to make tables again. The inputs of a job whose step has `remake` stay below
+        results/EXPERIMENT.
 
         Args:
             base: folder in place of `results`; the outputs lie in base/EXPERIMENT.
@@ -235,7 +237,7 @@ class Step:
         """Returns a message for an unknown value of a command's argument that explains more than the general one.
 
         Args:
-            experiment: the parsed experiment file, with every default filled in.
+            experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
             text: the value, which no job of this step has.
 
         Returns:

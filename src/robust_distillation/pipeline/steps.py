@@ -50,7 +50,9 @@ class PrepareData(Step):
 
     @property
     def files(self) -> DataFiles:
-        """Name of the dataset and the options of its files."""
+        """Dataset and location of the images: `name`, `folder`, `size` (side in pixels or None), `download`,
+        `verify`.
+        """
         return self.experiment.dataset
 
     @property
@@ -87,7 +89,9 @@ class PrepareTarget(PrepareData):
 
     @property
     def files(self) -> DataFiles:
-        """Name of the target's dataset and the options of its files."""
+        """Dataset of the target and location of the images: `name`, `folder`, `size` (side in pixels or None),
+        `download`.
+        """
         return self.experiment.file.transfer[self.values["target"]].dataset
 
     @property
@@ -120,7 +124,7 @@ class _OfTeacher(Step):
         Training and import write the same record, so that their names must not overlap.
 
         Args:
-            experiment: the parsed experiment file, with every default filled in.
+            experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
         """
         return {"teacher": "|".join(re.escape(step.values["teacher"]) for step in cls.jobs(experiment))}
 
@@ -166,7 +170,7 @@ class TrainTeacher(_OfTeacher):
         """Returns a message that names the command import-teacher, or "".
 
         Args:
-            experiment: the parsed experiment file, with every default filled in.
+            experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
             text: a value of the argument TEACHER. If it is no teacher of the experiment, "" is returned.
         """
         imported = text in experiment.teachers
@@ -215,7 +219,7 @@ class ImportTeacher(_OfTeacher):
         """Returns a message that names the command train-teacher, or "".
 
         Args:
-            experiment: the parsed experiment file, with every default filled in.
+            experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
             text: a value of the argument TEACHER. If it is no teacher of the experiment, "" is returned.
         """
         trained = text in experiment.teachers
@@ -249,14 +253,16 @@ class FillCache(Step):
 
     @classmethod
     def jobs(cls, experiment: Experiment) -> Iterator[Self]:
-        """Yields one job for each table of crops and flips that some training of `experiment` reads."""
+        """Yields one job for each cache of a teacher's logits or features on crops and flips that `experiment`
+        reads.
+        """
         for teacher, kind, views in experiment.caches:
             if not views.name:
                 yield cls(experiment, teacher=teacher, kind=kind)
 
     @property
     def cache(self) -> Cache:
-        """The cache that the job fills."""
+        """The cache that the job fills: `teacher` (its name), `kind` (`logits` or `features`) and `views`."""
         named = self.values["teacher"], self.values["kind"], self.values.get("views", "")
         return next(one for one in self.experiment.caches if (one.teacher, one.kind, one.views.name) == named)
 
@@ -497,7 +503,7 @@ class TrainStudent(_Training):
 
     @classmethod
     def jobs(cls, experiment: Experiment) -> Iterator[Self]:
-        """Yields one job for each run of `experiment`, the training of one student by one method with one seed."""
+        """Yields one job for each training of one student by one distillation method with one seed in `experiment`."""
         return (cls.of(experiment, run) for run in experiment.runs)
 
     @classmethod
@@ -505,7 +511,7 @@ class TrainStudent(_Training):
         """Returns the job that trains one student.
 
         Args:
-            experiment: the parsed experiment file, with every default filled in.
+            experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
             run: the training: teacher (`none` for a method without one), student, method and seed.
         """
         return cls(experiment, teacher=run.teacher, student=run.student, method=run.method, seed=str(run.seed))
@@ -532,7 +538,7 @@ class TrainStudent(_Training):
 
     @property
     def training_seed(self) -> int:
-        """The seed of the run."""
+        """The seed of the training."""
         return int(self.values["seed"])
 
     @property
@@ -579,7 +585,8 @@ class OfModel(Step):
     """Base class of the steps that evaluate trained networks, teachers and students: attacks and analyses.
 
     The wildcard `trained` is the folder of a network below results/EXPERIMENT, for example `teachers/wide`. A subclass
-    defines `name`, `run`, `makes` and `settings`; it reads data.json and the network's first evaluated checkpoint.
+    defines `name`, `run`, `makes` and `settings`; the subclass reads data.json and the network's first evaluated
+    checkpoint.
     """
 
     wildcards: ClassVar = TRAINED
@@ -596,7 +603,7 @@ class OfModel(Step):
         """Yields the step's jobs for one trained network; none if the experiment does not ask for the step.
 
         Args:
-            experiment: the parsed experiment file, with every default filled in.
+            experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
             model: a teacher or a student.
         """
         yield cls(experiment, trained=model.folder.relative_to(experiment.layout.root).as_posix())
@@ -608,7 +615,9 @@ class OfModel(Step):
 
     @cached_property
     def model(self) -> Model:
-        """The trained network that the job evaluates."""
+        """The trained network that the job evaluates: `name`, `keys`, `architecture` and `checkpoints` (name to
+        path).
+        """
         return model_in(self.experiment, self.experiment.layout.root / self.values["trained"])
 
     @property
@@ -633,7 +642,7 @@ class Attack(OfModel):
     and attack whether the network is correct.
 
     Reads data.json and the checkpoints. Writes results/EXPERIMENT/outcomes/students/MODEL.parquet, or
-    outcomes/teachers/MODEL.parquet for a teacher. If several jobs share the attacks, each writes its part,
+    outcomes/teachers/MODEL.parquet for a teacher. If several jobs share the attacks, each job writes its part,
     MODEL/1-of-3.parquet, and the command merge-outcomes makes one file of them.
     """
 
@@ -966,10 +975,11 @@ class Compare(_Table):
 
     @cached_property
     def evidence(self) -> dict[str, list[Path]]:
-        """Paths of the files that comparisons and claims depend on, by analysis.
+        """Paths of the files that comparisons and claims depend on, by the analysis that wrote them.
 
-        The key is "" for the outcomes on the experiment's test images. If claims are about them, there are also
-        `structure` and `transfer-TARGET` (outcomes on another dataset). Each value has one file per model.
+        The key is "" for the outcomes on the experiment's test images. A claim is a sentence of the experiment file
+        such as `rslad > ard on autoattack`. If claims are about other analyses, the keys `structure` and
+        `transfer-TARGET` (outcomes on another dataset) are present too. Each value has one file per model.
         """
         from robust_distillation.config import claims_of
 
@@ -1142,7 +1152,7 @@ class Report(_Table):
     """Make report.html: the results on one page that needs no network.
 
     Reads outcomes, tables, training curves, the results of the analyses, and the records (the JSON files beside the
-    outputs that list inputs, settings and hashes). Writes results/EXPERIMENT/report.html.
+    outputs: its inputs, settings, code hash and hashes of the outputs). Writes results/EXPERIMENT/report.html.
     """
 
     name = "report"
@@ -1168,8 +1178,8 @@ class Report(_Table):
 class Index(_Table):
     """Write the index: the hashes of all outputs and records, after everything else is made.
 
-    A record is the JSON file beside an output that lists its inputs, settings and hashes. Reads all outputs and records
-    of the experiment. Writes results/EXPERIMENT/provenance.json.
+    A record is the JSON file beside an output: its inputs, settings, code hash and hashes of the outputs. Reads all
+    outputs and records of the experiment. Writes results/EXPERIMENT/provenance.json.
     """
 
     name = "index"
@@ -1205,13 +1215,14 @@ STEPS = (*COMPUTED, *TABULATED, Track, Report, Index)
 def computed(experiment: Experiment) -> tuple[Step, ...]:
     """Returns the jobs that make data, networks, caches, and evaluations of each network.
 
-    They are the jobs of all steps of the workflow but tables, figures, MLflow, report and index.
+    A job is one run of a step, such as the training of one student. The jobs that make tables, figures, the MLflow
+    import, the report and the index are left out.
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
 
     Returns:
-        The jobs, each after those whose outputs it reads. A job has `inputs`, `outputs` and `record` (paths),
+        The jobs, each after the jobs whose outputs it reads. A job has `inputs`, `outputs` and `record` (paths),
         `settings`, and `command` (its command line).
     """
     return tuple(step for kind in COMPUTED for step in kind.jobs(experiment))
@@ -1225,21 +1236,22 @@ def tables(experiment: Experiment) -> tuple[Step, ...]:
         experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
 
     Returns:
-        The jobs, for example those of the commands tabulate, draw-figures and compare. A job has `inputs`, `outputs`
-        and `record` (paths), `settings`, and `command` (its command line).
+        The jobs, for example those of the commands tabulate, draw-figures and compare. A job is one run of a step. It
+        has `inputs`, `outputs` and `record` (paths), `settings`, and `command` (its command line).
     """
     return tuple(step for kind in TABULATED for step in kind.jobs(experiment))
 
 
 @cache
 def steps(experiment: Experiment) -> tuple[Step, ...]:
-    """Returns every job of an experiment but the one that writes the index, each after those whose outputs it reads.
+    """Returns every job of an experiment but the one that writes the index, each after the jobs whose outputs it reads.
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
 
     Returns:
-        The jobs. A job has `inputs`, `outputs` and `record` (paths), `settings`, and `command` (its command line, for
+        The jobs, instances of the classes of `pipeline.steps`. A job is one run of a step, such as the training of one
+        student. It has `inputs`, `outputs` and `record` (paths), `settings`, and `command` (its command line, for
         example `train-teacher wide`).
     """
     return *computed(experiment), *tables(experiment), Track(experiment), Report(experiment)
@@ -1255,6 +1267,10 @@ def evaluations(experiment: Experiment, model: Model) -> Iterator[Step]:
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
         model: a teacher or a student, one of `pipeline.models.models(experiment)`.
+
+    Yields:
+        Jobs (a job is one run of a step) with `inputs`, `outputs` and `record` (paths), `settings`, and `command` (the
+        command line, for example `attack wide`).
     """
     for kind in COMPUTED:
         if issubclass(kind, OfModel):
@@ -1297,7 +1313,7 @@ def shown_tables(experiment: Experiment) -> list[Path]:
     """Returns the paths of the CSV files of the tables that the HTML report shows, for example
     results/digits/tables/main.csv.
 
-    They are all tables that the experiment makes, with these exceptions: the tables under `tables` in the experiment
+    All tables that the experiment makes are shown, with two exceptions: the tables under `tables` in the experiment
     file (parts of the main table), and claims.csv if the experiment makes no claims.
 
     Args:

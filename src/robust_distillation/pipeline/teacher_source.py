@@ -20,15 +20,16 @@ from robust_distillation.training.teacher import Teacher, Teachers
 
 @dataclass(frozen=True)
 class TeacherSource:
-    """The teachers of one training, and the sources of their outputs. `open_teachers` returns it.
+    """Teachers of one training, and the sources of their outputs. `open_teachers` returns such an object.
 
     Attributes:
-        teachers: the teachers: `by_role` maps a role (the part of a teacher in the method: `teacher`, or for MTARD
-            `robust` and `natural`) to its network and cached outputs. It also has the widths of cached features and the
-            copies that are trained.
+        teachers: `teachers.by_role` maps a role (name under which the method calls a teacher, such as `robust`) to the
+            teacher's network and cached outputs, `teachers.features` to the width of the cached features,
+            `teachers.copies` to the network that is trained further.
         served_from: kind of output to its source (`cache`, `live teacher` or `checkpoint`), for the record of the
-            training, for example `{"logits on clean views": "cache", "logits on adversarial images": "live teacher"}`.
-            Keys of another role than `teacher` begin with the role, as in `natural: logits on clean views`.
+            training (the JSON file beside the outputs), for example `{"logits on clean views": "cache", "logits on
+            adversarial images": "live teacher"}`. Keys of another role than `teacher` begin with the role, as in
+            `natural: logits on clean views`.
     """
 
     teachers: Teachers
@@ -36,12 +37,18 @@ class TeacherSource:
 
 
 def key_of(experiment: Experiment, cache: Cache, data: Dataset) -> dict[str, Any]:
-    """Returns the key of a teacher's cache: weights, images, views and kind of output, which determine its values.
+    """Returns the key of a teacher's cache: all that determines the stored values, to recognise a cache of other
+    values.
 
     Args:
-        experiment: the resolved experiment.
-        cache: the cache.
-        data: the training images.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        cache: the cache, an element of `experiment.caches`: `teacher` (its name), `kind` (`logits` or `features`) and
+            `views` (the augmentation, seed and epochs).
+        data: the training split: images uint8 [N,C,H,W] and labels int64 [N], as `data.dataset.load` returns them.
+
+    Returns:
+        A dict of JSON values: the sha256 of the teacher's checkpoint, the digest of the training images, the views and
+        the kind, as `cache.store.cache_key` returns it.
     """
     weights = experiment.teacher_weights(cache.teacher)
     return cache_key(sha256(weights), data.digest(), views_of(experiment, cache.views), cache.kind)
@@ -50,19 +57,28 @@ def key_of(experiment: Experiment, cache: Cache, data: Dataset) -> dict[str, Any
 def open_teachers(
     experiment: Experiment, names: str, method: Method, views: ViewSet, data: Dataset, device: torch.device
 ) -> TeacherSource:
-    """Opens the caches and loads the networks of all teachers that a distillation method asks.
+    """Opens the caches and loads the networks of all teachers of one training.
 
-    Only what the method declares is opened: cached outputs, a network for other images, a network to train together
-    with the student. If the augmentation asks the teachers live, networks take the place of cached outputs. The files
-    are those below results/EXPERIMENT/cache and results/EXPERIMENT/teachers.
+    For each role only what the method declares is opened: caches of logits or features, a network for images that are
+    not cached, a network to train together with the student. With an augmentation whose option `cache` is `live`, a
+    network is loaded in place of each cache. The files are those below results/EXPERIMENT/cache and
+    results/EXPERIMENT/teachers.
 
     Args:
-        experiment: the resolved experiment.
-        names: a teacher's name, or the name of an entry that gives several teachers a role each.
-        method: the method, which declares its calls by role.
-        views: the views of the training.
-        data: the training images.
-        device: the device of the networks.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        names: name of a teacher, for example `wide`, or of an entry such as `pair: {roles: {robust: wrn, natural:
+            resnet}}` under `teachers` in the experiment file, which names one teacher for each role (name under which
+            the method calls a teacher).
+        method: the distillation method with its settings; `method.teachers()` declares the calls of each role.
+        views: the augmentation with its options, the seed and the epochs of the training, as `experiment.view_set`
+            returns them.
+        data: the training split: images uint8 [N,C,H,W] and labels int64 [N], as `data.dataset.load` returns them;
+            compared with the key of each cache.
+        device: the device to which the networks are moved, except those that are trained further (CPU).
+
+    Returns:
+        A `TeacherSource`: `teachers` (networks and cached outputs by role) and `served_from` (kind of output to its
+        source: `cache`, `live teacher` or `checkpoint`).
 
     Raises:
         UserError: if a cache or checkpoint is missing or damaged, or if a cache belongs to another teacher, other data

@@ -9,8 +9,8 @@ def seconds(record: dict[str, Any]) -> float:
     """Returns the seconds that a job took, summed over all starts if it was stopped and resumed.
 
     Args:
-        record: content of the job's record, the JSON file beside an output that lists its inputs and times.
-            `record["time"]["seconds"]` is returned.
+        record: content of the job's record, the JSON file beside an output: its inputs, settings, code hash and hashes
+            of the outputs, and times. `record["time"]["seconds"]` is returned.
     """
     return record["time"]["seconds"]
 
@@ -35,8 +35,8 @@ def when(record: dict[str, Any]) -> str:
     The number of sessions, starts of a job that was stopped and resumed, is left out if it is 1.
 
     Args:
-        record: content of the job's record, the JSON file beside an output that lists its inputs and times.
-            `record["time"]` is used: `started` (ISO 8601, UTC), `seconds` and `sessions`.
+        record: content of the job's record, the JSON file beside an output: its inputs, settings, code hash and hashes
+            of the outputs, and times. `record["time"]` is used: `started` (ISO 8601, UTC), `seconds` and `sessions`.
     """
     time = record["time"]
     sessions = f" in {time['sessions']} sessions" if time["sessions"] > 1 else ""
@@ -47,8 +47,8 @@ def versions(record: dict[str, Any]) -> str:
     """Lists the packages of a record with their versions, for example `python 3.12.3, torch 2.8.0`.
 
     Args:
-        record: content of a record, the JSON file beside an output that lists its inputs and the versions of packages.
-            `record["versions"]`, a dict of name to version, is used.
+        record: content of a record, the JSON file beside an output: its inputs, settings, code hash and hashes of the
+            outputs, and versions of packages. `record["versions"]`, a dict of name to version, is used.
     """
     return ", ".join(f"{package} {version}" for package, version in record["versions"].items())
 
@@ -79,9 +79,9 @@ def commit(record: dict[str, Any], whole: bool = False) -> str:
     The note on local changes is added if tracked files differed from the commit.
 
     Args:
-        record: content of a record, the JSON file beside an output that lists its inputs and the commit.
-            `record["git"]` is used: `{"commit": 40 hexadecimal digits, "dirty": bool}`. If it is None, the text is
-            `outside a repository`.
+        record: content of a record, the JSON file beside an output: its inputs, settings, code hash and hashes of the
+            outputs, and the git commit. `record["git"]` is used: `{"commit": 40 hexadecimal digits, "dirty": bool}`. If
+            it is None, the text is `outside a repository`.
         whole: True for all 40 digits of the commit, False for the first 12.
     """
     if record["git"] is None:

@@ -131,8 +131,9 @@ def robustness(experiment: Experiment, architecture: dict[str, Any]) -> list[Cal
     APGD for each), and those for its stored adversarial images (20 steps of PGD).
 
     Args:
-        experiment: the parsed experiment file, as `config.load` returns it. It must have the key `robustness`, with the
-            list `eps` and the number of stored images, `gallery`.
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it. It must have
+            the key `robustness`, with the list `eps` (in the pixel range [0,1], such as 8/255) and `gallery`, the
+            number of stored images.
         architecture: architecture of the model, name of a registered architecture and its arguments, for example
             `{"name": "resnet", "depth": 18}`.
 

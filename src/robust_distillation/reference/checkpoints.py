@@ -15,7 +15,7 @@ ROBUSTBENCH = "robustbench"  # source of the models of RobustBench's zoo, see pi
 
 @dataclass(frozen=True)
 class KnownCheckpoint:
-    """A published checkpoint that an experiment file can import by name, as a teacher: an entry of SOURCES.
+    """Published checkpoint, an entry of the dict SOURCES, that an experiment file can import by name as a teacher.
 
     Attributes:
         architecture: name and arguments of a registered architecture, for example `{"name": "resnet", "depth": 18}`.
@@ -26,7 +26,8 @@ class KnownCheckpoint:
         url: address from which the file is downloaded; None if no direct address is known.
         page: web page on which a person finds the file.
         sha256: hash of the file, 64 hexadecimal digits; None if the publisher states none.
-        threat: threat model that the network was trained for, for example `linf 8/255`; `none` for standard training.
+        threat: threat model that the network was trained for, for example `linf 8/255` (eps in the pixel range [0,1]);
+            `none` for standard training.
         drop: prefixes of tensor names in the file that no forward pass uses, for example ("sub_block1.",).
         package: folder of an installed Python package that contains the file, for example `pyautoattack/examples`; None
             if no package contains it.

@@ -26,7 +26,7 @@ MARKS = {
 
 
 class Entry(NamedTuple):
-    """One published number, a row of the package's file reference/published.csv, with which a measured accuracy is
+    """Published number, a row of the package's file reference/published.csv, with which a measured accuracy is
     compared.
 
     Attributes:

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 def run(step: Attack, work: ResumableJob) -> None:
     """Attacks the checkpoints of one model on the test images and writes the outcomes (Parquet).
 
-    `pipeline.run.run_step` calls this function for the workflow step attack. The outcomes have one row per image and
-    checkpoint, with a boolean column per attack: whether the clean and the adversarial image are both classified
-    correctly. The columns `teacher`, `student`, `method` and `seed` name the model. Images are attacked in blocks,
-    fixed sets of images under one seed each. The attacks and the number of images are those of the section `evaluation`
-    of the experiment file.
+    `pipeline.run.run_step` calls this function for a job (one run) of the workflow step attack. The outcomes have one
+    row per image and checkpoint, with a boolean column per attack: whether the clean and the adversarial image are both
+    classified correctly. The columns `teacher`, `student`, `method` and `seed` name the model. Images are attacked in
+    blocks: images that are attacked together as one batch, with a seed for each block. The attacks and the number of
+    images are those of the section `evaluation` of the experiment file.
 
     Args:
         step: the job. `step.experiment` is the parsed experiment file and `step.model` the model with the paths of its

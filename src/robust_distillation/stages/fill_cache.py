@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 def run(step: FillCache, work: ResumableJob) -> None:
     """Writes the logits or features of a teacher on views of every training image (.npy), with a description (.json).
 
-    `pipeline.run.run_step` calls this function for the workflow steps fill-cache and fill-records. A view is what an
-    augmentation makes of an image. The description lies beside the array and states what it was computed from.
+    `pipeline.run.run_step` calls this function for a job (one run) of the workflow step fill-cache or fill-records. A
+    view is what an augmentation makes of an image. The description lies beside the array and states what it was
+    computed from.
 
     Args:
         step: the job. `step.cache` has the name of the teacher, the kind of output (`logits` or `features`) and the

@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 def run(step: ImportTeacher) -> dict[str, Any]:
     """Writes the checkpoint of an imported teacher, imported.safetensors.
 
-    `pipeline.run.run_step` calls this function for the workflow step import-teacher. The published file is downloaded
-    if it is missing, may be downloaded and has a known URL.
+    `pipeline.run.run_step` calls this function for a job (one run) of the workflow step import-teacher. The published
+    file is downloaded if it is missing, may be downloaded and has a known URL.
 
     Args:
         step: the job. `step.values["teacher"]` is the name of the teacher in the experiment file. The file to write is
             `step.outputs[0]`, for example results/digits/teachers/wide/imported.safetensors.
 
     Returns:
-        `{"published": {...}}` for the record, the JSON file beside the checkpoint: `file`, `sha256`, `url`, `path`,
-        `source` and `normalisation` of the published file.
+        `{"published": {...}}` for the record, the JSON file beside the checkpoint (inputs, settings, code hash and
+        hashes of the outputs): `file`, `sha256`, `url`, `path`, `source` and `normalisation` of the published file.
 
     Raises:
         UserError: if the published file is missing and cannot be downloaded, is broken, or does not fit.

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 def run(step: Index) -> None:
     """Writes results/EXPERIMENT/provenance.json: the hashes of all outputs and records of the experiment.
 
-    `pipeline.run.run_step` calls this function for the workflow step index. A record is the JSON file beside an output
-    that lists its inputs, settings, code hash and content hashes. The keys of the file are those that
-    `pipeline.index.index` returns.
+    `pipeline.run.run_step` calls this function for a job (one run) of the workflow step index. A record is the JSON
+    file beside an output: its inputs, settings, code hash and hashes of the outputs. The keys of the file are those
+    that `pipeline.index.index` returns.
 
     Args:
         step: the job. All other jobs of its experiment must be done.

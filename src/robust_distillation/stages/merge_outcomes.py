@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 def run(step: MergeOutcomes) -> None:
     """Writes the outcomes of a model (Parquet), merged from the outcomes of the jobs that shared its attacks.
 
-    `pipeline.run.run_step` calls this function for the workflow step merge-outcomes. Outcomes have one row per test
-    image and checkpoint, and state for each attack whether the image is classified correctly.
+    `pipeline.run.run_step` calls this function for a job (one run) of the workflow step merge-outcomes. Outcomes have
+    one row per test image and checkpoint, and state for each attack whether the image is classified correctly.
 
     Args:
         step: the job. `step.inputs` are the outcomes of all parts, for example

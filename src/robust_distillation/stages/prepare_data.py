@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def run(step: PrepareData) -> None:
     """Downloads the missing files of a dataset and writes data.json: the number of images and the hash of each split.
 
-    `pipeline.run.run_step` calls this function for the workflow steps prepare-data and prepare-target. The content of
-    the file is that of `pipeline.experiment_data.describe_dataset`.
+    `pipeline.run.run_step` calls this function for a job (one run) of the workflow step prepare-data or prepare-target.
+    The content of the file is that of `pipeline.experiment_data.describe_dataset`.
 
     Args:
         step: the job, for the dataset of the experiment or of a transfer. `step.files` has the name of the dataset and

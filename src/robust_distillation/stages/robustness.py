@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 def run(step: Robustness) -> None:
     """Writes a model's accuracy under APGD-CE for each eps (JSON), and some images attacked with PGD-20 (.npz).
 
-    `pipeline.run.run_step` calls this function for the workflow step robustness. The first evaluated checkpoint of the
-    model is used. The JSON file has `teacher`, `student`, `method`, `seed`, `checkpoint`, `attack`, `norm`, `images`
-    (their number), `eps` (0 first), `accuracy` (percent at each eps) and `gallery` (`attack`, `eps` and number of the
-    attacked images). The .npz file has the arrays `x`, `adversarial`, `labels`, `prediction` and
+    `pipeline.run.run_step` calls this function for a job (one run) of the workflow step robustness. The first evaluated
+    checkpoint of the model is used. The JSON file has `teacher`, `student`, `method`, `seed`, `checkpoint`, `attack`,
+    `norm`, `images` (their number), `eps` (0 first), `accuracy` (percent at each eps) and `gallery` (`attack`, `eps`
+    and number of the attacked images). The .npz file has the arrays `x`, `adversarial`, `labels`, `prediction` and
     `adversarial_prediction`, as `evaluation.robustness.gallery` returns them.
 
     Args:

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 def run(step: Structure) -> None:
     """Writes the class correlations and feature distances of a model as JSON.
 
-    `pipeline.run.run_step` calls this function for the workflow step structure. It measures how the logits correlate
-    between the classes, and how far PGD-20 moves the features, at the first evaluated checkpoint of the model. The file
-    has `teacher`, `student`, `method`, `seed`, `checkpoint` and the keys that `evaluation.structure.structure_of`
-    returns.
+    `pipeline.run.run_step` calls this function for a job (one run) of the workflow step structure. It measures how the
+    logits correlate between the classes, and how far PGD-20 moves the features, at the first evaluated checkpoint of
+    the model. The file has `teacher`, `student`, `method`, `seed`, `checkpoint` and the keys that
+    `evaluation.structure.structure_of` returns.
 
     Args:
         step: the job. `step.model` is the model with the paths of its checkpoints; `step.settings` has `images` (their

@@ -26,8 +26,8 @@ def train_teacher(step: TrainTeacher, work: ResumableJob | None) -> dict[str, An
     """Trains a teacher and writes the checkpoints `best` and `last` and the training curves to
     results/EXPERIMENT/teachers/TEACHER.
 
-    `pipeline.run.run_step` calls this function for the workflow step train-teacher. The files are best.safetensors,
-    last.safetensors and metrics.jsonl (one line of JSON per epoch).
+    `pipeline.run.run_step` calls this function for a job (one run) of the workflow step train-teacher. The files are
+    best.safetensors, last.safetensors and metrics.jsonl (one line of JSON per epoch).
 
     Args:
         step: the job, with the parsed experiment file, the name of the teacher and its settings. With several devices,
@@ -36,8 +36,9 @@ def train_teacher(step: TrainTeacher, work: ResumableJob | None) -> dict[str, An
             job continues from it. None in all processes but the first, which alone writes.
 
     Returns:
-        Entries for the record, the JSON file beside the outputs: `teacher_served_from` (an empty dict) and `compiled`
-        (whether torch.compile was used). Empty in all processes but the first.
+        Entries for the record, the JSON file beside the outputs (inputs, settings, code hash and hashes of the
+        outputs): `teacher_served_from` (an empty dict) and `compiled` (whether torch.compile was used). Empty in all
+        processes but the first.
 
     Raises:
         UserError: if the images changed, or if a loss or a weight is not finite.
@@ -48,8 +49,8 @@ def train_teacher(step: TrainTeacher, work: ResumableJob | None) -> dict[str, An
 def train_student(step: TrainStudent, work: ResumableJob | None) -> dict[str, Any]:
     """Trains a student and writes the checkpoints `best` and `last` and the training curves to its folder.
 
-    `pipeline.run.run_step` calls this function for the workflow step train-student. The files are best.safetensors,
-    last.safetensors and metrics.jsonl (one line of JSON per epoch), below
+    `pipeline.run.run_step` calls this function for a job (one run) of the workflow step train-student. The files are
+    best.safetensors, last.safetensors and metrics.jsonl (one line of JSON per epoch), below
     results/EXPERIMENT/students/TEACHER/STUDENT/METHOD/seed-N. If the experiment has a tuning stage, the hyperparameter
     values that it chose (choice.json) are used.
 
@@ -59,9 +60,10 @@ def train_student(step: TrainStudent, work: ResumableJob | None) -> dict[str, An
             job continues from it.
 
     Returns:
-        Entries for the record, the JSON file beside the outputs: `settings` (those of this training, after the choice),
-        `teacher_served_from` (kind of a teacher's output to its source: `cache`, `live teacher` or `checkpoint`, for
-        example `{"logits on clean views": "cache"}`) and `compiled` (whether torch.compile was used).
+        Entries for the record, the JSON file beside the outputs (inputs, settings, code hash and hashes of the
+        outputs): `settings` (those of this training, after the choice), `teacher_served_from` (kind of a teacher's
+        output to its source: `cache`, `live teacher` or `checkpoint`, for example `{"logits on clean views": "cache"}`)
+        and `compiled` (whether torch.compile was used).
 
     Raises:
         UserError: if the images changed, if the file of the choice, a cache or a teacher's checkpoint cannot be read,
@@ -76,9 +78,10 @@ def train_candidate(step: Tune, work: ResumableJob | None) -> dict[str, Any]:
     """Trains a candidate of the tuning stage for a few epochs and writes the training curves (metrics.jsonl) to its
     folder.
 
-    `pipeline.run.run_step` calls this function for the workflow step tune. A candidate is a combination of
-    hyperparameter values. Its folder is for example results/digits/tuning/wide/small/rslad/learning_rate=0.1. A
-    training that diverges is a result, not an error: the last line of the curves then has `"diverged": true`.
+    `pipeline.run.run_step` calls this function for a job (one run) of the workflow step tune. A candidate is a
+    combination of hyperparameter values. Its folder is for example
+    results/digits/tuning/wide/small/rslad/learning_rate=0.1. A training that diverges is a result, not an error: the
+    last line of the curves then has `"diverged": true`.
 
     Args:
         step: the job, with the parsed experiment file and the names of teacher, student, method and candidate.
@@ -86,9 +89,9 @@ def train_candidate(step: Tune, work: ResumableJob | None) -> dict[str, Any]:
             job continues from it.
 
     Returns:
-        Entries for the record, the JSON file beside the outputs: `teacher_served_from` (kind of a teacher's output to
-        its source: `cache`, `live teacher` or `checkpoint`, for example `{"logits on clean views": "cache"}`) and
-        `compiled` (whether torch.compile was used).
+        Entries for the record, the JSON file beside the outputs (inputs, settings, code hash and hashes of the
+        outputs): `teacher_served_from` (kind of a teacher's output to its source: `cache`, `live teacher` or
+        `checkpoint`, for example `{"logits on clean views": "cache"}`) and `compiled` (whether torch.compile was used).
 
     Raises:
         UserError: if the images changed, or if a cache or a teacher's checkpoint cannot be read.
@@ -112,22 +115,24 @@ def train(
     the first writes.
 
     Args:
-        step: the job, with the parsed experiment file (`step.experiment`) and the folder of the training
-            (`step.folder`).
+        step: the job, an instance of `pipeline.steps.TrainTeacher`, `TrainStudent` or `Tune`, with the parsed
+            experiment file (`step.experiment`) and the folder of the training (`step.folder`).
         work: the resumable job, entered as a context manager: progress is saved there, and a killed job continues from
             it. None in all processes but the first.
         settings: all settings that the training depends on, as JSON values: `protocol`, `dataset`, `threat_model`,
             `training`, `compute`, `architecture`, `method`, `seed`. They also become metadata of the checkpoints.
-        recipe: the distillation or training method with its settings (`recipe.method`), and epochs, optimiser and
-            attack (`recipe.training`).
-        role: `teacher`, `student` or `candidate`.
-        teacher: name of a teacher, for example `wide`, or of an entry of the experiment file that assigns a teacher to
-            each role of a method; `none` for a method without a teacher. None for the training of a teacher.
+        recipe: `recipe.method`, the distillation or training method with its settings, and `recipe.training`, the
+            training settings: epochs, optimiser, inner attack.
+        role: kind of the network, for the metadata of the checkpoints: `teacher`, `student` or `candidate`.
+        teacher: name of a teacher, for example `wide`, or of an entry such as `pair: {roles: {robust: wrn, natural:
+            resnet}}` under `teachers` in the experiment file, which names one teacher for each role (name under which
+            the method calls a teacher); `none` for a method without a teacher. None for the training of a teacher.
 
     Returns:
-        Entries for the record, the JSON file beside the outputs: `teacher_served_from` (kind of a teacher's output to
-        its source: `cache`, `live teacher` or `checkpoint`; empty without a teacher) and `compiled` (whether
-        torch.compile was used). Empty in all processes but the first.
+        Entries for the record, the JSON file beside the outputs (inputs, settings, code hash and hashes of the
+        outputs): `teacher_served_from` (kind of a teacher's output to its source: `cache`, `live teacher` or
+        `checkpoint`; empty without a teacher) and `compiled` (whether torch.compile was used). Empty in all processes
+        but the first.
 
     Raises:
         UserError: if the images changed, or if a cache or a teacher's checkpoint cannot be read.

@@ -25,10 +25,10 @@ log = logging.getLogger("robust-distillation")
 def run(step: Transfer, work: ResumableJob) -> dict[str, Any]:
     """Trains a linear head for another dataset on a model's frozen backbone, and attacks the network with this head.
 
-    `pipeline.run.run_step` calls this function for the workflow step transfer. It uses the first evaluated checkpoint
-    of the model. It writes the outcomes on the target's test images (Parquet, one row per image with a boolean column
-    per attack) and the checkpoint with the new head, for example results/digits/transfer/parity/teachers/wide.parquet
-    and wide.safetensors.
+    `pipeline.run.run_step` calls this function for a job (one run) of the workflow step transfer. It uses the first
+    evaluated checkpoint of the model. It writes the outcomes on the target's test images (Parquet, one row per image
+    with a boolean column per attack) and the checkpoint with the new head, for example
+    results/digits/transfer/parity/teachers/wide.parquet and wide.safetensors.
 
     Args:
         step: the job. `step.model` is the model with the paths of its checkpoints, and `step.values["target"]` the
@@ -37,8 +37,9 @@ def run(step: Transfer, work: ResumableJob) -> dict[str, Any]:
             the head is trained again.
 
     Returns:
-        `{"head": [...]}` for the record, the JSON file beside the outputs: for each epoch of the head `epoch`,
-        `learning_rate`, `loss`, `training_clean` and `validation_clean` (accuracies in [0, 1]).
+        `{"head": [...]}` for the record, the JSON file beside the outputs (inputs, settings, code hash and hashes of
+        the outputs): for each epoch of the head `epoch`, `learning_rate`, `loss`, `training_clean` and
+        `validation_clean` (accuracies in [0, 1]).
 
     Raises:
         UserError: if the target's images changed since they were described, or if a file is missing or broken.

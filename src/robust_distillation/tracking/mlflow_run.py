@@ -30,10 +30,11 @@ SUMMARY = "summary"  # name of the root run
 
 @dataclass(frozen=True)
 class MlflowRun:
-    """The content of one MLflow run, read from the files of an experiment and not yet in MLflow.
+    """Content of one MLflow run, read from the files of an experiment and not yet in MLflow.
 
-    It is about a trained network, about a group of networks (one student distilled from one teacher, by all methods and
-    seeds), or about the whole experiment. The runs form a tree, with `summary` as the root.
+    The run is about a trained network, about a group of networks (one student architecture distilled from one teacher,
+    by all distillation methods and seeds), or about the whole experiment. The runs form a tree, with `summary` as the
+    root.
 
     Attributes:
         name: `summary`, `teacher/TEACHER`, `TEACHER/STUDENT` or `TEACHER/STUDENT/METHOD/seed-N`, for example
@@ -44,10 +45,10 @@ class MlflowRun:
         ended: end of the training in ISO 8601, UTC; for a parent, the latest end among its trainings.
         note: Markdown text, which MLflow displays as the description of the run.
         tags: value by tag. For a trained network they are `table` (path of tables/main.csv), `cells` (names of the
-            table's cells to which it contributes, separated by spaces), `code` (hash of the code of the training),
-            `record` (sha256 of the JSON file that lists the training's inputs and settings), `dvc.ARTEFACT` (md5 of
-            each file, for example `dvc.best`), and `git_commit` and `git_dirty` if there is a git repository. Empty for
-            a parent.
+            table's cells to which it contributes, separated by spaces), `code` (code hash: hash of the source code that
+            the training depends on), `record` (sha256 of the record, the JSON file beside the checkpoints: inputs,
+            settings, code hash and hashes of the outputs), `dvc.ARTEFACT` (md5 of each file, for example `dvc.best`),
+            and `git_commit` and `git_dirty` if there is a git repository. Empty for a parent.
         params: value, as text, of each setting of the training, by dotted key, for example `training.learning_rate`.
         curves: one dict of metrics for each epoch, with the number of the epoch under `epoch`; empty without a
             training.
@@ -77,15 +78,16 @@ class MlflowRun:
 def mlflow_runs(experiment: Experiment, layout: Layout) -> list[MlflowRun]:
     """Reads the content of all MLflow runs of a finished experiment from its files. Nothing is sent to MLflow.
 
-    The files are those below results/EXPERIMENT: records, outcomes, training curves, tables and figures.
+    The files below results/EXPERIMENT are read: records (the JSON file beside an output: its inputs, settings, code
+    hash and hashes of the outputs), outcomes, training curves, tables and figures.
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
-        layout: paths of the experiment's files, `experiment.layout`.
+        layout: object that gives the paths of the experiment's files below results/EXPERIMENT, `experiment.layout`.
 
     Returns:
-        The runs, parents before children: `summary`, one for each pair of teacher and student, one for each teacher,
-        one for each trained student.
+        A list of `MlflowRun` (name, parent, times, tags, parameters, metrics), parents before children: `summary`, one
+        run for each pair of teacher and student, one for each teacher, one for each trained student.
 
     Raises:
         FileNotFoundError: a file of the experiment does not exist yet.

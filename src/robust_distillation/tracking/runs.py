@@ -24,15 +24,14 @@ PARENT = "mlflow.parentRunId"  # MLflow's tag for a parent run
 def import_runs(experiment: Experiment, layout: Layout) -> dict[str, str]:
     """Imports all runs of a finished experiment into the MLflow store, and deletes stored runs that are out of date.
 
-    The store is that of the environment variable MLFLOW_TRACKING_URI, else the SQLite file mlflow.db in the current
-    folder. There is one MLflow run for each teacher and trained student, and parent runs that group them. A run whose
-    content the store has already is not imported again. So a second call changes nothing, and a call after an
-    interrupted one completes it.
+    The store is `MLFLOW_TRACKING_URI`, or sqlite:///mlflow.db if that environment variable is not set. There is one
+    MLflow run for each teacher and trained student, and parent runs that group them. A run whose content the store has
+    already is not imported again. So a second call changes nothing, and a call after an interrupted one completes it.
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it. The MLflow
             experiment has the same name.
-        layout: paths of the experiment's files, `experiment.layout`.
+        layout: object that gives the paths of the experiment's files below results/EXPERIMENT, `experiment.layout`.
 
     Returns:
         Name of each run, for example `wide/small/rslad/seed-0`, to the sha256 of its content, which does not depend on

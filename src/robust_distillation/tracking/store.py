@@ -26,7 +26,7 @@ def store_uri() -> str:
 def client() -> Any:
     """Connects to the MLflow store and returns an `mlflow.MlflowClient`.
 
-    The store is that of the environment variable MLFLOW_TRACKING_URI, or `sqlite:///mlflow.db` if it is not set.
+    The store is `MLFLOW_TRACKING_URI`, or sqlite:///mlflow.db if that environment variable is not set.
 
     Raises:
         UserError: nothing listens at the host and port of the store. (MLflow alone would retry for minutes.)
@@ -73,7 +73,7 @@ def experiment_id(client: Any, name: str) -> str:
 def run_id(experiment: str, run: str) -> str | None:
     """Finds the id of an imported run in the MLflow store. Nothing is written.
 
-    The store is that of the environment variable MLFLOW_TRACKING_URI, or `sqlite:///mlflow.db` if it is not set.
+    The store is `MLFLOW_TRACKING_URI`, or sqlite:///mlflow.db if that environment variable is not set.
 
     Args:
         experiment: name of the experiment, for example `digits`.

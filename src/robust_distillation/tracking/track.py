@@ -19,8 +19,9 @@ def run(step: Track) -> dict[str, Any] | None:
     """Imports the runs of an experiment into MLflow, and writes results/EXPERIMENT/mlflow.json: the sha256 of each
     run's content, by its name.
 
-    This is what the workflow step track does. Runs that the store already has are not imported again. The store is that
-    of the environment variable MLFLOW_TRACKING_URI, else the SQLite file mlflow.db in the current folder.
+    `pipeline.run.run_step` calls this function for the job of the workflow step track. Runs that the store already has
+    are not imported again. The store is `MLFLOW_TRACKING_URI`, or sqlite:///mlflow.db if that environment variable is
+    not set.
 
     Args:
         step: the job. Its `experiment`, its `layout` (paths of the experiment's files) and its only output,
