@@ -6,8 +6,8 @@ Both run the real Snakemake on the miniature experiment: params.yaml under the o
 side takes its own params.yaml and its own TINY, so that a key that was renamed since COMMIT stands in either spelling.
 Compared are, file by file, the weights (name, dtype, shape, bytes of each tensor; metadata may differ), the curves
 (metrics.jsonl, values of the commit's keys; new ones may come), the outcomes (columns, dtypes, values; new columns may
-come behind), tables/main.csv (bytes), the other tables, structure and robustness (columns and keys of the commit; new
-ones may come), and the attacked images (arrays).
+come behind), tables/main.csv (text; new columns may come behind), the other tables, structure and robustness (columns
+and keys of the commit; new ones may come), and the attacked images (arrays).
 
 Exit code: 0 the same; 1 a difference, nothing to compare, or a run that failed; 2 a wrong argument.
 """
@@ -159,6 +159,13 @@ def different_tables(old: Path, new: Path) -> str:
     return different_columns(before, after)
 
 
+def different_main_table(old: Path, new: Path) -> str:
+    before, after = (pd.read_csv(file, dtype=str, keep_default_na=False) for file in (old, new))
+    if list(before) != list(after)[: len(before.columns)]:
+        return f"columns {list(before)} against {list(after)}"
+    return different_columns(before, after)
+
+
 def different_columns(before: pd.DataFrame, after: pd.DataFrame) -> str:
     if len(before) != len(after):
         return f"{len(before)} rows against {len(after)}"
@@ -182,10 +189,6 @@ def different_curves(old: Path, new: Path) -> str:
     return listed("epoch", differing, len(before))
 
 
-def different_bytes(old: Path, new: Path) -> str:
-    return "" if old.read_bytes() == new.read_bytes() else "other bytes"
-
-
 def listed(kind: str, names: list[Any], count: int) -> str:
     return (
         f"{len(names)} of {count} {kind}s: {', '.join(map(str, names[:4]))}{' ...' * (len(names) > 4)}" if names else ""
@@ -197,7 +200,7 @@ COMPARED: list[tuple[str, str, Callable[[Path, Path], str]]] = [
     ("weights", "**/*.safetensors", different_tensors),
     ("curves", "**/metrics.jsonl", different_curves),
     ("outcomes", "**/*.parquet", different_outcomes),
-    ("main table", "tables/main.csv", different_bytes),
+    ("main table", "tables/main.csv", different_main_table),
     ("other tables", "tables/*.csv", different_tables),
     ("analyses", "structure/**/*.json", different_values),
     ("analyses", "robustness/**/*.json", different_values),
