@@ -32,7 +32,8 @@ names = registry.names
 class Argument:
     """A keyword argument of the `build` function of an architecture's module, such as `depth` of "resnet".
 
-    `arguments` returns these objects, so that an experiment file can be checked against them without importing torch.
+    `models.arguments` returns these objects by the name of the argument, so that an experiment file can be checked
+    against them without importing torch.
 
     Attributes:
         type: name of the type of the default value, for example "int".

@@ -17,7 +17,7 @@ class ConvNet(nn.Module):
     channels. Global average pooling over H and W and a linear layer follow. Images may have any size.
 
     Attributes:
-        foldable: True: batch norm may be folded into the convolutions for inference.
+        foldable: class constant, True: batch norm may be folded into the convolutions for inference.
         stem: the convolutions of all stages, with their batch norm and ReLU.
         classifier: the linear layer from features to logits.
     """

@@ -92,7 +92,7 @@ class DMWideResNet(nn.Module):
     have any size.
 
     Attributes:
-        foldable: True: batch norm may be folded into the convolutions for inference.
+        foldable: class constant, True: batch norm may be folded into the convolutions for inference.
     """
 
     foldable = True

@@ -64,7 +64,7 @@ class MobileNetV2(nn.Module):
     Images may have any size; 32x32 pixels become 4x4 before pooling.
 
     Attributes:
-        foldable: True: batch norm may be folded into the convolutions for inference.
+        foldable: class constant, True: batch norm may be folded into the convolutions for inference.
     """
 
     foldable = True

@@ -62,7 +62,7 @@ class PreActResNet18(nn.Module):
     have any size. Whether they must be normalised depends on the weights: some published checkpoints expect it.
 
     Attributes:
-        foldable: True: batch norm may be folded into the convolutions for inference.
+        foldable: class constant, True: batch norm may be folded into the convolutions for inference.
     """
 
     foldable = True

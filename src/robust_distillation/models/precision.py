@@ -157,9 +157,9 @@ def evaluation_precision() -> Iterator[None]:
 def should_compile(compute: Compute, flops: float, device: str) -> bool:
     """Decides whether torch.compile is used for a training.
 
-    If `compute.compile` is set, it is the answer. Else the answer is True if `compute.precision` is not "exact" and the
-    training is so long that compiling saves time: at least 1e14 operations on a CPU or 3e15 on a GPU (the constant
-    COMPILE_MIN_FLOPS).
+    If `compute.compile` is True or False, it is returned. If it is None, the result is True if `compute.precision` is
+    not "exact" and the training is so long that compiling saves time: at least 1e14 operations on a CPU or 3e15 on a
+    GPU (the constant COMPILE_MIN_FLOPS).
 
     Args:
         compute: the section `compute` of the experiment file. Its fields `compile` (True, False or None) and

@@ -26,7 +26,7 @@ class BasicBlock(nn.Module):
     The shortcut is the identity or, if stride or number of channels change, a 1x1 convolution with batch norm.
 
     Attributes:
-        expansion: channels of the output divided by `width`, 1.
+        expansion: class constant: channels of the output divided by `width`, 1.
     """
 
     expansion = 1
@@ -60,7 +60,7 @@ class Bottleneck(nn.Module):
     identity or, if stride or number of channels change, a 1x1 convolution with batch norm.
 
     Attributes:
-        expansion: channels of the output divided by `width`, 4.
+        expansion: class constant: channels of the output divided by `width`, 4.
     """
 
     expansion = 4
@@ -104,7 +104,7 @@ class ResNet(nn.Module):
     3x3, 1x1). Images may have any size; 32x32 pixels become 4x4 before pooling.
 
     Attributes:
-        foldable: True: batch norm may be folded into the convolutions for inference.
+        foldable: class constant, True: batch norm may be folded into the convolutions for inference.
     """
 
     foldable = True

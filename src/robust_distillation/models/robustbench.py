@@ -195,7 +195,7 @@ def build(
         classes: 10 for CIFAR-10 or 100 for CIFAR-100.
         model: name in RobustBench's zoo for this dataset and threat, for example "Carmon2019Unlabeled". Required: the
             default "" is refused.
-        threat: threat model for which the network was trained.
+        threat: threat model for which the network was trained: "linf" (default), "l2" or "corruptions".
 
     Returns:
         The network, wrapped so that it has `features` (images to penultimate features [N,D]) and `classifier` (the last

@@ -73,7 +73,7 @@ class WideResNet(nn.Module):
     any size; 32x32 pixels become 8x8 before pooling.
 
     Attributes:
-        foldable: True: batch norm may be folded into the convolutions for inference.
+        foldable: class constant, True: batch norm may be folded into the convolutions for inference.
     """
 
     foldable = True

@@ -208,6 +208,7 @@ SOURCES: dict[str, KnownCheckpoint] = {
 def names() -> tuple[str, ...]:
     """Returns the names that an experiment file may use as `source` of an imported teacher.
 
-    They are the keys of SOURCES, `file` (a file of the user's own) and `robustbench` (a model of RobustBench's zoo).
+    The names are the keys of the dict SOURCES, such as `trades_wrn_34_10`, `file` (a file of the user's own) and
+    `robustbench` (a model of RobustBench's zoo).
     """
     return (*SOURCES, OWN_FILE, ROBUSTBENCH)

@@ -19,13 +19,14 @@ def run(step: Choose) -> None:
     scores).
 
     `pipeline.run.run_step` calls this function for a job (one run) of the workflow step choose. A candidate is a
-    combination of hyperparameter values that was trained for a few epochs. The one with the highest accuracy on the
-    validation images under the attack of `training.selection` (`apgd`, `pgd10` or `pgd_trades`) is chosen, of equals
-    the one with the highest clean accuracy, then the first in the order of the grid. If `training.selection.by` names
-    another metric, its best value decides. choice.json is `{"teacher": ..., "student": ..., "method": ..., "chosen":
-    {"training": {...}, "method": {...}}}`. candidates.json has `teacher`, `student`, `method`, `chosen` (name of the
-    candidate) and `candidates`: a list of dicts with `name`, its values (`training`, `method`), and `selection_robust`,
-    `selection_clean` (accuracies in [0, 1]) and `epoch` of its best validation, None if it diverged.
+    combination of hyperparameter values that was trained for a few epochs. The candidate with the highest accuracy on
+    the validation images under the attack of `training.selection` (`apgd`, `pgd10` or `pgd_trades`) is chosen, of equal
+    candidates the one with the highest clean accuracy, then the first in the order of the grid. If
+    `training.selection.by` names another metric, its best value decides. choice.json is `{"teacher": ..., "student":
+    ..., "method": ..., "chosen": {"training": {...}, "method": {...}}}`. candidates.json has `teacher`, `student`,
+    `method`, `chosen` (name of the candidate) and `candidates`: a list of dicts with `name`, its values (`training`,
+    `method`), and `selection_robust`, `selection_clean` (accuracies in [0, 1]) and `epoch` of its best validation, None
+    if it diverged.
 
     Args:
         step: the job. `step.inputs` are the training curves (metrics.jsonl) of the candidates, `step.outputs` the two

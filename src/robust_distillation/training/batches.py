@@ -27,7 +27,7 @@ class Batch:
             device.
         labels: class numbers, int64 [B], on the training device; -1 for an image without a label.
         ids: positions in the training split of all T images of the whole batch, int64 [T], on the CPU.
-        view_ids: number of the view of each of the T images, int64 [T], on the CPU; see `data.views`.
+        view_ids: number of the view of each of the T images, from 0 to len(views) - 1, int64 [T], on the CPU.
         epoch: number of the epoch, counted from 1.
         number: number of the batch within the epoch, counted from 0.
         steps: number of batches of the epoch.
