@@ -71,7 +71,9 @@ def started(tree: Path, target: str, *options: str) -> subprocess.Popen:
 
 
 def ended(tree: Path, process: subprocess.Popen, code: int = 0) -> None:
-    assert process.wait(timeout=400) == code, (tree / "log").read_text()[-5000:]
+    assert process.wait(timeout=900) == code, (tree / "log").read_text()[
+        -5000:
+    ]  # a busy machine is slow
 
 
 def made(tree: Path) -> dict[str, str]:
@@ -82,6 +84,17 @@ def made(tree: Path) -> dict[str, str]:
 
 def sessions(tree: Path) -> int:
     return read_json(tree / STUDENT / "record.json")["time"]["sessions"]
+
+
+@pytest.fixture(autouse=True)
+def no_job_is_left(cluster, tmp_path) -> Iterator[None]:
+    """A test that failed leaves nothing running that the next one would count."""
+    yield
+    for process in processes_in(tmp_path, "snakemake", below=True):
+        process.kill()
+    for job in cluster.running():
+        subprocess.run(["scancel", job], check=False)
+    cluster.wait_for(lambda: not cluster.running(), lambda: str(cluster.running()))
 
 
 @pytest.fixture
@@ -118,13 +131,14 @@ def suspended_job(cluster: Slurm, tree: Path) -> str:
     return job
 
 
-def processes_in(tree: Path, *texts: str) -> list[psutil.Process]:
-    """The processes that run in a tree and have one of the texts in their command line."""
+def processes_in(tree: Path, *texts: str, below: bool = False) -> list[psutil.Process]:
+    """The processes that run in a tree, or `below` it too, and have one of the texts in their command line."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             line = " ".join(process.cmdline())
-            if any(text in line for text in texts) and Path(process.cwd()) == tree:
+            place = Path(process.cwd())
+            if any(text in line for text in texts) and (place == tree or (below and tree in place.parents)):
                 found.append(process)
     return found
 
