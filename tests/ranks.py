@@ -2,6 +2,7 @@
 
 ranks.py FILE steps NORM METHOD...: of each method the losses, weights and state after the first steps of a training.
 METHOD+VARIANT: with the settings MORE of the training, and this variant of weight perturbation.
+ranks.py FILE extra METHOD...: the same with extra images, half of each batch.
 ranks.py FILE resumed: the lines of a training's epochs, alone and killed in each step of the first.
 """
 
@@ -32,9 +33,11 @@ MORE = {
 }
 
 
-def first_steps(name: str, group: Group, batch_norm: str) -> dict[str, torch.Tensor]:
-    """In float64, on digits."""
+def first_steps(name: str, group: Group, batch_norm: str, share: float = 0.0) -> dict[str, torch.Tensor]:
+    """In float64, on digits, with a share of extra images."""
     data = load("digits", "train").first(149)  # the last batch has 21 images: 10 for one process, 11 for the other
+    if share:
+        data = data.with_extra(load("digits", "test").first(50), share)
     synchronise = group.size > 1 and batch_norm == "synchronised"
     name, _, variant = name.partition("+")
     perturbation = {"weight_perturbation": {"gamma": 0.01, "variant": variant}}
@@ -93,6 +96,8 @@ if __name__ == "__main__":
     if what == "steps":
         batch_norm, *names = options
         found = {name: first_steps(name, group, batch_norm) for name in names}
+    elif what == "extra":
+        found = {name: first_steps(name, group, "synchronised", 0.5) for name in options}
     else:
         found = resumed(group, Path(file).parent / "states")
     if group.rank == 0:

@@ -50,6 +50,16 @@ class Layout:
         """JSON file with size and hash of each split of the dataset, such as `results/digits/data.json`."""
         return self.root / "data.json"
 
+    @property
+    def extra_data(self) -> Path:
+        """JSON file with the number and hash of the extra training images, which the step prepare-extra writes."""
+        return self.root / "extra" / "data.json"
+
+    @property
+    def extra_labels(self) -> Path:
+        """NumPy array of the labels of the extra training images that a teacher predicted; of the step label-extra."""
+        return self.root / "extra" / "labels.npy"
+
     def teacher(self, teacher: str) -> Path:
         """Returns the folder of a teacher's checkpoints, training log and record.
 

@@ -159,7 +159,8 @@ def _upstream(makers: dict[Path, Step], files: list[Path]) -> list[Step]:
 def _title(step: Step) -> str:
     titles = {
         "attack": "The predictions of the teacher", "train-teacher": "The teacher", "import-teacher": "The teacher",
-        "fill-cache": "The cache of the teacher", "prepare-data": "The data", "choose": "How its settings were chosen",
+        "fill-cache": "The cache of the teacher", "prepare-data": "The data", "prepare-extra": "The extra images",
+        "label-extra": "Their labels", "choose": "How its settings were chosen",
     }  # fmt: skip
     return titles.get(step.name, step.name)
 

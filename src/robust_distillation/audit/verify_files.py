@@ -20,7 +20,7 @@ from robust_distillation.layout import DRAWN
 from robust_distillation.pipeline.step import Step, called
 
 if TYPE_CHECKING:
-    from robust_distillation.pipeline.steps import Choose, OfModel, PrepareData
+    from robust_distillation.pipeline.steps import Choose, OfModel, PrepareData, PrepareExtra
 
 # Columns that name a cell of a table.
 KEYS = ("claim", "target", "teacher", "student", "method", "other", "candidate", "checkpoint", "metric")
@@ -101,6 +101,27 @@ def check_images(step: PrepareData, checked: Checked) -> None:
     same_keys = set(described) == set(present) and set(described["splits"]) == set(present["splits"])
     if not same_keys or described["name"] != present["name"]:
         checked.problems.append((written, "", f"does not describe {files.name}"))
+
+
+def check_extra(step: PrepareExtra, checked: Checked) -> None:
+    """Compares the extra training images on this machine with the description that the step prepare-extra wrote.
+
+    If they are missing, this is a note and no mistake.
+
+    Args:
+        step: the job that wrote the description: its one output is results/EXPERIMENT/extra/data.json.
+        checked: the result to fill: mistakes are appended to `checked.problems`, notes to `checked.notes`.
+    """
+    from robust_distillation.pipeline.training_data import describe_extra
+
+    [written] = step.outputs
+    try:
+        present = describe_extra(step.experiment)
+    except UserError as error:
+        checked.notes.append(f"{written}: the extra images are not on this machine, so they were not checked ({error})")
+        return
+    if read_json(written) != present:
+        checked.problems.append((written, "", "does not describe the extra images on this machine"))
 
 
 def check_weights(step: Step, checked: Checked) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -57,7 +58,8 @@ def example(text: str) -> Callable:
 def check_data(experiment: Experiment) -> None:
     """Checks that the images of all datasets of an experiment are on disk or may be downloaded. Reads no image.
 
-    The datasets are the one under `dataset` in the experiment file and those under `transfer`.
+    The datasets are the one under `dataset` in the experiment file and those under `transfer`. Extra images cannot be
+    downloaded.
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
@@ -69,6 +71,8 @@ def check_data(experiment: Experiment) -> None:
 
     for files in _datasets(experiment):
         data.registry.module(files.name).check(files.options)
+    if experiment.extra and not Path(experiment.extra.path).exists():
+        raise UserError(f"dataset.extra: {experiment.extra.path} is missing. Put the extra images there")
 
 
 def check_weights(experiment: Experiment) -> None:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from robust_distillation import attacks, data, metrics
 from robust_distillation.columns import NO_TEACHER, ON_SURROGATE
+from robust_distillation.config.experiment import Experiment
 from robust_distillation.config.parsing import path_text
 from robust_distillation.config.schema import DataFiles, ExperimentFile
+from robust_distillation.data import extra
 from robust_distillation.data.info import DatasetInfo
-from robust_distillation.errors import UserError, short_repr, unknown
+from robust_distillation.errors import MAX_NAMES, UserError, short_repr, unknown
 from robust_distillation.methods import TEACHER
 from robust_distillation.reference import published
 
@@ -96,6 +98,63 @@ def check_images(file: ExperimentFile, sizes: dict[str, int | None], problems: l
     ):
         if test and (images or 0) > test:
             problems.append(f"{where}: {images} is more than the {test} images of the test split")
+
+
+def check_extra(file: ExperimentFile, info: DatasetInfo | None, alone: list[str], problems: list[str]) -> None:
+    """Checks the settings under `dataset.extra` in an experiment file, and the form of the extra images.
+
+    The images must have the shape of the dataset's images, and labels if they are asked for. As long as the file or
+    folder is missing, `limit` and `labels` must be set. `labelled_by` must be the name of a teacher.
+
+    Args:
+        file: the parsed experiment file; only `file.dataset` is used.
+        info: facts about the dataset, as `data_info` returns them. None if it is unknown: then nothing is checked.
+        alone: names of the teachers that have a network of their own.
+        problems: list to which one message per mistake is appended; nothing is appended if all is correct.
+    """
+    chosen = file.dataset.extra
+    if chosen is None or info is None:
+        return
+    key = "folder" if chosen.file is None else "file"
+    try:
+        found = extra.info(chosen.path, chosen.file is None, info)
+    except (UserError, OSError) as error:
+        problems.append(f"dataset.extra.{key}: {error}")
+        return
+    if found is None:
+        wanted = {"limit": chosen.limit, "labels": False if chosen.labelled_by else chosen.labels}
+        if missing := [name for name, value in wanted.items() if value is None]:
+            where = short_repr(chosen.path)
+            problems.append(f"dataset.extra.{key}: give {', '.join(missing)} as long as {where} is not there")
+    elif (chosen.limit or 0) > found.images:
+        problems.append(f"dataset.extra.limit: {chosen.limit} is more than the {found.images} images that are there")
+    elif chosen.labels and not found.labelled:
+        problems.append(f"dataset.extra.labels: {short_repr(chosen.path)} has none; leave it out, or give labelled_by")
+    if chosen.labelled_by is not None and chosen.labelled_by not in alone:
+        problems.append(f"dataset.extra.labelled_by: {unknown('teacher', chosen.labelled_by, alone)}")
+
+
+def check_extra_labels(experiment: Experiment, problems: list[str]) -> None:
+    """Checks that trainings that need labels have those of the extra images, and that every batch has extra images.
+
+    Args:
+        experiment: the resolved experiment.
+        problems: list to which one message per mistake is appended; nothing is appended if all is correct.
+    """
+    chosen = experiment.extra
+    if not chosen:
+        return
+    needing = list(experiment.labelled_trainings)
+    if needing and chosen.labelled_by is None and not experiment.extra_source.labels:
+        more = f" and {len(needing) - MAX_NAMES} more" if len(needing) > MAX_NAMES else ""
+        problems.append(
+            f"dataset.extra: its images have no labels, which {', '.join(needing[:MAX_NAMES])}{more} need: name a "
+            "teacher in dataset.extra.labelled_by, whose predictions they become (it is trained without them), or "
+            "leave out what needs labels"
+        )
+    batch = min(recipe.training.batch_size for recipe in experiment.recipes.values())
+    if not extra.images_in_batch(batch, chosen.share):
+        problems.append(f"dataset.extra.share: {chosen.share:g} of a batch of {batch} is less than one image")
 
 
 def check_evaluation(file: ExperimentFile, classes: int, problems: list[str]) -> None:

@@ -17,10 +17,13 @@ from robust_distillation.config.schema import (
     Evaluation,
     Exclusion,
     ExperimentFile,
+    Extra,
     Imported,
     Transfer,
 )
 from robust_distillation.config.tuning import Candidate, apply_candidate
+from robust_distillation.data import extra as extra_data
+from robust_distillation.data.extra import ExtraInfo, ExtraSource
 from robust_distillation.data.info import DataOptions
 from robust_distillation.digests import digest
 from robust_distillation.layout import Layout
@@ -300,6 +303,91 @@ class Experiment:
         return sizes[split]
 
     @cached_property
+    def extra(self) -> Extra | None:
+        """The settings of the extra training images; None without them, or if no batch has any (`share` 0)."""
+        extra = self.dataset.extra
+        return extra if extra and extra.share else None
+
+    @cached_property
+    def _extra_info(self) -> ExtraInfo:
+        """Number of the images in the source, and whether it has labels: from the settings as long as it is missing."""
+        extra = self.extra
+        found = extra_data.info(extra.path, extra.folder is not None, self.info)
+        return found or ExtraInfo(extra.limit or 0, bool(extra.labels))
+
+    @property
+    def extra_source(self) -> ExtraSource:
+        """The place of the extra images and the choice of those that are used. Call it only if `extra` is not None."""
+        extra, labelled = self.extra, self._extra_info.labelled and self.extra.labelled_by is None
+        labels = labelled if extra.labels is None else extra.labels
+        return ExtraSource(extra.path, extra.folder is not None, extra.limit, labels)
+
+    @property
+    def extra_images(self) -> int:
+        """The number of extra training images that the experiment uses; 0 without them."""
+        return (self.extra.limit or self._extra_info.images) if self.extra else 0
+
+    def has_extra(self, teacher: str | None = None) -> bool:
+        """Returns True if a training has the extra images: every one has them but that of the teacher that labels them.
+
+        Args:
+            teacher: name of the teacher that is trained; None for a student.
+        """
+        return bool(self.extra) and (teacher is None or teacher != self.extra.labelled_by)
+
+    def has_predicted_labels(self, *, teacher: str | None = None, method: str = "", student: str = "") -> bool:
+        """Returns True if a training reads the labels of the extra images that a teacher predicted.
+
+        Args:
+            teacher: name of the teacher that is trained; None for a student or a candidate of the tuning stage.
+            method: name of the method of the student.
+            student: name of the student.
+        """
+        if not self.extra or self.extra.labelled_by is None or not self.has_extra(teacher):
+            return False
+        if teacher is not None:
+            recipe = self.teachers[teacher].recipe
+            return bool(recipe) and recipe.method.settings.needs_labels()
+        return self._needs_labels(method, student)
+
+    def _needs_labels(self, method: str, student: str) -> bool:
+        """Returns True if a method needs labels, with its settings or those of a candidate."""
+        recipes = [self.recipes[method, student]]
+        recipes += [self.tuning_recipe(student, method, name) for name in self.candidates.get(method, {})]
+        return any(recipe.method.settings.needs_labels() for recipe in recipes)
+
+    @cached_property
+    def labelled_trainings(self) -> tuple[str, ...]:
+        """The entries of the experiment file whose trainings have the extra images and need labels: `methods.trades`,
+        `teachers.wide`.
+        """
+        if not self.extra:
+            return ()
+        trained = dict.fromkeys((run.method, run.student) for run in self.runs)
+        found = [f"methods.{method}" for method, student in trained if self._needs_labels(method, student)]
+        found += [
+            f"teachers.{name}"
+            for name, teacher in self.teachers.items()
+            if teacher.recipe and self.has_extra(name) and teacher.recipe.method.settings.needs_labels()
+        ]
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def extra_text(self) -> str:
+        """A sentence on the extra images for captions and the plan; empty without them."""
+        extra = self.extra
+        if not extra:
+            return ""
+        labels, by = "without labels", extra.labelled_by
+        if self.extra_source.labels:
+            labels = "with the labels of their source"
+        elif by is not None and self.labelled_trainings:
+            labels = f"labelled by {by} for {', '.join(name.partition('.')[2] for name in self.labelled_trainings)}"
+        count = f"{self.extra_images:,} extra images ({Path(extra.path).name})"
+        without = "" if by is None or self.teachers[by].imported else f" {by} was trained without them."
+        return f"Trained with {count}, a share of {extra.share:g} of each batch, {labels}.{without}"
+
+    @cached_property
     def methods(self) -> dict[str, NamedMethod]:
         """Name of a method in the experiment file to the method with its settings for the first student.
 
@@ -488,10 +576,16 @@ class Experiment:
 
     # Settings that each step depends on besides its input files, as JSON values.
 
-    def _view_settings(self, *splits: str) -> dict[str, Any]:
+    def extra_settings(self) -> dict[str, Any]:
+        """Returns the settings that determine the extra images and their labels, as a dict of JSON values."""
+        source = self.extra_source
+        kind = "folder" if source.is_folder else "file"
+        return {kind: source.path, "images": self.extra_images, "labels": source.labels}
+
+    def _view_settings(self, *splits: str, extra: bool = True) -> dict[str, Any]:
         """Returns the settings that determine the training images and their augmentation."""
         limit = {split: getattr(self.dataset.limit, split) for split in splits}
-        return {
+        return ({"extra": self.extra_settings()} if extra and self.extra else {}) | {
             **_images(self.dataset),
             "padding": self.dataset.padding,
             "flips": self.info.flips,
@@ -504,11 +598,24 @@ class Experiment:
         """The settings of the computation of networks that are not trained."""
         return self.compute.model_dump(exclude={"compile"})
 
-    def _training_settings(self, recipe: Recipe, architecture: dict, seed: int) -> dict[str, Any]:
-        """Returns all settings that a training depends on."""
+    def _training_settings(
+        self, recipe: Recipe, architecture: dict, seed: int, extra: bool, predicted: bool
+    ) -> dict[str, Any]:
+        """Returns all settings that a training depends on.
+
+        Args:
+            recipe: method and training settings.
+            architecture: name and arguments of the architecture.
+            seed: seed of the training.
+            extra: True if it has the extra images.
+            predicted: True if a teacher predicted their labels.
+        """
+        images = self._view_settings("train", "validation", extra=extra)
+        if "extra" in images:
+            images["extra"] |= {"share": self.extra.share, "labelled_by": self.extra.labelled_by if predicted else None}
         return {
             "protocol": self.file.protocol,
-            "dataset": self._view_settings("train", "validation"),
+            "dataset": images,
             "threat_model": self.threat_model.model_dump(),
             "training": recipe.training.model_dump(),
             "compute": self.compute.model_dump(),
@@ -541,7 +648,8 @@ class Experiment:
         if teacher.imported:
             own = teacher.imported.model_dump()
             return {"imported": own, "architecture": teacher.architecture, "dataset": self.data_settings()}
-        settings = self._training_settings(teacher.recipe, teacher.architecture, teacher.seed)
+        extra, predicted = self.has_extra(name), self.has_predicted_labels(teacher=name)
+        settings = self._training_settings(teacher.recipe, teacher.architecture, teacher.seed, extra, predicted)
         if teacher.devices > 1:
             settings["devices"] = {"count": teacher.devices, "batch_norm": teacher.batch_norm}
         return settings
@@ -560,6 +668,13 @@ class Experiment:
         settings = {"kind": kind, "dataset": self._view_settings("train"), "compute": self._inference_settings}
         return settings | ({"views": views.resolved()} if views.name else {})
 
+    def labelling_settings(self) -> dict[str, Any]:
+        """Returns the settings that the predicted labels of the extra images depend on, as a dict of JSON values."""
+        return {
+            "dataset": {**self.data_settings(), "extra": self.extra_settings()},
+            "compute": self._inference_settings,
+        }
+
     def student_settings(self, run: Run, recipe: Recipe | None = None) -> dict[str, Any]:
         """Returns the settings that the training of a student depends on, as a dict of JSON values.
 
@@ -574,7 +689,8 @@ class Experiment:
             `seed`.
         """
         recipe = recipe or self.recipes[run.method, run.student]
-        return self._training_settings(recipe, self.students[run.student], run.seed)
+        predicted = self.has_predicted_labels(method=run.method, student=run.student)
+        return self._training_settings(recipe, self.students[run.student], run.seed, self.has_extra(), predicted)
 
     def candidate_settings(self, student: str, method: str, candidate: str) -> dict[str, Any]:
         """Returns the settings that the short run of a candidate depends on, as a dict of JSON values.
@@ -591,7 +707,8 @@ class Experiment:
             `seed`.
         """
         recipe = self.tuning_recipe(student, method, candidate)
-        return self._training_settings(recipe, self.students[student], self.tuning_seed)
+        predicted = self.has_predicted_labels(method=method, student=student)
+        return self._training_settings(recipe, self.students[student], self.tuning_seed, self.has_extra(), predicted)
 
     def choice_settings(self, method: str) -> dict[str, Any]:
         """Returns the candidates of a method in the order of the tuning's grid, for the settings of the choice.
@@ -736,13 +853,14 @@ class Experiment:
     def matrix(self) -> dict[str, Any]:
         """Returns the settings that tables and figures depend on: headings, and the order of their rows and columns.
 
-        Returns:
-            A dict of JSON values. `experiment` is the name, `protocol` is `controlled` or `official`, `threat` is a
-            text such as "linf eps 0.15", and `search` is the precision of the attacked network, such as "fp32".
-            `comparisons` is a list of pairs of a teacher and a student, such as ("wide", "small"). `methods`,
-            `checkpoints` and `metrics` (`clean`, then the attacks) are lists of names; `further` is the list of metrics
-            beside accuracy, such as ["worst_class.autoattack"]. `selection` is a text on how `best` is chosen.
-            `published`, `published_as` and `tables` are as in the experiment file.
+            Returns:
+                A dict of JSON values. `experiment` is the name, `protocol` is `controlled` or `official`, `threat` is a
+                text such as "linf eps 0.15", and `search` is the precision of the attacked network, such as "fp32".
+                `comparisons` is a list of pairs of a teacher and a student, such as ("wide", "small"). `methods`,
+                `checkpoints` and `metrics` (`clean`, then the attacks) are lists of names; `further` is the list of metrics
+                beside accuracy, such as ["worst_class.autoattack"]. `selection` is a text on how `best` is chosen,
+        `extra` a sentence on extra training images ("" without them). `published`, `published_as` and `tables` are
+        as in the experiment file.
         """
         return {
             "experiment": self.name,
@@ -755,6 +873,7 @@ class Experiment:
             "metrics": ["clean", *self.evaluation.attacks],
             "further": self.evaluation.metrics,
             "selection": self._selection,
+            "extra": self.extra_text,
             "published": self.file.published,
             "published_as": self.file.published_as,
             "tables": {name: table.model_dump() for name, table in self.file.tables.items()},

@@ -9,6 +9,8 @@ from robust_distillation.config.checking import (
     IMAGE_FOLDER,
     check_analyses,
     check_evaluation,
+    check_extra,
+    check_extra_labels,
     check_images,
     check_names,
     data_info,
@@ -76,6 +78,7 @@ def resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None
             if len(problems) > before:
                 break  # the same mistake would be named for every student
     check_images(file, sizes, problems)
+    check_extra(file, info, [name for name in file.teachers if name not in groups], problems)
     check_evaluation(file, classes, problems)
     check_analyses(file, info, problems)
     check_names(file, recipes, groups if sound else None, problems)
@@ -86,6 +89,7 @@ def resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None
     if problems:
         return None
     experiment = Experiment(file, teachers, groups, students, recipes, arguments, candidates)
+    check_extra_labels(experiment, problems)
     if not experiment.runs:
         problems.append("exclude: leaves no run")
     problems += [

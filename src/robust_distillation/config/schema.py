@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from robust_distillation.data.info import DataOptions
-from robust_distillation.settings import Compute, Distance, Epochs, Name, Positive, Seed, Settings, ThreatModel
+from robust_distillation.settings import (
+    Compute,
+    Distance,
+    Epochs,
+    Name,
+    Positive,
+    Seed,
+    Settings,
+    ThreatModel,
+    mistake,
+)
 
 Checkpoint = Literal["best", "last"]
 
@@ -62,6 +72,42 @@ class DataFiles(Settings):
         return DataOptions(self.folder, self.size, self.download, self.verify, self.mirror, tuple(self.classes))
 
 
+class Extra(Settings):
+    """Extra training images beside those of the dataset, with or without labels.
+
+    It is `dataset.extra` in the experiment file. Either `file` or `folder` is set.
+
+    Attributes:
+        file: path of an .npz file with `image` and, where they have labels, `label`.
+        folder: path of a folder of images, or of a folder for each class.
+        share: share of the extra images in each batch, in [0, 1]; 0: as if there were none.
+        labels: whether the labels of the source are used; None: where it has some and `labelled_by` is None.
+        labelled_by: name of the teacher whose predictions are the labels, for the methods that need labels; None: there
+            is none. It is trained without the extra images.
+        limit: number of extra images to use, a random subset that is always the same; None: all.
+    """
+
+    file: str | None = Field(None, min_length=1, description=".npz with `image` and, where there are labels, `label`")
+    folder: str | None = Field(None, min_length=1, description="of images, or of a folder for each class")
+    share: float = Field(0.7, ge=0, le=1, description="of each batch")
+    labels: bool | None = Field(None, description="whether those of the source are used")
+    labelled_by: str | None = Field(None, description="the teacher whose predictions are the labels")
+    limit: Positive | None = Field(None, description="so many of them, a random subset")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Extra:
+        if (self.file is None) == (self.folder is None):
+            raise mistake("give either file or folder")
+        if self.labels and self.labelled_by is not None:
+            raise mistake("labels: true means those of the source; leave it out, or labelled_by")
+        return self
+
+    @property
+    def path(self) -> str:
+        """The path of the file or folder."""
+        return self.file or self.folder
+
+
 class DatasetSettings(DataFiles):
     """The dataset of an experiment, the padding of its random crops and the number of its images.
 
@@ -74,10 +120,12 @@ class DatasetSettings(DataFiles):
             crops.
         limit: numbers `train`, `validation` and `test` of images to use of each split, the first ones; None, the
             default of each: all.
+        extra: extra training images; None: there are none.
     """
 
     padding: int = Field(0, ge=0, le=16, description="zero padding of the random crops; 0 switches them off")
     limit: Limit = Limit()
+    extra: Extra | None = None
 
 
 class Evaluation(Settings):

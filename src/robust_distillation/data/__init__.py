@@ -18,7 +18,18 @@ from robust_distillation.registry import Registry
 
 __all__ = ["DataOptions", "DatasetInfo", "info", "names", "registry"]
 
-SHARED = ("cifar_batches", "dataset", "decoding", "info", "prepared", "published", "resizing", "splits", "views")
+SHARED = (
+    "cifar_batches",
+    "dataset",
+    "decoding",
+    "extra",
+    "info",
+    "prepared",
+    "published",
+    "resizing",
+    "splits",
+    "views",
+)
 registry = Registry("dataset", __name__, exclude=SHARED, functions=("info", "check", "fetch", "read"))
 names = registry.names
 

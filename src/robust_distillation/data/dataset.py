@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -26,11 +26,20 @@ class Dataset:
         labels: class numbers, int64 [N]; label k is the class `info.classes[k]`.
         info: a DatasetInfo: `shape` (C,H,W), `classes` (their names), `sizes` of the splits, `flips`, and `max_value`,
             the pixel value that stands for 1.0 (255; 16 for the digits).
+        extra: number of extra images (generated ones, for example), which are the last; 0: none.
+        share: share of the extra images in each batch of a training, in [0, 1].
     """
 
     images: Tensor
     labels: Tensor
     info: DatasetInfo
+    extra: int = 0
+    share: float = 0.0
+
+    @property
+    def own(self) -> int:
+        """The number of images that are not extra images; they come first."""
+        return len(self) - self.extra
 
     def __len__(self) -> int:
         """Returns the number of images, N."""
@@ -73,7 +82,7 @@ class Dataset:
         Returns:
             A new dataset. Its tensors are copies, or the same tensors if they are on `device` already.
         """
-        return Dataset(self.images.to(device), self.labels.to(device), self.info)
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
     def first(self, count: int | None) -> Dataset:
         """Returns the first images of this dataset.
@@ -82,9 +91,13 @@ class Dataset:
             count: number of images; if it exceeds the number of images, all of them. None for this dataset as it is.
 
         Returns:
-            A dataset that shares its memory with this one. Its `info.sizes` still has the sizes of the whole splits.
+            A dataset that shares its memory with this one, without extra images. Its `info.sizes` still has the sizes
+            of the whole splits.
         """
-        return self if count is None else Dataset(self.images[:count], self.labels[:count], self.info)
+        if count is None:
+            return self
+        count = min(count, self.own)
+        return Dataset(self.images[:count], self.labels[:count], self.info)
 
     def followed_by(self, other: Dataset) -> Dataset:
         """Concatenates the images and labels of this dataset and of another one.
@@ -97,6 +110,29 @@ class Dataset:
         """
         return Dataset(torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels]), self.info)
 
+    def with_extra(self, other: Dataset, share: float) -> Dataset:
+        """Adds extra images, of which each batch of a training gets a share.
+
+        Args:
+            other: the extra images, with the label -1 where there is none.
+            share: their share in each batch, in [0, 1].
+
+        Returns:
+            A new dataset: the images of this one, then those of `other`.
+        """
+        return replace(self.followed_by(other), extra=len(other), share=share)
+
+    def with_extra_labels(self, labels: Tensor) -> Dataset:
+        """Replaces the labels of the extra images.
+
+        Args:
+            labels: their class numbers, int64 [extra].
+
+        Returns:
+            A new dataset that shares the images with this one.
+        """
+        return replace(self, labels=torch.cat([self.labels[: self.own], labels]))
+
     def digest(self) -> str:
         """Computes a sha256 of the images' shape, `info.max_value`, the pixels and the labels.
 
@@ -107,8 +143,8 @@ class Dataset:
             64 hexadecimal digits.
         """
         hasher = hashlib.sha256(repr((tuple(self.images.shape), self.info.max_value)).encode())
-        hasher.update(self.images.contiguous().numpy().tobytes())
-        hasher.update(self.labels.contiguous().numpy().tobytes())
+        hasher.update(self.images.contiguous().numpy())  # no copy: extra images may be gigabytes
+        hasher.update(self.labels.contiguous().numpy())
         return hasher.hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Decoding of image files to arrays, with an on-disk cache of the result."""
+"""Listing of image files in folders, and decoding of them to arrays, with an on-disk cache of the result."""
 
 from __future__ import annotations
 
@@ -99,6 +99,53 @@ def decode(path: Path, size: int) -> np.ndarray:
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     left, top = round((width - size) / 2), round((height - size) / 2)
     return np.asarray(image.crop((left, top, left + size, top + size))).transpose(2, 0, 1)
+
+
+def image_names(top: Path, folder: str | Path) -> list[str]:
+    """Lists the image files in a folder, without hidden files, subfolders, and files without an image suffix.
+
+    Args:
+        top: the folder that no link may lead out of.
+        folder: the folder to list, `top` or one below it.
+
+    Returns:
+        The names of the files in `folder`, sorted.
+
+    Raises:
+        UserError: if a link leads out of `top`.
+    """
+    names = []
+    for entry in entries(folder):
+        if entry.name.lower().endswith(SUFFIXES):
+            if entry.is_symlink():
+                check_inside(top, Path(entry.path))
+            if entry.is_file():
+                names.append(entry.name)
+    return names
+
+
+def entries(folder: str | Path) -> list[os.DirEntry]:
+    """Returns the entries of a folder that are not hidden, sorted by name.
+
+    Args:
+        folder: the folder, which must exist.
+    """
+    with os.scandir(folder) as found:
+        return sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
+
+
+def check_inside(top: Path, path: Path) -> None:
+    """Checks that a path lies in a folder, also if it is a link.
+
+    Args:
+        top: the folder.
+        path: the path, `top` or one below it.
+
+    Raises:
+        UserError: if it is a link to a place outside `top`.
+    """
+    if not path.resolve().is_relative_to(top.resolve()):
+        raise UserError(f"{path} leads out of {top}, to {path.resolve()}. Put the files themselves there")
 
 
 def _key(folder: Path, names: list[str], size: int) -> str:

@@ -8,12 +8,11 @@ ignored.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from robust_distillation.data import splits
-from robust_distillation.data.decoding import SUFFIXES, load_images
+from robust_distillation.data.decoding import check_inside, entries, image_names, load_images
 from robust_distillation.data.info import SPLITS, DataOptions, DatasetInfo
 from robust_distillation.errors import MAX_NAMES, UserError, short_repr
 
@@ -155,40 +154,14 @@ def _classes(top: Path, folder: Path) -> dict[str, list[str]]:
     """Lists the image files of each class folder in `folder`. Raises UserError for a link that leads out of `top`."""
     if not folder.is_dir():
         raise UserError(f"dataset image_folder: {folder} is missing. {LAYOUT.format(folder=top)}")
-    _check_inside(top, folder)
+    check_inside(top, folder)
     classes = {}
-    for entry in _entries(folder):
+    for entry in entries(folder):
         if entry.is_symlink():
-            _check_inside(top, Path(entry.path))
+            check_inside(top, Path(entry.path))
         if entry.is_dir():
-            classes[entry.name] = _images(top, entry.path)
+            classes[entry.name] = image_names(top, entry.path)
     return classes
-
-
-def _images(top: Path, folder: str) -> list[str]:
-    """Lists the image files in a class folder. Raises UserError for a link that leads out of `top`."""
-    names = []
-    for entry in _entries(folder):
-        if entry.name.lower().endswith(SUFFIXES):
-            if entry.is_symlink():
-                _check_inside(top, Path(entry.path))
-            if entry.is_file():
-                names.append(entry.name)
-    return names
-
-
-def _entries(folder: str | Path) -> list[os.DirEntry]:
-    """Returns the entries of a folder that are not hidden, sorted by name."""
-    with os.scandir(folder) as entries:
-        return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
-
-
-def _check_inside(top: Path, path: Path) -> None:
-    """Raises UserError if `path` is a link to a place outside `top`."""
-    if not path.resolve().is_relative_to(top.resolve()):
-        raise UserError(
-            f"dataset image_folder: {path} leads out of {top}, to {path.resolve()}. Put the files themselves there"
-        )
 
 
 def _check_same_classes(a: object, a_classes: Iterable[str], b: object, b_classes: Iterable[str]) -> None:

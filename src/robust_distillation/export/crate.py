@@ -155,7 +155,8 @@ def _is_result(path: Path, experiment: Experiment, layout: Layout) -> bool:
 
     Logs, cached arrays, and files of students that are no longer in the experiment do not.
     """
-    if path.is_relative_to(layout.root / "logs") or path.suffix == ".npy":
+    cached = path.is_relative_to(layout.caches) and path.suffix == ".npy"
+    if path.is_relative_to(layout.root / "logs") or cached:
         return False
     student = re.search(r"/students/([^/]+)/([^/]+)/([^/]+)/seed-(\d+)\b", str(path))
     return not student or Run(*student.groups()[:3], int(student[4])) in experiment.runs

@@ -100,6 +100,40 @@ class PrepareTarget(PrepareData):
         return self.experiment.data_settings(self.values["target"])
 
 
+class PrepareExtra(Step):
+    """Write the number and the hash of the extra training images, and how many are of each class.
+
+    The images are those under `dataset.extra` in the experiment file. Writes results/EXPERIMENT/extra/data.json. Later
+    steps refuse images with another hash.
+    """
+
+    name = "prepare-extra"
+    run = "robust_distillation.stages.prepare_extra:run"
+    check = "robust_distillation.audit.verify_files:check_extra"
+    not_asked = "has no extra images: give its file the key `dataset.extra`"
+    local = True
+
+    @classmethod
+    def jobs(cls, experiment: Experiment) -> Iterator[Self]:
+        """Yields one job if `experiment` has extra images; else none."""
+        if experiment.extra:
+            yield cls(experiment)
+
+    def makes(self) -> Iterable[Path]:
+        """Yields the path of the description of the extra images."""
+        return (self.layout.extra_data,)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that determine the extra images."""
+        return {"dataset": self.experiment.data_settings(), "extra": self.experiment.extra_settings()}
+
+    @property
+    def named(self) -> Iterable[str]:
+        """Dotted name of the module of the dataset."""
+        return (_dataset(self.experiment.dataset.name),)
+
+
 # Teachers and what they say
 
 
@@ -176,9 +210,23 @@ class TrainTeacher(_OfTeacher):
         imported = text in experiment.teachers
         return f"teacher {text}: is imported, not trained: robust-distillation import-teacher {text}" * imported
 
+    def reads(self) -> Iterable[Path]:
+        """Yields the paths of the descriptions and labels of the images."""
+        return _images(self, self.has_extra, self.has_predicted_labels)
+
     def makes(self) -> Iterable[Path]:
         """Yields the paths of the checkpoint `best`, the checkpoint `last` and the training curves (metrics.jsonl)."""
         return self.layout.training(self.folder)
+
+    @property
+    def has_extra(self) -> bool:
+        """True if the training has extra images."""
+        return self.experiment.has_extra(self.values["teacher"])
+
+    @property
+    def has_predicted_labels(self) -> bool:
+        """True if another teacher predicted the labels of the extra images."""
+        return self.experiment.has_predicted_labels(teacher=self.values["teacher"])
 
     @property
     def artefact(self) -> Path:
@@ -235,6 +283,55 @@ class ImportTeacher(_OfTeacher):
         return _dataset(self.experiment.dataset.name), _architecture(self.teacher.architecture)
 
 
+class LabelExtra(Step):
+    """Label the extra training images by the predictions of a teacher, for the methods that need labels.
+
+    The teacher is that of `dataset.extra.labelled_by` in the experiment file. Reads the description of the extra
+    images, the images and the teacher's checkpoint. Writes results/EXPERIMENT/extra/labels.npy, a class for each image.
+    """
+
+    name = "label-extra"
+    run = "robust_distillation.stages.label_extra:run"
+    cost = "robust_distillation.planning.jobs:label_cost"
+    not_asked = "trains no network on extra images that a teacher labels"
+    priority = 95
+    computes = resumable = True
+
+    @classmethod
+    def jobs(cls, experiment: Experiment) -> Iterator[Self]:
+        """Yields one job if some training of `experiment` reads labels that a teacher predicts; else none."""
+        if experiment.labelled_trainings and experiment.extra.labelled_by is not None:
+            yield cls(experiment)
+
+    @property
+    def teacher(self) -> Teacher:
+        """The teacher that predicts the labels."""
+        return self.experiment.teachers[self.experiment.extra.labelled_by]
+
+    @property
+    def weights(self) -> Path:
+        """Path of the teacher's checkpoint."""
+        return self.experiment.teacher_weights(self.experiment.extra.labelled_by)
+
+    def reads(self) -> Iterable[Path]:
+        """Yields the paths of the description of the extra images and of the teacher's checkpoint."""
+        return self.layout.extra_data, self.weights
+
+    def makes(self) -> Iterable[Path]:
+        """Yields the path of the labels."""
+        return (self.layout.extra_labels,)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of the images and of the inference."""
+        return self.experiment.labelling_settings()
+
+    @property
+    def named(self) -> Iterable[str]:
+        """The modules of dataset and architecture."""
+        return _dataset(self.experiment.dataset.name), _architecture(self.teacher.architecture)
+
+
 class FillCache(Step):
     """Store a teacher's logits or features for every view (crop and flip) of every training image.
 
@@ -267,8 +364,8 @@ class FillCache(Step):
         return next(one for one in self.experiment.caches if (one.teacher, one.kind, one.views.name) == named)
 
     def reads(self) -> Iterable[Path]:
-        """Yields the paths of the dataset's description and of the teacher's checkpoint."""
-        return self.layout.data, self.experiment.teacher_weights(self.values["teacher"])
+        """Yields the paths of the descriptions of the images and of the teacher's checkpoint."""
+        return *_images(self, self.experiment.has_extra()), self.experiment.teacher_weights(self.values["teacher"])
 
     def makes(self) -> Iterable[Path]:
         """Yields the paths of the array of cached values (.npy) and of the JSON file that describes it."""
@@ -333,11 +430,23 @@ class _Training(Step):
         return self.experiment.students[self.values["student"]]
 
     def reads(self) -> Iterable[Path]:
-        """Yields the paths of the dataset's description, and of the teachers' checkpoints and cached outputs."""
-        yield self.layout.data
+        """Yields the paths of the descriptions and labels of the images, and of the teachers' checkpoints and cached
+        outputs.
+        """
+        yield from _images(self, self.has_extra, self.has_predicted_labels)
         yield from dict.fromkeys(self.experiment.teacher_weights(self.roles[role]) for role in self.method.teachers)
         for teacher, kind, views in self.caches:
             yield from self.layout.cache_files(teacher, kind, views.name)
+
+    @property
+    def has_extra(self) -> bool:
+        """True if the training has extra images."""
+        return self.experiment.has_extra()
+
+    @property
+    def has_predicted_labels(self) -> bool:
+        """True if a teacher predicted the labels of the extra images."""
+        return self.experiment.has_predicted_labels(method=self.values["method"], student=self.values["student"])
 
     @property
     def roles(self) -> dict[str, str]:
@@ -1204,8 +1313,8 @@ class Index(_Table):
 
 
 COMPUTED: tuple[type[Step], ...] = (
-    PrepareData, PrepareTarget, ImportTeacher, TrainTeacher, FillCache, FillRecords, Tune, Choose, TrainStudent, Attack,
-    MergeOutcomes, Structure, Robustness, Transfer,
+    PrepareData, PrepareTarget, PrepareExtra, ImportTeacher, TrainTeacher, LabelExtra, FillCache,
+    FillRecords, Tune, Choose, TrainStudent, Attack, MergeOutcomes, Structure, Robustness, Transfer,
 )  # fmt: skip
 TABULATED: tuple[type[Step], ...] = (Tabulate, DrawFigures, Compare, ReportStructure, ReportTransfer, ReportTuning)
 STEPS = (*COMPUTED, *TABULATED, Track, Report, Index)
@@ -1225,7 +1334,7 @@ def computed(experiment: Experiment) -> tuple[Step, ...]:
         The jobs, each after the jobs whose outputs it reads. A job has `inputs`, `outputs` and `record` (paths),
         `settings`, and `command` (its command line).
     """
-    return tuple(step for kind in COMPUTED for step in kind.jobs(experiment))
+    return tuple(_ordered(step for kind in COMPUTED for step in kind.jobs(experiment)))
 
 
 @cache
@@ -1322,6 +1431,34 @@ def shown_tables(experiment: Experiment) -> list[Path]:
     apart = {*experiment.file.tables, *([] if experiment.file.claims else ["claims"])}
     made = [file for step in tables(experiment) for file in step.outputs if file.suffix == ".csv"]
     return [file for file in made if file.stem not in apart]
+
+
+def _ordered(jobs: Iterable[Step]) -> Iterator[Step]:
+    """Yields jobs, each after those whose outputs it reads; otherwise in their order.
+
+    A teacher that is trained on images that another one labels comes after the labels.
+    """
+    waiting = dict.fromkeys(jobs)
+    makers = {file: job for job in waiting for file in job.outputs}
+
+    def with_makers(job: Step) -> Iterator[Step]:
+        if job in waiting:
+            del waiting[job]
+            for maker in {makers[file]: None for file in job.inputs if file in makers}:
+                yield from with_makers(maker)
+            yield job
+
+    for job in list(waiting):
+        yield from with_makers(job)
+
+
+def _images(step: Step, extra: bool, predicted: bool = False) -> Iterator[Path]:
+    """Yields the descriptions of the training images, and the predicted labels of the extra ones."""
+    yield step.layout.data
+    if extra:
+        yield step.layout.extra_data
+    if predicted:
+        yield step.layout.extra_labels
 
 
 def _dataset(name: str) -> str:

@@ -49,6 +49,18 @@ def filling(experiment: Experiment, filled: Cache) -> list[Calls]:
     return teacher.work
 
 
+def labelling(experiment: Experiment, architecture: dict[str, Any]) -> list[Calls]:
+    """Returns the work of labelling the extra training images: one call of a teacher's network on each.
+
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
+        architecture: architecture of the teacher, `{"name": NAME, **arguments}`.
+    """
+    teacher = Network(experiment, architecture)
+    teacher.add_calls("ask", experiment.extra_images / FILLED_AT_ONCE, FILLED_AT_ONCE)
+    return teacher.work
+
+
 def attacking(experiment: Experiment, architecture: dict[str, Any], checkpoints: int) -> list[Calls]:
     """Returns the calls of all attacks of the evaluation on one trained model.
 
@@ -203,14 +215,15 @@ def views_per_image(experiment: Experiment, views: ViewSet) -> int:
 
 
 def cached_rows(experiment: Experiment, views: ViewSet) -> int:
-    """Returns the number of rows of a teacher's cache: training images times views of each image.
+    """Returns the number of rows of a teacher's cache: training images, with extra ones, times views of each
+    image.
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
         views: the augmentation with its options, the seed and the epochs of a training, as `experiment.view_set`
             returns them.
     """
-    return experiment.size("train") * views_per_image(experiment, views)
+    return (experiment.size("train") + experiment.extra_images) * views_per_image(experiment, views)
 
 
 def cache_width(experiment: Experiment, teacher: str, kind: str) -> int:

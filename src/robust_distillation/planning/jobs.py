@@ -97,6 +97,18 @@ def teacher_cost(step: Step) -> Cost:
     return work, {"checkpoints": 2 * stored}
 
 
+def label_cost(step: Step) -> Cost:
+    """Returns the cost of a teacher's predictions on the extra training images.
+
+    Args:
+        step: the job of the workflow step label-extra. Its `experiment` and `teacher` (with the architecture) are used.
+
+    Returns:
+        The calls of networks, and an empty dict, as no large file is stored.
+    """
+    return cost.labelling(step.experiment, step.teacher.architecture), {}
+
+
 def cache_cost(step: Step) -> Cost:
     """Returns the cost of a job that fills one cache of a teacher.
 

@@ -56,6 +56,7 @@ def describe(experiment: Experiment, tflops: float = TFLOPS, speed: Speed | None
         f"  {experiment.size('train')} training images{_augmented(experiment)}; best is chosen on "
         f"{experiment.size('validation')} {'test' if experiment.selects_on_test else 'validation'} images; "
         f"{experiment.test_images} test images",
+        *[f"  {experiment.extra_text}"] * bool(experiment.extra),
         f"  teachers: {', '.join(experiment.teachers) or 'none'}; students: {', '.join(experiment.students)}; "
         f"seeds: {', '.join(map(str, experiment.file.seeds))}",
         *_tuning(experiment),

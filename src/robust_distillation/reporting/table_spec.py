@@ -41,6 +41,7 @@ class TableSpec:
         further: metrics beside the accuracies, as METRIC.ATTACK, such as `worst_class.autoattack`.
         search: precision in which the main attacks search for adversarial images: `fp32` or `bf16`.
         selection: how the checkpoint `best` was chosen, as text for captions.
+        extra: sentence on the extra training images, for captions; "" without them.
         published: short names of the published tables to compare with, the preferred first, such as
             `["rslad_cifar10_white_box"]`: values of `reference` in the package's file reference/published.csv.
         published_as: name of a teacher, student or method in this experiment to its name in the published tables, if
@@ -60,6 +61,7 @@ class TableSpec:
     further: list[str] = field(default_factory=list)
     search: str = "fp32"
     selection: str = "chosen on the validation split"
+    extra: str = ""
     published: list[str] = field(default_factory=list)
     published_as: dict[str, str] = field(default_factory=dict)
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -332,7 +332,7 @@ def caption(table: pd.DataFrame, spec: TableSpec) -> str:
             columns: `student`, `checkpoint`, `metric`, `n_seeds` and `n_images`.
         spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
             config.load("params.yaml")`. Used are the name of the experiment, the threat model, `protocol`, `further`
-            (metrics beside the accuracies) and `selection` (how `best` was chosen).
+            (metrics beside the accuracies), `selection` (how `best` was chosen) and `extra` (extra training images).
     """
     about = f"{spec.attacked}, {spec.protocol} protocol"
     if table.empty:
@@ -342,7 +342,8 @@ def caption(table: pd.DataFrame, spec: TableSpec) -> str:
     parts = ["accuracy in percent"] if set(table[METRIC]) - set(further) else []
     what = " and ".join([*parts, "further metrics"] if further else parts)
     about = f"{what} on {images} test images, {about}"
-    return f"{spec.experiment}: {about}; {formats.aggregate_label(table)}. {formats.checkpoints_label(table, spec)}."
+    about += f"; {formats.aggregate_label(table)}. {formats.checkpoints_label(table, spec)}."
+    return f"{spec.experiment}: {about}" + (f" {spec.extra}" if spec.extra else "")
 
 
 def legend(table: pd.DataFrame, spec: TableSpec) -> list[str]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from robust_distillation.cache.fill import fill_cache
 from robust_distillation.device import select_device
 from robust_distillation.models.precision import load_for_inference
-from robust_distillation.pipeline.experiment_data import load_split, views_of
+from robust_distillation.pipeline.experiment_data import views_of
 from robust_distillation.pipeline.teacher_source import key_of
+from robust_distillation.pipeline.training_data import load_training
 
 if TYPE_CHECKING:
     from robust_distillation.pipeline.steps import FillCache
@@ -29,7 +30,7 @@ def run(step: FillCache, work: ResumableJob) -> None:
             job continues from it.
     """
     experiment, cache = step.experiment, step.cache
-    device, data = select_device(experiment.compute), load_split(experiment, "train")
+    device, data = select_device(experiment.compute), load_training(experiment)
     key, views = key_of(experiment, cache, data), views_of(experiment, cache.views)
     model = load_for_inference(experiment.teacher_weights(cache.teacher), experiment.compute.precision, device)
     fill_cache(step.outputs[0], key, model, data, views, cache.kind, device, work)

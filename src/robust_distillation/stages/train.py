@@ -9,6 +9,7 @@ from robust_distillation.device import select_device
 from robust_distillation.models.precision import EXACT, should_compile
 from robust_distillation.pipeline.experiment_data import load_split, views_of
 from robust_distillation.pipeline.teacher_source import open_teachers
+from robust_distillation.pipeline.training_data import load_training, predicted_labels
 from robust_distillation.pipeline.tuned import tuned
 from robust_distillation.planning.calls import flops
 from robust_distillation.planning.calls import training as work_of
@@ -139,12 +140,14 @@ def train(
         Diverged: if a loss or a weight is not finite. A candidate does not raise it.
     """
     experiment = step.experiment
-    device, data = select_device(experiment.compute), load_split(experiment, "train")
+    device, data = select_device(experiment.compute), load_training(experiment, with_extra=step.has_extra)
     method, teachers, served = recipe.method.settings, Teachers(), {}
     views = experiment.view_set(recipe.training, settings["seed"])
     if recipe.method.has_teacher:
         source = open_teachers(experiment, teacher, method, views, data, device)
         teachers, served = source.teachers, source.served_from
+    if step.has_predicted_labels:  # after the caches, which are of the images with the labels of their source
+        data = data.with_extra_labels(predicted_labels(experiment))
     group, precision = parallel.init_group(device), experiment.compute.precision
     compiled = precision != EXACT and should_compile(  # to count the FLOPs takes a second
         experiment.compute, flops(work_of(experiment, recipe, settings["architecture"], teacher)), device.type

@@ -73,7 +73,7 @@ def train(
         SystemExit: a signal asked `work` to stop, and the state was saved. The exit code is STOPPED.
     """
     settings, group, data = trainer.settings, trainer.group, data.to(device)
-    group.check(len(data), settings.batch_size, settings.drop_last)
+    group.check(data.own, settings.batch_size, settings.drop_last)
     saved = group.broadcast_object(work and work.load())
     progress = restored(trainer, saved) if saved else Progress()
     counts, losses = progress.counts, Losses()

@@ -53,7 +53,7 @@ def steps_per_epoch(settings: Training, images: int) -> int:
 
     Args:
         settings: the training settings, of which `batch_size` and `drop_last` are used.
-        images: number of training images.
+        images: number of training images, without extra ones: these take places in the batches, but add none.
     """
     return images // settings.batch_size if settings.drop_last else -(-images // settings.batch_size)
 

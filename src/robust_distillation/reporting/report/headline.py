@@ -40,6 +40,7 @@ def section(report: ReportData) -> Section:
          f"{len(experiment.info.classes)} classes"),
         ("Threat model", spec.attacked),
         ("Protocol", f"{spec.protocol}; best is {spec.selection}"),
+        *[("Extra images", spec.extra)] * bool(spec.extra),
         ("Matrix", _matrix(report)),
         ("Strongest attack", metric_title(spec.strongest)),
         ("Made", _when(report)),
