@@ -460,11 +460,8 @@ def test_labelling_goes_on_where_it_was_stopped(folder, monkeypatch):
     generated(folder)
     found = experiment_with(folder, "{file: generated.npz, labelled_by: wide}")
     [step] = LabelExtra.jobs(found)
-    architecture, images = found.teachers["wide"].architecture, load_extra_of(found)
-    model = build_model(architecture, DIGITS.shape, 10, 3)
-    dataset = {"shape": list(DIGITS.shape), "classes": list(DIGITS.classes)}
-    save_checkpoint(step.weights, model.state_dict(), {"architecture": architecture, "dataset": dataset})
-    expected = model.eval()(images.floats()).argmax(1)
+    model = random_teacher(found)
+    expected = model(load_extra(found).floats()).argmax(1)
     assert len(expected.unique()) > 1
     monkeypatch.setattr(label_extra, "BATCH", 20)
     stops = 0
@@ -483,10 +480,38 @@ def test_labelling_goes_on_where_it_was_stopped(folder, monkeypatch):
         predicted_labels(found)
 
 
-def load_extra_of(found) -> Dataset:
-    for command in (["prepare-data", *OPTIONS], ["prepare-extra", *OPTIONS]):
-        assert CliRunner().invoke(main, command).exit_code == 0
-    return load_extra(found)
+def random_teacher(found) -> torch.nn.Module:
+    """The teacher `wide` with random weights that predict several classes, where its training would leave them."""
+    run("prepare-data")
+    run("prepare-extra")
+    architecture = found.teachers["wide"].architecture
+    model = build_model(architecture, DIGITS.shape, 10, 3).eval().requires_grad_(False)
+    model.classifier.bias -= model(load_extra(found).floats()).mean(0)
+    dataset = {"shape": list(DIGITS.shape), "classes": list(DIGITS.classes)}
+    metadata = {"architecture": architecture, "dataset": dataset}
+    save_checkpoint(found.teacher_weights("wide"), model.state_dict(), metadata)
+    return model
+
+
+def run(*command: str) -> None:
+    result = CliRunner().invoke(main, [*command, *OPTIONS])
+    assert result.exit_code == 0, (result.output, result.exception)
+
+
+def test_methods_with_and_without_predicted_labels_read_one_cache(folder):
+    """RSLAD needs no label, ARD those that the teacher predicts."""
+    generated(folder)
+    more = "seeds: [0]\ntraining: {epochs: 1, milestones: [], inner_attack: {steps: 1}, selection: {steps: 1}}\n"
+    more += "teachers: {wide: {width: 4, training: {epochs: 1, milestones: []}}}\nstudents: {small: {width: 2}}\n"
+    found = experiment_with(folder, "{file: generated.npz, limit: 32, labelled_by: wide}", more)
+    random_teacher(found)
+    run("fill-cache", "wide", "logits")
+    run("label-extra")
+    for method in ("rslad", "ard"):
+        run("train-student", f"wide/small/{method}/seed-0")
+        record = read_json(f"results/extra/students/wide/small/{method}/seed-0/record.json")
+        assert record["teacher_served_from"]["logits on clean views"] == "cache"
+        assert ("results/extra/extra/labels.npy" in record["inputs"]) == (method == "ard")
 
 
 SMALL = """
