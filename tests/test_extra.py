@@ -7,7 +7,7 @@ import subprocess
 import sys
 import zipfile
 from contextlib import suppress
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -272,6 +272,21 @@ def test_composition_of_every_batch(share, drop_last):
     assert share == 1.0 or len({tuple(order) for order in orders}) == 7
     one, other = (torch.cat(epoch_batches(data, settings, seed, 1)) for seed in (3, 4))
     assert not torch.equal(one[one >= 90], other[other >= 90])
+
+
+def test_part_of_a_batch_is_rounded_down_but_not_by_rounding_errors():
+    """As fractions, which have none."""
+    for hundredths, size in product(range(101), (1, 32, 100, 128, 512)):
+        assert extra.images_in_batch(size, hundredths / 100) == size * hundredths // 100
+
+
+def test_every_process_needs_an_image_of_the_last_batch():
+    """Of 33 images the last batch has one, however many extra images there are."""
+    data = with_extra(0.5, 31, 33)
+    trainer = trainer_of("trades", data)
+    trainer.group = Group(0, 2)
+    with pytest.raises(UserError, match="33 images in batches of 32: one of them has 1, for 2 devices"):
+        train(trainer, data, data.first(16), SCHEME, CPU)
 
 
 def test_share_of_labelled_images_of_an_epoch():
