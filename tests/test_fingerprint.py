@@ -20,7 +20,11 @@ from robust_distillation.pipeline.step import Step
 from robust_distillation.pipeline.steps import STEPS
 
 PACKAGE = REPOSITORY / "src/robust_distillation"
-SHARDED = "evaluation: {jobs: 3, block_size: 100}\ntraining: {augmentation: {name: crop_shift, high: 3}}\n"
+SHARDED = """
+evaluation: {jobs: 3, block_size: 100}
+training: {augmentation: {name: crop_shift, high: 3}}
+dataset: {extra: {file: nowhere.npz, limit: 9, labelled_by: wide}}
+"""
 PLAIN = {
     "outside/__init__.py": "",
     "outside/method.py": "from outside.parts import scale\n\ndef f(x):\n    return scale(x) + 1\n",
