@@ -853,14 +853,14 @@ class Experiment:
     def matrix(self) -> dict[str, Any]:
         """Returns the settings that tables and figures depend on: headings, and the order of their rows and columns.
 
-            Returns:
-                A dict of JSON values. `experiment` is the name, `protocol` is `controlled` or `official`, `threat` is a
-                text such as "linf eps 0.15", and `search` is the precision of the attacked network, such as "fp32".
-                `comparisons` is a list of pairs of a teacher and a student, such as ("wide", "small"). `methods`,
-                `checkpoints` and `metrics` (`clean`, then the attacks) are lists of names; `further` is the list of metrics
-                beside accuracy, such as ["worst_class.autoattack"]. `selection` is a text on how `best` is chosen,
-        `extra` a sentence on extra training images ("" without them). `published`, `published_as` and `tables` are
-        as in the experiment file.
+        Returns:
+            A dict of JSON values. `experiment` is the name, `protocol` is `controlled` or `official`, `threat` is a
+            text such as "linf eps 0.15", and `search` is the precision of the attacked network, such as "fp32".
+            `comparisons` is a list of pairs of a teacher and a student, such as ("wide", "small"). `methods`,
+            `checkpoints` and `metrics` (`clean`, then the attacks) are lists of names; `further` is the list of metrics
+            beside accuracy, such as ["worst_class.autoattack"]. `selection` is a text on how `best` is chosen,
+            `extra` a sentence on extra training images ("" without them). `published`, `published_as` and `tables` are
+            as in the experiment file.
         """
         return {
             "experiment": self.name,
