@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from itertools import combinations, pairwise
 
 import pytest
-from test_training import CPU, SETTINGS, data, trainer_of  # noqa: F401 (a fixture)
+import torch
+from test_training import CPU, SETTINGS, data, method_named, trainer_of  # noqa: F401 (a fixture)
 
 from robust_distillation import augmentations, methods
+from robust_distillation.data.dataset import Dataset
 from robust_distillation.settings import Training
 from robust_distillation.training.loop import train
 
@@ -41,6 +44,7 @@ VALUES = {
         "idbh": {"augmentation": {"name": "idbh", "high": 4}},
         "rand_augment": {"augmentation": {"name": "rand_augment"}},
     },
+    "extra": {"extra": {"extra": 0.4}, "unlabelled": {"extra": 0.4, "labels": False}},
     "selection": {"worst_class": {"selection": {"steps": 2, "by": "worst_class.apgd"}}},
 }
 ONE_EACH = ("trades", "rslad", "gacd", "mtard")  # labels alone, soft labels, features and a memory bank, own networks
@@ -87,12 +91,20 @@ class Memory:
                 raise Killed
 
 
+def images_with(changes: dict, data):  # noqa: F811
+    """The training images: 90, and with `extra` 40 more, of which each batch has this share."""
+    more = Dataset(data.images[90:130], data.labels[90:130], data.info)
+    if not changes.get("labels", True):
+        more = replace(more, labels=torch.full_like(more.labels, -1))
+    return data.first(90).with_extra(more, changes["extra"]) if "extra" in changes else data.first(90)
+
+
 def states_of(name: str, changes: dict, data, start: bytes | None = None) -> list[bytes]:  # noqa: F811
-    memory = Memory(start)
-    settings = settings_with(changes)
+    memory, images = Memory(start), images_with(changes, data)
+    settings = settings_with({key: value for key, value in changes.items() if key not in ("extra", "labels")})
     views = augmentations.from_settings(settings.augmentation).views(data.info, 1, 0, settings.epochs)
     with suppress(Killed):
-        train(trainer_of(name, data, settings=settings), data.first(90), data.first(16), views, CPU, memory)
+        train(trainer_of(name, images, settings=settings), images, data.first(16), views, CPU, memory)
     return memory.states
 
 
@@ -104,13 +116,16 @@ def check_resume(name: str, changes: dict, data) -> None:  # noqa: F811
         assert states_of(name, changes, data, state) == [state, following]
 
 
-@pytest.mark.parametrize("value", SINGLE)
-@pytest.mark.parametrize("name", methods.names())
+def cases(names, values: dict) -> list[tuple[str, str]]:
+    """All but unlabelled images with a method that needs labels, which is refused before any job."""
+    return [(n, v) for n in names for v in values if "unlabelled" not in v or not method_named(n).needs_labels()]
+
+
+@pytest.mark.parametrize(("name", "value"), cases(methods.names(), SINGLE))
 def test_every_method_with_every_setting_goes_on_after_each_step(name, value, data):  # noqa: F811
     check_resume(name, SINGLE[value], data)
 
 
-@pytest.mark.parametrize("pair", PAIRS)
-@pytest.mark.parametrize("name", ONE_EACH)
+@pytest.mark.parametrize(("name", "pair"), cases(ONE_EACH, PAIRS))
 def test_every_pair_of_settings_goes_on_after_each_step(name, pair, data):  # noqa: F811
     check_resume(name, PAIRS[pair], data)

@@ -71,9 +71,7 @@ def started(tree: Path, target: str, *options: str) -> subprocess.Popen:
 
 
 def ended(tree: Path, process: subprocess.Popen, code: int = 0) -> None:
-    assert process.wait(timeout=900) == code, (tree / "log").read_text()[
-        -5000:
-    ]  # a busy machine is slow
+    assert process.wait(timeout=900) == code, (tree / "log").read_text()[-5000:]  # a busy machine is slow
 
 
 def made(tree: Path) -> dict[str, str]:
