@@ -15,7 +15,7 @@ import pandas as pd
 
 from robust_distillation.audit import verify_files
 from robust_distillation.config import Experiment
-from robust_distillation.evaluation.outcomes import write_outcomes
+from robust_distillation.evaluation.outcomes import attack_columns, write_outcomes
 from robust_distillation.files import read_json, sha256, write_json
 from robust_distillation.layout import Layout
 from robust_distillation.models.checkpoint import read_checkpoint, save_checkpoint
@@ -244,7 +244,7 @@ def _forge(experiment: Experiment, chain: list[Step], layout: Layout, file: Path
     """Changes `file`, keeps it readable, and makes again whatever would give it away."""
     if file.suffix == ".parquet":
         rows = pd.read_parquet(file)
-        attack = rows.columns[-1]
+        attack = attack_columns(rows)[-1]
         rows[attack] = ~rows[attack]
         write_outcomes(file, rows)
     elif file.suffix == ".safetensors":
