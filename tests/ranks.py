@@ -34,7 +34,7 @@ MORE = {
 
 
 def first_steps(name: str, group: Group, batch_norm: str, share: float = 0.0) -> dict[str, torch.Tensor]:
-    """In float64, on digits, with a share of extra images."""
+    """Runs the first steps in float64, on digits with a share of extra images."""
     data = load("digits", "train").first(149)  # the last batch has 21 images: 10 for one process, 11 for the other
     if share:
         data = data.with_extra(load("digits", "test").first(50), share)

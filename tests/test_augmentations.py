@@ -178,7 +178,7 @@ def test_view_numbers_are_those_of_the_epochs():
 
 @pytest.mark.parametrize("name", ["crop_shift", "cutout"])
 def test_pixels_are_moved_where_the_images_are(name):
-    """On torch's meta device, which has shapes only and refuses tensors of another."""
+    """Runs on torch's meta device, which has shapes only and refuses tensors of another device."""
     images, ids = torch.empty(5, 3, 32, 32, dtype=torch.uint8, device="meta"), torch.arange(5)
     assert views(name).apply(images, ids, ids % 4).device.type == "meta"
 
@@ -217,7 +217,7 @@ def test_crop_shift_cuts_off_s_lines_in_all():
 
 
 def test_crop_shift_puts_a_crop_of_any_place_at_any_place():
-    """As the released code does: a crop, padded by what was cut off on each side, of which a part of the whole size."""
+    """Compares with the released code's way: crop, pad each side by what was cut off, crop to the whole size."""
     count, side = 24_000, 6
     image = torch.arange(1, side * side + 1, dtype=torch.uint8).view(1, 1, side, side)
     made = pixels.random_crop_shift(image.expand(count, 1, side, side), draws_of(count), 2, 3)[:, 0]  # s = 2

@@ -51,7 +51,7 @@ def undescribed(docstring: str, section: str, names: list[str]) -> list[str]:
 
 
 def named(docstring: str, name: str) -> bool:
-    """Whether a docstring says something of an argument: a line `name: ...`, or the name in backticks."""
+    """Returns True if a docstring describes an argument: by a line `name: ...`, or by its name in backticks."""
     return bool(re.search(rf"(^\s+(\w+, )*\*{{0,2}}{name}(, \w+)*: |`{name}[`.\[( ])", docstring, re.M))
 
 

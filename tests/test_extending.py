@@ -194,7 +194,7 @@ def test_what_is_one_file_is_planned_and_works(tree):
 
 @pytest.mark.slow
 def test_a_table_is_made_and_shown(tree):
-    """By a rule and a command that nobody wrote."""
+    """Runs a rule and a command that follow from the declaration of a step."""
     add(tree, "table", *code("table", "python"))
     made = "results/tiny/tables/worst-seed.csv"
     rules = snakemake(tree, "-n", made)

@@ -199,7 +199,7 @@ BAD_FILES = {
 
 @pytest.mark.parametrize("name", BAD_FILES)
 def test_bad_file_gives_one_message_and_writes_nothing(name, tmp_path, monkeypatch):
-    """By the real command of the step, where the file has not been refused before."""
+    """Runs the step's real command on a file that the experiment's check did not refuse."""
     content, says = BAD_FILES[name]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.npz").write_bytes(content)
@@ -275,13 +275,13 @@ def test_composition_of_every_batch(share, drop_last):
 
 
 def test_part_of_a_batch_is_rounded_down_but_not_by_rounding_errors():
-    """As fractions, which have none."""
+    """Compares with exact fractions, which have no rounding error."""
     for hundredths, size in product(range(101), (1, 32, 100, 128, 512)):
         assert extra.images_in_batch(size, hundredths / 100) == size * hundredths // 100
 
 
 def test_every_process_needs_an_image_of_the_last_batch():
-    """Of 33 images the last batch has one, however many extra images there are."""
+    """Checks that 33 training images leave one in the last batch, however many extra images there are."""
     data = with_extra(0.5, 31, 33)
     trainer = trainer_of("trades", data)
     trainer.group = Group(0, 2)
@@ -290,7 +290,7 @@ def test_every_process_needs_an_image_of_the_last_batch():
 
 
 def test_share_of_labelled_images_of_an_epoch():
-    """Of 1,000 images in batches of 100 with a share of 0.7, 300 are of the training split in each epoch."""
+    """Checks that 1,000 images in batches of 100, with a share of 0.7, give 300 of the training split in each epoch."""
     data = with_extra(0.7, 400, 1000)
     data = data.with_extra_labels(torch.full((400,), -1))
     settings = SETTINGS.model_copy(update={"batch_size": 100})
@@ -439,7 +439,7 @@ def only(*kept: str) -> str:
 
 
 def test_teacher_beside_the_one_that_labels_waits_for_the_labels(folder):
-    """It stands before the other in the file."""
+    """Puts the labelling teacher after the other teacher in the file."""
     generated(folder)
     text = (REPOSITORY / "params.yaml").read_text()
     assert "\nteachers:\n" in text
@@ -546,7 +546,7 @@ claims: ~
 
 @pytest.mark.slow
 def test_whole_runs_on_a_file_and_on_a_folder(tmp_path):
-    """By RSLAD, TRADES and SAT, through Snakemake; then the audit, and an edit of each."""
+    """Trains by RSLAD, TRADES and SAT through Snakemake, then audits, and edits each source."""
     tree = fresh_tree(tmp_path / "tree")
     generated(tree)
     pictures(tree / "images")

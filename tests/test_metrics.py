@@ -344,7 +344,7 @@ def test_classes_alike_are_known_to_pull_the_worst_one_down():
 
 
 def test_a_class_that_is_never_right_has_the_exact_bound_of_its_images():
-    """Of 20 images none is right, for any seed: the true accuracy may still be up to 1 - 0.025^(1/20)."""
+    """Tests 20 images of which none is right, for any seed: the true accuracy may still be up to 1 - 0.025^(1/20)."""
     labels = np.array([0] * 20 + [1] * 180)
     found = Measured.of(metrics.get("worst_class.clean"), Predictions(labels, *[np.tile(labels == 1, (3, 1))] * 2))
     assert half_width(found.squares()) == pytest.approx(1 - 0.025 ** (1 / 20))

@@ -177,7 +177,7 @@ def test_a_real_step_costs_what_is_planned(method, perturbed, tmp_path):
 
 
 def test_a_perturbation_costs_an_evaluation_of_the_loss_more_from_its_start_on(tmp_path):
-    """In SAT a pass of x' forward and backward: 3 f in 23, here in 90 of 100 epochs."""
+    """Adds a forward and backward pass of x' to SAT: 3 f to 23 f, in 90 of 100 epochs."""
     training = {"epochs": 100, "milestones": [75], "weight_perturbation": {"gamma": 0.01, "start": 10}}
     assert per_image(official(tmp_path, training=training), "sat") == pytest.approx((23 + 0.9 * 3) * RESNET_F, rel=2e-3)
 

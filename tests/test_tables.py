@@ -450,7 +450,7 @@ def test_latex_shows_the_spread_over_seeds(runs):
 
 
 def test_robust_overfitting_is_best_less_last(table, runs):
-    """In the rows of `last`, of every metric; in the tables for the strongest attack."""
+    """Compares the rows of `last` of every metric with best less last by hand."""
     means = table.set_index(["teacher", "student", "method", "checkpoint", "metric"])["mean"]
     for row in table.itertuples():
         best = means.get((row.teacher, row.student, row.method, "best", row.metric))

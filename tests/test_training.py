@@ -259,7 +259,7 @@ def test_diverging_training_names_the_step_and_its_images(data):
 
 
 def test_weights_that_the_last_update_of_an_epoch_made_infinite_are_not_looked_at(data):
-    """Whether the validation ends or a save comes first is a matter of time; what is printed and recorded is none."""
+    """Checks that the epoch whose last update did it is neither logged nor recorded."""
     trainer = trainer_of("sat", data)
     real, last = trainer.step, -(-len(data) // SETTINGS.batch_size) - 1
 

@@ -100,7 +100,7 @@ def test_a_schedule_equals_torchs_over_a_whole_training(name):
 
 
 def test_a_triangle_rises_from_0_to_its_peak_and_falls_to_0():
-    """Of the single-step codes: fast_adversarial's cycle."""
+    """Checks the triangular cycle of the single-step codes (fast_adversarial)."""
     cycle = {"name": "cyclic", "anneal": "linear", "start": 0.0, "end": 0.0, "peak": 0.5}
     settings = budget(milestones=[], epochs=1, learning_rate=0.2, schedule=cycle)
     rates = [learning_rate(settings, 1, step, 21) for step in range(21)]
@@ -347,7 +347,7 @@ def test_the_order_of_restoring_and_the_optimizers_step_shows_in_the_weight_deca
 
 
 def test_without_the_setting_and_before_its_start_nothing_differs(data):  # noqa: F811
-    """Also not in a method whose attack moves batch norm."""
+    """Compares the weights of TRADES with and without the setting, epoch by epoch."""
     later = budget(weight_perturbation={"gamma": 0.01, "start": 2})
     trainers = [trainer_of("trades", data, settings=settings) for settings in (SETTINGS, later)]
     for epoch in (1, 2, 3):
@@ -363,7 +363,7 @@ def test_without_the_setting_and_before_its_start_nothing_differs(data):  # noqa
 @pytest.mark.parametrize("mode", ["eval", "train"])
 @pytest.mark.parametrize("variant", ["wu2020", "adr"])
 def test_batch_norm_moves_once_in_a_perturbed_step(variant, mode, data):  # noqa: F811
-    """By the attack, where that is in train mode, and by one of the two evaluations of the loss."""
+    """Counts the moves: one by an evaluation of the loss, and one by each step of an attack in train mode."""
     attack = SETTINGS.inner_attack.model_copy(update={"mode": mode}).model_dump()
     settings = budget(inner_attack=attack, weight_perturbation={"gamma": 0.01, "variant": variant})
     trainer = trainer_of("sat", data, settings=settings)

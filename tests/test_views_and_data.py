@@ -52,7 +52,7 @@ def test_views_lie_in_memory_as_nchw(channels):
 
 
 def test_views_are_made_where_the_images_are():
-    """On torch's meta device, which has shapes only and refuses tensors of another."""
+    """Runs on torch's meta device, which has shapes only and refuses tensors of another device."""
     images, numbers = torch.empty(5, 3, 8, 8, dtype=torch.uint8, device="meta"), torch.arange(5)
     found = ViewScheme(2, True).apply(images, numbers, numbers)
     assert (found.device.type, found.dtype, tuple(found.shape)) == ("meta", torch.uint8, (5, 3, 8, 8))

@@ -1,4 +1,4 @@
-"""From a parsed file to the experiment: looks up every name, fills in every default, checks every value."""
+"""Makes the experiment from a parsed file: looks up every name, fills in every default, checks every value."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from functools import cache, cached_property
 from importlib import import_module
@@ -30,7 +31,7 @@ class Argument(NamedTuple):
     what: str
 
 
-class Step:
+class Step(ABC):
     """One job of an experiment, with the files, settings and code that it depends on.
 
     A job is one run of a step, such as the training of one student. A subclass declares a step, the kind of its jobs;
@@ -132,9 +133,9 @@ class Step:
         """Yields the paths of the files that the job reads."""
         return ()
 
+    @abstractmethod
     def makes(self) -> Iterable[Path]:
         """Yields the paths of the files that the job makes, without its record."""
-        raise NotImplementedError
 
     @cached_property
     def inputs(self) -> tuple[Path, ...]:

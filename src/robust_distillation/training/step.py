@@ -136,7 +136,7 @@ def kind_of(x: Tensor) -> str:
 
 
 class _Result(NamedTuple):
-    """What `BatchStep.once` keeps of a call.
+    """Result of a call of `BatchStep.once`, kept for later evaluations of the loss.
 
     Attributes:
         value: the result.

@@ -67,7 +67,7 @@ def _by_step(report: ReportData) -> Table:
 
 
 def _energy(found: list[dict[str, Any]]) -> Cell:
-    """Of the machine while the jobs ran, where every one of them could read it."""
+    """Returns the energy of the machine while the jobs ran, or `not read` if one of them could not read it."""
     known = [record["energy"]["joules"] for record in found if record.get("energy")]
     return Cell(f"{sum(known) / 1e3:,.1f}", sum(known)) if len(known) == len(found) else Cell("not read")
 

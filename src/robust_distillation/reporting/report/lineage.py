@@ -115,7 +115,7 @@ def section(report: ReportData) -> Section:
 
 
 def _explained(report: ReportData, rows: pd.DataFrame) -> Facts:
-    """How to ask for any of the numbers, the headline's as example."""
+    """Describes how to ask for the lineage of any number, with a headline number as example."""
     example = rows[rows[METRIC].eq(report.spec.strongest)].iloc[0]
     return Facts(
         [("One number alone", f"`robust-distillation explain {_name(example)} {report.experiment.arguments}`")]
