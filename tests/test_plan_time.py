@@ -212,8 +212,8 @@ def uses(experiment: Experiment) -> dict[str, set[tuple[str, str]]]:
 
 
 def test_what_runs_in_another_precision_is_measured_in_it(tmp_path):
-    """Counts calls in bfloat16: all of a training but its validations and its teacher; attacks with a bfloat16 search on
-    evaluated networks; no analysis."""
+    """Counts calls in bfloat16: all of a training but its validations and its teacher; attacks with a search in
+    bfloat16; no analysis."""
     exact, low = uses(with_changes(tmp_path, "{}")), uses(with_changes(tmp_path, "evaluation: {search: bf16}"))
     assert exact["train-student"] == {
         ("train", "train"), ("train", "attack"), ("train", "ask"), ("answer", "apgd"), ("answer", "ask"),

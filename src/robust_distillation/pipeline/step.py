@@ -203,7 +203,7 @@ class Step(ABC):
         """
         return cls.wildcards
 
-    @classmethod
+    @classmethod  # noqa: B027 (a hook: few steps have options)
     def check_option(cls, name: str, value: str) -> None:
         """Checks the value of an option of the step's command. The base class accepts every value.
 
