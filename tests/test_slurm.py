@@ -40,7 +40,7 @@ STUDENT = f"results/tiny/students/{RUN}"
 LONG = (
     SMALL.replace("rslad: ~", "")
     .replace("methods: {natural: ~, sat: ~,", "methods: {rslad: ~, sat: ~,")
-    .replace("epochs: 1, batch_size: 32,", "epochs: 300, batch_size: 8,", 1)
+    .replace("epochs: 1, batch_size: 32,", "epochs: 100, batch_size: 8,", 1)
     + "compute: {save_every: 1}\n"
 )
 COMPARED = (".safetensors", ".jsonl", ".npy", ".parquet", ".csv", ".md", ".tex")
@@ -192,8 +192,8 @@ def test_a_node_that_is_lost_for_good(cluster, training, undisturbed):
     steps = subprocess.run(["pgrep", "-f", "--", f"slurmstepd: \\[{job}"], capture_output=True, text=True)
     for number in map(int, steps.stdout.split()):
         os.kill(number, signal.SIGKILL)
-    for process in processes_in(training, f"train-student {RUN}", "--target-jobs train_student"):
-        process.kill()
+    for lost in processes_in(training, f"train-student {RUN}", "--target-jobs train_student"):
+        lost.kill()
     subprocess.run(["scontrol", "update", f"nodename={node}", "state=down", "reason=lost"], check=True)
     try:
         ended(training, process)
