@@ -61,6 +61,7 @@ def known_images(model: TwoOfTen, threat: ThreatModel):
     return x, labels, margins > reach
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "threat"), KNOWN)
 def test_outcome_is_the_known_one(name, threat):
     model = TwoOfTen().eval()

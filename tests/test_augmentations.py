@@ -146,6 +146,7 @@ def test_a_view_depends_on_seed_epoch_and_index_alone(name, info):
     assert torch.equal(images, images_of(info))  # not modified
 
 
+@pytest.mark.slow
 def test_another_process_has_the_same_views():
     code = (
         "import hashlib, torch\nfrom robust_distillation import augmentations\n"

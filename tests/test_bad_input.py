@@ -125,6 +125,7 @@ def test_load_says_what_is_wrong(broken, folder):
     assert listing(folder) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", CASES, indirect=True)
 def test_plan_and_check_exit_with_2(broken, folder):
     before = listing(folder)
@@ -326,6 +327,7 @@ def scribbled(rng: random.Random) -> str:
     return text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [mutated, scribbled])
 def test_any_file_is_either_planned_or_refused(change, folder):
     rng, faults, refused = random.Random(2021), [], 0

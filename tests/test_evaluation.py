@@ -113,6 +113,7 @@ def test_predictions_and_confidences_are_those_of_the_attacked_images(checkpoint
     pd.testing.assert_frame_equal(again, found)
 
 
+@pytest.mark.slow
 def test_outcomes_do_not_depend_on_the_number_of_jobs(tmp_path, monkeypatch, checkpoint):
     """The commands that the rules call, with one job and with three, on blocks of ten: the same bytes."""
     found = {}

@@ -156,6 +156,7 @@ def test_the_page_has_the_seven():
     assert [len(listed(name)) for name in SECTIONS] == [1, 1, 1, 1, 1, 1, 3]
 
 
+@pytest.mark.slow
 def test_what_is_one_file_is_planned_and_works(tree):
     method, attack, metric = blocks("own-method.md", "python")
     modules = {"method": method, "attack": attack, "metric": metric}

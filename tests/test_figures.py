@@ -255,6 +255,7 @@ def test_colours_of_a_heat_map():
     assert pixels[0, 3].tolist() == [0x42, 0x22, 0x6E, 255]  # half of the first fifth
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", [SPEC, MANY], ids=["two methods", "nine methods, one with a long name"])
 def test_nothing_is_cut_off_and_all_names_are_there(spec, tmp_path):
     for name, figure in figures(spec).items():
@@ -267,6 +268,7 @@ def test_nothing_is_cut_off_and_all_names_are_there(spec, tmp_path):
         assert [method for method in spec.methods if method not in text] == [], name
 
 
+@pytest.mark.slow
 def test_files_have_the_same_bytes_again(tmp_path):
     by_name = figures(MANY)
     for name in ("trade-off", "correlations"):  # many opacities, many rasters
@@ -277,6 +279,7 @@ def test_files_have_the_same_bytes_again(tmp_path):
             assert len(files) == 1, (name, suffix)
 
 
+@pytest.mark.slow
 def test_files_are_what_their_names_say(tmp_path):
     main.draw_all(outcomes(["sat"]), curves(["sat"]), eps_curves(["sat"]), SPEC, CLASSES, THREAT, tmp_path)
     structure.draw_all(structures(["sat"]), SPEC, CLASSES, tmp_path)
@@ -294,6 +297,7 @@ def test_files_are_what_their_names_say(tmp_path):
         assert Image.open(io.BytesIO(stem.with_suffix(".png").read_bytes())).format == "PNG"
 
 
+@pytest.mark.slow
 def test_a_student_without_a_teacher_has_all_figures(tmp_path):
     alone = replace(SPEC, comparisons=[Comparison("none", "small")])
     found = outcomes(["sat"])

@@ -173,6 +173,7 @@ def codes(tree: Path) -> dict[str, str]:
     return json.loads(result.stdout)
 
 
+@pytest.mark.slow
 def test_a_module_of_ours_that_moves_and_a_message_that_is_reworded_rerun_nothing(tmp_path):
     shutil.copytree(REPOSITORY / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     shutil.copy(REPOSITORY / "params.yaml", tmp_path)
@@ -230,12 +231,14 @@ def moved(tmp_path_factory) -> dict[str, list[str]]:
     return json.loads(result.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", sources())
 def test_a_constant_of_every_file_is_in_the_code_of_some_step_or_stands_on_the_list_of_stops(moved, file):
     empty = not (REPOSITORY / file).read_text().strip()
     assert bool(moved[file]) is not (stops(file) or empty)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", STEPS, ids=lambda kind: kind.name)
 def test_an_edit_of_what_a_step_runs_moves_no_other_steps_code(moved, kind):
     def module(step: type[Step]) -> str:

@@ -203,6 +203,7 @@ def test_counters_that_old_pytorch_did_not_save_are_zero(tmp_path):
     assert all(found[name].dtype == torch.int64 and found[name] == 0 for name in state if name not in old)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_precisions_become_float32(kind, tmp_path):
     cast = {name: value.to(kind) if value.is_floating_point() else value.int() for name, value in weights().items()}

@@ -309,6 +309,7 @@ def test_first_step_in_single_precision(case, architecture, experiments, monkeyp
     assert abs(our_loss - their_loss) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "architecture"), [("rslad", "resnet"), ("ard", "mobilenet_v2")])
 def test_first_step_at_full_width(case, architecture, experiments, monkeypatch):
     pair = Pair(experiments, case, architecture, {}, torch.float32, monkeypatch)
@@ -317,6 +318,7 @@ def test_first_step_at_full_width(case, architecture, experiments, monkeypatch):
     assert abs(our_loss - their_loss) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "architecture"), DOUBLE)
 def test_five_steps_in_double_precision(case, architecture, experiments, monkeypatch):
     """x' up to rounding at every step, then weights and batch norm's buffers: momentum and weight decay included."""

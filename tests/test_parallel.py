@@ -44,6 +44,7 @@ def on_two_processes(tmp_path_factory) -> dict:
     return on_two(tmp_path_factory.mktemp("ranks"), "steps", "synchronised", *ALL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ALL)
 def test_two_processes_take_the_same_first_steps_as_one(method, on_two_processes):
     """Weights, running statistics, and the state of the method, which no process overwrites by its own."""
@@ -53,12 +54,14 @@ def test_two_processes_take_the_same_first_steps_as_one(method, on_two_processes
         assert torch.allclose(tensor.double(), together[name].double(), rtol=1e-11, atol=1e-9), name
 
 
+@pytest.mark.slow
 def test_local_batch_norm_is_another_training(tmp_path):
     alone, together = first_steps("trades", Group(), ""), on_two(tmp_path, "steps", "local", "trades")["trades"]
     difference = (alone["student.classifier.weight"] - together["student.classifier.weight"]).abs().max()
     assert 1e-6 < difference < 1
 
 
+@pytest.mark.slow
 def test_a_training_killed_within_an_epoch_writes_the_same_lines(tmp_path):
     """Each process goes on with its own sums: in another order their additions would round otherwise."""
     found = on_two(tmp_path, "resumed")
@@ -134,6 +137,7 @@ def workers(tree: Path) -> list[int]:
     return sorted(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("victim", "number"), [(1, signal.SIGKILL), (0, signal.SIGKILL), (None, signal.SIGTERM)])
 def test_a_process_that_is_lost_ends_the_job_and_the_next_start_goes_on(victim, number, tree):
     before = hashes(tree, FILES)

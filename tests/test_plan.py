@@ -267,6 +267,7 @@ def test_default_experiment_costs_what_is_counted_by_hand():
 # The text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_plan_prints_hours_and_disk_without_data(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -135,6 +135,7 @@ def calibrated(tmp_path_factory) -> Speed:
     return found
 
 
+@pytest.mark.slow
 def test_every_call_of_an_experiment_is_measured_and_kept(calibrated):
     jobs = jobs_of(calibrated.experiment)
     [known] = json.loads(calibrated.file.read_text()).values()
@@ -151,6 +152,7 @@ def test_every_call_of_an_experiment_is_measured_and_kept(calibrated):
     assert seconds[name] == pytest.approx(known[TRAINING] + sum(n * (a + b * images) for n, (a, b), images in lines))
 
 
+@pytest.mark.slow
 def test_another_network_another_machine_and_a_broken_file_are_not_known(calibrated, tmp_path):
     (tmp_path / "other.yaml").write_text("students: {small: {width: 9}}\n")
     other = load("params.yaml", str(tmp_path / "other.yaml"))
@@ -168,6 +170,7 @@ def test_another_network_another_machine_and_a_broken_file_are_not_known(calibra
             Speed(calibrated.experiment, tmp_path / "broken.json").seconds(jobs_of(calibrated.experiment))
 
 
+@pytest.mark.slow
 def test_plan_prints_time_where_it_is_known(calibrated, tmp_path, monkeypatch):
     experiment, jobs = calibrated.experiment, jobs_of(calibrated.experiment)
     text = describe(experiment, speed=calibrated)
@@ -186,6 +189,7 @@ def test_plan_prints_time_where_it_is_known(calibrated, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_this_machine_is_told_of_even_where_it_could_run_more_at_once_than_there_are_jobs(calibrated, monkeypatch):
     monkeypatch.setattr(calibrated, "at_once", 1_000_000)
     assert "1000000 (this machine)" in describe(calibrated.experiment, speed=calibrated)
@@ -223,6 +227,7 @@ def test_what_runs_in_another_precision_is_measured_in_it(tmp_path):
     assert {use for step in ("robustness", "structure", "transfer") for use, _ in low[step]} == {"answer"}
 
 
+@pytest.mark.slow
 def test_a_call_is_of_a_network_prepared_for_its_use(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(precision, "configure_precision", lambda model, *options: seen.append(options) or model)
@@ -243,6 +248,7 @@ def test_a_teacher_on_several_devices_has_its_steps_shared_and_its_looks_not(tmp
         assert shared.images == alone.images / (4 if alone.use == "train" else 1)
 
 
+@pytest.mark.slow
 def test_a_plan_says_that_compiled_trainings_are_not_measured(calibrated, tmp_path, monkeypatch):
     found = Speed(with_changes(tmp_path, "compute: {precision: fp32, compile: true}"))
     jobs = jobs_of(found.experiment)
@@ -252,6 +258,7 @@ def test_a_plan_says_that_compiled_trainings_are_not_measured(calibrated, tmp_pa
     assert COMPILED in describe(calibrated.experiment, speed=calibrated)
 
 
+@pytest.mark.slow
 def test_a_calibration_asked_for_on_the_command_line_is_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(Speed, "calibrate", functools.partialmethod(Speed.calibrate, seconds=0.1))

@@ -281,6 +281,7 @@ def steps(model, *batches):
         output(model, x).logits.sum().backward()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OWN)
 def test_a_step_takes_two_whole_graphs(name, x, traced):
     """One for the image's gradient, one for the weights'."""
@@ -341,6 +342,7 @@ def test_no_step_waits_for_the_device(name, data):  # noqa: F811
     assert syncs.found == ["aten::_local_scalar_dense"]  # that one is seen
 
 
+@pytest.mark.slow
 def test_a_compiled_training_repeats_itself_and_goes_as_the_eager_one(data):  # noqa: F811
     def trained(**options):
         model = configure_precision(network(4, 1), "fp32", TRAIN, **options)

@@ -149,6 +149,7 @@ def answers(tmp_path_factory) -> dict[str, set[str]]:
     return dict(zip(["", *EDITS], map(set, json.loads(result.stdout)), strict=True))
 
 
+@pytest.mark.slow
 def test_from_nothing_every_job_runs(answers):
     assert answers[""] == ALL
 

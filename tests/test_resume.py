@@ -53,6 +53,7 @@ def dying(folder: Path, configuration: dict, every: float = 1) -> Iterator[Resum
         raise Killed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*methods.names(), *TOYS])
 @pytest.mark.parametrize("step", [1, 7, 10, 13])  # of 15: the first, within an epoch, its last, after it
 def test_every_method_goes_on_from_any_step_as_if_nothing_had_happened(name, step, data, tmp_path, monkeypatch):  # noqa: F811
@@ -96,6 +97,7 @@ OPTIMIZER_OPTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", optimizers.names())
 def test_every_optimizer_goes_on_after_each_step_with_two_teachers_and_a_peer(name, data, tmp_path, monkeypatch):  # noqa: F811
     """Killed after each step of a training of two epochs of three steps: the same bytes in the end."""

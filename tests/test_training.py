@@ -205,6 +205,7 @@ def test_cache_is_read_where_it_lies_and_says_when_that_ends(data, tmp_path):
         values(index, views)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", methods.names())
 def test_same_seed_same_weights_and_another_seed_others(name, data):
     def run(seed):

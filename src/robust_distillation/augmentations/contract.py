@@ -71,17 +71,27 @@ class Augmentation(Settings):
             number of views of an image.
         """
 
+    @property
+    def lengths(self) -> dict[str, int]:
+        """Options that are lengths in pixels and must not be larger than the side of the images, such as {"size": 18}.
+
+        Empty unless a subclass says otherwise.
+        """
+        return {}
+
     def problem(self, shape: tuple[int, int, int]) -> str | None:
-        """Returns the message about options that do not fit images of a certain shape.
+        """Returns the message about the first of `lengths` that is larger than the shorter side of the images.
 
         Args:
             shape: (C, H, W) of the images.
 
         Returns:
             A text KEY: MESSAGE, such as "size: 18 is more than the 8 pixels of a side of the images". None if all
-            options fit; the base class always returns None.
+            lengths fit.
         """
-        return None
+        side = min(shape[1:])
+        larger = (f"{key}: {length} is more than the {side}" for key, length in self.lengths.items() if length > side)
+        return next((f"{text} pixels of a side of the images" for text in larger), None)
 
 
 class RandomAugmentation(Augmentation):

@@ -42,17 +42,10 @@ class CropShift(RandomAugmentation):
             raise mistake(f"low: {self.low} is not below high, {self.high}, which is exclusive")
         return self
 
-    def problem(self, shape: tuple[int, int, int]) -> str | None:
-        """Returns the message about a `high` that is larger than the images.
-
-        Args:
-            shape: (C, H, W) of the images.
-
-        Returns:
-            A text such as "high: 11 is more than the 8 pixels of a side of the images". None if the options fit.
-        """
-        side = min(shape[1:])
-        return f"high: {self.high} is more than the {side} pixels of a side of the images" if self.high > side else None
+    @property
+    def lengths(self) -> dict[str, int]:
+        """The option `high`: no more lines can be cut off than an image has."""
+        return {"high": self.high}
 
     def augment(self, images: Tensor, draws: Draws, info: DatasetInfo, padding: int) -> Tensor:
         """Mirrors each image or not, then crops and shifts it.

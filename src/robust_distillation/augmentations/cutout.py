@@ -30,17 +30,10 @@ class Cutout(RandomAugmentation):
 
     size: Positive = 18
 
-    def problem(self, shape: tuple[int, int, int]) -> str | None:
-        """Returns the message about a square that is larger than the images.
-
-        Args:
-            shape: (C, H, W) of the images.
-
-        Returns:
-            A text such as "size: 18 is more than the 8 pixels of a side of the images". None if the options fit.
-        """
-        side = min(shape[1:])
-        return f"size: {self.size} is more than the {side} pixels of a side of the images" if self.size > side else None
+    @property
+    def lengths(self) -> dict[str, int]:
+        """The option `size`: the square must fit into the images."""
+        return {"size": self.size}
 
     def augment(self, images: Tensor, draws: Draws, info: DatasetInfo, padding: int) -> Tensor:
         """Crops each image, mirrors it or not, and blackens a square.

@@ -69,17 +69,10 @@ class IDBH(RandomAugmentation):
     policy: Literal["color", "shape"] = "color"
     high: int | None = Field(None, ge=1)
 
-    def problem(self, shape: tuple[int, int, int]) -> str | None:
-        """Returns the message about a `high` that is larger than the images.
-
-        Args:
-            shape: (C, H, W) of the images.
-
-        Returns:
-            A text such as "high: 11 is more than the 8 pixels of a side of the images". None if the options fit.
-        """
-        side, high = min(shape[1:]), self._high()
-        return f"high: {high} is more than the {side} pixels of a side of the images" if high > side else None
+    @property
+    def lengths(self) -> dict[str, int]:
+        """The option `high`, or the policy's number in its place: no more lines can be cut off than an image has."""
+        return {"high": self._high()}
 
     def _high(self) -> int:
         return self.high or POLICIES[self.policy].high
