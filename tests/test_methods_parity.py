@@ -13,12 +13,15 @@ Sources of the formulas (S is the student, T the teacher, x' the adversarial ima
 """
 
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from formulas import ce, close, kl, log_softmax, numeric_gradient, of_class, unit
 from scipy.stats import chisquare
+from tabulated import EPOCH, Tabulated, check_loss, check_objective, example, objective_of
 from torch import nn
 
 from robust_distillation import methods
@@ -27,27 +30,6 @@ from robust_distillation.methods import TEACHER, Sizes
 from robust_distillation.models.output import Output
 from robust_distillation.training.reduction import reduce
 from robust_distillation.training.teacher import Teacher
-
-# --- the formulas: logits [B,K] and labels [B] in, values [B] out ---
-
-
-def log_softmax(logits):
-    shifted = logits - logits.max(1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-
-
-def of_class(logits, labels):
-    return np.exp(log_softmax(logits))[np.arange(len(labels)), labels]
-
-
-def ce(logits, labels):
-    return -np.log(of_class(logits, labels))
-
-
-def kl(student, target, temperature=1.0, student_constant=0.0, target_constant=0.0):
-    """Student first, target second, as in the papers' table: sum_c b_c (log b_c - log a_c)."""
-    a, b = (np.exp(log_softmax(logits / temperature)) for logits in (student, target))
-    return (b * (np.log(b + target_constant) - np.log(a + student_constant))).sum(1)
 
 
 def kd(z, y, gamma=0.1, alpha=0.9, temperature=4.0):
@@ -125,7 +107,6 @@ CONTRASTIVE = {"crd", "gacd"}
 # With a state that its loss moves: see below.
 BALANCED = {"mtard"}
 
-EPOCH = 3  # of every batch here
 SETTINGS = [
     *((name, {}) for name in OUTER),
     ("trades", {"beta": 2.0}),
@@ -159,134 +140,31 @@ SETTINGS = [
     ("iad", {"repeat_passes": True, "begin": EPOCH}),
 ]
 
-# --- the same numbers for numpy and for torch ---
-
-
-def example(classes, seed=0, size=8):
-    """Logits of every pass and labels; the first half is mostly classified right, so that both cases occur."""
-    rng = np.random.default_rng(seed)
-    y = rng.integers(classes, size=size)
-    z = {}
-    for name in ("clean", "adversarial", "reference", "teacher", "teacher_adversarial"):
-        z[name] = 1.5 * rng.normal(size=(size, classes))
-        z[name][np.arange(size // 2), y[: size // 2]] += 3
-    return SimpleNamespace(**z, epoch=EPOCH), y
-
-
-class Tabulated:
-    """A training step whose networks answer from a table: S(x) and S(x') in train mode, S(x) frozen, T(x), T(x')."""
-
-    def __init__(self, z, y, own=None):
-        self.x, self.adversarial = torch.zeros(len(y), 1, 2, 2), torch.ones(len(y), 1, 2, 2)
-        self.labels, self.ids = torch.tensor(y), torch.arange(len(y))
-        self.targets = self.labels
-        self.epoch, self.decay, self.own = z.epoch, 1.0, own
-        self.outputs = {
-            name: Output(torch.tensor(getattr(z, name), requires_grad=name in ("clean", "adversarial")))
-            for name in ("clean", "adversarial", "reference", "teacher", "teacher_adversarial")
-        }
-        self.moved, self.objective = [], None
-        self.student = self._student()
-        self.teacher = dict.fromkeys((TEACHER, "robust"), self._teacher)
-
-    def _student(self):
-        step = self
-
-        class Student:
-            def __call__(self, x, *, train=False):
-                assert train or x is step.x
-                return step.outputs["adversarial" if x is step.adversarial else "clean" if train else "reference"]
-
-            def update_statistics(self, x):
-                step.moved.append(x)
-
-        return Student()
-
-    def _teacher(self, x):
-        return self.outputs["teacher_adversarial" if x is self.adversarial else "teacher"]
-
-    def cached(self, role=TEACHER):
-        return self.outputs["teacher"]
-
-    def attack(self, objective, *args):
-        self.objective = lambda logits: objective(self.adversarial, logits, *args)
-        return self.adversarial
-
-    def mean(self, values):
-        return values.mean()
-
-
-def numeric_gradient(function, x, h=1e-6):
-    """Central differences of `function()` in the entries of x, which it reads."""
-    gradient = np.empty_like(x)
-    for i in np.ndindex(x.shape):
-        here = x[i]
-        x[i] = here + h
-        above = function()
-        x[i] = here - h
-        gradient[i] = (above - function()) / (2 * h)
-        x[i] = here
-    return gradient
-
-
-def close(actual, expected, tolerance=1e-9):
-    np.testing.assert_allclose(torch.as_tensor(actual).detach(), expected, rtol=tolerance, atol=tolerance)
-
-
 # --- the tests ---
 
 
 def test_every_method_of_the_package_has_a_formula():
     own = {name for name in methods.names() if methods.registry.module_name(name).startswith(methods.__name__ + ".")}
-    assert {*OUTER, *CONTRASTIVE, *BALANCED} == own
-    assert set(INNER) == own - {"natural", "kd", "crd"}
+    files = {path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("methods/test_*.py")}
+    assert sorted([*OUTER, *CONTRASTIVE, *BALANCED, *files]) == sorted(own)
+    assert set(INNER) == own - files - {"natural", "kd", "crd"}
 
 
 @pytest.mark.parametrize("classes", [10, 3])
 @pytest.mark.parametrize("kl_scale", ["sum", "mean"])
 @pytest.mark.parametrize(("name", "settings"), SETTINGS)
 def test_loss_and_its_gradient(name, settings, kl_scale, classes):
-    method, (z, y) = methods.get(name)(**settings), example(classes)
-
-    def formula():
-        plain, divergence = OUTER[name](z, y, **settings)
-        return plain.mean() + divergence.mean() / (classes if kl_scale == "mean" else 1)
-
-    step = Tabulated(z, y)
-    loss, _ = reduce(method.loss(step), classes, kl_scale)
-    close(loss, formula())
-    loss.backward()
-    for student in ("clean", "adversarial"):
-        gradient = step.outputs[student].logits.grad
-        close(0.0 if gradient is None else gradient, numeric_gradient(formula, getattr(z, student)), 1e-6)
-
-
-class Attacked(Exception):
-    """Raised where x' would be made: nothing that follows is wanted."""
-
-
-def objective_of(method, step):
-    """What x' maximises, as a function of the student's logits."""
-
-    def attack(objective, *args):
-        Tabulated.attack(step, objective, *args)
-        raise Attacked
-
-    step.attack = attack
-    with pytest.raises(Attacked):
-        method.loss(step)
-    return step.objective
+    z, y = example(classes)
+    check_loss(
+        methods.get(name)(**settings), Tabulated(z, y), lambda z, _: OUTER[name](z, y, **settings), classes, kl_scale
+    )
 
 
 @pytest.mark.parametrize("classes", [10, 3])
 @pytest.mark.parametrize(("name", "settings"), [*(s for s in SETTINGS if s[0] in INNER), ("gacd", {}), ("mtard", {})])
 def test_inner_objective_and_its_gradient(name, settings, classes):
-    method, (z, y) = methods.get(name)(**settings), example(classes, seed=1)
-    logits = torch.tensor(z.adversarial, requires_grad=True)
-    values = objective_of(method, Tabulated(z, y))(logits)
-    close(values, INNER[name](z, y, **settings))
-    values.sum().backward()
-    close(logits.grad, numeric_gradient(lambda: INNER[name](z, y, **settings).sum(), z.adversarial), 1e-6)
+    z, y = example(classes, seed=1)
+    check_objective(methods.get(name)(**settings), Tabulated(z, y), lambda z: INNER[name](z, y, **settings))
 
 
 @pytest.mark.parametrize(
@@ -383,10 +261,6 @@ SAMPLES, CLASS_SIZES = 40, (6, 0, 13, 21)  # one class without images
 LABELS = np.random.default_rng(5).permutation(np.repeat(np.arange(4), CLASS_SIZES))
 SMALL = {"dimension": 6, "negatives": 12}
 BOTH = ("logits", "features")
-
-
-def unit(v):
-    return v / np.sqrt((v**2).sum(-1, keepdims=True))
 
 
 def contrast(z, state, index, others, normalisers, temperature):
