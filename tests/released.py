@@ -2,9 +2,9 @@
 
 A released code is given as a function: one iteration of the loop in the authors' repository, restated in plain torch
 and in our own words. It says what is attacked from where, in which mode, which batches go through which network in
-which order, the loss as it is coded, and the update. None of our losses, methods, attacks or optimisers is used in it, only
-the networks, the teachers' weights and the random numbers; ours runs with what an experiment of `protocol: official`
-gives it.
+which order, the loss as it is coded, and the update. None of our losses, methods, attacks or optimisers is used in it,
+only the networks, the teachers' weights and the random numbers; ours runs with what an experiment of `protocol:
+official` gives it.
 """
 
 from __future__ import annotations
