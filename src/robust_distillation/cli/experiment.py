@@ -1,4 +1,4 @@
-"""Offers the commands about a whole experiment: `plan`, `reproduce`, `check` and `cluster`."""
+"""Offers the commands about a whole experiment, `plan`, `reproduce`, `check` and `cluster`, and the list `methods`."""
 
 from __future__ import annotations
 
@@ -110,4 +110,16 @@ def cluster(folder: Path, path: str, overlay: str | None, **options: Any) -> Non
     click.echo(f"{file}\nsnakemake --profile {shlex.quote(str(folder))} --workflow-profile none --config {chosen}")
 
 
-COMMANDS = (plan, reproduce, check, cluster)
+@click.command()
+@example("methods > docs/methods.md")
+def methods() -> None:
+    """Print all methods as Markdown: formulas, what the teachers see, cost of a step, and what is not known.
+
+    Also those that other packages add. Each method takes one step on a few random images.
+    """
+    from robust_distillation.planning.method_list import page
+
+    click.echo(page(), nl=False)
+
+
+COMMANDS = (plan, reproduce, check, cluster, methods)

@@ -52,8 +52,7 @@ def calls_in_step(
 ) -> Calls:
     """Counts the calls of each network in one optimisation step, by running that step on the CPU.
 
-    The optimisation step uses 4 random images, and tiny networks in place of the real ones. No data or checkpoint is
-    read, and torch's random state is restored.
+    The optimisation step is that of `tiny_step`.
 
     Args:
         method: the distillation or training method with its settings.
@@ -77,6 +76,30 @@ def calls_in_step(
         TypeError: the method calls a teacher in a way that it does not declare, or returns loss terms of a wrong form.
         UserError: a loss term is not finite.
     """
+    trainer, step = tiny_step(method, training, threat, info, student, epoch)
+    trainer.run(step)
+    return step.calls
+
+
+def tiny_step(
+    method: Method, training: Training, threat: ThreatModel, info: DatasetInfo, student: dict[str, Any], epoch: int
+) -> tuple[Trainer, BatchStep]:
+    """Prepares one optimisation step on 4 random images, with tiny networks in place of the real ones.
+
+    No data or checkpoint is read, and torch's random state is restored.
+
+    Args:
+        method: the distillation or training method with its settings.
+        training: the settings of the training.
+        threat: norm (`linf` or `l2`) and radius `eps` of the inner attack, `eps` in the pixel range [0,1], such as
+            8/255.
+        info: shape (C, H, W), class names and split sizes of the dataset, as `data.info` returns them.
+        student: the student's architecture, `{"name": NAME, **arguments}`. It is passed to `method.networks`.
+        epoch: number of the epoch of the optimisation step, counted from 1.
+
+    Returns:
+        (trainer, step): `trainer.run(step)` runs the step.
+    """
     channels, classes = info.shape[0], len(info.classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -92,6 +115,4 @@ def calls_in_step(
         trainer.begin_epoch(epoch)
         x = torch.rand(IMAGES, *info.shape, generator=generator(0, "images"))
     ids, views = torch.arange(IMAGES), torch.zeros(IMAGES, dtype=torch.int64)
-    step = BatchStep(trainer, Batch(x, data.labels, ids, views, epoch, 0, 1))
-    trainer.run(step)
-    return step.calls
+    return trainer, BatchStep(trainer, Batch(x, data.labels, ids, views, epoch, 0, 1))
