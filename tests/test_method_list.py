@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def test_every_method_says_what_it_minimises_and_from_which_paper(name):
     found = method_list.described(name)
     assert "minimises" in found.formula
     assert found.formula.count(". ") == 0
-    assert name == "natural" or any(year in found.title for year in map(str, range(2014, 2030))), found.title
+    assert name == "natural" or re.search(r"20[12]\d|arXiv", found.title), found.title
     assert bool(found.unknown) or "style" not in found.title
 
 
@@ -52,7 +53,7 @@ def test_what_is_counted(name, sees, passes):
     ("toy", "sees", "passes"),
     [
         ("Peer", {}, (10 * 2 + 3, 0, 1 + 3)),
-        ("TrainedTeacher", {"teacher": ["x'", "x (stored)"]}, (23, 0, 3)),
+        ("TrainedTeacher", {"teacher": ["x (stored)", "x'"]}, (23, 0, 3)),
         ("Mirrored", {"teacher": ["x, with its gradient", "x'", "2x - x'"]}, (20 + 6, 2 + 1 + 1, 0)),
         ("JointSearch", {"teacher": ["x' at each step of the attack, with its gradient", "x'"]}, (4 + 3, 4 + 1, 0)),
     ],
