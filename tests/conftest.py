@@ -8,7 +8,8 @@ import shutil
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -125,24 +126,36 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory, worker_id) -> Path:
-    """A checkout in which the tiny experiment was run to its end on two cores, one for all workers. Do not change it:
-    see `tree`."""
+def made_once(tmp_path_factory, worker_id) -> Callable[[str, Callable[[Path], None]], Path]:
+    """What several workers need and one makes: made_once(name, make) calls make(folder), whatever the number of
+    workers, and returns the folder. Do not change it."""
     base = tmp_path_factory.getbasetemp()
-    folder = (base if worker_id == "master" else base.parent) / "finished"
-    with FileLock(f"{folder}.lock"):
-        if not folder.exists():
-            building = fresh_tree(folder.with_name("building"))
-            for command in (
-                ["init", "--quiet"],
-                ["add", "--all"],
-                ["commit", "--quiet", "--message", "Before the run"],
-            ):
-                subprocess.run(["git", *command], cwd=building, env=os.environ | PEOPLE, check=True)
-            result = snakemake(building, "--cores", "2")
-            assert result.returncode == 0, result.stdout + result.stderr
-            building.rename(folder)
-    return folder
+    base = base if worker_id == "master" else base.parent
+
+    def folder_of(name: str, make: Callable[[Path], None]) -> Path:
+        folder = base / name
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                building = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=base))
+                make(building)
+                building.rename(folder)
+        return folder
+
+    return folder_of
+
+
+@pytest.fixture(scope="session")
+def finished(made_once) -> Path:
+    """A checkout in which the tiny experiment was run to its end on two cores. Do not change it: see `tree`."""
+
+    def run(folder: Path) -> None:
+        fresh_tree(folder)
+        for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "Before the run"]):
+            subprocess.run(["git", *command], cwd=folder, env=os.environ | PEOPLE, check=True)
+        result = snakemake(folder, "--cores", "2")
+        assert result.returncode == 0, result.stdout + result.stderr
+
+    return made_once("finished", run)
 
 
 @pytest.fixture

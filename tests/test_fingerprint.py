@@ -217,18 +217,21 @@ def stops(file: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def moved(tmp_path_factory) -> dict[str, list[str]]:
+def moved(made_once) -> dict[str, list[str]]:
     """For each file of the package the steps whose code moves with a constant in it."""
-    tree = tmp_path_factory.mktemp("mutated")
-    shutil.copytree(REPOSITORY / "src", tree / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    shutil.copytree(REPOSITORY / "experiments", tree / "experiments")
-    shutil.copy(REPOSITORY / "params.yaml", tree)
-    (tree / "tiny.yaml").write_text(TINY)
-    (tree / "sharded.yaml").write_text(SHARDED)
-    command = [sys.executable, REPOSITORY / "tests/hashed_steps.py", "codes", *sources()]
-    result = subprocess.run(command, cwd=tree, env=environment(tree), capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout)
+
+    def find(tree: Path) -> None:
+        shutil.copytree(REPOSITORY / "src", tree / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        shutil.copytree(REPOSITORY / "experiments", tree / "experiments")
+        shutil.copy(REPOSITORY / "params.yaml", tree)
+        (tree / "tiny.yaml").write_text(TINY)
+        (tree / "sharded.yaml").write_text(SHARDED)
+        command = [sys.executable, REPOSITORY / "tests/hashed_steps.py", "codes", *sources()]
+        result = subprocess.run(command, cwd=tree, env=environment(tree), capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        (tree / "found.json").write_text(result.stdout)
+
+    return json.loads((made_once("moved", find) / "found.json").read_text())
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,9 +40,10 @@ ALL = [*methods.names(), *TOYS, "sat+wu2020", "rslad+adr", "gacd+wu2020", "Every
 
 
 @pytest.fixture(scope="module")
-def on_two_processes(tmp_path_factory) -> dict:
+def on_two_processes(made_once) -> dict:
     """The first steps by every method, toys that use all of the contract among them, some with settings of training."""
-    return on_two(tmp_path_factory.mktemp("ranks"), "steps", "synchronised", *ALL)
+    folder = made_once("two-processes", lambda folder: on_two(folder, "steps", "synchronised", *ALL))
+    return torch.load(folder / "found.pt", weights_only=True)
 
 
 @pytest.mark.slow
@@ -109,15 +111,19 @@ def test_a_batch_with_fewer_images_than_devices_is_refused():
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory) -> Path:
-    tree = fresh_tree(tmp_path_factory.mktemp("parallel") / "tree")
-    overlay = TINY.replace("wide: {width: 8,", "wide: {width: 8, devices: 2,")
-    (tree / "tiny.yaml").write_text(overlay + "compute: {save_every: 0.001}\n")
-    for arguments in (["prepare-data"], ["train-teacher", "wide"]):
-        assert command(tree, *arguments).returncode == 0
-    record = read_json(tree / "results/tiny/teachers/wide/record.json")
-    assert record["settings"]["devices"] == {"count": 2, "batch_norm": "synchronised"}
-    return tree
+def trained(made_once) -> Path:
+    """A checkout with a teacher that was trained on two devices."""
+
+    def train(tree: Path) -> None:
+        fresh_tree(tree)
+        overlay = TINY.replace("wide: {width: 8,", "wide: {width: 8, devices: 2,")
+        (tree / "tiny.yaml").write_text(overlay + "compute: {save_every: 0.001}\n")
+        for arguments in (["prepare-data"], ["train-teacher", "wide"]):
+            assert command(tree, *arguments).returncode == 0
+        record = read_json(tree / "results/tiny/teachers/wide/record.json")
+        assert record["settings"]["devices"] == {"count": 2, "batch_norm": "synchronised"}
+
+    return made_once("two-devices", train)
 
 
 FILES = ["teachers/wide/best.safetensors", "teachers/wide/last.safetensors", "teachers/wide/metrics.jsonl"]
@@ -139,7 +145,8 @@ def workers(tree: Path) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("victim", "number"), [(1, signal.SIGKILL), (0, signal.SIGKILL), (None, signal.SIGTERM)])
-def test_a_process_that_is_lost_ends_the_job_and_the_next_start_goes_on(victim, number, tree):
+def test_a_process_that_is_lost_ends_the_job_and_the_next_start_goes_on(victim, number, trained, tmp_path):
+    tree = Path(shutil.copytree(trained, tmp_path / "tree"))
     before = hashes(tree, FILES)
     process = subprocess.Popen(
         [sys.executable, "-m", "robust_distillation.cli", "train-teacher", "wide", *OPTIONS], cwd=tree,
