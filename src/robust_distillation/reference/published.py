@@ -1,9 +1,16 @@
 """Published results, the rows of published.csv, for comparison with measured ones.
 
-A reference is the short name of one published table, as experiment files list it. The rows name students and methods as
-this package does. They name teachers as the reference `teachers` does, which has the teachers' own results. Results of
-attacks that this package does not have are left out: CW within an L2 ball, and PGD_TRADES with another eps and step
-size in one rerun. No result of GACD was readable.
+A reference is the short name of one published table, or of all that is known of a paper on one dataset, as experiment
+files list it: `rslad_cifar10_white_box`, `adaad_cifar10`. The rows name students and methods as this package does, and
+a method with another setting of the training by a suffix, such as `sat-awp`. They name teachers as the reference
+`teachers` does, which has the teachers' own results; of a teacher that is not there nobody published its own numbers.
+The teacher of a paper that trained its own has the method or the paper in its name: `wrn34_10_st` (CGARD),
+`wrn34_10_sat_adaad`. A student that learns from two teachers has one name for both.
+
+Left out is what cannot be compared: attacks that this package does not have (CW within an L2 ball, PGD_TRADES with
+another eps in one rerun, PGD of unstated steps), other datasets (Tiny-ImageNet), and methods that this package does
+not have (such as DAJAT's and DAT's own rows, whose tables are there for their baselines). Of the newer papers nothing
+stands here that was only relayed. No result of GACD was readable.
 """
 
 from __future__ import annotations
