@@ -61,6 +61,20 @@ def resnet_keys(channels=3, classes=10, depth=18, width=64) -> dict:
     return {**keys, **linear("linear", classes, inputs)}
 
 
+def cifar_resnet_keys(channels=3, classes=10, depth=56, width=16) -> dict:
+    keys, inputs = {**conv("conv1", width, channels, 3), **norm("bn1", width)}, width
+    for layer in (1, 2, 3):
+        planes = width * 2 ** (layer - 1)
+        for index in range((depth - 2) // 6):
+            at = f"layer{layer}.{index}"
+            keys |= conv(f"{at}.conv1", planes, inputs, 3) | norm(f"{at}.bn1", planes)
+            keys |= conv(f"{at}.conv2", planes, planes, 3) | norm(f"{at}.bn2", planes)
+            if index == 0 and layer > 1:
+                keys |= conv(f"{at}.downsample.0", planes, inputs, 1) | norm(f"{at}.downsample.1", planes)
+            inputs = planes
+    return {**keys, **linear("fc", classes, inputs)}
+
+
 def preact_keys(channels=3, classes=10, width=64, final_bn=True, **_) -> dict:
     keys, inputs = conv("conv1", width, channels, 3), width
     for layer in (1, 2, 3, 4):
@@ -124,6 +138,7 @@ def dm_keys(channels=3, classes=10, depth=70, width=16) -> dict:
 
 KEYS = {
     "resnet": resnet_keys,
+    "cifar_resnet": cifar_resnet_keys,
     "preact_resnet": preact_keys,
     "mobilenet_v2": mobilenet_keys,
     "wide_resnet": wide_keys,
@@ -187,6 +202,19 @@ def resnet(s, x, train, **_):
     return pool_and_classify(s, x, "linear")
 
 
+def cifar_resnet(s, x, train, depth, **_):
+    x = F.relu(bn(s, "bn1", F.conv2d(x, s["conv1.weight"], padding=1), train))
+    for layer in (1, 2, 3):
+        for index in range((depth - 2) // 6):
+            at, stride = f"layer{layer}.{index}", 2 if layer > 1 and index == 0 else 1
+            y = F.relu(bn(s, f"{at}.bn1", F.conv2d(x, s[f"{at}.conv1.weight"], stride=stride, padding=1), train))
+            y = bn(s, f"{at}.bn2", F.conv2d(y, s[f"{at}.conv2.weight"], padding=1), train)
+            if stride == 2:
+                x = bn(s, f"{at}.downsample.1", F.conv2d(x, s[f"{at}.downsample.0.weight"], stride=2), train)
+            x = F.relu(y + x)
+    return pool_and_classify(s, x, "fc")
+
+
 def preact_resnet(s, x, train, shortcut="activated", final_bn=True, **_):
     x = F.conv2d(x, s["conv1.weight"], padding=1)
     for layer in (1, 2, 3, 4):
@@ -246,6 +274,7 @@ def dm_wide_resnet(s, x, train, depth, **_):
 
 FORWARD = {
     "resnet": resnet,
+    "cifar_resnet": cifar_resnet,
     "preact_resnet": preact_resnet,
     "mobilenet_v2": mobilenet_v2,
     "wide_resnet": wide_resnet,
@@ -256,6 +285,8 @@ NARROW = [
     ("resnet", {"depth": 18, "width": 4}),
     ("resnet", {"depth": 34, "width": 2}),
     ("resnet", {"depth": 50, "width": 2}),
+    ("cifar_resnet", {"depth": 20, "width": 4}),
+    ("cifar_resnet", {"depth": 32, "width": 2}),
     ("preact_resnet", {"width": 4, "shortcut": "activated", "final_bn": True}),
     ("preact_resnet", {"width": 4, "shortcut": "raw", "final_bn": True}),
     ("preact_resnet", {"width": 4, "shortcut": "raw", "final_bn": False}),
@@ -280,6 +311,10 @@ def title(value):
         ("resnet", {"depth": 18}, 100, 11_220_132),
         ("resnet", {"depth": 34}, 10, 21_282_122),
         ("resnet", {"depth": 50}, 10, 23_520_842),
+        # He et al. count 0.27 M to 1.7 M, without the convolutions of the shortcuts.
+        ("cifar_resnet", {"depth": 20}, 10, 272_474),
+        ("cifar_resnet", {"depth": 56}, 10, 855_770),
+        ("cifar_resnet", {"depth": 110}, 10, None),
         ("preact_resnet", {"final_bn": False}, 10, 11_171_146),
         ("preact_resnet", {"final_bn": True}, 10, 11_172_170),
         ("mobilenet_v2", {}, 10, 2_296_922),
@@ -387,6 +422,7 @@ def smallest(name: str) -> dict:
     ("architecture", "message"),
     [
         ({"name": "resnet", "depth": 19}, "architecture resnet: depth should be one of 18, 34, 50, found 19"),
+        ({"name": "cifar_resnet", "depth": 18}, "depth should be one of 20, 32, 44, 56, 110, found 18"),
         ({"name": "mobilenet_v2", "width": 6}, "width should be one of 4, 8, 12, .*found 6"),
         ({"name": "wide_resnet", "depth": 12}, "depth should be one of 10, 16, .*found 12"),
         ({"name": "preact_resnet", "shortcut": "rwa"}, "shortcut should be one of activated, raw, found 'rwa'"),

@@ -43,6 +43,7 @@ from robust_distillation.training.trainer import Trainer
 FAST = ("fp32", "bf16-inner", "bf16")
 SMALL = {
     "convnet": {}, "resnet": {"width": 4}, "preact_resnet": {"width": 4}, "mobilenet_v2": {},
+    "cifar_resnet": {"depth": 20, "width": 4},
     "wide_resnet": {"depth": 10, "width": 1}, "dm_wide_resnet": {"depth": 10, "width": 1},
 }  # fmt: skip
 OWN = [name for name in models.names() if name != "robustbench"]  # that one needs a package of its own

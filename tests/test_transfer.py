@@ -161,6 +161,7 @@ def test_scale_of_the_features_does_not_matter():
         ({"name": "convnet", "width": 4}, {"mean": [0.3], "std": [0.4]}),
         ({"name": "wide_resnet", "depth": 10, "width": 1}, None),
         ({"name": "resnet", "width": 4}, {"mean": [0.3], "std": [0.4]}),
+        ({"name": "cifar_resnet", "depth": 20, "width": 4}, None),
         ({"name": "preact_resnet", "width": 4}, None),
         ({"name": "mobilenet_v2", "width": 4}, None),
         ({"name": "dm_wide_resnet", "depth": 10, "width": 1}, None),
