@@ -110,6 +110,35 @@ def _rslad(model: str, architecture: dict[str, Any], dataset: str) -> KnownCheck
     )
 
 
+def _robustbench(
+    model: str, architecture: dict[str, Any], dataset: str, drive: str, published: str, more: str
+) -> KnownCheckpoint:
+    """Returns the entry of a model of RobustBench's zoo that is one of the architectures here.
+
+    It needs no package of RobustBench. Its file lies where that package puts it.
+
+    Args:
+        model: name in RobustBench's zoo.
+        architecture: `{"name": NAME, **arguments}`; a `dm_wide_resnet` is normalised by the numbers of its dataset.
+        dataset: name of the dataset.
+        drive: id of the file on Google Drive, as RobustBench 1.1.1 has it.
+        published: clean and AutoAttack accuracy (percent, full test set) of RobustBench, or of the authors.
+        more: a remark.
+    """
+    return KnownCheckpoint(
+        architecture=architecture,
+        dataset=dataset,
+        normalisation=dataset if architecture["name"] == "dm_wide_resnet" else None,
+        file=f"robustbench/{dataset}/Linf/{model}.pt",
+        url=None,
+        page=f"https://drive.google.com/file/d/{drive}/view",
+        sha256=None,
+        threat="linf 8/255",
+        drop=UNUSED_PREFIXES.get(architecture["name"], ()),
+        note=f"published clean / AutoAttack: {published}; {more}. RobustBench's {model}",
+    )
+
+
 # Prefixes of keys to drop from your own files, by architecture: TRADES' class, and many after it, has an unused stage.
 UNUSED_PREFIXES: dict[str, tuple[str, ...]] = {"wide_resnet": ("sub_block1.",)}
 
@@ -171,6 +200,62 @@ SOURCES: dict[str, KnownCheckpoint] = {
     ),
     "deepmind_wrn_28_10_cifar10_l2_ddpm": _deepmind(
         "cifar10_l2_wrn28-10_cutmix_ddpm_v2.pt", 28, 10, "91.79 / 78.80", "l2 128/255", DDPM
+    ),
+    "ltd_wrn_34_10_cifar10": _robustbench(
+        "Chen2021LTD_WRN34_10",
+        {"name": "wide_resnet", "depth": 34, "width": 10},
+        "cifar10",
+        "1-0RoQKYvHLNh7hZ71wJjSit1XtrJQo9D",
+        "85.21 / 56.94",
+        "LTD (Chen and Lee, 2021), a teacher of IGDM and SAAD",
+    ),
+    "ltd_wrn_34_20_cifar10": _robustbench(
+        "Chen2021LTD_WRN34_20",
+        {"name": "wide_resnet", "depth": 34, "width": 20},
+        "cifar10",
+        "1-5JmY9rapuGwCUc2nPvy7Rb_sn_dHhFm",
+        "86.03 / 57.71",
+        "LTD, the teacher of AdaAD",
+    ),
+    "ltd_wrn_34_10_cifar100": _robustbench(
+        "Chen2021LTD_WRN34_10",
+        {"name": "wide_resnet", "depth": 34, "width": 10},
+        "cifar100",
+        "1-I4NZyULdEWH46b4EaCTxuuRo4eFXsg_",
+        "64.07 / 30.59",
+        "LTD, the teacher of AdaAD",
+    ),
+    "bdm_wrn_28_10_cifar10": _robustbench(
+        "Wang2023Better_WRN-28-10",
+        {"name": "dm_wide_resnet", "depth": 28, "width": 10},
+        "cifar10",
+        "1-6MYKJdECDVGaWjj6GgqvaT95BGKhUvI",
+        "92.44 / 67.31",
+        "BDM (Wang et al., 2023), trained by TRADES with generated images",
+    ),
+    "bdm_wrn_28_10_cifar100": _robustbench(
+        "Wang2023Better_WRN-28-10",
+        {"name": "dm_wide_resnet", "depth": 28, "width": 10},
+        "cifar100",
+        "1-jOu3wKWyw0XnBCXDGR32xn8Bw9GTJgh",
+        "72.58 / 38.83",
+        "BDM, trained with generated images, IGDM's teacher",
+    ),
+    "gowal2021_wrn_28_10_cifar10": _robustbench(
+        "Gowal2021Improving_28_10_ddpm_100m",
+        {"name": "dm_wide_resnet", "depth": 28, "width": 10},
+        "cifar10",
+        "12L8YE6VBgUDKyW6GMSNefSYj2gg4LEKx",
+        "87.50 / 63.44",
+        "Gowal et al. (2021), trained with 100M generated images, a teacher of SAAD",
+    ),
+    "bartoldson_wrn_94_16_cifar10": _robustbench(
+        "Bartoldson2024Adversarial_WRN-94-16",
+        {"name": "dm_wide_resnet", "depth": 94, "width": 16},
+        "cifar10",
+        "1g6o9H1b6vjoBi1USdCBt64C8B8LPiioX",
+        "93.68 / 73.71",
+        "Bartoldson et al. (2024), trained with generated images, a teacher of SAAD",
     ),
     "rslad_resnet18_cifar10": _rslad("resnet18", {"name": "resnet", "depth": 18, "width": 64}, "cifar10"),
     "rslad_resnet18_cifar100": _rslad("resnet18", {"name": "resnet", "depth": 18, "width": 64}, "cifar100"),
