@@ -24,7 +24,7 @@ from robust_distillation.errors import UserError
 from robust_distillation.models import names
 from robust_distillation.models.checkpoint import build_model, load_model, save_checkpoint
 from robust_distillation.models.weights import layout
-from robust_distillation.pipeline.importing import import_robustbench, import_state, locate
+from robust_distillation.pipeline.importing import import_robustbench, import_state, locate, robustbench_file
 from robust_distillation.reference import checkpoints
 from robust_distillation.reference.checkpoints import NORMALISATIONS, SOURCES, KnownCheckpoint
 
@@ -36,6 +36,7 @@ NARROW = {
     "wide_resnet": {"name": "wide_resnet", "depth": 10, "width": 1},
     "dm_wide_resnet": {"name": "dm_wide_resnet", "depth": 10, "width": 1},
     "preact_resnet": {"name": "preact_resnet", "width": 2},
+    "cifar_resnet": {"name": "cifar_resnet", "depth": 20, "width": 2},
 }
 RESNET = NARROW["resnet"]
 
@@ -107,8 +108,20 @@ def test_parameter_counts_are_the_published_ones():
     assert parameters("rslad_mobilenet_v2_cifar10") == 2_296_922
     assert parameters("rslad_mobilenet_v2_cifar100") == 2_412_212
     assert parameters("trades_wrn_34_10") == 46_160_474
+    assert parameters("bdm_wrn_28_10_cifar10") == 36_479_194
     # TRADES' file carries the first stage twice: once as sub_block1.
     assert parameters("trades_wrn_34_10") + parameters("trades_wrn_34_10", "block1.") == 48_262_586
+
+
+def test_files_of_robustbench_lie_where_its_package_puts_them():
+    """So either finds what the other has fetched."""
+    found = {name: source for name, source in SOURCES.items() if source.file.startswith("robustbench/")}
+    assert len(found) == 7
+    for name, source in found.items():
+        model = Path(source.file).stem
+        assert locate(name, None) == robustbench_file(model, source.dataset, "linf"), name
+        assert model in source.note, name
+        assert source.page.startswith("https://drive.google.com/file/d/"), name
 
 
 def row(name: str, source: KnownCheckpoint) -> str:
