@@ -24,15 +24,22 @@ from robust_distillation.columns import TEACHER_ROW
 from robust_distillation.config import Experiment, load
 from robust_distillation.pipeline.step import TABLES
 from robust_distillation.planning import jobs as planned
+from robust_distillation.reference.checkpoints import SOURCES
 from robust_distillation.reporting import tables
 from robust_distillation.reporting.table_spec import TableSpec
 from robust_distillation.training.counting import calls_in_step
 from robust_distillation.training.schedule import is_validation_epoch, learning_rate, validation_epochs
 
 EXPERIMENTS = [REPOSITORY / "params.yaml", *sorted((REPOSITORY / "experiments").glob("*.yaml"))]
+ALONE = ("natural", "sat", "trades", "mart", "peeraid", "lbgat", "adr")
+# By role, what is cached of a teacher; where nothing is said, a method has one teacher, which is not cached.
+LOGITS = {"teacher": {"logits"}}
 CACHES = {
-    "kd": {"logits"}, "ard": {"logits"}, "iad": {"logits"}, "rslad": {"logits"}, "crd": {"features"},
-    "gacd": {"logits", "features"},
+    "kd": LOGITS, "ard": LOGITS, "iad": LOGITS, "rslad": LOGITS, "absld": LOGITS, "dgad": LOGITS, "cgard": LOGITS,
+    "crdnd": LOGITS, "ckd": LOGITS, "tald": LOGITS, "crd": {"teacher": {"features"}},
+    "gacd": {"teacher": {"logits", "features"}}, "mtard": {"robust": set(), "natural": {"logits"}},
+    "b_mtard": {"robust": set(), "natural": {"logits"}}, "akd2": {"robust": set(), "natural": set()},
+    "iad2": {"robust": set(), "natural": set()}, "ciard": {"robust": set(), "natural": {"logits"}},
 }  # fmt: skip
 # Students, jobs in all. What changes one of these numbers changes what a study costs.
 TOTALS = {
@@ -59,7 +66,17 @@ def needs_no_teacher(kind: str, settings: dict) -> bool:
         return not {"clean_labels", "adversarial_labels", "inner_labels"} - {
             key for key, value in settings.items() if value in ("hard", "student")
         }
-    return kind in ("natural", "sat", "trades", "mart")
+    return kind in ALONE
+
+
+def caches_of(entry: dict, kind: str) -> dict[str, set[str]]:
+    if kind == "teacher_ensemble":
+        return {role: {"logits"} for role in entry["members"]}
+    return CACHES.get(kind, {"teacher": set()})
+
+
+def roles_of(raw: dict, teacher: str) -> dict[str, str]:
+    return raw["teachers"][teacher].get("roles", {"teacher": teacher})
 
 
 def excluded(rules: list[dict], run: dict) -> bool:
@@ -73,8 +90,10 @@ def runs_of(raw: dict) -> list[dict]:
     found = []
     for method, entry in raw["methods"].items():
         settings = entry or {}
-        alone = needs_no_teacher(settings.get("method", method), settings)
-        for teacher in ["none"] if alone else raw["teachers"]:
+        kind = settings.get("method", method)
+        roles = set(caches_of(settings, kind))
+        able = [name for name in raw.get("teachers", {}) if roles <= set(roles_of(raw, name))]
+        for teacher in ["none"] if needs_no_teacher(kind, settings) else able:
             for student in raw["students"]:
                 for seed in raw["seeds"]:
                     run = {"teacher": teacher, "student": student, "method": method, "seed": seed}
@@ -86,12 +105,19 @@ def runs_of(raw: dict) -> list[dict]:
 def rules_of(raw: dict) -> dict[str, int]:
     """How many jobs each rule must have."""
     runs, targets = runs_of(raw), len(raw.get("transfer", {}))
-    models, structure = len(runs) + len(raw["teachers"]), int("structure" in raw)
-    kinds = {name: (entry or {}).get("method", name) for name, entry in raw["methods"].items()}
+    networks = [entry for entry in raw.get("teachers", {}).values() if "roles" not in entry]
+    models, structure = len(runs) + len(networks), int("structure" in raw)
+    entries = {name: entry or {} for name, entry in raw["methods"].items()}
     caches = {
-        (run["teacher"], kind) for run in runs if run["teacher"] != "none" for kind in CACHES[kinds[run["method"]]]
+        (roles_of(raw, run["teacher"])[role], output)
+        for run in runs
+        if run["teacher"] != "none"
+        for role, outputs in caches_of(
+            entries[run["method"]], entries[run["method"]].get("method", run["method"])
+        ).items()
+        for output in outputs
     }
-    imported = sum("imported" in teacher for teacher in raw["teachers"].values())
+    imported = sum("imported" in teacher for teacher in networks)
     tuned = {(run["teacher"], run["student"], run["method"]) for run in runs if "tuning" in raw}
     candidates = math.prod(len(values) for values in raw.get("tuning", {}).get("grid", {}).values())
     evaluation = raw["evaluation"]
@@ -100,7 +126,8 @@ def rules_of(raw: dict) -> dict[str, int]:
         "prepare_data": 1,
         "prepare_target": targets,
         "import_teacher": imported,
-        "train_teacher": len(raw["teachers"]) - imported,
+        "train_teacher": len(networks) - imported,
+        "label_extra": int("labelled_by" in raw["dataset"].get("extra", {})),
         "fill_cache": len(caches),
         "tune": len(tuned) * candidates,
         "choose": len(tuned),
@@ -158,6 +185,7 @@ def dry_run(tree: Path, *config: str) -> dict[str, int]:
 STEPS = {
     "prepare-data": ("prepare_data", "prepare_target"),
     "import-teacher": ("import_teacher",),
+    "label-extra": ("label_extra",),
     "train-teacher": ("train_teacher",),
     "fill-cache": ("fill_cache",),
     "tune": ("tune",),
@@ -235,6 +263,57 @@ def test_dry_run_of_shared_attacks_shows_every_job(without_data, monkeypatch):
     found = planned.jobs_of(load("params.yaml", "sharded.yaml"))
     assert planned.by_step(found, lambda _: 1) == by_step(expected)
     assert waits(found) == waits_drawn(without_data, "experiment=params.yaml", "overlay=sharded.yaml")
+
+
+# Teachers that a person must fetch
+
+BY_HAND = {
+    **dict.fromkeys(
+        (
+            "rslad_cifar10", "gacd_cifar10", "mtard_cifar10", "absld_cifar10", "peeraid_cifar10", "cgard_cifar10",
+            "ciard_cifar10", "crdnd_cifar10", "heterogeneous_teachers_cifar10",
+        ),
+        "trades_teacher",
+    ),
+    **dict.fromkeys(("adaad_cifar10", "dgad_cifar10", "igdm_cifar10"), "ltd_cifar10"),
+    **dict.fromkeys(("adaad_cifar100", "dgad_cifar100"), "ltd_cifar100"),
+    **dict.fromkeys(("igdm_cifar100", "saad_cifar100"), "bdm_cifar100"),
+    "saad_cifar10": "saad_cifar10",
+}  # fmt: skip
+
+
+def fetched_by_hand(experiment: Experiment) -> list[str]:
+    return [
+        name
+        for name, teacher in experiment.teachers.items()
+        if teacher.imported and SOURCES[teacher.imported.source].url is None
+    ]
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_an_overlay_spares_what_must_be_fetched_by_hand(path, without_data, monkeypatch):
+    """With it nothing else changes: the same students by the same methods, and the same teachers by name."""
+    monkeypatch.chdir(without_data)
+    experiment = load(path)
+    assert bool(fetched_by_hand(experiment)) == (path.stem in BY_HAND)
+    if path.stem in BY_HAND:
+        overlay = REPOSITORY / f"experiments/overlays/{BY_HAND[path.stem]}.yaml"
+        spared = load(path, overlay)
+        assert fetched_by_hand(spared) == []
+        assert (spared.runs, list(spared.teachers)) == (experiment.runs, list(experiment.teachers))
+        assert path.stem in overlay.read_text() or BY_HAND[path.stem] == "trades_teacher"
+
+
+@pytest.mark.parametrize("file", ["rslad_cifar10", "gacd_cifar10"])
+def test_the_teacher_of_the_overlay_is_trained_as_trades_code_does(file):
+    """Under both protocols: the budget that `official` gives to TRADES."""
+    overlay = REPOSITORY / "experiments/overlays/trades_teacher.yaml"
+    experiment = load(REPOSITORY / f"experiments/{file}.yaml", overlay)
+    recipe = experiment.teachers["wrn-34-10"].recipe
+    training = flat(recipe.training)
+    assert training == EVERYWHERE | TRADES
+    assert recipe.method.settings.model_dump() == {"beta": 6.0, "clean_first": True}
+    assert "wrn-34-10 (trained here by trades)" in experiment.teachers_text
 
 
 # The official protocol
@@ -484,7 +563,7 @@ def test_controlled_gives_all_runs_one_budget_and_official_does_not(path, withou
         for key, value in parsed(path)["training"].items():
             if not isinstance(value, dict):
                 assert getattr(next(iter(experiment.recipes.values())).training, key) == value
-    else:
+    elif path.stem.startswith("rslad"):
         assert len(budgets) == len({recipe.method.kind for recipe in experiment.recipes.values()}) + 2 * (
             "sat-300" in experiment.methods
         )

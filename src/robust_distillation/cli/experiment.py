@@ -44,8 +44,8 @@ def plan(tflops: float | None, calibrate: bool, path: str, overlay: str | None) 
 def reproduce(path: str, overlay: str | None) -> None:
     """Run an experiment through Snakemake, from nothing to the table. Jobs that are done already are not repeated.
 
-    Fetches missing data first. Ends by printing the table and the places of the results. Exit code 0 if everything is
-    made, else that of Snakemake.
+    Says where each teacher comes from, and fetches missing data. Ends by printing the table and the places of the
+    results. Exit code 0 if everything is made, else that of Snakemake.
 
     --experiment names the YAML file of the experiment (params.yaml by default), and --overlay a YAML file whose values
     replace those in it.
@@ -54,6 +54,7 @@ def reproduce(path: str, overlay: str | None) -> None:
     from robust_distillation.pipeline.reproduce import run_workflow
 
     experiment = load(path, overlay)
+    click.echo(f"{experiment.name}: teachers: {experiment.teachers_text}")
     check_data(experiment)
     check_weights(experiment)
     fetch_data(experiment)  # here, where the progress is visible

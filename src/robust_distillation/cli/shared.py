@@ -92,7 +92,13 @@ def check_weights(experiment: Experiment) -> None:
     for name, teacher in experiment.teachers.items():
         checkpoint = experiment.teacher_weights(name)
         if teacher.imported and teacher.imported.source != checkpoints.ROBUSTBENCH and not checkpoint.is_file():
-            importing.check_source(teacher.imported.source, teacher.imported.file, experiment.dataset.download)
+            try:
+                importing.check_source(teacher.imported.source, teacher.imported.file, experiment.dataset.download)
+            except UserError as error:
+                known = checkpoints.SOURCES.get(teacher.imported.source)
+                if known is None or known.url is not None:
+                    raise
+                raise UserError(f"{error}. Or name an overlay of experiments/overlays/ that needs no file") from error
 
 
 def fetch_data(experiment: Experiment) -> None:

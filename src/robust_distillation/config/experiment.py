@@ -373,6 +373,17 @@ class Experiment:
         return tuple(dict.fromkeys(found))
 
     @property
+    def teachers_text(self) -> str:
+        """The teachers and where each comes from, for the plan and the start of a run, such as `wide (trained here by
+        trades)`; `none` without teachers.
+        """
+        came = {
+            name: f"trained here by {teacher.origin}" if teacher.recipe else f"imported from {teacher.origin}"
+            for name, teacher in self.teachers.items()
+        }
+        return ", ".join(f"{name} ({where})" for name, where in came.items()) or "none"
+
+    @property
     def extra_text(self) -> str:
         """A sentence on the extra images for captions and the plan; empty without them."""
         extra = self.extra

@@ -57,8 +57,8 @@ def describe(experiment: Experiment, tflops: float = TFLOPS, speed: Speed | None
         f"{experiment.size('validation')} {'test' if experiment.selects_on_test else 'validation'} images; "
         f"{experiment.test_images} test images",
         *[f"  {experiment.extra_text}"] * bool(experiment.extra),
-        f"  teachers: {', '.join(experiment.teachers) or 'none'}; students: {', '.join(experiment.students)}; "
-        f"seeds: {', '.join(map(str, experiment.file.seeds))}",
+        f"  teachers: {experiment.teachers_text}",
+        f"  students: {', '.join(experiment.students)}; seeds: {', '.join(map(str, experiment.file.seeds))}",
         *_tuning(experiment),
         f"  attacks: {', '.join(evaluation.attacks)} on {' and '.join(evaluation.checkpoints)}",
         *([f"  metrics: {', '.join(evaluation.metrics)}"] if evaluation.metrics else []),
