@@ -143,6 +143,22 @@ def test_every_method_has_the_grid_or_its_own_of_the_same_size(tmp_path):
     assert experiment.teachers["wide"].recipe.training.learning_rate == 0.1  # no teacher is tuned
 
 
+def test_a_method_with_an_average_that_starts_late_has_one_in_its_short_runs_too(tmp_path):
+    """Epoch 15 of 20 is epoch 1 of 2. What tuning.training says itself stays."""
+    own = {"averaging": {"name": "swa", "start": 15}, "weight_perturbation": {"gamma": 0.01, "start": 10}}
+    changes = {"methods": {"trades": {}, "trades-own": {"method": "trades", "training": own}}, "claims": {}}
+    experiment = experiment_with(tmp_path, {"grid": RATES, "training": SHORT}, **changes)
+    recipe, [first, _] = experiment.recipes["trades-own", "small"], experiment.candidates["trades-own"].values()
+    short = apply_candidate(recipe, first, SHORT).training
+    assert (short.averaging.start, short.weight_perturbation.start) == (1, 1)
+    assert apply_candidate(recipe, first, SHORT | {"averaging": {"start": 0}}).training.averaging.start == 0
+    full = apply_candidate(recipe, first).training
+    assert (full.averaging.start, full.weight_perturbation.start) == (15, 10)
+    plain = experiment.recipes["trades", "small"].training
+    assert plain.averaging is None
+    assert plain.weight_perturbation is None
+
+
 def test_what_has_no_run_is_not_tuned_and_seeds_share_a_choice(tmp_path):
     students = {"small": {"architecture": "convnet"}, "large": {"architecture": "convnet"}}
     exclude = [{"student": "large", "method": ["sat", "ard"]}, {"student": "small", "method": "mart", "seed": [0, 1]}]

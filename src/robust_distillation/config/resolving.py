@@ -32,6 +32,10 @@ from robust_distillation.errors import UserError, short_repr, unknown
 from robust_distillation.reference import checkpoints
 from robust_distillation.settings import Training
 
+# What a method's own `training` may change under the controlled protocol: these cost at most one more pass, and every
+# method may have them. Epochs, batches, learning rate and attack are the budget, which all share.
+TRICKS = ("averaging", "weight_perturbation", "label_smoothing", "augmentation")
+
 
 def resolve(raw: dict, arguments: str, problems: list[str]) -> Experiment | None:
     """Resolves the content of an experiment file: checks every value, and fills in every default.
@@ -163,9 +167,10 @@ class _Resolver:
                 )
                 return None
             base, settings = official.training, {**official.settings, **entry}
-        elif own and owner == where:
+        elif isinstance(own, dict) and owner == where and set(own) - set(TRICKS):
             self.problems.append(
-                f"{path_text((*where, 'training'))}: under the controlled protocol all methods share one budget"
+                f"{path_text((*where, 'training'))}: under the controlled protocol all methods share one budget; "
+                f"methods may differ in {', '.join(TRICKS)}, found {', '.join(sorted(set(own) - set(TRICKS)))}"
             )
             return None
         if not isinstance(own, dict):

@@ -76,15 +76,25 @@ def apply_candidate(recipe: Recipe, candidate: Candidate, short: Mapping[str, An
         candidate: the values to put in, one combination that the tuning tries: `training`, such as {"learning_rate":
             0.1}, and `method`, such as {"beta": 3.0}.
         short: training settings that differ in the short runs of tuning, for example {"epochs": 7}. The candidate's
-            values take precedence. None: a full-length training.
+            values take precedence. The epochs after which an average of the weights or their perturbation starts become
+            fewer in proportion. None: a full-length training.
 
     Returns:
         A new Recipe with the changed method and training settings.
     """
-    budget = deep_merge(recipe.training.model_dump(), {**(short or {}), **candidate.training})
+    budget = _shortened(recipe.training, short or {}, candidate)
     settings = recipe.method.settings.model_dump() | candidate.method
     method = replace(recipe.method, settings=type(recipe.method.settings).model_validate(settings))
     return replace(recipe, training=Training.model_validate(budget), method=method)
+
+
+def _shortened(training: Training, short: Mapping[str, Any], candidate: Candidate) -> dict[str, Any]:
+    """Returns the training settings of a short run, or of a full-length one if `short` is empty."""
+    budget = deep_merge(training.model_dump(), {**short, **candidate.training})
+    for key in ("averaging", "weight_perturbation"):
+        if budget[key] and "start" not in (short.get(key) or {}):
+            budget[key] = budget[key] | {"start": budget[key]["start"] * budget["epochs"] // training.epochs}
+    return budget
 
 
 def tuning_candidates(
@@ -231,7 +241,7 @@ def _check_candidate(
     if changed is not None and changed.teachers() != settings.teachers():
         wrong.append("asks something else of the teacher than the method does: make it a method of its own")
     for budget in ({}, short):
-        wrong += parse_training(deep_merge(recipe.training.model_dump(), {**budget, **candidate.training}))[1]
+        wrong += parse_training(_shortened(recipe.training, budget, candidate))[1]
     problems += [f"tuning: {name} with {candidate.name}: {problem}" for problem in dict.fromkeys(wrong)]
 
 
