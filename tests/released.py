@@ -132,7 +132,7 @@ class Case:
         method: name of the method.
         step: one iteration of the released code, called as step(code, x, labels, epoch, step); returns x' and the loss.
         dataset: `cifar10` or `cifar100`.
-        epochs: the epoch of each of five steps.
+        epochs: the epoch of each of five steps. Where it rises, the epoch before ends.
         code: fields of Code that differ from their defaults.
         settings: the method's settings in an experiment file, as YAML.
     """
@@ -219,6 +219,8 @@ class Pair:
         """x' and the loss of one step, theirs and ours."""
         x, labels = images(self.dtype, size, self.classes, step)
         epoch = self.case.epochs[step]
+        if step and epoch > self.case.epochs[step - 1]:
+            self.trainer.end_epoch(self.case.epochs[step - 1])
         theirs, their_loss = self.case.step(self.code, x, labels, epoch, step)
         index, views = torch.arange(size), torch.zeros(size, dtype=torch.long)
         our_loss = self.trainer.step(Batch(x, labels, index, views, epoch, step, step + 1))["loss"]
