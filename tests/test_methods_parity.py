@@ -6,7 +6,7 @@ Sources of the formulas (S is the student, T the teacher, x' the adversarial ima
   paper, so ARD's CE has the temperature and IAD's divergences have no factor temperature^2; defaults as in their codes.
   What their released codes do otherwise (`tempered_cross_entropy`, `begin`, `teacher_weight`, `log_constant`): those.
 - RSLAD's other labels and temperature: cross-entropy with y, TRADES' KL(S(x) || .), t^2 KL of the softened outputs.
-- AdaAD (Huang et al., CVPR 2023) and MTARD (Zhao et al., ECCV 2022): their equations, MTARD's weight as in its code.
+- AdaAD (Huang et al., CVPR 2023): its equations.
 - KD: Hinton et al., 2015. CRD: Tian et al., ICLR 2020. Weights as in CRD's released scripts.
 - GACD-style, this project's reading of Bai et al., arXiv 2009.09922: CE(S(x'), y) and, weighted by T_y(x), the
   noise-contrastive loss of CRD (Tian et al., ICLR 2020) with eps, noise, normaliser and banks as in CRD's code.
@@ -98,14 +98,12 @@ OUTER = {
     "adaad": adaad,
 }
 # What x' maximises.
-INNER = {name: lambda z, y, **_: ce(z.adversarial, y) for name in ("sat", "mart", "ard", "iad", "gacd", "mtard")}
+INNER = {name: lambda z, y, **_: ce(z.adversarial, y) for name in ("sat", "mart", "ard", "iad", "gacd")}
 INNER["adaad"] = lambda z, y, **_: kl(z.adversarial, z.teacher_adversarial)
 INNER["trades"] = lambda z, y, **_: kl(z.adversarial, z.reference)
 INNER["rslad"] = rslad_inner
 # With memory banks: see below.
 CONTRASTIVE = {"crd", "gacd"}
-# With a state that its loss moves: see below.
-BALANCED = {"mtard"}
 
 SETTINGS = [
     *((name, {}) for name in OUTER),
@@ -146,7 +144,7 @@ SETTINGS = [
 def test_every_method_of_the_package_has_a_formula():
     own = {name for name in methods.names() if methods.registry.module_name(name).startswith(methods.__name__ + ".")}
     files = {path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("methods/test_*.py")}
-    assert sorted([*OUTER, *CONTRASTIVE, *BALANCED, *files]) == sorted(own)
+    assert sorted([*OUTER, *CONTRASTIVE, *files]) == sorted(own)
     assert set(INNER) == own - files - {"natural", "kd", "crd"}
 
 
@@ -161,7 +159,7 @@ def test_loss_and_its_gradient(name, settings, kl_scale, classes):
 
 
 @pytest.mark.parametrize("classes", [10, 3])
-@pytest.mark.parametrize(("name", "settings"), [*(s for s in SETTINGS if s[0] in INNER), ("gacd", {}), ("mtard", {})])
+@pytest.mark.parametrize(("name", "settings"), [*(s for s in SETTINGS if s[0] in INNER), ("gacd", {})])
 def test_inner_objective_and_its_gradient(name, settings, classes):
     z, y = example(classes, seed=1)
     check_objective(methods.get(name)(**settings), Tabulated(z, y), lambda z: INNER[name](z, y, **settings))
@@ -426,59 +424,7 @@ def test_margin_is_the_best_other_class_less_the_true_one():
     assert logits.grad.tolist() == [[0, -1, 1], [0, 1, -1], [0, 0, 0]]
 
 
-# --- MTARD's weight, AdaAD's two networks ---
-
-
-def balanced(values, rate=0.025, weight=0.5):
-    """w after each step, from the means (natural, adversarial) of each, as in the authors' code."""
-    found = []
-    for natural, adversarial in values:
-        l_natural, l_adversarial = natural / values[0][0], adversarial / values[0][1]
-        weight -= rate * (weight - l_natural / (l_natural + l_adversarial))
-        found.append(weight)
-    return found
-
-
-def test_weight_of_mtard_over_three_steps_by_hand():
-    """With relative losses 0.8 and 0.9 from the first step on: numbers worked out with a pocket calculator."""
-    from robust_distillation.methods.balance import Balance
-
-    state = Balance().double()
-    state.first_values.copy_(torch.tensor([1.0, 1.0]))
-    found = [float(state(torch.tensor(0.8), torch.tensor(0.9), 0.025)) for _ in range(3)]
-    assert found == pytest.approx([0.499265, 0.498548, 0.497849], abs=1e-6)
-
-
-@pytest.mark.parametrize("kl_scale", ["sum", "tenth"])
-@pytest.mark.parametrize("log_constant", [0.0, 1e-5])
-def test_mtard_over_three_steps(kl_scale, log_constant):
-    """Value, gradients and weight: it moves before it weighs, by the ratio to the first losses; at first it stays."""
-    method, classes = methods.get("mtard")(log_constant=log_constant), 10
-    state = method.build(None, None)["balance"].double()
-    values = []
-    for seed in range(3):
-        z, y = example(classes, seed)
-
-        def means(z=z):
-            pairs = ((z.clean, z.teacher), (z.adversarial, z.teacher_adversarial))
-            return [kl(student, target, target_constant=log_constant).mean() for student, target in pairs]
-
-        values.append(means())
-        weight = balanced(values)[-1]
-
-        def formula(weight=weight, means=means):
-            natural, adversarial = means()
-            return (weight * natural + (1 - weight) * adversarial) / (10 if kl_scale == "tenth" else 1)
-
-        step = Tabulated(z, y, own={"balance": state})
-        loss, _ = reduce(method.loss(step), classes, kl_scale)
-        close(loss, formula())
-        close(state.weight, weight)
-        loss.backward()
-        for student in ("clean", "adversarial"):  # no gradient through the weight
-            close(step.outputs[student].logits.grad, numeric_gradient(formula, getattr(z, student)), 1e-6)
-    assert balanced(values)[0] == 0.5
-    assert len({round(weight, 9) for weight in balanced(values)}) == 3
+# --- AdaAD's two networks ---
 
 
 def test_adaads_attack_climbs_through_both_networks():
