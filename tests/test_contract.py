@@ -44,6 +44,7 @@ VARIANTS = [
     ("adaad", {"alpha": 0.5}),
     ("adaad", {"clean_pass": True}),
     ("crd", {"alpha": 1.0}),
+    ("absld", {"multiply_temperatures": True}),
 ]
 
 
@@ -153,6 +154,7 @@ def test_every_declared_call_comes_and_no_other(name, settings, data):  # noqa: 
         ("iad", {}, {"attack": 3, "train": 2}, {"ask": 1}),
         ("adaad", {}, {"attack": 3, "train": 1}, {"attack": 3, "ask": 1}),
         ("mtard", {}, {"attack": 3, "train": 2}, {"ask": 1}),
+        ("absld", {}, {"attack": 3, "train": 2}, {}),
     ],
 )
 def test_calls_in_a_step_by_hand(name, settings, student, teacher, data):  # noqa: F811
