@@ -155,6 +155,7 @@ def test_every_declared_call_comes_and_no_other(name, settings, data):  # noqa: 
         ("adaad", {}, {"attack": 3, "train": 1}, {"attack": 3, "ask": 1}),
         ("mtard", {}, {"attack": 3, "train": 2}, {"ask": 1}),
         ("absld", {}, {"attack": 3, "train": 2}, {}),
+        ("b_mtard", {}, {"attack": 3, "train": 2}, {"ask": 1}),
     ],
 )
 def test_calls_in_a_step_by_hand(name, settings, student, teacher, data):  # noqa: F811
