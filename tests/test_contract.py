@@ -45,6 +45,7 @@ VARIANTS = [
     ("adaad", {"clean_pass": True}),
     ("crd", {"alpha": 1.0}),
     ("absld", {"multiply_temperatures": True}),
+    ("iad2", {"begin": 1}),
 ]
 
 
@@ -156,6 +157,8 @@ def test_every_declared_call_comes_and_no_other(name, settings, data):  # noqa: 
         ("mtard", {}, {"attack": 3, "train": 2}, {"ask": 1}),
         ("absld", {}, {"attack": 3, "train": 2}, {}),
         ("b_mtard", {}, {"attack": 3, "train": 2}, {"ask": 1}),
+        ("akd2", {}, {"attack": 3, "train": 1}, {"ask": 1}),
+        ("iad2", {}, {"attack": 3, "train": 2}, {"ask": 1}),
     ],
 )
 def test_calls_in_a_step_by_hand(name, settings, student, teacher, data):  # noqa: F811
