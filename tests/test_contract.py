@@ -46,6 +46,7 @@ VARIANTS = [
     ("crd", {"alpha": 1.0}),
     ("absld", {"multiply_temperatures": True}),
     ("iad2", {"begin": 1}),
+    ("peeraid", {"detach_target": False, "repeat_pass": True}),
 ]
 
 
@@ -159,6 +160,8 @@ def test_every_declared_call_comes_and_no_other(name, settings, data):  # noqa: 
         ("b_mtard", {}, {"attack": 3, "train": 2}, {"ask": 1}),
         ("akd2", {}, {"attack": 3, "train": 1}, {"ask": 1}),
         ("iad2", {}, {"attack": 3, "train": 2}, {"ask": 1}),
+        ("peeraid", {}, {"attack": 3, "train": 2}, {}),
+        ("peeraid", {"repeat_pass": True}, {"ask": 1, "attack": 3, "train": 2}, {}),
     ],
 )
 def test_calls_in_a_step_by_hand(name, settings, student, teacher, data):  # noqa: F811
