@@ -47,6 +47,8 @@ VARIANTS = [
     ("absld", {"multiply_temperatures": True}),
     ("iad2", {"begin": 1}),
     ("peeraid", {"detach_target": False, "repeat_pass": True}),
+    ("lbgat", {"beta": 0.0}),
+    ("lbgat", {"beta": 0.0, "clean_pass": True}),
 ]
 
 
@@ -160,6 +162,8 @@ def test_every_declared_call_comes_and_no_other(name, settings, data):  # noqa: 
         ("b_mtard", {}, {"attack": 3, "train": 2}, {"ask": 1}),
         ("akd2", {}, {"attack": 3, "train": 1}, {"ask": 1}),
         ("iad2", {}, {"attack": 3, "train": 2}, {"ask": 1}),
+        ("lbgat", {}, {"ask": 1, "attack": 3, "train": 2}, {}),
+        ("lbgat", {"beta": 0.0, "clean_pass": True}, {"ask": 2, "attack": 3, "train": 1}, {}),
         ("peeraid", {}, {"attack": 3, "train": 2}, {}),
         ("peeraid", {"repeat_pass": True}, {"ask": 1, "attack": 3, "train": 2}, {}),
     ],

@@ -48,6 +48,7 @@ SETTINGS = Training.model_validate(
     }
 )
 OPTIONS = {name: {"negatives": 16, "dimension": 8} for name in ("crd", "gacd")}
+OPTIONS["lbgat"] = {"natural": {"name": "convnet", "width": 4}}
 CLEAN = ("natural", "kd", "crd")
 ADVERSARIAL = [name for name in methods.names() if name not in CLEAN]
 DISTILLED = [name for name in methods.names() if methods.get(name)().teachers()]
