@@ -144,7 +144,8 @@ def test_every_declared_call_comes_and_no_other(name, settings, data):  # noqa: 
     moved = {("own", role, "ask") for role, calls in method.teachers().items() if calls.trained}
     assert expected_calls(method) <= asked
     assert asked <= expected_calls(method) | own | moved
-    assert {("own", peer, "train") for peer in method.networks({})} <= asked
+    trained = {peer for peer in method.networks({}) if peer != "average"}  # ADR's follows the student
+    assert {("own", peer, "train") for peer in trained} <= asked
 
 
 @pytest.mark.parametrize(
@@ -305,6 +306,32 @@ def test_a_peer_is_trained_with_its_own_rate_and_schedule(data):  # noqa: F811
     assert [len(optimizer.param_groups) for optimizer in trainer.optimizers.values()] == [1, 2]
     trained = {id(p) for o in trainer.optimizers.values() for group in o.param_groups for p in group["params"]}
     assert trained == {id(parameter) for parameter in trainer.module.parameters()}
+
+
+@pytest.mark.parametrize("decay", [0.75, 0.0])
+def test_a_network_follows_another(decay, data):  # noqa: F811
+    trainer = trainer_of("Peer", data)
+    trainer.begin_epoch(1)
+    trainer.step(one_batch(data))
+    peer, student = trainer.own["peer"].state_dict(), trainer.student.state_dict()
+    before = {name: tensor.clone() for name, tensor in peer.items()}
+    step = BatchStep(trainer, one_batch(data))
+    step.own["peer"].follow(step.student, decay)
+    for name, tensor in peer.items():
+        counts = not tensor.is_floating_point()
+        expected = student[name] if counts or not decay else 0.75 * before[name] + 0.25 * student[name]
+        assert torch.equal(tensor, expected), name
+        assert counts or not torch.equal(before[name], student[name])
+
+
+def test_progress_is_the_share_of_steps_that_are_done(data):  # noqa: F811
+    trainer = trainer_of("sat", data)
+    found = [
+        BatchStep(trainer, batch).progress
+        for epoch in (1, 2, 3)
+        for batch in batches(data, SCHEME, SETTINGS, 0, epoch, CPU)
+    ]
+    assert found == pytest.approx([number / 15 for number in range(15)])
 
 
 def test_a_teacher_that_is_trained_along_waits_for_its_first_gradient(data):  # noqa: F811

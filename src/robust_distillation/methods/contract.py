@@ -145,6 +145,18 @@ class Network(Protocol):
     def update_statistics(self, x: Tensor) -> None:
         """Updates batch norm's running statistics by a train-mode pass on images `x` [B,C,H,W], without gradient."""
 
+    def follow(self, other: Network, decay: float) -> None:
+        """Moves all weights and running statistics towards those of another network, as in an exponential average.
+
+        Each becomes `decay` x its value + (1 - `decay`) x that of the other network. The method calls it inside
+        `step.once`, so that it is done once for a batch. At the start of a batch the student has the weights that the
+        optimiser gave it after the last one. A teacher that is not trained follows none.
+
+        Args:
+            other: a network of the same architecture, such as the student.
+            decay: factor in [0, 1]; 0 copies the other network.
+        """
+
 
 class TrainingStep(Protocol):
     """One batch in training, as the training loop passes it to `Method.loss`: images, labels, networks, and the inner
@@ -160,6 +172,7 @@ class TrainingStep(Protocol):
         ids: positions of the images in the training split, int64 [B].
         epoch: number of the epoch, counted from 1.
         epochs: number of epochs of the training.
+        progress: share of the optimisation steps of the training that are done before this one, in [0, 1).
         decay: the learning rate of this optimisation step divided by `training.learning_rate`, in [0, 1].
         threat: norm (`linf` or `l2`) and radius eps of the inner maximisation. Its eps is `inner.eps` if that is set,
             else that of the experiment.
@@ -178,6 +191,7 @@ class TrainingStep(Protocol):
     ids: Tensor
     epoch: int
     epochs: int
+    progress: float
     decay: float
     threat: ThreatModel
     inner: InnerAttack
@@ -347,7 +361,8 @@ class Method(BaseModel):
     def networks(self, student: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """Returns the architectures of the networks that are trained besides the student, by name; empty by default.
 
-        Each is built with fresh weights and is `step.own[name]`.
+        Each is built with fresh weights and is `step.own[name]`. A network that is never called with `train` is not
+        changed by an optimiser: it may follow another one, see `Network.follow`.
 
         Args:
             student: the architecture of the student, such as {"name": "resnet", "depth": 18, "width": 64}.

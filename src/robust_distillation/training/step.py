@@ -72,10 +72,25 @@ class TrainedNetwork:
         with torch.no_grad():
             self.model(x)
 
+    @torch.no_grad()
+    def follow(self, other: TrainedNetwork, decay: float) -> None:
+        """Moves all weights and running statistics towards those of another network, in place.
+
+        Each becomes `decay` x its value + (1 - `decay`) x that of the other network. Batch norm's count of batches is
+        copied.
+
+        Args:
+            other: a network of the same architecture.
+            decay: factor in [0, 1]; 0 copies the other network.
+        """
+        values = other.model.state_dict()
+        for name, own in self.model.state_dict().items():
+            own.copy_(decay * own + (1 - decay) * values[name] if own.is_floating_point() else values[name])
+
 
 class FrozenTeacher:
     """A teacher, as a method calls it. It counts its calls and refuses those that the method does not declare.
-    Implements `methods.Network`, but for `update_statistics`.
+    Implements `methods.Network`, but for `update_statistics` and `follow`.
 
     Attributes:
         teacher: the teacher's network and cached outputs.
@@ -159,8 +174,8 @@ class BatchStep:
         calls: counter of the calls of networks, by (group, name, kind); see `counting.calls_in_step`.
         batch: the batch, with this process's rows of it.
         total: number of images in the whole batch of all processes.
-        x, labels, targets, ids, epoch, epochs, decay, threat, inner, student, teacher, own: what the method uses:
-            images, labels, smoothed targets, positions of the images, epoch, settings and networks, as
+        x, labels, targets, ids, epoch, epochs, progress, decay, threat, inner, student, teacher, own: what the method
+            uses: images, labels, smoothed targets, positions of the images, epoch, settings and networks, as
             `methods.TrainingStep` describes them.
     """
 
@@ -184,6 +199,7 @@ class BatchStep:
         self.x, self.labels = batch.x, batch.labels
         self.ids = to_device(batch.ids[self._rows], batch.labels.device)
         self.epoch, self.epochs = batch.epoch, settings.epochs
+        self.progress = ((batch.epoch - 1) * batch.steps + batch.number) / (settings.epochs * batch.steps)
         self.decay = factor(settings, batch.epoch, batch.number, batch.steps)
         self.inner = settings.inner_attack
         eps = self.inner.eps
