@@ -163,6 +163,7 @@ def test_every_declared_call_comes_and_no_other(name, settings, data):  # noqa: 
         ("b_mtard", {}, {"attack": 3, "train": 2}, {"ask": 1}),
         ("akd2", {}, {"attack": 3, "train": 1}, {"ask": 1}),
         ("iad2", {}, {"attack": 3, "train": 2}, {"ask": 1}),
+        ("adr", {}, {"attack": 3, "train": 1}, {}),
         ("lbgat", {}, {"ask": 1, "attack": 3, "train": 2}, {}),
         ("lbgat", {"beta": 0.0, "clean_pass": True}, {"ask": 2, "attack": 3, "train": 1}, {}),
         ("peeraid", {}, {"attack": 3, "train": 2}, {}),
