@@ -120,13 +120,17 @@ def test_outcomes_do_not_depend_on_the_number_of_jobs(tmp_path, monkeypatch, che
     for jobs in (1, 3):
         tree = fresh_tree(tmp_path / str(jobs))
         text = TINY.replace("block_size: 10", f"block_size: 10, jobs: {jobs}")
-        text = text.replace("[fgsm, pgd20]", "[fgsm, pgd20, autoattack]")
+        attacks = "attacks: [fgsm, pgd20, transfer_pgd20, transfer_augmented_pgd20, autoattack]"
+        text = text.replace("attacks: [fgsm, pgd20]", f"{attacks}, surrogate: wide, model_augmentation: {{}}")
         (tree / "tiny.yaml").write_text(text)
         monkeypatch.chdir(tree)
         folder = tree / "results/tiny/students/none/small/natural/seed-0"
         folder.mkdir(parents=True)
         for name in ("best", "last"):
             (folder / f"{name}.safetensors").write_bytes(checkpoint.read_bytes())
+        surrogate = tree / "results/tiny/teachers/wide/best.safetensors"
+        surrogate.parent.mkdir(parents=True)
+        surrogate.write_bytes(checkpoint.read_bytes())
         for command in (
             ["prepare-data"],
             *(

@@ -218,6 +218,19 @@ def test_transfer_attacks_are_paid_by_the_surrogate(tmp_path):
     assert found == pytest.approx(100 * 41 * (RESNET_F + WIDE_F), rel=0.002)
 
 
+def test_transformed_copies_multiply_the_steps_on_the_surrogate(tmp_path):
+    """Two copies of three branches: six times 20 steps of two passes, and one prediction."""
+    evaluation = {
+        "attacks": ["pgd20", "transfer_augmented_pgd20"],
+        "surrogate": "wide",
+        "images": 100,
+        "model_augmentation": {"copies": 2},
+    }
+    experiment = official(tmp_path, evaluation=evaluation)
+    found = calls.flops(cost.attacking(experiment, RESNET_NAMED, 1))
+    assert found == pytest.approx(100 * (41 * RESNET_F + 241 * WIDE_F), rel=0.002)
+
+
 def test_disk_of_caches_and_checkpoints(tmp_path):
     """A ResNet-18 has 11,173,962 parameters, and batch norm on 4,800 channels in 20 layers keeps two statistics of
     each channel and a counter of 8 bytes in each layer."""

@@ -25,6 +25,7 @@ image, and its probability). The other tables hold accuracies, other metrics and
 NO_TEACHER = "none"  # `teacher` of methods that need none; also in paths
 TEACHER_ROW = "-"  # `student` in the rows of a teacher; its `method` is what trained it
 ON_SURROGATE = "transfer_"  # before an attack's name: it is crafted on the surrogate
+AUGMENTED = f"{ON_SURROGATE}augmented_"  # instead of it: with gradients averaged over transformed copies of the images
 
 TEACHER, STUDENT, METHOD, SEED = "teacher", "student", "method", "seed"
 CHECKPOINT, METRIC, PROTOCOL = "checkpoint", "metric", "protocol"
@@ -38,6 +39,15 @@ GROUP = [*MODEL, CHECKPOINT]  # the seeds that a mean is taken over
 CELL = [*GROUP, METRIC]  # the keys of a row of a table over the seeds
 ROW_KEYS = [*MODEL, PROTOCOL, CHECKPOINT, METRIC]  # CELL in the column order of the tables' files
 SPREAD = ["n_seeds", "n_images", "mean", "sd", "ci_low", "ci_high"]
+
+
+def attack_of(name: str) -> str:
+    """Returns the registered name of an attack, such as `pgd20` for `transfer_pgd20` and `transfer_augmented_pgd20`.
+
+    Args:
+        name: name of an attack in an experiment file.
+    """
+    return name.removeprefix(AUGMENTED if name.startswith(AUGMENTED) else ON_SURROGATE)
 
 
 def prediction_of(attack: str) -> str:

@@ -7,6 +7,9 @@ A module `NAME.py` is the attack NAME of experiment files. It defines:
   and `eps`, and `seed` the seed of the attack's random numbers.
 - `NORMS`: the norms for which the attack is defined, a tuple of `linf` and `l2`. Both, if it is missing.
 - `CLASSES`: the smallest number of classes that the attack needs. 2, if it is missing.
+- `AUGMENTABLE`: True if all that the attack does with the model is to move each image by the gradient of a sum over
+  the images. Then it can be crafted on transformed copies (`transfer_augmented_NAME`, see `attacks.augmented`). False,
+  if it is missing.
 """
 
 from __future__ import annotations
@@ -15,5 +18,5 @@ from robust_distillation.registry import Registry
 
 __all__ = ["names", "registry"]
 
-registry = Registry("attack", __name__, exclude=("core", "apgd"), functions=("attack",))
+registry = Registry("attack", __name__, exclude=("core", "apgd", "augmented", "policy"), functions=("attack",))
 names = registry.names

@@ -15,6 +15,7 @@ from robust_distillation.losses import margin
 from robust_distillation.settings import ThreatModel
 
 NORMS = ("linf",)
+AUGMENTABLE = True
 
 
 def attack(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, seed: int) -> Tensor:

@@ -13,6 +13,7 @@ from robust_distillation.losses import cross_entropy
 from robust_distillation.settings import ThreatModel
 
 NORMS = ("linf",)
+AUGMENTABLE = True
 
 
 def attack(model: nn.Module, x: Tensor, labels: Tensor, threat: ThreatModel, seed: int) -> Tensor:

@@ -96,7 +96,7 @@ def recompute_cells(experiment: Experiment, count: int, seed: int) -> Iterator[R
             files = {cell.checkpoint: model.checkpoints[cell.checkpoint]}
             again = attack_run(
                 files, data, todo, attacks, experiment.threat_model, device,
-                surrogate, None, precision, evaluation.search,
+                surrogate, None, precision, evaluation.search, experiment.model_augmentation,
             )  # fmt: skip
             stored = read_outcomes([layout.outcomes(model.folder)])
             stored = stored[stored["checkpoint"] == cell.checkpoint]

@@ -6,7 +6,7 @@ Each function adds one message per mistake to the list `problems`: path of the f
 from __future__ import annotations
 
 from robust_distillation import attacks, data, metrics
-from robust_distillation.columns import NO_TEACHER, ON_SURROGATE
+from robust_distillation.columns import AUGMENTED, NO_TEACHER, ON_SURROGATE, attack_of
 from robust_distillation.config.experiment import Experiment
 from robust_distillation.config.parsing import path_text
 from robust_distillation.config.schema import DataFiles, ExperimentFile
@@ -178,6 +178,11 @@ def check_evaluation(file: ExperimentFile, classes: int, problems: list[str]) ->
     crafted = [name for name in evaluation.attacks if name.startswith(ON_SURROGATE)]
     if crafted and evaluation.surrogate is None:
         problems.append(f"evaluation.surrogate: is missing: the teacher that {crafted[0]} is crafted on")
+    augmented = next((name for name in crafted if name.startswith(AUGMENTED)), None)
+    if augmented and evaluation.model_augmentation is None:
+        problems.append(
+            f"evaluation.model_augmentation: is missing: the transformations of {augmented}; {{}} stands for AutoMA's"
+        )
     if evaluation.surrogate is not None and evaluation.surrogate not in file.teachers:
         problems.append(f"evaluation.surrogate: {unknown('teacher', evaluation.surrogate, file.teachers)}")
     allowed = further_metrics(evaluation.attacks)
@@ -257,10 +262,16 @@ def _check_attacks(
     names: list[str], where: str, norm: str, classes: int, problems: list[str], surrogate: bool = True
 ) -> None:
     for i, name in enumerate(names):
-        base = name.removeprefix(ON_SURROGATE) if surrogate else name
+        base = attack_of(name) if surrogate else name
         if base not in attacks.names():
             allowed = [name.removesuffix(base) + attack for attack in attacks.names()]
             problems.append(f"{where}[{i}]: {unknown('attack', name, allowed)}")
+        elif surrogate and name.startswith(AUGMENTED) and not attacks.registry.constant(base, "AUGMENTABLE", False):
+            able = [attack for attack in attacks.names() if attacks.registry.constant(attack, "AUGMENTABLE", False)]
+            problems.append(
+                f"{where}[{i}]: {base} does more than follow the gradient, so it cannot be augmented. Allowed: "
+                f"{', '.join(AUGMENTED + attack for attack in able)}"
+            )
         elif norm not in attacks.registry.constant(base, "NORMS", ("linf", "l2")):
             problems.append(f"{where}[{i}]: {name} is not defined for the norm {norm}")
         elif classes < (least := attacks.registry.constant(base, "CLASSES", 2)):

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from robust_distillation import augmentations, data, methods
-from robust_distillation.columns import NO_TEACHER, ON_SURROGATE
+from robust_distillation.attacks.policy import ModelAugmentation
+from robust_distillation.columns import AUGMENTED, NO_TEACHER, ON_SURROGATE
 from robust_distillation.comparison import Comparison
 from robust_distillation.config.schema import (
     DataFiles,
@@ -763,12 +764,14 @@ class Experiment:
         Returns:
             A dict with `dataset`, `threat_model`, `compute` and `evaluation`.
         """
-        evaluation = {**self.evaluation.model_dump(exclude={"jobs", "metrics"}), "checkpoints": checkpoints}
+        evaluation = self.evaluation.model_dump(exclude={"jobs", "metrics", "model_augmentation"})
+        if self.model_augmentation:
+            evaluation["model_augmentation"] = self.model_augmentation.model_dump()
         return {
             "dataset": self.data_settings(),
             "threat_model": self.threat_model.model_dump(),
             "compute": self._inference_settings,
-            "evaluation": {**evaluation, "images": self.test_images},
+            "evaluation": {**evaluation, "checkpoints": checkpoints, "images": self.test_images},
         }
 
     @property
@@ -776,6 +779,12 @@ class Experiment:
         """Name of the teacher on which `transfer_` attacks are crafted; None if there are none."""
         asked = any(name.startswith(ON_SURROGATE) for name in self.evaluation.attacks)
         return self.evaluation.surrogate if asked else None
+
+    @property
+    def model_augmentation(self) -> ModelAugmentation | None:
+        """The transformed copies over which `transfer_augmented_` attacks average; None if there are none."""
+        asked = any(name.startswith(AUGMENTED) for name in self.evaluation.attacks)
+        return self.evaluation.model_augmentation if asked else None
 
     @property
     def structure_images(self) -> int:
@@ -871,7 +880,8 @@ class Experiment:
             `checkpoints` and `metrics` (`clean`, then the attacks) are lists of names; `further` is the list of metrics
             beside accuracy, such as ["worst_class.autoattack"]. `selection` is a text on how `best` is chosen,
             `extra` a sentence on extra training images ("" without them). `published`, `published_as` and `tables` are
-            as in the experiment file.
+            as in the experiment file. Only if there are `transfer_augmented_` attacks, `augmented` is a sentence on
+            them.
         """
         return {
             "experiment": self.name,
@@ -888,6 +898,7 @@ class Experiment:
             "published": self.file.published,
             "published_as": self.file.published_as,
             "tables": {name: table.model_dump() for name, table in self.file.tables.items()},
+            **({"augmented": self.model_augmentation.describe()} if self.model_augmentation else {}),
         }
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from robust_distillation.attacks.policy import ModelAugmentation
 from robust_distillation.data.info import DataOptions
 from robust_distillation.settings import (
     Compute,
@@ -137,10 +138,12 @@ class Evaluation(Settings):
     Attributes:
         images: number of test images that are attacked, the first ones; None: all.
         attacks: names of the attacks, weakest first, such as ["pgd20", "autoattack"]; `transfer_pgd20` is pgd20 crafted
-            on the surrogate, another network. The last is the one that summaries show.
+            on the surrogate, another network, `transfer_augmented_pgd20` the same with gradients averaged over
+            transformed copies of the images. The last is the one that summaries show.
         metrics: names METRIC.ATTACK of metrics that the tables show beside the accuracies, such as
             ["worst_class.autoattack"]; empty, the default: none.
         surrogate: name of the teacher on which `transfer_` attacks are crafted; None if there are no such attacks.
+        model_augmentation: the transformed copies of `transfer_augmented_` attacks; None if there are none.
         checkpoints: the checkpoints of students that are attacked, `best`, `last` or both. The first is the one that
             summaries show.
         block_size: number of test images that are attacked together as one batch (a block).
@@ -154,6 +157,9 @@ class Evaluation(Settings):
     attacks: list[str] = Field(min_length=1)
     metrics: list[str] = Field([], description="METRIC.ATTACK: metrics that the tables show beside the accuracies")
     surrogate: str | None = Field(None, description="the teacher on which transfer_... attacks are crafted")
+    model_augmentation: ModelAugmentation | None = Field(
+        None, description="the transformed copies over which transfer_augmented_... attacks average their gradients"
+    )
     checkpoints: list[Checkpoint] = Field(["best", "last"], min_length=1)
     block_size: Positive = Field(100, description="images attacked together under one seed")
     seed: Seed = 0

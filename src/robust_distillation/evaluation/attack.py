@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from robust_distillation import attacks
-from robust_distillation.columns import CONFIDENCE, ON_SURROGATE, confidence_of, prediction_of
+from robust_distillation.attacks.augmented import attack_augmented
+from robust_distillation.attacks.policy import ModelAugmentation
+from robust_distillation.columns import AUGMENTED, CONFIDENCE, ON_SURROGATE, attack_of, confidence_of, prediction_of
 from robust_distillation.data.dataset import Dataset
 from robust_distillation.device import split_on_oom
 from robust_distillation.digests import canonical
@@ -43,6 +46,7 @@ def attack_run(
     work: ResumableJob | None = None,
     precision: str = EXACT,
     search: str = "fp32",
+    augmentation: ModelAugmentation | None = None,
 ) -> pd.DataFrame:
     """Attacks every checkpoint of one run (one training with one seed) or of one teacher and returns the outcomes.
 
@@ -55,7 +59,7 @@ def attack_run(
         todo: the blocks to attack, at least one, from `evaluation.blocks.blocks`. A block is a range of test images
             that are attacked together as one batch; its `seed` is the seed of the attacks on it.
         names: the attacks, such as `pgd20` or `autoattack`. A name `transfer_ATTACK`, such as `transfer_pgd20`, means
-            ATTACK crafted on `surrogate`, another network.
+            ATTACK crafted on `surrogate`, another network; `transfer_augmented_ATTACK` the same with `augmentation`.
         threat: norm (`linf` or `l2`) and largest size `eps` of the perturbation, in the unit of pixel values in [0, 1].
         device: device of the computation.
         surrogate: network on `device` on which `transfer_` attacks are crafted. None if there are no such attacks.
@@ -68,6 +72,8 @@ def attack_run(
         search: precision of the model on which attacks are crafted: `fp32`, the same model, or `bf16`, its bfloat16
             version (`evaluation.search` of the experiment file). The adversarial images are always classified by the
             model of `precision`.
+        augmentation: the transformed copies of the images over which `transfer_augmented_` attacks average their
+            gradients. None if there are no such attacks.
 
     Returns:
         One row per image and checkpoint, in the order of `checkpoints`, then of `todo`. Columns: `index` (position in
@@ -99,11 +105,11 @@ def attack_run(
             parts = []
             for block in todo:
                 results = finished.setdefault(f"{weights} {block.number}", {})
-                parts.append(
-                    attack_block(
-                        model, data, block, names, threat, device, surrogate, results, save_if_due, search_model
-                    )
-                )
+                outcomes = attack_block(
+                    model, data, block, names, threat, device, surrogate, results, save_if_due, search_model,
+                    augmentation,
+                )  # fmt: skip
+                parts.append(outcomes)
                 log.info("%s: attacked images %d to %d, seed %d", checkpoint, block.start, block.stop - 1, block.seed)
             by_weights[weights] = pd.concat(parts, ignore_index=True)
         frames.append(by_weights[weights].assign(checkpoint=checkpoint))
@@ -121,6 +127,7 @@ def attack_block(
     results: dict[str, dict[str, list]] | None = None,
     on_attack_end: Callable[[], None] = lambda: None,
     search_model: nn.Module | None = None,
+    augmentation: ModelAugmentation | None = None,
 ) -> pd.DataFrame:
     """Attacks one block (test images that are attacked together as one batch) and returns the outcomes.
 
@@ -133,7 +140,7 @@ def attack_block(
         block: positions `start` to `stop` - 1 of the images that are attacked as one batch, and the `seed` of the
             attacks.
         names: the attacks, such as `pgd20`. A name `transfer_ATTACK`, such as `transfer_pgd20`, means ATTACK crafted on
-            `surrogate`, another network.
+            `surrogate`, another network; `transfer_augmented_ATTACK` the same with `augmentation`.
         threat: norm (`linf` or `l2`) and largest size `eps` of the perturbation, in the unit of pixel values in [0, 1].
         device: device of the computation.
         surrogate: network on which `transfer_` attacks are crafted. None if there are no such attacks.
@@ -142,6 +149,8 @@ def attack_block(
             others are added to it. None: all attacks are run.
         on_attack_end: called without arguments after each attack that was run.
         search_model: network on which all attacks but the `transfer_` ones are crafted. None: `model`.
+        augmentation: the transformed copies of the images over which `transfer_augmented_` attacks average their
+            gradients. None if there are no such attacks.
 
     Returns:
         One row per image: `index` (position in the test split), `label`, `prediction` (class of the clean image),
@@ -164,7 +173,9 @@ def attack_block(
     for name in names:
         if name not in results:
             attacked_model = surrogate if name.startswith(ON_SURROGATE) else search_model or model
-            attack = attacks.registry.module(name.removeprefix(ON_SURROGATE)).attack
+            attack = attacks.registry.module(attack_of(name)).attack
+            if name.startswith(AUGMENTED):
+                attack = partial(attack_augmented, attack, augmentation=augmentation)
             adversarial = attack(attacked_model, x, labels, threat, block.seed)
             attacked = predict(model, adversarial)
             results[name] = {

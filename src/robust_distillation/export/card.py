@@ -11,7 +11,7 @@ import jinja2
 import pandas as pd
 
 from robust_distillation import attacks, methods, metrics
-from robust_distillation.columns import GROUP, METRIC, ON_SURROGATE
+from robust_distillation.columns import AUGMENTED, GROUP, METRIC, attack_of
 from robust_distillation.files import read_table
 from robust_distillation.registry import Registry
 from robust_distillation.statistics.accuracies import summary
@@ -108,15 +108,18 @@ def describe_attack(name: str) -> str:
 
     Returns:
         Plain text on one line: "no attack" for "clean", else the paragraph. For an attack with the prefix `transfer_`,
-        "Crafted on another network, the surrogate." is added.
+        "Crafted on another network, the surrogate." is added, for `transfer_augmented_` a sentence on its gradient,
+        too.
 
     Raises:
         UserError: there is no such attack.
     """
     if name == "clean":
         return "no attack"
-    base = name.removeprefix(ON_SURROGATE)
+    base = attack_of(name)
     crafted = "" if base == name else " Crafted on another network, the surrogate."
+    if name.startswith(AUGMENTED):
+        crafted += " Its gradient is averaged over transformed copies of each image."
     return f"{_summary(attacks.registry, base)}{crafted}"
 
 

@@ -11,7 +11,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from robust_distillation.columns import ON_SURROGATE
+from robust_distillation.columns import attack_of
 from robust_distillation.errors import UserError
 from robust_distillation.pipeline.models import Model, model_in, student_folder
 from robust_distillation.pipeline.models import models as models_of
@@ -1492,7 +1492,7 @@ def _training(experiment: Experiment, architecture: dict[str, Any], recipe: Reci
 def _attacks(names: Iterable[str]) -> tuple[str, ...]:
     from robust_distillation import attacks
 
-    return tuple(attacks.registry.module_name(name.removeprefix(ON_SURROGATE)) for name in names)
+    return tuple(attacks.registry.module_name(attack_of(name)) for name in names)
 
 
 def _metrics(names: Iterable[str]) -> tuple[str, ...]:

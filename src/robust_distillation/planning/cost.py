@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from robust_distillation.columns import ON_SURROGATE
+from robust_distillation.columns import AUGMENTED, ON_SURROGATE, attack_of
 from robust_distillation.config import Cache, Experiment, ViewSet
 from robust_distillation.digests import canonical
 from robust_distillation.planning.calls import Calls, Network, counted
@@ -20,6 +20,7 @@ PGD = {"attack": 20, "ask": 1}
 ATTACKS = {
     "fgsm": {"attack": 1, "ask": 1},
     **dict.fromkeys(("pgd20", "pgd_sat", "pgd_trades", "cw"), PGD),
+    "mifgsm": {"attack": 10, "ask": 1},
     "square": {"query": 5000},
     "autoattack": {"apgd": 1000, "fab": 900, "query": 5000},
 }
@@ -66,6 +67,7 @@ def attacking(experiment: Experiment, architecture: dict[str, Any], checkpoints:
 
     The attacks are `evaluation.attacks` of the experiment file. `transfer_pgd20` is pgd20 crafted on the surrogate,
     another network (the teacher `evaluation.surrogate`); its calls are those of the surrogate's network.
+    `transfer_augmented_pgd20` asks it about several transformed copies of each image.
 
     Args:
         experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it.
@@ -82,16 +84,18 @@ def attacking(experiment: Experiment, architecture: dict[str, Any], checkpoints:
     block = min(images, experiment.evaluation.block_size)
     work: list[Calls] = []
     for name in experiment.evaluation.attacks:
-        on_surrogate, bare = name.startswith(ON_SURROGATE), name.removeprefix(ON_SURROGATE)
+        on_surrogate = name.startswith(ON_SURROGATE)
+        copies = len(experiment.model_augmentation.all_copies) if name.startswith(AUGMENTED) else 1
         at = experiment.teachers[experiment.surrogate].architecture if on_surrogate else architecture
         use = "search" if experiment.evaluation.search == "bf16" and not on_surrogate else "answer"
-        work += attack(experiment, at, bare, checkpoints * images / block, block, use)
+        work += attack(experiment, at, attack_of(name), checkpoints * images / block, block, use, copies)
     return work
 
 
 def attack(
-    experiment: Experiment, architecture: dict[str, Any], name: str, times: float, images: float, use: str = "answer"
-) -> list[Calls]:
+    experiment: Experiment, architecture: dict[str, Any], name: str, times: float, images: float, use: str = "answer",
+    copies: int = 1,
+) -> list[Calls]:  # fmt: skip
     """Returns the calls of one attack.
 
     Square and AutoAttack are counted on half of the images: both attacks drop an image as soon as it is misclassified,
@@ -106,6 +110,7 @@ def attack(
         images: number of images of each run.
         use: `answer`: predictions that count, in float32. `search`: the bfloat16 copy that only proposes adversarial
             images.
+        copies: number of transformed copies of each image that the attack asks the network about in each step.
 
     Returns:
         One `Calls` for each network and kind of call, with the fields `network` (architecture as JSON text), `kind`
@@ -114,7 +119,8 @@ def attack(
     """
     network = Network(experiment, architecture, use)
     share = SURVIVORS if name in QUERIED else 1
-    network.add_attack(ATTACKS.get(name, OTHER_ATTACK), times, images * share)
+    for kind, count in ATTACKS.get(name, OTHER_ATTACK).items():
+        network.add_calls(kind, count * times, images * share * (1 if kind == "ask" else copies))
     return network.work
 
 

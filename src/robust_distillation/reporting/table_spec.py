@@ -6,7 +6,18 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from robust_distillation import metrics
-from robust_distillation.columns import CHECKPOINT, METHOD, METRIC, NO_TEACHER, STUDENT, TEACHER, TEACHER_ROW
+from robust_distillation.columns import (
+    AUGMENTED,
+    CHECKPOINT,
+    METHOD,
+    METRIC,
+    NO_TEACHER,
+    ON_SURROGATE,
+    STUDENT,
+    TEACHER,
+    TEACHER_ROW,
+    attack_of,
+)
 from robust_distillation.comparison import Comparison
 from robust_distillation.reference import published
 
@@ -17,7 +28,8 @@ if TYPE_CHECKING:
 
 METRIC_TITLES = {
     "clean": "Clean", "fgsm": "FGSM", "pgd10": "PGD-10", "pgd20": "PGD-20", "pgd_sat": "PGD_SAT",
-    "pgd_trades": "PGD_TRADES", "cw": "CW", "apgd": "APGD-CE", "autoattack": "AutoAttack", "square": "Square",
+    "pgd_trades": "PGD_TRADES", "cw": "CW", "mifgsm": "MI-FGSM", "apgd": "APGD-CE", "autoattack": "AutoAttack",
+    "square": "Square",
 }  # fmt: skip
 
 
@@ -42,6 +54,7 @@ class TableSpec:
         search: precision in which the main attacks search for adversarial images: `fp32` or `bf16`.
         selection: how the checkpoint `best` was chosen, as text for captions.
         extra: sentence on the extra training images, for captions; "" without them.
+        augmented: sentence on the `transfer_augmented_` attacks, for captions; "" without them.
         published: short names of the published tables to compare with, the preferred first, such as
             `["rslad_cifar10_white_box"]`: values of `reference` in the package's file reference/published.csv.
         published_as: name of a teacher, student or method in this experiment to its name in the published tables, if
@@ -62,6 +75,7 @@ class TableSpec:
     search: str = "fp32"
     selection: str = "chosen on the validation split"
     extra: str = ""
+    augmented: str = ""
     published: list[str] = field(default_factory=list)
     published_as: dict[str, str] = field(default_factory=dict)
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -154,14 +168,14 @@ def metric_title(metric: str) -> str:
 
     Args:
         metric: `clean` or the name of an attack, such as `autoattack`. `transfer_pgd20` is pgd20 crafted on the
-            surrogate, another network. It gives `transfer PGD-20`, and METRIC.ATTACK a title such as `Worst class,
-            AutoAttack`. An unknown name is returned as it is.
+            surrogate, another network. It gives `transfer PGD-20`, `transfer_augmented_pgd20` gives `transfer augmented
+            PGD-20`, and METRIC.ATTACK a title such as `Worst class, AutoAttack`. An unknown name is returned as it is.
     """
     kind, attack = metrics.split(metric)
     if kind:
         return f"{metrics.get(metric).title}, {metric_title(attack)}"
-    if metric.startswith("transfer_"):
-        return f"transfer {metric_title(metric.removeprefix('transfer_'))}"
+    if metric.startswith(ON_SURROGATE):
+        return f"transfer {'augmented ' * metric.startswith(AUGMENTED)}{metric_title(attack_of(metric))}"
     return METRIC_TITLES.get(metric, metric)
 
 

@@ -17,6 +17,7 @@ from tabulate import tabulate
 
 from robust_distillation import metrics
 from robust_distillation.columns import (
+    AUGMENTED,
     CHECKPOINT,
     METHOD,
     METRIC,
@@ -332,7 +333,8 @@ def caption(table: pd.DataFrame, spec: TableSpec) -> str:
             columns: `student`, `checkpoint`, `metric`, `n_seeds` and `n_images`.
         spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
             config.load("params.yaml")`. Used are the name of the experiment, the threat model, `protocol`, `further`
-            (metrics beside the accuracies), `selection` (how `best` was chosen) and `extra` (extra training images).
+            (metrics beside the accuracies), `selection` (how `best` was chosen), `extra` (extra training images) and
+            `augmented` (`transfer_augmented_` attacks).
     """
     about = f"{spec.attacked}, {spec.protocol} protocol"
     if table.empty:
@@ -343,7 +345,9 @@ def caption(table: pd.DataFrame, spec: TableSpec) -> str:
     what = " and ".join([*parts, "further metrics"] if further else parts)
     about = f"{what} on {images} test images, {about}"
     about += f"; {formats.aggregate_label(table)}. {formats.checkpoints_label(table, spec)}."
-    return f"{spec.experiment}: {about}" + (f" {spec.extra}" if spec.extra else "")
+    augmented = any(AUGMENTED in metric for metric in table[METRIC])
+    sentences = [spec.extra] * bool(spec.extra) + [spec.augmented] * augmented
+    return " ".join([f"{spec.experiment}: {about}", *sentences])
 
 
 def legend(table: pd.DataFrame, spec: TableSpec) -> list[str]:

@@ -44,6 +44,6 @@ def run(step: Attack, work: ResumableJob) -> None:
         surrogate = load_for_inference(weights, experiment.compute.precision, device)
     outcomes = attack_run(
         model.checkpoints, load_split(experiment, "test"), todo, evaluation.attacks, experiment.threat_model, device,
-        surrogate, work, experiment.compute.precision, evaluation.search,
+        surrogate, work, experiment.compute.precision, evaluation.search, experiment.model_augmentation,
     )  # fmt: skip
     write_outcomes(step.outputs[0], outcomes.assign(**model.keys))

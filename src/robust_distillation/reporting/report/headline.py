@@ -41,6 +41,7 @@ def section(report: ReportData) -> Section:
         ("Threat model", spec.attacked),
         ("Protocol", f"{spec.protocol}; best is {spec.selection}"),
         *[("Extra images", spec.extra)] * bool(spec.extra),
+        *[("Model augmentation", spec.augmented)] * bool(spec.augmented),
         ("Matrix", _matrix(report)),
         ("Strongest attack", metric_title(spec.strongest)),
         ("Made", _when(report)),
