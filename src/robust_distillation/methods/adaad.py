@@ -8,6 +8,7 @@ from pydantic import Field
 
 from robust_distillation.losses import kl_divergence
 from robust_distillation.methods.contract import TEACHER, Method, Official, TeacherCalls, Term, TrainingStep
+from robust_distillation.methods.igdm import IGDM, igdm_terms
 
 
 class AdaAD(Method):
@@ -18,19 +19,22 @@ class AdaAD(Method):
     network is called; cached outputs cannot be used. No labels are used. alpha = 1 as in the authors' code.
 
     Attributes:
-        terms: class constant: the loss terms, `clean` (only if alpha < 1) and `adversarial`.
+        terms: class constant: the loss terms, `clean` (only if alpha < 1), `adversarial` and `igdm` (only with that
+            setting).
         alpha: weight of the divergence on x', in [0, 1].
         clean_pass: True: x goes through S in train mode even if alpha = 1 gives it no weight, as in the authors' code,
             so that batch norm's running statistics see it.
+        igdm: settings of a further term, see `methods.igdm.IGDM`; None: no such term.
     """
 
-    terms: ClassVar = ("clean", "adversarial")
+    terms: ClassVar = ("clean", "adversarial", "igdm")
     alpha: float = Field(1.0, ge=0, le=1)
     clean_pass: bool = Field(
         False,
         description="x goes through S in train mode even where alpha = 1 gives it no weight, as in the authors' code: "
         "it moves batch norm's running statistics",
     )
+    igdm: IGDM | None = None
 
     def teachers(self) -> dict[str, TeacherCalls]:
         """Declares one teacher (role `teacher`), which is called on adversarial images, with and without gradient.
@@ -85,7 +89,7 @@ class AdaAD(Method):
 
         Returns:
             Terms with values [B] that are not reduced: if alpha < 1, `clean`, KL(T(x) || S(x)) of weight 1-alpha; then
-            `adversarial`, KL(T(x') || S(x')) of weight alpha.
+            `adversarial`, KL(T(x') || S(x')) of weight alpha; with the setting `igdm` its term.
         """
         teacher = step.teacher[TEACHER]
         x = step.attack(lambda x, logits: kl_divergence(teacher(x).logits, logits))
@@ -95,5 +99,6 @@ class AdaAD(Method):
             terms = [Term("clean", distance, 1 - self.alpha, divergence=True)]
         elif self.clean_pass:
             step.student.update_statistics(step.x)
-        distance = kl_divergence(teacher(x).logits, step.student(x, train=True).logits)
-        return (*terms, Term("adversarial", distance, self.alpha, divergence=True))
+        target, adversarial = teacher(x).logits, step.student(x, train=True).logits
+        terms += [Term("adversarial", kl_divergence(target, adversarial), self.alpha, divergence=True)]
+        return (*terms, *igdm_terms(self.igdm, step, x, adversarial, target))

@@ -16,6 +16,7 @@ from robust_distillation.methods.contract import (
     TrainingStep,
     misclassification,
 )
+from robust_distillation.methods.igdm import IGDM, igdm_terms
 
 
 class ARD(Method):
@@ -27,16 +28,19 @@ class ARD(Method):
     authors' code.
 
     Attributes:
-        terms: class constant: the loss terms, `cross_entropy` and `adversarial`.
+        terms: class constant: the loss terms, `cross_entropy`, `adversarial` and `igdm` (only with that setting).
         alpha: weight of the divergence, in [0, 1].
         temperature: t, above 0.
         tempered_cross_entropy: False: the cross-entropy is CE(S(x), y), without temperature, as in the authors' code.
+        igdm: settings of a further term, see `methods.igdm.IGDM`; None: no such term. With it the teacher's network is
+            called on adversarial images.
     """
 
-    terms: ClassVar = ("cross_entropy", "adversarial")
+    terms: ClassVar = ("cross_entropy", "adversarial", "igdm")
     alpha: float = Field(1.0, ge=0, le=1)
     temperature: float = Field(30.0, gt=0)
     tempered_cross_entropy: bool = Field(True, description="false: CE(S(x), y), as in the authors' code")
+    igdm: IGDM | None = None
 
     @classmethod
     def official(cls, classes: int, architecture: str) -> Official:
@@ -79,9 +83,10 @@ class ARD(Method):
     def teachers(self) -> dict[str, TeacherCalls]:
         """Declares one teacher (role `teacher`), of which the cached logits of clean views are read.
 
-        A clean view is an augmented training image.
+        A clean view is an augmented training image. With the setting `igdm` its network is called on adversarial images
+        without gradient, too.
         """
-        return {TEACHER: TeacherCalls(cached=("logits",))}
+        return {TEACHER: TeacherCalls(cached=("logits",), live=self.igdm is not None)}
 
     def loss(self, step: TrainingStep) -> tuple[Term, ...]:
         """Computes the terms of the loss on the batch `step`.
@@ -91,13 +96,16 @@ class ARD(Method):
 
         Returns:
             Terms with values [B] that are not reduced: `cross_entropy`, CE(S^t(x), y) of weight 1-alpha, and
-            `adversarial`, t^2 KL(T^t(x) || S^t(x')) of weight alpha.
+            `adversarial`, t^2 KL(T^t(x) || S^t(x')) of weight alpha; with the setting `igdm` its term.
         """
         t, x = self.temperature, step.attack(misclassification, step.targets)
-        adversarial, clean = (step.student(images, train=True).logits for images in (x, step.x))
+        adversarial = step.student(x, train=True).logits
+        matching = igdm_terms(self.igdm, step, x, adversarial)
+        clean = step.student(step.x, train=True).logits
         distance = kl_divergence(step.cached().logits, adversarial, t)
         clean = clean / t if self.tempered_cross_entropy else clean
         return (
             Term("cross_entropy", cross_entropy(clean, step.targets), 1 - self.alpha),
             Term("adversarial", t**2 * distance, self.alpha, divergence=True),
+            *matching,
         )

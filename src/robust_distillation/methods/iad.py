@@ -16,6 +16,7 @@ from robust_distillation.methods.contract import (
     TrainingStep,
     misclassification,
 )
+from robust_distillation.methods.igdm import IGDM, igdm_terms
 
 
 class IAD(Method):
@@ -32,16 +33,18 @@ class IAD(Method):
     epochs of the teacher's term alone (`begin`).
 
     Attributes:
-        terms: class constant: the loss terms, `teacher` and `introspection`.
+        terms: class constant: the loss terms, `teacher`, `introspection` and `igdm` (only with that setting).
         beta: exponent of the weight w, at least 0.
         temperature: t, above 0.
         begin: number of first epochs in which the loss is t^2 KL(T^t(x) || S^t(x')) alone.
         teacher_weight: `trust`: the loss of the first line. `one`: the loss of the authors' code.
         repeat_passes: True: x' and, after the first `begin` epochs, x go through S twice, as in the authors' code, so
             that batch norm's running statistics see them twice.
+        igdm: settings of a further term, see `methods.igdm.IGDM`; None: no such term. It is there in the first `begin`
+            epochs, too.
     """
 
-    terms: ClassVar = ("teacher", "introspection")
+    terms: ClassVar = ("teacher", "introspection", "igdm")
     beta: float = Field(0.1, ge=0)
     temperature: float = Field(1.0, gt=0)
     begin: int = Field(0, ge=0, description="so many epochs of t^2 KL(T^t(x) || S^t(x')) alone come first")
@@ -51,6 +54,7 @@ class IAD(Method):
         description="x' and, once introspection began, x go through S twice, as in the authors' code: batch norm's "
         "running statistics see them twice",
     )
+    igdm: IGDM | None = None
 
     def teachers(self) -> dict[str, TeacherCalls]:
         """Declares one teacher (role `teacher`), which is called on adversarial images without gradient.
@@ -109,23 +113,27 @@ class IAD(Method):
             Terms with values [B] that are not reduced: `teacher`, w KL(T^t(x) || S^t(x')), and `introspection`, (1-w)
             KL(S^t(x) || S^t(x')), or their forms for `teacher_weight: one`. In the first `begin` epochs `teacher` is
             t^2 KL(T^t(x) || S^t(x')) and `introspection` is 0; x then goes through S for batch norm's running
-            statistics only.
+            statistics only. With the setting `igdm` its term comes last.
         """
         x, t = step.attack(misclassification, step.targets), self.temperature
         adversarial = step.student(x, train=True).logits
+        target = step.cached().logits
+        guide = step.teacher[TEACHER](x).logits if self.igdm or step.epoch > self.begin else None
+        matching = igdm_terms(self.igdm, step, x, adversarial, guide)
         if self.repeat_passes:
             step.student.update_statistics(x)
-        teacher = kl_divergence(step.cached().logits, adversarial, t)
+        teacher = kl_divergence(target, adversarial, t)
         if step.epoch <= self.begin:
             step.student.update_statistics(step.x)
             own = teacher.new_zeros(len(teacher))
-            return Term("teacher", t**2 * teacher, divergence=True), Term("introspection", own, divergence=True)
+            teacher = t**2 * teacher
+            return Term("teacher", teacher, divergence=True), Term("introspection", own, divergence=True), *matching
         clean = step.student(step.x, train=True).logits
         if self.repeat_passes:
             step.student.update_statistics(step.x)
-        trust = true_class_probability(step.teacher[TEACHER](x).logits, step.labels) ** self.beta
+        trust = true_class_probability(guide, step.labels) ** self.beta
         if self.teacher_weight == "one":
             teacher, own = t**2 * teacher, (1 - trust) * kl_divergence(clean, adversarial)
         else:
             teacher, own = trust * teacher, (1 - trust) * kl_divergence(clean, adversarial, t)
-        return Term("teacher", teacher, divergence=True), Term("introspection", own, divergence=True)
+        return Term("teacher", teacher, divergence=True), Term("introspection", own, divergence=True), *matching

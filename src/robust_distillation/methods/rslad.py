@@ -8,6 +8,7 @@ from pydantic import Field
 
 from robust_distillation.losses import cross_entropy, kl_divergence
 from robust_distillation.methods.contract import TEACHER, Method, Official, TeacherCalls, Term, TrainingStep
+from robust_distillation.methods.igdm import IGDM, igdm_terms
 
 
 class RSLAD(Method):
@@ -23,7 +24,7 @@ class RSLAD(Method):
     S(x')) as in TRADES, with gradient through S(x) in the outer loss.
 
     Attributes:
-        terms: class constant: the loss terms, `clean` and `adversarial`.
+        terms: class constant: the loss terms, `clean`, `adversarial` and `igdm` (only with that setting).
         alpha: weight of the loss on x', in [0, 1].
         clean_labels: labels of the loss on x: `teacher` or `hard`.
         adversarial_labels: labels of the loss on x': `teacher`, `hard` or `student`.
@@ -31,9 +32,11 @@ class RSLAD(Method):
         temperature: t, above 0: every divergence is t^2 KL of softmax(logits / t); the paper has none, t = 1.
         log_constant: number added to the target's probabilities inside the logarithm of the outer divergences: 1e-5 in
             the authors' code, where it changes the loss and no gradient.
+        igdm: settings of a further term, see `methods.igdm.IGDM`; None: no such term. With it the teacher's network is
+            called on adversarial images.
     """
 
-    terms: ClassVar = ("clean", "adversarial")
+    terms: ClassVar = ("clean", "adversarial", "igdm")
     alpha: float = Field(5 / 6, ge=0, le=1)
     clean_labels: Literal["teacher", "hard"] = "teacher"
     adversarial_labels: Literal["teacher", "hard", "student"] = "teacher"
@@ -45,15 +48,18 @@ class RSLAD(Method):
         description="added to the target's probabilities inside the logarithm of the outer divergences: 1e-5 in the "
         "authors' code, where it moves the loss and no gradient",
     )
+    igdm: IGDM | None = None
 
     def teachers(self) -> dict[str, TeacherCalls]:
         """Declares one teacher (role `teacher`), of which the cached logits of clean views are read.
 
-        A clean view is an augmented training image. Empty if none of the three losses has the teacher's
-        labels.
+        A clean view is an augmented training image. They are not read if none of the three losses has the teacher's
+        labels. With the setting `igdm` its network is called on adversarial images without gradient. Without any of
+        both there is no teacher.
         """
         labels = (self.clean_labels, self.adversarial_labels, self.inner_labels)
-        return {TEACHER: TeacherCalls(cached=("logits",))} if "teacher" in labels else {}
+        calls = TeacherCalls(cached=("logits",) * ("teacher" in labels), live=self.igdm is not None)
+        return {TEACHER: calls} if calls.cached or calls.live else {}
 
     def needs_labels(self) -> bool:
         """Returns True if any of the three losses (clean, adversarial, inner maximisation) has hard labels."""
@@ -100,18 +106,21 @@ class RSLAD(Method):
 
         Returns:
             Terms with values [B] that are not reduced: `clean`, KL(T(x) || S(x)) of weight 1-alpha, and `adversarial`,
-            KL(T(x) || S(x')) of weight alpha, or the losses with the other labels that the settings choose.
+            KL(T(x) || S(x')) of weight alpha, or the losses with the other labels that the settings choose;
+            with the setting `igdm` its term.
         """
-        teacher = step.cached().logits if self.teachers() else None
+        teacher = step.cached().logits if self.cached else None
         inner = {
             "hard": lambda: step.targets,
             "teacher": lambda: teacher,
             "student": lambda: step.student(step.x).logits,
         }
         x = step.attack(self._inner_objective, inner[self.inner_labels]())
-        adversarial, clean = (step.student(images, train=True).logits for images in (x, step.x))
+        adversarial = step.student(x, train=True).logits
+        matching = igdm_terms(self.igdm, step, x, adversarial)
+        clean = step.student(step.x, train=True).logits
         targets = {"hard": step.targets, "teacher": teacher, "student": clean}
-        return tuple(
+        terms = (
             Term(
                 name,
                 self._divergence(logits, labels, targets[labels], self.log_constant),
@@ -123,6 +132,7 @@ class RSLAD(Method):
                 ("adversarial", adversarial, self.adversarial_labels, self.alpha),
             )
         )
+        return (*terms, *matching)
 
     def _inner_objective(self, x, logits, target):
         return self._divergence(logits, self.inner_labels, target)
