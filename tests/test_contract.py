@@ -26,6 +26,7 @@ from robust_distillation import methods
 from robust_distillation.errors import UserError
 from robust_distillation.losses import cross_entropy
 from robust_distillation.methods import TEACHER, Method, TeacherCalls, Term
+from robust_distillation.methods.igdm import IGDM
 from robust_distillation.training import step as training_step
 from robust_distillation.training.batches import batches
 from robust_distillation.training.counting import calls_in_step
@@ -43,6 +44,13 @@ VARIANTS = [
     ("iad", {"begin": 1, "repeat_passes": True}),
     ("adaad", {"alpha": 0.5}),
     ("adaad", {"clean_pass": True}),
+    *((name, {"igdm": IGDM()}) for name in ("rslad", "ard", "iad", "adaad")),
+    ("rslad", {"clean_labels": "hard", "adversarial_labels": "hard", "inner_labels": "hard", "igdm": IGDM()}),
+    ("iad", {"begin": 1, "repeat_passes": True, "igdm": IGDM()}),
+    ("adaiad", {"begin": 1, "repeat_passes": True}),
+    ("dgad", {"group_batch_size": 32, "misplaced_bracket": True}),
+    ("saad", {"igdm": None, "clean_pass": True}),
+    ("saad", {"beta": 1.0}),
     ("crd", {"alpha": 1.0}),
     ("absld", {"multiply_temperatures": True}),
     ("iad2", {"begin": 1}),
@@ -158,6 +166,12 @@ def test_every_declared_call_comes_and_no_other(name, settings, data):  # noqa: 
         ("rslad", {}, {"attack": 3, "train": 2}, {}),
         ("iad", {}, {"attack": 3, "train": 2}, {"ask": 1}),
         ("adaad", {}, {"attack": 3, "train": 1}, {"attack": 3, "ask": 1}),
+        ("adaad", {"igdm": IGDM()}, {"attack": 3, "train": 2}, {"attack": 3, "ask": 2}),
+        ("rslad", {"igdm": IGDM()}, {"attack": 3, "train": 3}, {"ask": 2}),
+        ("adaiad", {}, {"attack": 3, "train": 2}, {"attack": 3, "ask": 1}),
+        ("dgad", {}, {"attack": 3, "train": 2}, {"attack": 3, "ask": 1}),
+        ("saad", {}, {"attack": 3, "train": 2}, {"attack": 1, "ask": 2}),
+        ("saad", {"clean_pass": True}, {"attack": 3, "ask": 1, "train": 2}, {"attack": 1, "ask": 2}),
         ("mtard", {}, {"attack": 3, "train": 2}, {"ask": 1}),
         ("absld", {}, {"attack": 3, "train": 2}, {}),
         ("b_mtard", {}, {"attack": 3, "train": 2}, {"ask": 1}),
