@@ -389,13 +389,8 @@ def test_smoothed_labels_give_torchs_cross_entropy():
     assert smoothed(torch.tensor([2]), 4, 0.3).tolist()[0] == pytest.approx([0.075, 0.075, 0.775, 0.075])
 
 
-UNTOUCHED = (
-    "rslad",
-    "adaad",
-    "adaiad",
-    "dgad",
-    "saad",
-)  # no cross-entropy with a hard label, neither in the loss nor in the attack
+# No cross-entropy with a hard label, neither in the loss nor in the attack.
+UNTOUCHED = ("rslad", "adaad", "adaiad", "dgad", "saad")
 
 
 @pytest.mark.parametrize("name", methods.names())
