@@ -57,6 +57,7 @@ VARIANTS = [
     ("peeraid", {"detach_target": False, "repeat_pass": True}),
     ("lbgat", {"beta": 0.0}),
     ("lbgat", {"beta": 0.0, "clean_pass": True}),
+    ("ckd", {"adversarial": True}),
 ]
 
 

@@ -50,7 +50,7 @@ SETTINGS = Training.model_validate(
 OPTIONS = {name: {"negatives": 16, "dimension": 8} for name in ("crd", "gacd")}
 OPTIONS["lbgat"] = {"natural": {"name": "convnet", "width": 4}}
 OPTIONS["saad"] = {"entropy_scale": 50_000.0}  # the teachers here are untrained: their entropies hardly differ
-CLEAN = ("natural", "kd", "crd")
+CLEAN = ("natural", "kd", "crd", "ckd")
 ADVERSARIAL = [name for name in methods.names() if name not in CLEAN]
 DISTILLED = [name for name in methods.names() if methods.get(name)().teachers()]
 
