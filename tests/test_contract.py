@@ -58,6 +58,8 @@ VARIANTS = [
     ("lbgat", {"beta": 0.0}),
     ("lbgat", {"beta": 0.0, "clean_pass": True}),
     ("ckd", {"adversarial": True}),
+    ("gacd", {"teacher_sees": "adversarial"}),
+    ("gacd", {"sides": "both"}),
 ]
 
 

@@ -8,7 +8,7 @@ Sources of the formulas (S is the student, T the teacher, x' the adversarial ima
 - RSLAD's other labels and temperature: cross-entropy with y, TRADES' KL(S(x) || .), t^2 KL of the softened outputs.
 - AdaAD (Huang et al., CVPR 2023): its equations.
 - KD: Hinton et al., 2015. CRD: Tian et al., ICLR 2020. Weights as in CRD's released scripts.
-- GACD-style, this project's reading of Bai et al., arXiv 2009.09922: CE(S(x'), y) and, weighted by T_y(x), the
+- GACD-style, after what is quoted of Bai et al., arXiv 2009.09922: CE(S(x'), y) and, weighted by T_y, the
   noise-contrastive loss of CRD (Tian et al., ICLR 2020) with eps, noise, normaliser and banks as in CRD's code.
 """
 
@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 from formulas import ce, close, kl, log_softmax, numeric_gradient, of_class, unit
+from pydantic import ValidationError
 from scipy.stats import chisquare
 from tabulated import EPOCH, Tabulated, check_loss, check_objective, example, objective_of
 from torch import nn
@@ -261,24 +262,30 @@ SMALL = {"dimension": 6, "negatives": 12}
 BOTH = ("logits", "features")
 
 
-def contrast(z, state, index, others, normalisers, temperature):
-    """CRD's losses; the normalisers of (student's, teacher's) bank, this batch's if none are given; the projections."""
+def contrast(z, state, rows, positives, normalisers, temperature, sides="both"):
+    """CRD's losses; the normalisers of (student's, teacher's) bank, this batch's if none are known; the projections.
+
+    rows: the positive and the negatives of each image in the banks. positives: with the teacher as the only anchor,
+    places in the batch; their projections by the student take the place of the first of `rows`.
+    """
     student = unit(z.student_features @ state["student_head.weight"].T + state["student_head.bias"])
     teacher = unit(z.teacher_features @ state["teacher_head.weight"].T + state["teacher_head.bias"])
-    rows = np.column_stack([index, others])
-    pairs = ((state["student_bank"][rows], teacher), (state["teacher_bank"][rows], student))
+    pairs = [(state["student_bank"][rows], teacher), (state["teacher_bank"][rows], student)]
+    if sides == "teacher_anchor":
+        compared, _ = pairs.pop(0)
+        pairs = [(np.concatenate([student[positives][:, None], compared[:, 1:]], 1), teacher)]
     scores = [np.exp((bank * v[:, None]).sum(2) / temperature) for bank, v in pairs]
     normalisers = normalisers or [s.mean() * SAMPLES for s in scores]
-    values, noise = 0.0, others.shape[1] / SAMPLES
+    values, noise = 0.0, (rows.shape[1] - 1) / SAMPLES
     for s, normaliser in zip(scores, normalisers, strict=True):
         p = s / normaliser
         values -= np.log(p[:, 0] / (p[:, 0] + noise + 1e-7)) + np.log(noise / (p[:, 1:] + noise + 1e-7)).sum(1)
     return values, normalisers, (student, teacher)
 
 
-def gacd(z, y, values, beta=0.8, reweight=True, **_):
+def gacd(z, y, values, beta=0.8, reweight=True, normalise_weights=False, **_):
     w = of_class(z.teacher, y) if reweight else np.ones(len(y))
-    return ce(z.student, y).mean() + beta * (w * values).sum() / w.sum(), 0.0
+    return ce(z.student, y).mean() + beta * (w * values).mean() / (w.mean() if normalise_weights else 1), 0.0
 
 
 def crd(z, y, values, gamma=1.0, alpha=0.0, beta=0.8, kd_temperature=4.0, **_):
@@ -298,7 +305,7 @@ def snapshot(state):
 
 def contrast_step(kinds, seed, index, state):
     """A step of which the student's features are given, of x' for GACD and of x for CRD. kinds: of the teacher's output
-    that the method takes from the cache."""
+    that the method uses."""
     rng, y = np.random.default_rng(seed), LABELS[index]
     z = SimpleNamespace(student_features=rng.normal(size=(len(y), 5)))
     z.student, z.teacher, z.teacher_features = rng.normal(size=(3, len(y), 4))
@@ -317,7 +324,8 @@ def contrast_step(kinds, seed, index, state):
             own={"contrast": state},
             student=lambda x, train: student,
             cached=lambda: teacher,
-            attack=lambda objective, *args: None,
+            teacher={TEACHER: lambda x: teacher},
+            attack=lambda objective, *args: "x'",
             uniform=lambda *shape, dtype: torch.rand(len(y), *shape, generator=draws, dtype=dtype),
             gather=lambda values: values,
             mean=lambda values: values.mean(),
@@ -331,14 +339,36 @@ def sample_negatives(state, labels, seed):
     return state.negatives_of(labels, torch.rand(len(labels), state.negatives, generator=draws, dtype=torch.float64))
 
 
+def sample_positives(index, negatives, seed, positive="instance", sides="both"):
+    """The positives [B] of a step: positions in the training images, or with the teacher as the only anchor in the
+    batch. The second draw of the step chooses among the images of the class, in ascending order."""
+    if positive == "instance":
+        return list(range(len(index))) if sides == "teacher_anchor" else index
+    draws = torch.Generator().manual_seed(seed)
+    torch.rand(len(index), negatives, generator=draws, dtype=torch.float64)
+    numbers = torch.rand(len(index), generator=draws, dtype=torch.float64).tolist()
+    among = LABELS[index] if sides == "teacher_anchor" else LABELS
+    of_class = [np.flatnonzero(among == LABELS[i]) for i in index]
+    return [int(images[int(number * len(images))]) for images, number in zip(of_class, numbers, strict=True)]
+
+
+OLD = {"normalise_weights": True, "positive": "instance", "sides": "both"}  # CRD's loss, weights of mean 1
+
+
 @pytest.mark.parametrize("kl_scale", ["sum", "mean"])
 @pytest.mark.parametrize(
     ("name", "other"),
     [
         ("gacd", {}),
         ("gacd", {"beta": 2.0, "temperature": 0.5, "momentum": 0.8}),
-        ("gacd", {"reweight": False}),
+        ("gacd", {"reweight": False, "normalise_weights": True}),
         ("gacd", {"negatives": 30, "temperature": 0.2}),
+        ("gacd", {"teacher_sees": "adversarial"}),
+        ("gacd", {"positive": "instance"}),
+        ("gacd", {"sides": "both"}),
+        ("gacd", {"sides": "both", "reweight": False}),
+        ("gacd", OLD),
+        ("gacd", OLD | {"temperature": 0.5, "momentum": 0.8, "teacher_sees": "adversarial"}),
         ("crd", {}),
         ("crd", {"alpha": 1.0}),
         ("crd", {"gamma": 0.5, "alpha": 0.3, "beta": 2.0, "temperature": 0.5, "momentum": 0.8, "kd_temperature": 2.0}),
@@ -350,13 +380,16 @@ def test_contrast_over_three_batches(name, other, kl_scale):
     method, state = methods.get(name)(**settings), contrast_state(name, settings)
     classes, weighted = len(CLASS_SIZES), {"crd": crd, "gacd": gacd}[name]
     fixed, momentum = None, settings.get("momentum", 0.5)
-    for seed, index in enumerate([[3, 17, 30, 8], [8, 0, 39], [5, 17, 8, 21, 2]]):
-        z, y, student, step = contrast_step(method.teachers()[TEACHER].cached, seed, index, state)
+    sides, positive = (getattr(method, key, default) for key, default in (("sides", "both"), ("positive", "instance")))
+    for seed, index in enumerate([[3, 17, 30, 8], [8, 0, 39], [5, 17, 8, 21, 2, 11, 12]]):
+        z, y, student, step = contrast_step(method.teachers()[TEACHER].cached or BOTH, seed, index, state)
         before = snapshot(state)
-        others = sample_negatives(state, step.labels, seed).numpy()
+        negatives = sample_negatives(state, step.labels, seed).numpy()
+        positives = sample_positives(index, state.negatives, seed, positive, sides)
+        rows = np.column_stack([index if sides == "teacher_anchor" else positives, negatives])
 
-        def formula(z=z, y=y, before=before, index=index, others=others, fixed=fixed):
-            values, *found = contrast(z, before, index, others, fixed, settings.get("temperature", 0.07))
+        def formula(z=z, y=y, before=before, rows=rows, positives=positives, fixed=fixed):
+            values, *found = contrast(z, before, rows, positives, fixed, settings.get("temperature", 0.07), sides)
             plain, divergence = weighted(z, y, values, **settings)
             return plain + divergence / (classes if kl_scale == "mean" else 1), *found
 
@@ -365,7 +398,7 @@ def test_contrast_over_three_batches(name, other, kl_scale):
         close(loss, expected)
 
         after = snapshot(state)
-        close(torch.stack([state.student_normaliser, state.teacher_normaliser]), fixed)
+        close(torch.stack([state.student_normaliser, state.teacher_normaliser])[: len(fixed)], fixed)
         for bank, projection in zip(("student_bank", "teacher_bank"), projections, strict=True):
             updated = before[bank].copy()
             updated[index] = unit(momentum * updated[index] + (1 - momentum) * projection)
@@ -379,6 +412,83 @@ def test_contrast_over_three_batches(name, other, kl_scale):
         known = partial(formula, fixed=fixed)  # no gradient through the normalisers
         for gradient, array in pairs:
             close(gradient, numeric_gradient(lambda f=known: f()[0], array), 1e-6)
+
+
+def test_gacd_by_default_is_as_quoted_and_pictured():
+    default = methods.get("gacd")()
+    assert (default.positive, default.sides, default.teacher_sees) == ("class", "teacher_anchor", "clean")
+    assert default.reweight
+    assert not default.normalise_weights
+
+
+@pytest.mark.parametrize(
+    ("teacher_sees", "asked"), [("clean", ["cached", ("student", "x'")]), ("adversarial", ["x'", ("student", "x'")])]
+)
+def test_gacds_teacher_is_asked_where_the_setting_says(teacher_sees, asked):
+    method, found = methods.get("gacd")(**SMALL, teacher_sees=teacher_sees), []
+    *_, step = contrast_step(BOTH, 0, [3, 17], contrast_state("gacd", SMALL))
+    cached, student = step.cached, step.student
+    step.cached = lambda: (found.append("cached"), cached())[1]
+    step.teacher = {TEACHER: lambda x: (found.append(x), cached())[1]}
+    step.student = lambda x, train: (found.append(("student", x)), student(x, train))[1]
+    method.loss(step)
+    assert found == asked
+    [calls] = method.teachers().values()
+    assert (calls.cached, calls.live) == ((BOTH, False) if teacher_sees == "clean" else ((), True))
+
+
+@pytest.mark.parametrize("positive", ["instance", "class"])
+def test_only_positives_of_the_batch_give_the_student_a_gradient_where_the_teacher_is_the_anchor(positive):
+    """Whose positives are of the bank, the teacher's anchors have no gradient in the student at all."""
+    for sides, of_student in (("teacher_anchor", True), ("both", True), ("bank", False)):
+        state = contrast_state("gacd", SMALL)
+        *_, student, step = contrast_step(BOTH, 0, [3, 17, 30], state)
+        negatives = sample_negatives(state, step.labels, 0)
+        v = nn.functional.normalize(state.teacher_head(step.cached().features), dim=1)
+        if sides == "bank":
+            values = state.nce(v, "student", torch.cat([step.ids[:, None], negatives], 1), step)
+        else:
+            values = state(student.features, step.cached().features, step, positive, sides)
+        values.sum().backward()
+        assert (student.features.grad is not None) == of_student
+
+
+def test_positives_of_the_same_class_are_uniform_over_its_images():
+    state = contrast_state("gacd", SMALL)
+    labels = torch.full((4000,), 2)
+    draws = torch.rand(4000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    counts = np.bincount(state.image_of_class(labels, draws).numpy(), minlength=SAMPLES)
+    assert (counts[LABELS != 2] == 0).all()
+    assert chisquare(counts[LABELS == 2]).pvalue > 0.01
+
+
+def test_positives_of_the_batch_are_of_all_processes_and_uniform_over_the_class():
+    """A process with 4,000 images of class 2, where another one has three images: two of this class."""
+    state = contrast_state("gacd", SMALL)
+    there = {1: torch.tensor([2, 3, 2]), 2: torch.arange(3.0)[:, None]}
+    draws = torch.Generator().manual_seed(0)
+    step = SimpleNamespace(
+        labels=torch.tensor([2] + [3] * 3999),
+        uniform=lambda dtype: torch.rand(4000, generator=draws, dtype=dtype),
+        gather=lambda values: torch.cat([there[values.dim()], values[:1]]),
+    )
+    own = torch.full((4000, 1), 3.0)
+    chosen = state.of_batch(own, "class", step)
+    assert (chosen[1:] == 1).all()  # the only image of class 3
+    assert chosen[0] in (0, 2, 3)
+    step.labels = torch.full((4000,), 2)
+    counts = np.bincount(state.of_batch(own, "class", step).flatten().long().numpy(), minlength=4)
+    assert counts[1] == 0
+    assert chisquare(counts[[0, 2, 3]]).pvalue > 0.01
+    assert torch.equal(state.of_batch(own, "instance", step), own)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"positive": "bank"}, {"sides": "student"}, {"teacher_sees": "both"}, {"normalise_weights": 1}]
+)
+def test_bad_settings_of_gacd_are_refused(settings):
+    with pytest.raises(ValidationError):
+        methods.get("gacd")(**settings)
 
 
 @pytest.mark.parametrize("name", sorted(CONTRASTIVE))

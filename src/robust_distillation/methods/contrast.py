@@ -24,6 +24,8 @@ class MemoryContrast(nn.Module):
     projection against the teacher's bank and once with the teacher's projection against the student's bank; the two are
     summed. CRD's code draws the negatives without replacement if there are K of them, this module with replacement: the
     same expectation at a fraction of the cost.
+
+    A call can choose other positives than the image itself, and the teacher as the only anchor: see `forward`.
     """
 
     def __init__(
@@ -69,7 +71,9 @@ class MemoryContrast(nn.Module):
         self.register_buffer("class_start", counts.cumsum(0) - counts)
         self.register_buffer("class_count", counts)
 
-    def forward(self, student: Tensor, teacher: Tensor, step: TrainingStep) -> Tensor:
+    def forward(
+        self, student: Tensor, teacher: Tensor, step: TrainingStep, positive: str = "instance", sides: str = "both"
+    ) -> Tensor:
         """Computes the losses of a batch, then updates both banks in place with the projections of all processes.
 
         Args:
@@ -77,19 +81,64 @@ class MemoryContrast(nn.Module):
             teacher: features of the teacher, [B,Dt].
             step: the batch of which the features are. `step.ids` (positions in the training split), `step.labels` and
                 its random numbers are used.
+            positive: the positive of an image: the image itself (`instance`) or a random image of its class (`class`),
+                which may be the image itself.
+            sides: `both`: the two losses of the class's docstring; positives are entries of the banks. `class` draws
+                one training image for both losses. `teacher_anchor`: the loss of the teacher's projection against the
+                student's bank alone. A bank is constant, so with a positive from it the student would get no gradient:
+                the positive is the student's projection of an image of this batch, and `class` draws an image of the
+                batch of all processes.
 
         Returns:
             [B]: for each image the loss of the student's projection against the teacher's bank plus that of the
-            teacher's projection against the student's bank.
+            teacher's projection against the student's bank, or the latter alone.
         """
         u = nn.functional.normalize(self.student_head(student), dim=1)
         v = nn.functional.normalize(self.teacher_head(teacher), dim=1)
         negatives = self.negatives_of(step.labels, step.uniform(self.negatives, dtype=torch.float64))
-        losses = self.nce(u, "teacher", negatives, step) + self.nce(v, "student", negatives, step)
+        if sides == "teacher_anchor":
+            losses = self.nce(v, "student", negatives, step, self.of_batch(u, positive, step))
+        else:
+            ids = step.ids
+            if positive == "class":
+                ids = self.image_of_class(step.labels, step.uniform(dtype=torch.float64))
+            rows = torch.cat([ids[:, None], negatives], 1)
+            losses = self.nce(u, "teacher", rows, step) + self.nce(v, "student", rows, step)
         ids = step.gather(step.ids)
         self.update("student", ids, step.gather(u.detach()))
         self.update("teacher", ids, step.gather(v.detach()))
         return losses
+
+    def of_batch(self, projection: Tensor, positive: str, step: TrainingStep) -> Tensor:
+        """Chooses for each image of the batch the positive among the projections of the batch. Gradients flow.
+
+        Args:
+            projection: projections of the images of the batch, [B,d].
+            positive: `instance`: the projection of the image itself. `class`: that of an image of its class, drawn
+                uniformly from the batch of all processes.
+            step: the batch. Its labels and, for `class`, its random numbers are used.
+
+        Returns:
+            [B,d].
+        """
+        if positive == "instance":
+            return projection
+        same = step.labels[:, None] == step.gather(step.labels)  # [B, images of all processes]
+        number = (step.uniform(dtype=torch.float64) * same.sum(1)).long()  # of the chosen image among these
+        chosen = (same.cumsum(1) <= number[:, None]).sum(1)
+        return step.gather(projection)[chosen]
+
+    def image_of_class(self, labels: Tensor, uniform: Tensor) -> Tensor:
+        """Chooses a training image of each label's class, uniformly.
+
+        Args:
+            labels: classes of the images of the batch, int64 [B].
+            uniform: random numbers in [0, 1), float64 [B].
+
+        Returns:
+            Positions in the training split, int64 [B].
+        """
+        return self.by_class[self.class_start[labels] + (uniform * self.class_count[labels]).long()]
 
     def negatives_of(self, labels: Tensor, uniform: Tensor) -> Tensor:
         """Chooses training images of other classes than the labels, uniformly, with replacement.
@@ -105,7 +154,9 @@ class MemoryContrast(nn.Module):
         position = (uniform * (len(self.by_class) - own)).long()
         return self.by_class[torch.where(position >= start, position + own, position)]
 
-    def nce(self, anchor: Tensor, bank_of: str, negatives: Tensor, step: TrainingStep) -> Tensor:
+    def nce(
+        self, anchor: Tensor, bank_of: str, rows: Tensor, step: TrainingStep, positive: Tensor | None = None
+    ) -> Tensor:
         """Computes the losses of one network's projections against the memory bank of the other network.
 
         The first call for a bank sets its normaliser in place.
@@ -113,9 +164,11 @@ class MemoryContrast(nn.Module):
         Args:
             anchor: projections of the batch, unit vectors [B,d].
             bank_of: the other network, `student` or `teacher`.
-            negatives: positions of the negatives in the training split, int64 [B,K].
-            step: the batch. `step.ids`, int64 [B], are the positions of the batch's images in the training split; their
-                entries in the bank are the positives.
+            rows: positions in the training split of the images whose entries in the bank are compared, int64: the
+                positive and the negatives [B,1+K], or the negatives [B,K] if `positive` is a tensor.
+            step: the batch, for the mean over all processes.
+            positive: projections of the positives by the other network, unit vectors [B,d]. None: the positives are the
+                first of `rows`.
 
         Returns:
             The losses L_i of the class's formula, [B], not averaged.
@@ -123,7 +176,9 @@ class MemoryContrast(nn.Module):
         bank, normaliser = getattr(self, f"{bank_of}_bank"), getattr(self, f"{bank_of}_normaliser")
         # With every image, then of those that were drawn: to copy the rows of all pairs takes many times as long. Of a
         # copy, since the bank moves on before the backward pass.
-        products = (anchor @ bank.clone().T).gather(1, torch.cat([step.ids[:, None], negatives], 1))  # [B,1+K]
+        products = (anchor @ bank.clone().T).gather(1, rows)
+        if positive is not None:
+            products = torch.cat([(anchor * positive).sum(1, keepdim=True), products], 1)  # [B,1+K]
         scores = (products / self.temperature).exp()
         first = step.mean(scores.detach()) * len(bank)
         normaliser.copy_(torch.where(normaliser == 0, first, normaliser))
