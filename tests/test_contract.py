@@ -60,6 +60,7 @@ VARIANTS = [
     ("ckd", {"adversarial": True}),
     ("gacd", {"teacher_sees": "adversarial"}),
     ("gacd", {"sides": "both"}),
+    ("crdnd", {"denoise": "none"}),
 ]
 
 
