@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ from ruamel.yaml import YAML
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from robust_distillation import methods
 from robust_distillation.cli import main
 from robust_distillation.config import Experiment, load
+from robust_distillation.data.dataset import Dataset
 from robust_distillation.models.checkpoint import build_model
 from robust_distillation.models.flops import parameter_bytes
 from robust_distillation.models.output import Output, output
@@ -27,7 +31,7 @@ from robust_distillation.settings import Selection
 from robust_distillation.training.batches import Batch
 from robust_distillation.training.schedule import validation_epochs
 from robust_distillation.training.teacher import Teacher
-from robust_distillation.training.trainer import Trainer
+from robust_distillation.training.trainer import Trainer, build_own
 
 EXPERIMENTS = [REPOSITORY / "params.yaml", *sorted((REPOSITORY / "experiments").glob("*.yaml"))]
 RESNET, WIDE = {"architecture": "resnet", "depth": 18}, {"architecture": "wide_resnet", "depth": 34, "width": 10}
@@ -174,6 +178,58 @@ def test_a_real_step_costs_what_is_planned(method, perturbed, tmp_path):
     )
     assert counted == pytest.approx(planned, rel=0.03)
     assert counted <= planned
+
+
+OPTIONS = {name: {"negatives": 2, "dimension": 8} for name in ("crd", "gacd")}  # the plan counts networks alone
+OPTIONS["lbgat"] = {"natural": {"name": "resnet", "depth": 18, "width": 4}}
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_a_step_of_every_method_costs_what_is_planned(name, tmp_path):
+    """In each of its phases, with all that it trains or asks besides the student. Torch counts heads and banks, too."""
+    options = OPTIONS.get(name, {})
+    method = methods.get(name)(**options)
+    epochs = max(method.phases())
+    wide_alone = {"wide": {"architecture": "resnet", "width": 12, "trained_by": {"method": "sat"}}}
+    together = {"all": {"roles": dict.fromkeys(method.teachers(), "wide")}} if method.teachers() else {}
+    experiment = official(
+        tmp_path,
+        protocol="controlled",
+        teachers=wide_alone | together,
+        students={"resnet18": {"architecture": "resnet", "width": 8}},
+        methods={name: options},
+        training={
+            "epochs": epochs,
+            "batch_size": 4,
+            "learning_rate": 0.1,
+            "milestones": [],
+            "inner_attack": {"steps": 10, "step_size": "2/255"},
+        },
+        exclude=[{"teacher": "wide"}] if set(method.teachers()) == {"teacher"} else [],
+    )
+    recipe, architecture = experiment.recipes[name, "resnet18"], experiment.students["resnet18"]
+    data = Dataset(torch.zeros(8, 3, 32, 32, dtype=torch.uint8), torch.arange(8), experiment.info)
+    x, labels, index = torch.rand(4, 3, 32, 32), torch.tensor([3, 7, 1, 2]), torch.arange(4)
+
+    def counted(epoch: int) -> float:
+        student = build_model(architecture, (3, 32, 32), 10).train()
+        wide = build_model(experiment.teachers["wide"].architecture, (3, 32, 32), 10)
+        teachers = {role: Cached(wide, x) for role in method.teachers()}
+        copies = {role: copy.deepcopy(wide) for role, calls in method.teachers().items() if calls.trained}
+        widths = dict.fromkeys(method.teachers(), wide.classifier.in_features)
+        own = build_own(method, data, student, 0, architecture, widths, copies)
+        trainer = Trainer(student, method, recipe.training, experiment.threat_model, 0, own, teachers)
+        trainer.begin_epoch(epoch)
+        with Counter() as counter:
+            trainer.step(Batch(x, labels, index, index, epoch, 0, 1))
+        return counter.flops / len(x)
+
+    lasting = [end - start for start, end in pairwise([*method.phases(), epochs + 1])]
+    found = sum(counted(epoch) * share for epoch, share in zip(method.phases(), lasting, strict=True)) / epochs
+    f = calls.forward(experiment, architecture)
+    planned = calls.flops(calls.training(experiment, recipe, architecture, "all" if method.teachers() else "none"))
+    validations = validation_epochs(recipe.training) * (5_000 + 500) * (2 * recipe.training.selection.steps + 2) * f
+    assert found == pytest.approx((planned - validations) / epochs / 45_000, rel=0.03)
 
 
 def test_a_perturbation_costs_an_evaluation_of_the_loss_more_from_its_start_on(tmp_path):

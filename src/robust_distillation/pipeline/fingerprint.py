@@ -47,6 +47,7 @@ STOPS = {
     "planning.cluster": "asks a cluster for time and memory",
     "planning.cost": "counts what jobs will cost",
     "planning.jobs": "orders jobs",
+    "planning.method_list": "prints the methods",
     "planning.plan": "prints what an experiment will cost",
     "planning.speed": "measures this machine",
     "audit": "verifies what is there; writes nothing",
