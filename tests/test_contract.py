@@ -295,7 +295,11 @@ def test_images_without_labels_train_methods_that_need_none_and_no_other(name, d
 
 
 def test_which_methods_need_no_labels():
-    assert {name for name in methods.names() if not method_named(name).needs_labels()} == {"adaad", "rslad"}
+    assert {name for name in methods.names() if not method_named(name).needs_labels()} == {
+        "adaad",
+        "rslad",
+        "teacher_ensemble",
+    }
     assert methods.get("rslad")(clean_labels="hard").needs_labels()
 
 
