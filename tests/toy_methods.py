@@ -99,13 +99,7 @@ class JointSearch(Method):
             own, its = (image.detach().requires_grad_() for image in images)
             distance = kl_divergence(step.teacher[TEACHER](its).logits, step.student(own).logits).sum()
             gradients = torch.autograd.grad(distance, [own, its])
-            images = [
-                (image + step.inner.step_size * gradient.sign())
-                .detach()
-                .clamp(step.x - step.threat.eps, step.x + step.threat.eps)
-                .clamp(0, 1)
-                for image, gradient in zip((own, its), gradients, strict=True)
-            ]
+            images = [step.ascend(image, gradient) for image, gradient in zip((own, its), gradients, strict=True)]
         return images
 
     def loss(self, step):

@@ -240,6 +240,21 @@ class TrainingStep(Protocol):
         this noise without help. If the loss of the batch is evaluated again, the same noise is returned.
         """
 
+    def ascend(self, images: Tensor, gradient: Tensor) -> Tensor:
+        """Moves images by one step of the inner maximisation, as `attack` does in each of its steps.
+
+        The step has the length `inner.step_size` along the direction of steepest ascent in the norm of `threat`. Then
+        the images are projected onto the ball around x and onto [0,1]. With a gradient of zeros they are projected
+        only. A method with its own attack calls this function.
+
+        Args:
+            images: images [B,C,H,W], near the clean images x.
+            gradient: gradient of the objective with respect to the images, [B,C,H,W].
+
+        Returns:
+            New images [B,C,H,W] in [0,1], each within eps of its clean image, without gradient.
+        """
+
     def once(self, make: Callable[[], Any]) -> Any:
         """Calls `make` in the first evaluation of the loss of the batch, and returns that result in all later ones.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from robust_distillation.attacks.core import pgd, starting_noise
+from robust_distillation.attacks.core import direction, pgd, project, starting_noise
 from robust_distillation.cuda_graph import HeldTensorError, held_values
 from robust_distillation.device import to_device
 from robust_distillation.methods import TEACHER, TeacherCalls
@@ -335,6 +335,13 @@ class BatchStep:
         """
         shard = self._rows, len(self.batch.ids)
         return starting_noise(self.x, self.threat, self.inner.start, self._generator("attack"), shard)
+
+    def ascend(self, images: Tensor, gradient: Tensor) -> Tensor:
+        """Moves images [B,C,H,W] by one step of the inner maximisation along their gradient [B,C,H,W], and projects
+        them onto the ball around x and onto [0,1]. Returns new images without gradient.
+        """
+        moved = images.detach() + self.inner.step_size * direction(gradient, self.threat)
+        return project(self.x, moved, self.threat)
 
     def once(self, make: Callable[[], Any]) -> Any:
         """Calls `make` without arguments in the first evaluation of the loss, and returns that result in all later
