@@ -170,6 +170,8 @@ class TrainingStep(Protocol):
         targets: targets of the cross-entropy: `labels`, or with `training.label_smoothing` s > 0 the probabilities (1 -
             s) x one-hot + s / K for K classes, float [B,K].
         ids: positions of the images in the training split, int64 [B].
+        rows: the places of this process's images in the whole batch; slice(0, B) with one process.
+        total: number of images of the whole batch, of all processes.
         epoch: number of the epoch, counted from 1.
         epochs: number of epochs of the training.
         progress: share of the optimisation steps of the training that are done before this one, in [0, 1).
@@ -189,6 +191,8 @@ class TrainingStep(Protocol):
     labels: Tensor
     targets: Tensor
     ids: Tensor
+    rows: slice
+    total: int
     epoch: int
     epochs: int
     progress: float

@@ -173,6 +173,7 @@ class BatchStep:
     Attributes:
         calls: counter of the calls of networks, by (group, name, kind); see `counting.calls_in_step`.
         batch: the batch, with this process's rows of it.
+        rows: the places of this process's images in the whole batch.
         total: number of images in the whole batch of all processes.
         x, labels, targets, ids, epoch, epochs, progress, decay, threat, inner, student, teacher, own: what the method
             uses: images, labels, smoothed targets, positions of the images, epoch, settings and networks, as
@@ -187,7 +188,7 @@ class BatchStep:
             batch: the batch, with this process's rows of it.
         """
         self._trainer, self.batch = trainer, batch
-        self._rows = trainer.group.shard(len(batch.ids))
+        self.rows = self._rows = trainer.group.shard(len(batch.ids))
         self._counts: dict[str, int] = {}  # of this evaluation
         self._results: dict[int, _Result] = {}  # of `once`, by the number of its call
         self._before: dict[str, Tensor] | None = None  # all buffers as they were before a repeatable evaluation
@@ -337,8 +338,14 @@ class BatchStep:
         return starting_noise(self.x, self.threat, self.inner.start, self._generator("attack"), shard)
 
     def ascend(self, images: Tensor, gradient: Tensor) -> Tensor:
-        """Moves images [B,C,H,W] by one step of the inner maximisation along their gradient [B,C,H,W], and projects
-        them onto the ball around x and onto [0,1]. Returns new images without gradient.
+        """Moves images by one step of the inner maximisation, and projects them onto the ball around x and onto [0,1].
+
+        Args:
+            images: images [B,C,H,W] near x.
+            gradient: gradient of the objective with respect to them, [B,C,H,W].
+
+        Returns:
+            New images [B,C,H,W], without gradient.
         """
         moved = images.detach() + self.inner.step_size * direction(gradient, self.threat)
         return project(self.x, moved, self.threat)
