@@ -27,6 +27,7 @@ from robust_distillation.errors import UserError
 from robust_distillation.losses import cross_entropy
 from robust_distillation.methods import TEACHER, Method, TeacherCalls, Term
 from robust_distillation.methods.igdm import IGDM
+from robust_distillation.settings import ThreatModel
 from robust_distillation.training import step as training_step
 from robust_distillation.training.batches import batches
 from robust_distillation.training.counting import calls_in_step
@@ -61,6 +62,8 @@ VARIANTS = [
     ("gacd", {"teacher_sees": "adversarial"}),
     ("gacd", {"sides": "both"}),
     ("crdnd", {"denoise": "none"}),
+    ("cgard", {"constrained": False}),
+    ("ciard", {"begin": 0, "clean_pass": True, "weights": "balanced"}),
 ]
 
 
@@ -186,6 +189,9 @@ def test_every_declared_call_comes_and_no_other(name, settings, data):  # noqa: 
         ("lbgat", {"beta": 0.0, "clean_pass": True}, {"ask": 2, "attack": 3, "train": 1}, {}),
         ("peeraid", {}, {"attack": 3, "train": 2}, {}),
         ("peeraid", {"repeat_pass": True}, {"ask": 1, "attack": 3, "train": 2}, {}),
+        ("cgard", {}, {"attack": 3, "train": 1}, {"attack": 3, "ask": 3 + 2}),
+        ("ciard", {}, {"attack": 3, "train": 2}, {"ask": 1}),
+        ("tald", {}, {"train": 1}, {"attack": 1, "ask": 1}),
     ],
 )
 def test_calls_in_a_step_by_hand(name, settings, student, teacher, data):  # noqa: F811
@@ -235,6 +241,24 @@ def test_a_call_that_was_not_declared_is_refused(declared, does, message, data):
     trainer = Trainer(network(4, 1), method, SETTINGS, THREAT, 0, teachers=live_teachers(method))
     with pytest.raises(TypeError, match=message):
         trainer.step(one_batch(data))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_an_attack_of_a_methods_own_ascends_as_that_of_the_step(norm, data):  # noqa: F811
+    """PGD on the cross-entropy, written with `ascend`: the same images bit by bit."""
+    method = method_named("sat")
+    threat = ThreatModel(norm=norm, eps=0.15 if norm == "linf" else 0.5)
+    trainer = Trainer(network(4, 1), method, SETTINGS, threat, 0)
+    step, twin = (BatchStep(trainer, one_batch(data)) for _ in range(2))
+    expected = step.attack(lambda x, logits, labels: cross_entropy(logits, labels), step.labels)
+    images = twin.x + twin.starting_noise()
+    images = twin.ascend(images, torch.zeros_like(images))
+    for _ in range(SETTINGS.inner_attack.steps):
+        images.requires_grad_()
+        [gradient] = torch.autograd.grad(cross_entropy(twin.student(images).logits, twin.labels).sum(), [images])
+        images = twin.ascend(images, gradient)
+    assert torch.equal(images, expected)
+    assert not images.requires_grad
 
 
 def test_of_a_cached_output_only_what_is_declared_is_given(data):  # noqa: F811
