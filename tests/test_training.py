@@ -53,6 +53,7 @@ OPTIONS["saad"] = {"entropy_scale": 50_000.0}  # the teachers here are untrained
 CLEAN = ("natural", "kd", "crd", "ckd")
 ADVERSARIAL = [name for name in methods.names() if name not in CLEAN]
 OPTIONS |= {"ciard": {"begin": 1}}  # so that the teacher is trained
+OPTIONS["ciard"] = {"begin": 1}  # so that the teacher is trained
 CLEAN = ("natural", "kd", "crd", "tald")
 OWN_ATTACK = ("cgard",)  # do not call step.attack
 ADVERSARIAL = [name for name in methods.names() if name not in (*CLEAN, *OWN_ATTACK)]

@@ -72,16 +72,16 @@ class TALD(Method):
 
     @classmethod
     def official(cls, classes: int, architecture: str) -> Official:
-        """Returns how the authors' code (PotatoThanh/Adversarial-local-distribution-regularization-for-knowledge-
-        distillation) trains on CIFAR-100.
+        """Returns how the authors' code trains.
 
-        `classes` is ignored. `architecture` sets the learning rate: 0.01 for MobileNetV2, 0.05 for others. The settings
-        of the method are its defaults, those of the authors' command. Quirks of that code: only the first 10 images of
-        a batch have particles (images); the kernel's width is 10^(1-n) for n particles (sigma), so narrow that the
-        kernel between different particles is 0 and they do not repel each other; particles of different images share
-        one kernel. Its images are normalised, see the class. That code reports its last epoch, and also keeps the epoch
-        with the highest accuracy on clean test images; `last` is that result. `best` is chosen by this project's rule,
-        accuracy on the test set under APGD. The inner attack is never made.
+        The code (PotatoThanh/Adversarial-local-distribution-regularization-for-knowledge-distillation) is for
+        CIFAR-100. `classes` is ignored. `architecture` sets the learning rate: 0.01 for MobileNetV2, 0.05 for others.
+        The settings of the method are its defaults, those of the authors' command. Quirks of that code: only the first
+        10 images of a batch have particles (images); the kernel's width is 10^(1-n) for n particles (sigma), so narrow
+        that the kernel between different particles is 0 and they do not repel each other; particles of different images
+        share one kernel. Its images are normalised, see the class. That code reports its last epoch, and also keeps the
+        epoch with the highest accuracy on clean test images; `last` is that result. `best` is chosen by this project's
+        rule, accuracy on the test set under APGD. The inner attack is never made.
 
         Returns:
             An Official: `training`, values of the section `training` of an experiment file, such as {"epochs": 200,
