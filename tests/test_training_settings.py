@@ -390,8 +390,7 @@ def test_smoothed_labels_give_torchs_cross_entropy():
 
 
 # No cross-entropy with a hard label, neither in the loss nor in the attack.
-UNTOUCHED = ("rslad", "absld", "adaad", "crdnd", "adaiad", "dgad", "saad")
-UNTOUCHED = ("rslad", "absld", "adaad", "adaiad", "dgad", "saad", "teacher_ensemble")
+UNTOUCHED = ("rslad", "absld", "adaad", "crdnd", "adaiad", "dgad", "saad", "teacher_ensemble")
 
 
 @pytest.mark.parametrize("name", methods.names())
