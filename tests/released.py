@@ -135,6 +135,7 @@ class Case:
         epochs: the epoch of each of five steps. Where it rises, the epoch before ends.
         code: fields of Code that differ from their defaults.
         settings: the method's settings in an experiment file, as YAML.
+        reach: largest change of a pixel.
     """
 
     method: str
@@ -143,6 +144,7 @@ class Case:
     epochs: tuple[int, ...] = (1,) * 5
     code: Mapping[str, Any] = field(default_factory=dict)
     settings: str = "{}"
+    reach: float = 8 / 255
 
     @property
     def experiment(self) -> Experiment:
@@ -246,7 +248,7 @@ def check_five_steps(case: Case, architecture: str, monkeypatch) -> None:
     for step in range(5):
         their_x, their_loss, our_x, our_loss = pair.advance(step, 8 if architecture == "resnet" else 4)
         x, _ = images(torch.float64, len(our_x), pair.classes, step)
-        assert 0.9 * 8 / 255 < (their_x - x).abs().max() < 1.1 * 8 / 255
+        assert 0.9 * case.reach < (their_x - x).abs().max() < 1.1 * case.reach
         assert torch.allclose(our_x, their_x, rtol=0, atol=1e-12), step
         assert abs(our_loss - their_loss) < 1e-9 * max(1, abs(their_loss)), step
     for name, module in theirs.items():

@@ -20,6 +20,7 @@ from formulas import close, numeric_gradient
 
 from robust_distillation.methods import TEACHER
 from robust_distillation.models.output import Output
+from robust_distillation.settings import InnerAttack, ThreatModel
 from robust_distillation.training.reduction import reduce
 
 EPOCH, EPOCHS = 3, 10  # of every step here, unless a test says otherwise
@@ -48,6 +49,7 @@ class Tabulated:
         self.labels, self.ids = torch.tensor(y), torch.arange(len(y))
         self.targets = self.labels
         self.epoch, self.epochs, self.decay = z.epoch, EPOCHS, 1.0
+        self.threat, self.inner = ThreatModel(eps=8 / 255), InnerAttack(step_size=2 / 255)
         self.student = Table(self, lambda image, train: self._student_name(image, train), trained=True)
         self.own = dict(own or {}) | {
             name: Table(self, lambda image, train, name=name: name + ("" if train else "_reference") + image, True)
@@ -67,9 +69,13 @@ class Tabulated:
     def cached(self, role=TEACHER):
         return self.teacher[role](self.x)
 
-    def attack(self, objective, *args):
+    def attack(self, objective, *args, noise=None, **changes):
+        self.changes = changes | {"noise": noise}
         self.objective = lambda logits: objective(self.adversarial, logits, *args)
         return self.adversarial
+
+    def starting_noise(self):
+        return torch.full_like(self.x, 0.01)
 
     def once(self, make):
         return make()
@@ -122,8 +128,8 @@ class Attacked(Exception):
 def objective_of(method, step):
     """What x' maximises, as a function of the student's logits."""
 
-    def attack(objective, *args):
-        Tabulated.attack(step, objective, *args)
+    def attack(objective, *args, **changes):
+        Tabulated.attack(step, objective, *args, **changes)
         raise Attacked
 
     step.attack = attack

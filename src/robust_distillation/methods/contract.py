@@ -218,7 +218,9 @@ class TrainingStep(Protocol):
             TypeError: if the method declares no cached output of this teacher.
         """
 
-    def attack(self, objective: Callable[..., Tensor], *args: Tensor) -> Tensor:
+    def attack(
+        self, objective: Callable[..., Tensor], *args: Tensor, noise: Tensor | None = None, **changes: Any
+    ) -> Tensor:
         """Makes adversarial images x' by the inner maximisation of the experiment's settings: PGD on the student.
 
         If the loss of the batch is evaluated again, the same images are returned.
@@ -228,6 +230,10 @@ class TrainingStep(Protocol):
                 [B] to be maximised. It may refer to networks and numbers. It must not refer to a tensor other than its
                 arguments: a CUDA graph would replay that tensor's first values.
             *args: the tensors that the objective needs, such as labels or the teacher's logits.
+            noise: what is added to x at the start, [B,C,H,W]. None: `starting_noise()`.
+            **changes: settings of the inner maximisation that this method fixes, in place of those of the experiment,
+                such as `steps=1`; the names are those of `settings.InnerAttack`. An `eps` of math.inf: x' is projected
+                onto [0,1] only.
 
         Returns:
             x' [B,C,H,W] in [0,1], within eps of x, without gradient.
@@ -395,8 +401,8 @@ class Method(BaseModel):
         """Builds the method's other modules: projection heads, memory banks, weights of tasks; none by default.
 
         The training loop moves them to the device, saves and resumes them, and trains their parameters. A state that is
-        not trained must be a buffer, updated in place and to the same values in all processes. Each module is
-        `step.own[name]`.
+        not trained must be a buffer, updated in place and to the same values in all processes; one with a large row for
+        each training image is a `methods.table.ImageTable`. Each module is `step.own[name]`.
 
         Args:
             sizes: number and labels of the training images, number of classes, shape of an image, widths of features.

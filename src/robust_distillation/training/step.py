@@ -58,6 +58,8 @@ class TrainedNetwork:
         in eval mode with frozen weights, and both are restored afterwards.
         """
         self.calls[(*self.name, "train" if train else kind_of(x))] += 1
+        if train and kind_of(x) == "attack":
+            self.calls[(*self.name, "ask")] += 1  # a gradient in the images costs as much as a forward pass
         if train:
             return output(self.model, x)
         with frozen(self.model):
@@ -279,7 +281,9 @@ class BatchStep:
         answer = self.once(read) if self.repeated else read()
         return Output(*(getattr(answer, kind) if kind in kinds else None for kind in Output._fields))
 
-    def attack(self, objective: Callable[..., Tensor], *args: Tensor) -> Tensor:
+    def attack(
+        self, objective: Callable[..., Tensor], *args: Tensor, noise: Tensor | None = None, **changes: Any
+    ) -> Tensor:
         """Runs projected gradient ascent on the student, with the settings `training.inner_attack` and the starting
         noise of this batch. On a GPU it is replayed as a CUDA graph.
 
@@ -289,6 +293,9 @@ class BatchStep:
             objective: called as objective(x', logits, *args), with the student's logits [B,K]; returns the values [B]
                 to maximise. It must not hold a tensor.
             args: further tensors for the objective, such as labels.
+            noise: noise [B,C,H,W] that is added to x at the start; None: `starting_noise()`.
+            changes: settings that take the place of those of `training.inner_attack`, such as `steps=1`. An `eps` of
+                math.inf stands for no ball: the images are projected onto [0,1] only.
 
         Returns:
             Adversarial images x' [B,C,H,W] in [0, 1].
@@ -304,7 +311,8 @@ class BatchStep:
                 f"method {type(self._trainer.method).__name__}: the objective of its attack holds a tensor, "
                 f"{error.place}. Give it to step.attack as an argument: a CUDA graph would replay its first values"
             ) from None
-        inner = self.inner
+        inner = self.inner.model_copy(update=changes)
+        threat = self.threat.model_copy(update={"eps": changes["eps"]}) if "eps" in changes else self.threat
 
         def made() -> Tensor:
             self.calls[(*STUDENT, "attack")] += inner.steps
@@ -312,10 +320,10 @@ class BatchStep:
                 self._trainer.student,
                 self.x,
                 objective,
-                self.threat,
+                threat,
                 steps=inner.steps,
                 step_size=inner.step_size,
-                noise=self.starting_noise(),
+                noise=self.starting_noise() if noise is None else noise,
                 mode=inner.mode,
                 project_start=inner.project_start,
                 objective_args=args,
