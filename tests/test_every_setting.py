@@ -5,6 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 from itertools import combinations, pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import ClassVar
 
 import pytest
 import torch
@@ -14,6 +17,7 @@ from robust_distillation import augmentations, methods
 from robust_distillation.data.dataset import Dataset
 from robust_distillation.settings import Training
 from robust_distillation.training.loop import train
+from robust_distillation.training.tables import FOLDER
 
 pytestmark = pytest.mark.slow  # each is fast, all of them take minutes
 
@@ -70,13 +74,20 @@ class Killed(BaseException):
 class Memory:
     """Saved states in memory: one after each step, each batch of a validation and each epoch, each content once.
 
-    With a state to start from, the training is killed when it saves the next one.
+    With a state to start from, the training is killed when it saves the next one. `files` has the files of tables that
+    lay beside each state.
     """
 
     stopping = False
+    files: ClassVar[dict[bytes, dict[str, bytes]]] = {}
 
     def __init__(self, start: bytes | None):
         self.start, self.states = start, [start] if start else []
+        self.temporary = TemporaryDirectory()
+        self.state_folder = Path(self.temporary.name)
+        for name, content in self.files.get(start, {}).items():
+            (self.state_folder / FOLDER).mkdir(exist_ok=True)
+            (self.state_folder / FOLDER / name).write_bytes(content)
 
     def load(self):
         return self.start
@@ -87,6 +98,8 @@ class Memory:
     def save(self, content: bytes):
         if content not in self.states:
             self.states.append(content)
+            files = {path.name: path.read_bytes() for path in (self.state_folder / FOLDER).glob("*")}
+            assert self.files.setdefault(content, files) == files
             if self.start:
                 raise Killed
 
@@ -110,6 +123,7 @@ def states_of(name: str, changes: dict, data, start: bytes | None = None) -> lis
 
 def check_resume(name: str, changes: dict, data) -> None:  # noqa: F811
     """A training that is killed after any step ends as one that was not: from each state the next one follows."""
+    Memory.files.clear()
     states = states_of(name, changes, data)
     assert len(states) >= 2 * (3 + 1)  # re-estimated statistics are saved in a validation
     for state, following in pairwise(states):

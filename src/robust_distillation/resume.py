@@ -6,6 +6,7 @@ the job (its settings, code and inputs) has a folder of its own with these files
 - `state`: the saved progress, with a checksum.
 - `previous`: the state saved before.
 - `configuration.json`: the configuration.
+- `tables/`: rows of a method's tables that are too large for the state, see `training.tables`.
 - `made/`: hard links to the outputs, after the job has finished.
 
 A job never continues from the state of another configuration. That state stays on disk and is used if the configuration
@@ -58,7 +59,7 @@ class ResumableJob:
             state.
         started: time (UTC) at which the first of these starts began.
         spent: seconds that all starts before this one took.
-        scratch: file that the saved states need, removed at the end of the job, or None. The job sets it.
+        scratch: file or folder that the saved states need, removed at the end of the job, or None. The job sets it.
     """
 
     def __init__(self, folder: Path, configuration: dict[str, Any], every: float):
@@ -96,7 +97,9 @@ class ResumableJob:
             signal.signal(number, handler)
         if kind is None:  # the job has finished
             for file in (self.state_folder / "state", self.state_folder / "previous", self.scratch):
-                if file:
+                if file and file.is_dir():
+                    shutil.rmtree(file)
+                elif file:
                     file.unlink(missing_ok=True)
             if not (self.state_folder / MADE).exists():
                 shutil.rmtree(self.state_folder, ignore_errors=True)

@@ -34,7 +34,7 @@ __all__ = [
     "registry",
 ]
 
-registry = Registry("method", __name__, exclude=("balance", "contract", "contrast", "igdm"))
+registry = Registry("method", __name__, exclude=("balance", "contract", "contrast", "igdm", "table"))
 names = registry.names
 
 

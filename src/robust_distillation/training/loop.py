@@ -21,6 +21,7 @@ from robust_distillation.training.divergence import Losses, check_finite
 from robust_distillation.training.schedule import CURVE_IMAGES, is_validation_epoch
 from robust_distillation.training.selection import evaluate_for_selection, metric_score
 from robust_distillation.training.state import Progress, packed, restored
+from robust_distillation.training.tables import FOLDER, TableFiles
 from robust_distillation.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -74,16 +75,23 @@ def train(
     """
     settings, group, data = trainer.settings, trainer.group, data.to(device)
     group.check(data.own, settings.batch_size, settings.drop_last)
-    saved = group.broadcast_object(work and work.load())
+    saved, folder = group.broadcast_object((work and work.load(), work and work.state_folder / FOLDER))
     progress = restored(trainer, saved) if saved else Progress()
     counts, losses = progress.counts, Losses()
+    if folder:
+        tables = TableFiles(trainer.own, folder)
+        tables.load(remove=group.rank == 0)
+    if work:
+        work.scratch = folder
 
     def save() -> None:
         losses.check(counts)
         check_finite(trainer.student, counts)
         sums = group.all_gather(progress.sums)
         if work:
+            tables.write()
             work.save(packed(trainer, progress, sums))
+            tables.remove_old()
 
     def save_if_due(save_now: bool = False) -> None:
         stopping = bool(work) and work.stopping  # asked once: a signal may come at any moment
