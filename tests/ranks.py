@@ -3,7 +3,7 @@
 ranks.py FILE steps NORM METHOD...: of each method the losses, weights and state after the first steps of a training.
 METHOD+VARIANT: with the settings MORE of the training, and this variant of weight perturbation.
 ranks.py FILE extra METHOD...: the same with extra images, half of each batch.
-ranks.py FILE resumed: the lines of a training's epochs, alone and killed in each step of the first.
+ranks.py FILE resumed METHOD: the lines of a training's epochs, alone and killed in each step of the first.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from test_training import CPU, SCHEME, SETTINGS, trainer_of
 
 from robust_distillation.data.dataset import load
+from robust_distillation.methods.table import ImageTable
 from robust_distillation.resume import ResumableJob
 from robust_distillation.settings import Training
 from robust_distillation.training.averaging import reestimate_statistics
@@ -54,6 +55,9 @@ def first_steps(name: str, group: Group, batch_norm: str, share: float = 0.0) ->
     trainer.end_epoch(1)
     assert len(losses) == STEPS
     found = trainer.module.state_dict()
+    for name, module in trainer.own.items():
+        if isinstance(module, ImageTable):
+            found |= {f"{name}.{key}": values for key, values in module.values.items()}
     if variant:
         parts = batches(data, SCHEME, settings, 0, 1, CPU, 0, group)
         reestimate_statistics(trainer.evaluated, (replace(batch, x=batch.x.double()) for batch in parts))
@@ -61,12 +65,12 @@ def first_steps(name: str, group: Group, batch_norm: str, share: float = 0.0) ->
     return {"losses": group.summed({"losses": torch.stack(losses)})["losses"], **found}
 
 
-def resumed(group: Group, folder: Path) -> dict[str, list[dict[str, float]]]:
+def resumed(group: Group, folder: Path, method: str) -> dict[str, list[dict[str, float]]]:
     """In float32, where the order of additions shows."""
     data = load("digits", "train").first(200)
 
     def lines(work: ResumableJob | None = None, dies_in: int | None = None) -> list[dict[str, float]]:
-        trainer = trainer_of("trades", data, group=group)
+        trainer = trainer_of(method, data, group=group)
         real, calls = trainer.step, 0
 
         def step(batch: Batch) -> dict[str, torch.Tensor]:
@@ -99,6 +103,6 @@ if __name__ == "__main__":
     elif what == "extra":
         found = {name: first_steps(name, group, "synchronised", 0.5) for name in options}
     else:
-        found = resumed(group, Path(file).parent / "states")
+        found = resumed(group, Path(file).parent / "states", *options)
     if group.rank == 0:
         torch.save(found, file)

@@ -64,6 +64,7 @@ VARIANTS = [
     ("crdnd", {"denoise": "none"}),
     ("cgard", {"constrained": False}),
     ("ciard", {"begin": 0, "clean_pass": True, "weights": "balanced"}),
+    ("fgsm_pgi", {"prior": "epoch"}),
 ]
 
 
@@ -168,6 +169,9 @@ def test_every_declared_call_comes_and_no_other(name, settings, data):  # noqa: 
     [
         ("natural", {}, {"train": 1}, {}),
         ("sat", {}, {"attack": 3, "train": 1}, {}),
+        ("fgsm_rs", {}, {"attack": 1, "train": 1}, {}),
+        ("n_fgsm", {}, {"attack": 1, "train": 1}, {}),
+        ("fgsm_pgi", {}, {"ask": 1, "train": 2}, {}),  # the gradient in the images costs as much as a forward pass
         ("trades", {}, {"ask": 1, "attack": 3, "train": 2}, {}),
         ("trades", {"clean_first": True}, {"ask": 2, "attack": 3, "train": 2}, {}),
         ("rslad", {}, {"attack": 3, "train": 2}, {}),

@@ -64,9 +64,10 @@ def test_local_batch_norm_is_another_training(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_training_killed_within_an_epoch_writes_the_same_lines(tmp_path):
+@pytest.mark.parametrize("method", ["trades", "fgsm_pgi"])
+def test_a_training_killed_within_an_epoch_writes_the_same_lines(method, tmp_path):
     """Each process goes on with its own sums: in another order their additions would round otherwise."""
-    found = on_two(tmp_path, "resumed")
+    found = on_two(tmp_path, "resumed", method)
     assert len(found) == 7
     assert len(found["alone"]) == SETTINGS.epochs
     for name, lines in found.items():

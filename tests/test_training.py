@@ -52,7 +52,8 @@ OPTIONS["lbgat"] = {"natural": {"name": "convnet", "width": 4}}
 OPTIONS["saad"] = {"entropy_scale": 50_000.0}  # the teachers here are untrained: their entropies hardly differ
 OPTIONS["ciard"] = {"begin": 1}  # so that the teacher is trained
 CLEAN = ("natural", "kd", "crd", "ckd", "tald")
-OWN_ATTACK = ("cgard",)  # do not call step.attack
+OWN_ATTACK = ("cgard", "fgsm_pgi")  # do not call step.attack
+SINGLE_STEP = ("fgsm_rs", "n_fgsm")
 ADVERSARIAL = [name for name in methods.names() if name not in (*CLEAN, *OWN_ATTACK)]
 DISTILLED = [name for name in methods.names() if methods.get(name)().teachers()]
 
@@ -109,9 +110,9 @@ def test_inner_maximisation_raises_its_objective_in_the_ball(name, data):
     asked, x = [], batch.x
 
     class Observed(BatchStep):
-        def attack(self, objective, *args):
+        def attack(self, objective, *args, **changes):
             asked.append((objective, args))
-            return super().attack(objective, *args)
+            return super().attack(objective, *args, **changes)
 
     Observed(trainer, batch).evaluate()
     [(objective, args)] = asked
