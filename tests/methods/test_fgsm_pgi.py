@@ -24,6 +24,7 @@ from robust_distillation.methods.table import ImageTable
 from robust_distillation.models.output import Output
 from robust_distillation.randomness import generator
 from robust_distillation.resume import ResumableJob
+from robust_distillation.training import loop
 from robust_distillation.training import step as training_step
 from robust_distillation.training.batches import batches
 from robust_distillation.training.loop import train
@@ -274,9 +275,9 @@ def killed_after(steps: int, data, folder, monkeypatch) -> None:  # noqa: F811
             train(trainer, data, data.first(20), SCHEME, CPU, work)
 
 
-def ended(data, folder=None):  # noqa: F811
+def ended(data, folder=None, settings=SETTINGS):  # noqa: F811
     """Weights, table and curves of a whole training."""
-    trainer = trainer_of("fgsm_pgi", data)
+    trainer = trainer_of("fgsm_pgi", data, settings=settings)
     if folder is None:
         progress = train(trainer, data, data.first(20), SCHEME, CPU)
     else:
@@ -298,6 +299,27 @@ def test_the_state_before_has_its_rows_too(damage, data, tmp_path, monkeypatch):
         [state] = tmp_path.rglob("state")
         state.write_bytes(state.read_bytes()[:-1])
     assert same(ended(data, tmp_path), ended(data))
+
+
+def test_the_state_before_has_its_rows_where_the_newest_has_none_of_them(data, tmp_path, monkeypatch):  # noqa: F811
+    """One step an epoch, killed between the step of the third epoch and its validation, and the state is lost."""
+    settings, real, calls = SETTINGS.model_copy(update={"batch_size": 160}), loop.evaluate, 0
+
+    def evaluate(*args):
+        nonlocal calls
+        calls += 1
+        if calls == 5:  # two in each epoch
+            raise Killed
+        return real(*args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "evaluate", evaluate)
+        with pytest.raises(Killed):
+            ended(data, tmp_path, settings)
+    assert sorted(path.name for path in tmp_path.rglob("*.rows")) == ["starts-2-2.rows", "starts-3-3.rows"]
+    [state] = tmp_path.rglob("state")
+    state.write_bytes(b"")
+    assert same(ended(data, tmp_path, settings), ended(data, settings=settings))
 
 
 @pytest.mark.parametrize("damage", ["flipped", "removed"])
@@ -334,9 +356,10 @@ def test_a_training_that_is_killed_again_and_again_ends_in_the_same_bytes(tmp_pa
     """kill -9 within an epoch, while rows or a state are written or renamed, and while old rows are removed."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(killed_training.PRELOAD)
+    (tmp_path / "found").mkdir()
 
     def trained(name: str, *kill) -> int:
-        arguments = ("fgsm_pgi", tmp_path / name, tmp_path / f"{name}.json", *kill)
+        arguments = ("fgsm_pgi", tmp_path / name, tmp_path / "found" / name, *kill)
         process = context.Process(target=killed_training.run, args=arguments)
         process.start()
         process.join()
@@ -351,4 +374,5 @@ def test_a_training_that_is_killed_again_and_again_ends_in_the_same_bytes(tmp_pa
     for kill in kills:
         assert trained("killed", *kill) == -signal.SIGKILL, kill
     assert trained("killed") == 0
-    assert (tmp_path / "killed.json").read_text() == (tmp_path / "alone.json").read_text()
+    alone, killed = ((tmp_path / "found" / name).read_text() for name in ("alone", "killed"))
+    assert killed == alone
