@@ -140,6 +140,14 @@ def test_every_method_with_every_setting_goes_on_after_each_step(name, value, da
     check_resume(name, SINGLE[value], data)
 
 
+@pytest.mark.parametrize("average", ["ema", "swa"])
+@pytest.mark.parametrize("name", ["sat", "trades", "fgsm_rs", "n_fgsm", "fgsm_pgi"])
+def test_strong_recipes_are_settings_of_a_method(name, average, data):  # noqa: F811
+    """An average, AWP, label smoothing and IDBH at once, as the strongest teachers are trained."""
+    parts = [SINGLE[part] for part in (average, "wu2020", "smoothing", "idbh")]
+    check_resume(name, {key: value for part in parts for key, value in part.items()}, data)
+
+
 @pytest.mark.parametrize(("name", "pair"), cases(ONE_EACH, PAIRS))
 def test_every_pair_of_settings_goes_on_after_each_step(name, pair, data):  # noqa: F811
     check_resume(name, PAIRS[pair], data)
