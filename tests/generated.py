@@ -132,15 +132,24 @@ def published_weights(folder: Path) -> None:
         name.replace("block1", "sub_block1"): value for name, value in trades.items() if name.startswith("block1")
     }
     torch.save({f"module.{name}": value for name, value in trades.items()}, folder / "trades.pt")
+    wide = build_model({"name": "wide_resnet", "depth": 10, "width": 1}, (3, 32, 32), 100).state_dict()
+    torch.save(wide, folder / "trades100.pt")
     for name, classes in (("deepmind.pt", 10), ("deepmind100.pt", 100)):
         model = build_model({"name": "dm_wide_resnet", "depth": 10, "width": 1}, (3, 32, 32), classes)
         torch.save(model.state_dict(), folder / name)
+
+
+def unlabelled_images(folder: Path, count: int = 60, seed: int = 1) -> None:
+    """FOLDER/unlabelled.npz: images in the form of extra ones, without labels."""
+    images, _ = examples(count, 10, (3, 32, 32), np.random.default_rng(seed))
+    np.savez(Path(folder) / "unlabelled.npz", image=images.transpose(0, 2, 3, 1))
 
 
 def all_files(folder: Path) -> None:
     for write in (cifar10_files, cifar100_files, svhn_files, stl10_files, fashion_mnist_files):
         write(folder)
     image_folder_files(Path(folder) / "images")
+    unlabelled_images(folder)
 
 
 if __name__ == "__main__":

@@ -44,13 +44,39 @@ CACHES = {
 # Students, jobs in all. What changes one of these numbers changes what a study costs.
 TOTALS = {
     "params": (24, 162),
+    "absld_cifar10": (9, 28),
+    "adaad_cifar10": (36, 85),
+    "adaad_cifar100": (21, 52),
+    "adr_cifar10": (12, 31),
+    "adr_cifar100": (12, 31),
+    "akd2_cifar10": (15, 42),
+    "cgard_cifar10": (24, 58),
+    "cgard_cifar100": (24, 58),
+    "ciard_cifar10": (6, 24),
     "cifar10_jpeg": (12, 48),
+    "ckd_cifar100": (12, 37),
+    "crdnd_cifar10": (18, 46),
+    "dgad_cifar10": (18, 49),
+    "dgad_cifar100": (12, 34),
     "fashion_mnist": (18, 85),
+    "few_labels_cifar10": (6, 24),
     "gacd_cifar10": (90, 467),
     "gacd_cifar100": (90, 467),
     "gacd_stl10": (51, 272),
+    "heterogeneous_teachers_cifar10": (15, 46),
+    "igdm_cifar10": (18, 46),
+    "igdm_cifar100": (36, 82),
+    "lbgat_cifar10": (18, 43),
+    "lbgat_cifar100": (18, 43),
+    "mtard_cifar10": (24, 61),
+    "mtard_cifar100": (24, 61),
+    "peeraid_cifar10": (12, 34),
+    "peeraid_cifar100": (12, 34),
     "rslad_cifar10": (111, 371),
     "rslad_cifar100": (39, 132),
+    "saad_cifar10": (27, 67),
+    "saad_cifar100": (15, 40),
+    "tald_cifar100": (6, 22),
 }
 
 
@@ -125,6 +151,7 @@ def rules_of(raw: dict) -> dict[str, int]:
     counted = {
         "prepare_data": 1,
         "prepare_target": targets,
+        "prepare_extra": int("extra" in raw["dataset"]),
         "import_teacher": imported,
         "train_teacher": len(networks) - imported,
         "label_extra": int("labelled_by" in raw["dataset"].get("extra", {})),
@@ -184,6 +211,7 @@ def dry_run(tree: Path, *config: str) -> dict[str, int]:
 
 STEPS = {
     "prepare-data": ("prepare_data", "prepare_target"),
+    "prepare-extra": ("prepare_extra",),
     "import-teacher": ("import_teacher",),
     "label-extra": ("label_extra",),
     "train-teacher": ("train_teacher",),
@@ -414,10 +442,18 @@ RSLAD_SETTINGS = {
     "clean_labels": "teacher",
     "adversarial_labels": "teacher",
     "inner_labels": "teacher",
+    "igdm": None,
 }
 MART_SETTINGS = {"beta": 5.0, "log_constant": 1e-12, "clean_first": True}
-ARD_SETTINGS = {"alpha": 1.0, "temperature": 30.0, "tempered_cross_entropy": False}
-IAD_SETTINGS = {"beta": 0.1, "temperature": 1.0, "begin": 60, "teacher_weight": "one", "repeat_passes": True}
+ARD_SETTINGS = {"alpha": 1.0, "temperature": 30.0, "tempered_cross_entropy": False, "igdm": None}
+IAD_SETTINGS = {
+    "beta": 0.1,
+    "temperature": 1.0,
+    "begin": 60,
+    "teacher_weight": "one",
+    "repeat_passes": True,
+    "igdm": None,
+}
 STUDENTS = ("resnet", "mobilenet_v2", "wide_resnet", "dm_wide_resnet")
 NARROW, WIDE = STUDENTS[:2], STUDENTS[2:]
 # Method, datasets, students, how it trains where that is not EVERYWHERE, and its own settings.
