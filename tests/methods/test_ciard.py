@@ -287,6 +287,7 @@ def test_schedules_of_the_released_code():
     looked = [epoch for epoch in range(1, 301) if schedule.is_validation_epoch(student, epoch)]
     assert looked == [epoch for epoch in range(2, 301) if epoch % 10 == 0 or epoch >= 250]
     assert student.selection.by == "mean.pgd_trades"
+    assert recipe.method.settings.rates_until == 214
 
 
 @pytest.mark.parametrize(("begin", "epochs"), [(0, 10), (3, 10), (10, 10), (50, 10)])

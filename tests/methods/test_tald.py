@@ -96,6 +96,18 @@ def test_loss_and_its_gradient(settings, kl_scale, classes, monkeypatch):
     assert step.asked == ["student", "near"]
 
 
+def test_the_squares_of_particles_are_added_to_those_of_their_image(monkeypatch):
+    z, y = tables(10)
+    made = torch.zeros(len(z.near), 1, 2, 2).double()
+    monkeypatch.setattr(TALD, "_particles", lambda self, step, here, first: made)
+    _, _, distribution = TALD(**SMALL).loss(Near(z, y))
+    expected = (ce(z.student[6:], y) - ce(z.teacher, y)) ** 2
+    for image in range(3):
+        for row in (image, 3 + image):
+            expected[image] += (ce(z.student[[row]], y[[image]]) - ce(z.near[[row]], y[[image]]))[0] ** 2
+    close(distribution.values, expected * 8 / 14)
+
+
 def test_without_particles_weight_the_loss_is_kds(monkeypatch):
     z, y = tables(10)
     made = torch.zeros(len(z.near), 1, 2, 2).double()

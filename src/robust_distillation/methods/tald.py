@@ -29,7 +29,8 @@ class TALD(Method):
     mean squared difference between T(x + `probe` d) and T(x), and k(d, e) = exp(-|d - e|^2 / (2 sigma^2)) a kernel
     between all particles of the batch. p is the sum over all particles e of k(d, e) g(e) + grad_e k(d, e), divided by
     its length. x' and x go through S in one pass, so that they share batch norm's statistics. The square is averaged
-    over all images x and x'.
+    over all images x and x'. The plan of an experiment counts each call as one pass over the batch: too little for the
+    student, which also gets x', and too much for the teacher, whose calls get x' alone.
 
     Attributes:
         terms: class constant: the loss terms, `cross_entropy`, `distillation` and `distribution`.
