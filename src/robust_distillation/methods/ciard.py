@@ -187,12 +187,16 @@ class CIARD(Method):
             KL(T_robust^a(x') || S(x')), `push`, KL(T_natural(x') || S^c(x')) of weight -w, and, after `begin` epochs,
             `teacher`, CE(T_robust(x'), y).
         """
+        import torch
+
         constant, temperatures = self.log_constant, step.own["temperatures"]
         clean = step.student(step.x, train=True).logits
         if self.clean_pass:
             step.own["robust"].update_statistics(step.x)
         x = step.attack(misclassification, step.targets)
-        student, robust = (network(x, train=True).logits for network in (step.student, step.own["robust"]))
+        student = step.student(x, train=True).logits
+        with torch.set_grad_enabled(step.epoch > self.begin):
+            robust = step.own["robust"](x, train=True).logits
         wrongly = step.teacher["natural"](x).logits
 
         soft, target = robust.detach() / temperatures.robust, step.cached("natural").logits / temperatures.natural

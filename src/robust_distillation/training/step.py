@@ -54,10 +54,10 @@ class TrainedNetwork:
     def __call__(self, x: Tensor, *, train: bool = False) -> Output:
         """Computes logits [B,K] and features [B,D] of images `x` [B,C,H,W].
 
-        With `train` True the network runs in its current mode, and gradients flow into the weights. Otherwise it runs
-        in eval mode with frozen weights, and both are restored afterwards.
+        With `train` True the network runs in its current mode, and gradients flow into the weights, unless gradients
+        are disabled. Otherwise it runs in eval mode with frozen weights, and both are restored afterwards.
         """
-        self.calls[(*self.name, "train" if train else kind_of(x))] += 1
+        self.calls[(*self.name, "train" if train and torch.is_grad_enabled() else kind_of(x))] += 1
         if train and kind_of(x) == "attack":
             self.calls[(*self.name, "ask")] += 1  # a gradient in the images costs as much as a forward pass
         if train:
