@@ -32,7 +32,7 @@ from robust_distillation.training.counting import calls_in_step
 from robust_distillation.training.schedule import is_validation_epoch, learning_rate, validation_epochs
 
 EXPERIMENTS = [REPOSITORY / "params.yaml", *sorted((REPOSITORY / "experiments").glob("*.yaml"))]
-ALONE = ("natural", "sat", "trades", "mart", "peeraid", "lbgat", "adr")
+ALONE = ("natural", "fgsm_rs", "n_fgsm", "fgsm_pgi", "sat", "trades", "mart", "peeraid", "lbgat", "adr")
 # By role, what is cached of a teacher; where nothing is said, a method has one teacher, which is not cached.
 LOGITS = {"teacher": {"logits"}}
 CACHES = {
@@ -51,6 +51,8 @@ TOTALS = {
     "adr_cifar10": (12, 31),
     "adr_cifar100": (12, 31),
     "akd2_cifar10": (15, 42),
+    "benchmark_cifar10": (288, 886),
+    "benchmark_cifar100": (288, 886),
     "cgard_cifar10": (24, 58),
     "cgard_cifar100": (24, 58),
     "ciard_cifar10": (6, 24),
@@ -98,7 +100,7 @@ def needs_no_teacher(kind: str, settings: dict) -> bool:
 
 def caches_of(entry: dict, kind: str) -> dict[str, set[str]]:
     if kind == "teacher_ensemble":
-        return {role: {"logits"} for role in entry["members"]}
+        return {role: {"logits"} for role in entry.get("members", ("first", "second"))}
     return CACHES.get(kind, {"teacher": set()})
 
 
@@ -144,6 +146,17 @@ def rules_of(raw: dict) -> dict[str, int]:
         ).items()
         for output in outputs
     }
+    # A teacher's outputs on views that are drawn anew in every epoch: for each seed, and for the tuning's short runs.
+    drawn = {
+        (roles_of(raw, run["teacher"])[role], output, seed)
+        for run in runs
+        if run["teacher"] != "none" and "augmentation" in entries[run["method"]].get("training", {})
+        for role, outputs in caches_of(
+            entries[run["method"]], entries[run["method"]].get("method", run["method"])
+        ).items()
+        for output in outputs
+        for seed in (run["seed"], *(["tuning"] if "tuning" in raw else []))
+    }
     imported = sum("imported" in teacher for teacher in networks)
     tuned = {(run["teacher"], run["student"], run["method"]) for run in runs if "tuning" in raw}
     candidates = math.prod(len(values) for values in raw.get("tuning", {}).get("grid", {}).values())
@@ -157,6 +170,7 @@ def rules_of(raw: dict) -> dict[str, int]:
         "train_teacher": len(networks) - imported,
         "label_extra": int("labelled_by" in raw["dataset"].get("extra", {})),
         "fill_cache": len(caches),
+        "fill_records": len(drawn),
         "tune": len(tuned) * candidates,
         "choose": len(tuned),
         "train_student": len(runs),
@@ -217,6 +231,7 @@ STEPS = {
     "label-extra": ("label_extra",),
     "train-teacher": ("train_teacher",),
     "fill-cache": ("fill_cache",),
+    "fill-records": ("fill_records",),
     "tune": ("tune",),
     "choose": ("choose",),
     "train-student": ("train_student",),
