@@ -147,7 +147,7 @@ def rules_of(raw: dict) -> dict[str, int]:
         for output in outputs
     }
     # A teacher's outputs on views that are drawn anew in every epoch: for each seed, and for the tuning's short runs.
-    drawn = {
+    fresh = {
         (roles_of(raw, run["teacher"])[role], output, seed)
         for run in runs
         if run["teacher"] != "none" and "augmentation" in entries[run["method"]].get("training", {})
@@ -170,7 +170,7 @@ def rules_of(raw: dict) -> dict[str, int]:
         "train_teacher": len(networks) - imported,
         "label_extra": int("labelled_by" in raw["dataset"].get("extra", {})),
         "fill_cache": len(caches),
-        "fill_records": len(drawn),
+        "fill_records": len(fresh),
         "tune": len(tuned) * candidates,
         "choose": len(tuned),
         "train_student": len(runs),
