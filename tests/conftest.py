@@ -127,8 +127,8 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory, worker_id) -> Callable[[str, Callable[[Path], None]], Path]:
-    """What several workers need and one makes: made_once(name, make) calls make(folder), whatever the number of
-    workers, and returns the folder. Do not change it."""
+    """Returns a function made_once(name, make), which calls make(folder) in the first worker that needs it, and
+    returns the same folder to all workers. Do not change the folder."""
     base = tmp_path_factory.getbasetemp()
     base = base if worker_id == "master" else base.parent
 

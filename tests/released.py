@@ -1,4 +1,4 @@
-"""What compares a method's official protocol with its released code: both train the same student, step by step.
+"""Comparison of a method's official protocol with its released code: both train the same student, step by step.
 
 A released code is given as a function: one iteration of the loop in the authors' repository, restated in plain torch
 and in our own words. It says what is attacked from where, in which mode, which batches go through which network in
@@ -230,7 +230,7 @@ class Pair:
 
 
 def check_first_step(case: Case, architecture: str, monkeypatch, arguments: dict | None = None, size: int = 8) -> None:
-    """In single precision x' is the same bit by bit on every image, and the loss to 1e-6."""
+    """Checks one step in single precision: x' is the same bit by bit on every image, and the loss to 1e-6."""
     arguments = NARROW[architecture] if arguments is None else arguments
     pair = Pair(case, architecture, arguments, torch.float32, monkeypatch)
     theirs, their_loss, ours, our_loss = pair.advance(0, size)
@@ -239,7 +239,7 @@ def check_first_step(case: Case, architecture: str, monkeypatch, arguments: dict
 
 
 def check_five_steps(case: Case, architecture: str, monkeypatch) -> None:
-    """In double precision: x' up to rounding at every step, then the weights and batch norm's buffers of all networks
+    """Checks five steps in double precision: x' up to rounding, then the weights and batch norm's buffers of all networks
     that are trained: momentum and weight decay included."""
     pair = Pair(case, architecture, NARROW[architecture], torch.float64, monkeypatch)
     theirs = {"student": pair.code.student, **pair.code.own}

@@ -1,4 +1,4 @@
-"""What the tests of methods with an attack of a single step share."""
+"""Helpers for the tests of methods whose attack has a single step."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ class Attacked(Exception):
 
 
 def objective_of(method, step):
-    """What x' maximises, as a function of the student's logits."""
+    """Returns the objective that x' maximises, as a function of the student's logits."""
 
     def attack(objective, *args, **changes):
         Tabulated.attack(step, objective, *args, **changes)

@@ -336,7 +336,7 @@ def fetched_by_hand(experiment: Experiment) -> list[str]:
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_an_overlay_spares_what_must_be_fetched_by_hand(path, without_data, monkeypatch):
-    """With it nothing else changes: the same students by the same methods, and the same teachers by name."""
+    """Checks that an overlay changes nothing else: students, methods and the names of the teachers stay."""
     monkeypatch.chdir(without_data)
     experiment = load(path)
     assert bool(fetched_by_hand(experiment)) == (path.stem in BY_HAND)

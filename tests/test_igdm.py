@@ -201,7 +201,7 @@ def step_of_igdm(code: Code, x, y, epoch: int, step: int):
 
 
 def case(exchanged: bool) -> Case:
-    """By the settings that the docstring of IGDM names."""
+    """Returns the case of the released code, with the settings that the docstring of IGDM names."""
     radius = "inner_attack: {eps: 2/255, step_size: 8/255}, " if exchanged else ""
     training = f"{{weight_decay: 2e-4, kl_scale: sum, {radius}selection: {{by: pgd_trades}}}}"
     settings = f"{{clean_pass: false, igdm: {{alpha: 20, ramp_epochs: 200}}, training: {training}}}"

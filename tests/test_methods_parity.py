@@ -439,7 +439,7 @@ def test_gacds_teacher_is_asked_where_the_setting_says(teacher_sees, asked):
 
 @pytest.mark.parametrize("positive", ["instance", "class"])
 def test_only_positives_of_the_batch_give_the_student_a_gradient_where_the_teacher_is_the_anchor(positive):
-    """Whose positives are of the bank, the teacher's anchors have no gradient in the student at all."""
+    """Checks that positives from the memory bank leave the student without a gradient from the teacher's anchors."""
     for sides, of_student in (("teacher_anchor", True), ("both", True), ("bank", False)):
         state = contrast_state("gacd", SMALL)
         *_, student, step = contrast_step(BOTH, 0, [3, 17, 30], state)

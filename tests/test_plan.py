@@ -190,7 +190,7 @@ OTHER_IMAGES = ("tald",)
 
 @pytest.mark.parametrize("name", [name for name in methods.names() if name not in OTHER_IMAGES])
 def test_a_step_of_every_method_costs_what_is_planned(name, tmp_path):
-    """In each of its phases, with all that it trains or asks besides the student. Torch counts heads and banks, too."""
+    """Checks each phase of a method, with all that it trains or asks besides the student."""
     options = OPTIONS.get(name, {})
     method = methods.get(name)(**options)
     epochs = max(method.phases())

@@ -138,7 +138,7 @@ def test_order_of_passes():
 
 
 def test_with_hard_labels_it_is_sat():
-    """If nothing of the average's prediction counts."""
+    """Checks that ADR is SAT if the average's prediction has the weight 0."""
     z, y = example(10, names=NAMES)
     step = step_of(z, y)
     [term] = adr(interpolation_start=0.0, interpolation_end=0.0).loss(step)

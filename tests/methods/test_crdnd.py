@@ -22,7 +22,7 @@ SETTINGS = [{}, {"denoise": "none"}, {"alpha": 0.3, "temperature": 2.0}, {"tempe
 
 
 def infonce(student, teacher, temperature=0.5):
-    """Of 2N vectors each against all others; the mean of the two vectors of an image."""
+    """Computes NT-Xent: each of 2N vectors against all others, averaged over the two vectors of an image."""
     n, vectors = len(student), unit(np.concatenate([student, teacher]))
     scores = np.exp(vectors @ vectors.T / temperature)
     np.fill_diagonal(scores, 0)
@@ -77,7 +77,7 @@ def test_loss_and_its_gradient(settings, kl_scale, classes):
 @pytest.mark.parametrize("confidence", [90.0, 2.0])
 @pytest.mark.parametrize("classes", [10, 3])
 def test_inner_objective_and_its_gradient(classes, confidence):
-    """Where the margin exceeds the confidence, the value is the confidence and the gradient 0."""
+    """Checks the clamp: a margin above the confidence has the confidence as its value, and the gradient 0."""
     z, y = example(classes, seed=1)
 
     def formula(z):

@@ -68,7 +68,7 @@ def test_inner_objective_and_its_gradient(classes):
 
 
 def test_weight_over_three_steps_by_hand():
-    """With relative losses 0.8 and 0.9 from the first step on: numbers worked out with a pocket calculator."""
+    """Checks the weight for relative losses 0.8 and 0.9 from the first step on; the numbers are worked out by hand."""
     state = balance(first=(1.0, 1.0))
     found = [float(state(torch.tensor(0.8), torch.tensor(0.9), 0.025)) for _ in range(3)]
     assert found == pytest.approx([0.499265, 0.498548, 0.497849], abs=1e-6)

@@ -213,7 +213,7 @@ def test_weights_are_0_for_the_surest_image_and_positive_for_all_others():
 
 
 def test_minimum_and_maximum_are_those_of_all_processes():
-    """Of a step whose other process has surer and less sure images."""
+    """Checks the loss of one process, if the least and the greatest entropy are in the other one."""
     z, y = example(10, names=MIRRORED)
     step = Sloped(z, y)
     step.minimum, step.maximum = lambda values: values.min() - 0.2, lambda values: values.max() + 3.0
