@@ -239,8 +239,8 @@ def check_first_step(case: Case, architecture: str, monkeypatch, arguments: dict
 
 
 def check_five_steps(case: Case, architecture: str, monkeypatch) -> None:
-    """Checks five steps in double precision: x' up to rounding, then the weights and batch norm's buffers of all networks
-    that are trained: momentum and weight decay included."""
+    """Checks five steps in double precision: x' up to rounding, then weights and batch norm's buffers of all networks
+    that are trained, which shows momentum and weight decay too."""
     pair = Pair(case, architecture, NARROW[architecture], torch.float64, monkeypatch)
     theirs = {"student": pair.code.student, **pair.code.own}
     ours = {"student": pair.trainer.student, **{name: pair.trainer.own[name] for name in pair.code.own}}

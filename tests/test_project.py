@@ -35,7 +35,8 @@ def test_every_experiment_is_valid_and_evaluated_enough(path):
     assert len(experiment.file.seeds) >= 3
     assert experiment.test_images >= 200
     assert experiment.evaluation.attacks[-1] == "autoattack"
-    assert experiment.evaluation.checkpoints[0] == "best"
+    first = "last" if path.stem.startswith(("saad", "tald")) else "best"  # the codes of SAAD and TALD report the last
+    assert experiment.evaluation.checkpoints[0] == first
 
 
 def test_experiment_names_differ():

@@ -134,7 +134,7 @@ def test_the_images_of_the_search(seed, constrained):
 
 
 def test_the_start_is_projected_where_the_setting_says_so():
-    """Checks that the start is projected by a step without a gradient, so that the first gradients are taken inside of the ball."""
+    """Checks that a step without a gradient comes first, so that the first gradients are taken inside of the ball."""
     small = Small(0)
     small.noise[0] *= 5
     small.step.inner.project_start = True
