@@ -139,17 +139,10 @@ def published_weights(folder: Path) -> None:
         torch.save(model.state_dict(), folder / name)
 
 
-def unlabelled_images(folder: Path, count: int = 60, seed: int = 1) -> None:
-    """FOLDER/unlabelled.npz: images in the form of extra ones, without labels."""
-    images, _ = examples(count, 10, (3, 32, 32), np.random.default_rng(seed))
-    np.savez(Path(folder) / "unlabelled.npz", image=images.transpose(0, 2, 3, 1))
-
-
 def all_files(folder: Path) -> None:
     for write in (cifar10_files, cifar100_files, svhn_files, stl10_files, fashion_mnist_files):
         write(folder)
     image_folder_files(Path(folder) / "images")
-    unlabelled_images(folder)
 
 
 if __name__ == "__main__":

@@ -280,6 +280,11 @@ def test_totals_are_known_for_every_experiment():
     assert {path.stem for path in EXPERIMENTS} == set(TOTALS)
 
 
+# One of each shape: tuning and transfer, many tables, several teachers of a student, extra images, the whole field. Of
+# the others the same rules are asked in this process, where it takes a tenth of the time.
+BY_SNAKEMAKE = ("params", "gacd_cifar10", "mtard_cifar10", "few_labels_cifar10", "benchmark_cifar10")
+
+
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 @pytest.mark.slow
 def test_dry_run_without_data_shows_every_job(path, without_data, monkeypatch):
@@ -288,7 +293,8 @@ def test_dry_run_without_data_shows_every_job(path, without_data, monkeypatch):
     expected = rules_of(parsed(path))
     assert (expected["train_student"], sum(expected.values())) == TOTALS[path.stem]
     file = path.relative_to(REPOSITORY)
-    assert dry_run(without_data, f"experiment={file}") == expected
+    if path.stem in BY_SNAKEMAKE:
+        assert dry_run(without_data, f"experiment={file}") == expected
     monkeypatch.chdir(without_data)
     experiment = load(file)
     assert planned.by_step(planned.jobs_of(experiment), lambda _: 1) == by_step(expected)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import math
+import re
 import subprocess
 import sys
 import zipfile
@@ -319,7 +321,7 @@ def test_training_goes_on_after_each_step(name):
     data = with_extra(0.5)
 
     def states(start: bytes | None = None) -> list[bytes]:
-        memory = Memory(start)
+        memory = Memory(start, 2 if start else math.inf)
         with suppress(Killed):
             trainer = trainer_of(name, data, settings=settings_with({}))
             train(trainer, data, load("digits", "test").first(16), SCHEME, CPU, memory)
@@ -366,11 +368,13 @@ def test_cache_equals_the_teacher_on_extra_images(tmp_path):
 
 # Experiments
 
+IMPORTED = "teachers: {wide: {trained_by: ~, training: ~, imported: {source: file, file: a.pt}}}"
 
-def experiment_with(folder: Path, settings: str, more: str = ""):
+
+def experiment_with(folder: Path, settings: str, more: str = "", limit: int | str = 96):
     (folder / "params.yaml").write_text((REPOSITORY / "params.yaml").read_text())
     (folder / "extra.yaml").write_text(
-        f"name: extra\ndataset: {{limit: {{train: 96}}, extra: {settings}}}\nclaims: ~\ntuning: ~\n{more}"
+        f"name: extra\ndataset: {{limit: {{train: {limit}}}, extra: {settings}}}\nclaims: ~\ntuning: ~\n{more}"
     )
     return load_experiment("params.yaml", "extra.yaml")
 
@@ -424,12 +428,11 @@ def test_labels_of_the_source_need_no_teacher(folder):
 
 def test_rslad_alone_needs_no_labels_of_an_imported_teacher(folder):
     pictures(folder / "images")
-    teacher = "teachers: {wide: {trained_by: ~, training: ~, imported: {source: file, file: a.pt}}}"
-    found = experiment_with(folder, "{folder: images}", f"methods: {{{only('rslad')}}}\n{teacher}\ntransfer: ~\n")
+    found = experiment_with(folder, "{folder: images}", f"methods: {{{only('rslad')}}}\n{IMPORTED}\ntransfer: ~\n")
     assert [*found.methods] == ["rslad"]
     assert "without labels." in found.extra_text
     with pytest.raises(UserError, match=r"no labels, which methods.natural, methods.sat, .* need: name a teacher"):
-        experiment_with(folder, "{folder: images}", f"{teacher}\ntransfer: ~\n")
+        experiment_with(folder, "{folder: images}", f"{IMPORTED}\ntransfer: ~\n")
 
 
 def only(*kept: str) -> str:
@@ -452,6 +455,65 @@ def test_teacher_beside_the_one_that_labels_waits_for_the_labels(folder):
     assert "label-extra" in jobs["train-teacher first"].needs
     for name, job in jobs.items():
         assert all(names.index(need) < names.index(name) for need in job.needs)
+
+
+REST = "{rest: true, limit: 500"
+
+
+@pytest.mark.parametrize("protocol", ["controlled", "official"])
+def test_rest_is_the_training_images_behind_the_limit(folder, protocol):
+    found = experiment_with(
+        folder,
+        "{rest: true, labelled_by: wide}",
+        f"protocol: {protocol}\nmethods: {{{only('rslad', 'trades')}}}\ntransfer: ~\nstructure: ~\nrobustness: ~\n",
+    )
+    whole = load("digits", "train")
+    if protocol == "official":
+        whole = whole.followed_by(load("digits", "validation"))
+    assert CliRunner().invoke(main, ["prepare-data", *OPTIONS]).exit_code == 0
+    assert CliRunner().invoke(main, ["prepare-extra", *OPTIONS]).exit_code == 0
+    data = load_training(found)
+    assert torch.equal(data.images, whole.images)
+    assert torch.equal(data.labels[:96], whole.labels[:96])
+    assert (data.labels[96:] == -1).all()
+    assert found.extra_images == len(whole) - 96
+    assert read_json("results/extra/extra/data.json")["images"] == len(whole) - 96
+    text = f"Trained with {len(whole) - 96:,} extra images (the rest of the training split), a share of 0.7"
+    assert text in describe(found)
+
+
+def test_rest_may_be_a_random_subset_with_its_labels(folder):
+    found = experiment_with(folder, f"{REST}}}")
+    for command in ("prepare-data", "prepare-extra"):
+        assert CliRunner().invoke(main, [command, *OPTIONS]).exit_code == 0
+    assert jobs_of(found)["prepare-extra"].needs == ("prepare-data",)
+    data, rest = load_training(found), load("digits", "train").after(96)
+    rows = [int((rest.images == image).flatten(1).all(1).nonzero()[0]) for image in data.images[96:]]
+    assert len(set(rows)) > 490  # digits has a few images twice
+    assert rows != [*range(500)]
+    assert torch.equal(data.labels[96:], rest.labels[rows])
+    others = experiment_with(folder, f"{REST}, labels: false}}", f"methods: {{{only('rslad')}}}\n{IMPORTED}\n")
+    assert others.extra_settings() == found.extra_settings() | {"labels": False}
+
+
+@pytest.mark.parametrize(("limit", "rest", "says"), [
+    ("~", "{rest: true}", "dataset.extra.rest: dataset.limit.train leaves no image out"),
+    ("96", "{rest: true, limit: 5000}", "dataset.extra.limit: 5000 is more than the 904 images"),
+    ("96", "{rest: true, file: a.npz}", "dataset.extra: give one of file, folder and rest: true"),
+    ("96", "{rest: false}", "dataset.extra: give one of file, folder and rest: true"),
+    ("96", "{rest: true, labels: true, labelled_by: wide}", "labels: true means those of the source"),
+    ("96", "{rest: true, labels: false}", "its images have no labels, which"),
+])  # fmt: skip
+def test_rest_that_cannot_be_is_refused(folder, limit, rest, says):
+    with pytest.raises(UserError, match=re.escape(says)):
+        experiment_with(folder, rest, limit=limit)
+
+
+def test_settings_of_the_rest_say_which_images(folder):
+    """Two limits leave out other images, also where their number is the same."""
+    kept = [experiment_with(folder, f"{REST}}}", limit=limit) for limit in (96, 97)]
+    assert kept[0].extra_images == kept[1].extra_images == 500
+    assert kept[0].extra_settings() != kept[1].extra_settings()
 
 
 def test_changed_images_are_refused(folder):

@@ -71,7 +71,7 @@ def check_data(experiment: Experiment) -> None:
 
     for files in _datasets(experiment):
         data.registry.module(files.name).check(files.options)
-    if experiment.extra and not Path(experiment.extra.path).exists():
+    if experiment.extra and experiment.extra.path and not Path(experiment.extra.path).exists():
         raise UserError(f"dataset.extra: {experiment.extra.path} is missing. Put the extra images there")
 
 

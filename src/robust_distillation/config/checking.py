@@ -115,6 +115,10 @@ def check_extra(file: ExperimentFile, info: DatasetInfo | None, alone: list[str]
     chosen = file.dataset.extra
     if chosen is None or info is None:
         return
+    if chosen.labelled_by is not None and chosen.labelled_by not in alone:
+        problems.append(f"dataset.extra.labelled_by: {unknown('teacher', chosen.labelled_by, alone)}")
+    if chosen.rest:
+        return
     key = "folder" if chosen.file is None else "file"
     try:
         found = extra.info(chosen.path, chosen.file is None, info)
@@ -130,8 +134,6 @@ def check_extra(file: ExperimentFile, info: DatasetInfo | None, alone: list[str]
         problems.append(f"dataset.extra.limit: {chosen.limit} is more than the {found.images} images that are there")
     elif chosen.labels and not found.labelled:
         problems.append(f"dataset.extra.labels: {short_repr(chosen.path)} has none; leave it out, or give labelled_by")
-    if chosen.labelled_by is not None and chosen.labelled_by not in alone:
-        problems.append(f"dataset.extra.labelled_by: {unknown('teacher', chosen.labelled_by, alone)}")
 
 
 def check_extra_labels(experiment: Experiment, problems: list[str]) -> None:
@@ -144,6 +146,13 @@ def check_extra_labels(experiment: Experiment, problems: list[str]) -> None:
     chosen = experiment.extra
     if not chosen:
         return
+    if chosen.rest and not experiment.left_out:
+        problems.append("dataset.extra.rest: dataset.limit.train leaves no image out")
+    elif chosen.rest and (chosen.limit or 0) > experiment.left_out:
+        problems.append(
+            f"dataset.extra.limit: {chosen.limit} is more than the {experiment.left_out} images that "
+            "dataset.limit.train leaves out"
+        )
     needing = list(experiment.labelled_trainings)
     if needing and chosen.labelled_by is None and not experiment.extra_source.labels:
         more = f" and {len(needing) - MAX_NAMES} more" if len(needing) > MAX_NAMES else ""

@@ -313,8 +313,17 @@ class Experiment:
     def _extra_info(self) -> ExtraInfo:
         """Number of the images in the source, and whether it has labels: from the settings as long as it is missing."""
         extra = self.extra
+        if extra.path is None:
+            return ExtraInfo(self.left_out, True)
         found = extra_data.info(extra.path, extra.folder is not None, self.info)
         return found or ExtraInfo(extra.limit or 0, bool(extra.labels))
+
+    @property
+    def left_out(self) -> int:
+        """The number of images of the training split that `dataset.limit.train` leaves out."""
+        sizes = self.info.sizes
+        whole = sizes["train"] + (sizes["validation"] if self.selects_on_test else 0)
+        return whole - min(whole, self.dataset.limit.train or whole)
 
     @property
     def extra_source(self) -> ExtraSource:
@@ -395,7 +404,8 @@ class Experiment:
             labels = "with the labels of their source"
         elif by is not None and self.labelled_trainings:
             labels = f"labelled by {by} for {', '.join(name.partition('.')[2] for name in self.labelled_trainings)}"
-        count = f"{self.extra_images:,} extra images ({Path(extra.path).name})"
+        where = "the rest of the training split" if extra.path is None else Path(extra.path).name
+        count = f"{self.extra_images:,} extra images ({where})"
         without = "" if by is None or self.teachers[by].imported else f" {by} was trained without them."
         return f"Trained with {count}, a share of {extra.share:g} of each batch, {labels}.{without}"
 
@@ -591,8 +601,10 @@ class Experiment:
     def extra_settings(self) -> dict[str, Any]:
         """Returns the settings that determine the extra images and their labels, as a dict of JSON values."""
         source = self.extra_source
-        kind = "folder" if source.is_folder else "file"
-        return {kind: source.path, "images": self.extra_images, "labels": source.labels}
+        where = {"folder" if source.is_folder else "file": source.path}
+        if source.path is None:
+            where = {"rest": {"after": self.dataset.limit.train, "selects_on_test": self.selects_on_test}}
+        return {**where, "images": self.extra_images, "labels": source.labels}
 
     def _view_settings(self, *splits: str, extra: bool = True) -> dict[str, Any]:
         """Returns the settings that determine the training images and their augmentation."""

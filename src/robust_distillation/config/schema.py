@@ -76,11 +76,12 @@ class DataFiles(Settings):
 class Extra(Settings):
     """Extra training images beside those of the dataset, with or without labels.
 
-    It is `dataset.extra` in the experiment file. Either `file` or `folder` is set.
+    It is `dataset.extra` in the experiment file. One of `file`, `folder` and `rest` is set.
 
     Attributes:
         file: path of an .npz file with `image` and, where they have labels, `label`.
         folder: path of a folder of images, or of a folder for each class.
+        rest: True for the images of the training split that `dataset.limit.train` leaves out.
         share: share of the extra images in each batch, in [0, 1]; 0: as if there were none.
         labels: whether the labels of the source are used; None: where it has some and `labelled_by` is None.
         labelled_by: name of the teacher whose predictions are the labels, for the methods that need labels; None: there
@@ -90,6 +91,7 @@ class Extra(Settings):
 
     file: str | None = Field(None, min_length=1, description=".npz with `image` and, where there are labels, `label`")
     folder: str | None = Field(None, min_length=1, description="of images, or of a folder for each class")
+    rest: bool = Field(False, description="the training images that dataset.limit.train leaves out")
     share: float = Field(0.7, ge=0, le=1, description="of each batch")
     labels: bool | None = Field(None, description="whether those of the source are used")
     labelled_by: str | None = Field(None, description="the teacher whose predictions are the labels")
@@ -97,15 +99,15 @@ class Extra(Settings):
 
     @model_validator(mode="after")
     def _one_source(self) -> Extra:
-        if (self.file is None) == (self.folder is None):
-            raise mistake("give either file or folder")
+        if (self.file is not None) + (self.folder is not None) + self.rest != 1:
+            raise mistake("give one of file, folder and rest: true")
         if self.labels and self.labelled_by is not None:
             raise mistake("labels: true means those of the source; leave it out, or labelled_by")
         return self
 
     @property
-    def path(self) -> str:
-        """The path of the file or folder."""
+    def path(self) -> str | None:
+        """The path of the file or folder; None for the rest of the training split."""
         return self.file or self.folder
 
 

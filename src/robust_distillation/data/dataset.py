@@ -99,6 +99,10 @@ class Dataset:
         count = min(count, self.own)
         return Dataset(self.images[:count], self.labels[:count], self.info)
 
+    def after(self, count: int) -> Dataset:
+        """Returns the images behind the first `count` ones, as a dataset that shares its memory with this one."""
+        return Dataset(self.images[count : self.own], self.labels[count : self.own], self.info)
+
     def followed_by(self, other: Dataset) -> Dataset:
         """Concatenates the images and labels of this dataset and of another one.
 

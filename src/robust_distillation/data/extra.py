@@ -1,4 +1,5 @@
-"""Extra training images beside a dataset, with or without labels: an .npz file of generated images, or a folder.
+"""Extra training images beside a dataset, with or without labels: an .npz file of generated images, a folder, or the
+images of the training split that an experiment leaves out.
 
 An .npz file holds `image`, uint8 [N,H,W,C] or [N,C,H,W], and may hold `label`, integers [N]. A folder holds image
 files, without labels, or a folder of them for each class of the dataset. Pixels from 0 to 255 stand for [0,1], whatever
@@ -38,14 +39,14 @@ class ExtraSource:
     """Place of the extra images, and the choice of those that are used.
 
     Attributes:
-        path: path of the .npz file or of the folder.
+        path: path of the .npz file or of the folder; None for the rest of the training split.
         is_folder: True for a folder.
         limit: number of images to use, a random subset; None: all.
         labels: True to read the labels of the source; False to use the images without labels.
     """
 
-    path: str
-    is_folder: bool
+    path: str | None
+    is_folder: bool = False
     limit: int | None = None
     labels: bool = False
 
@@ -96,7 +97,7 @@ def info(path: str | Path, is_folder: bool, dataset: DatasetInfo) -> ExtraInfo |
 
 
 def load(source: ExtraSource, dataset: DatasetInfo) -> Dataset:
-    """Reads extra images into memory.
+    """Reads extra images of a file or folder into memory.
 
     Args:
         source: their place, and the choice of those that are used.
@@ -136,6 +137,30 @@ def load(source: ExtraSource, dataset: DatasetInfo) -> Dataset:
             "dataset.extra.labels: false to use the images without them"
         )
     return Dataset(images, torch.from_numpy(labels.astype("int64")), dataset)
+
+
+def chosen(source: ExtraSource, rest: Dataset) -> Dataset:
+    """Chooses the extra images among the images of the training split that an experiment leaves out.
+
+    Args:
+        source: the choice of those that are used.
+        rest: the images that are left out, with their labels.
+
+    Returns:
+        `limit` of them, or all, in the order of the split. The labels are -1 if `source.labels` is False.
+
+    Raises:
+        UserError: if there are fewer images than `limit`.
+    """
+    from robust_distillation.data.dataset import Dataset
+
+    if (source.limit or 0) > len(rest):
+        raise UserError(
+            f"dataset.limit.train leaves out {len(rest)} images, fewer than dataset.extra.limit, {source.limit}"
+        )
+    rows = _subset(len(rest), source.limit)
+    labels = rest.labels[rows]
+    return Dataset(rest.images[rows], labels if source.labels else labels * 0 - 1, rest.info)
 
 
 def images_in_batch(batch: int, share: float) -> int:

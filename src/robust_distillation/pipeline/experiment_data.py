@@ -96,18 +96,37 @@ def load_split(experiment: Experiment, split: str) -> Dataset:
             broken.
         FileNotFoundError: if data.json is missing.
     """
-    if not experiment.selects_on_test:
-        used = _whole(experiment, split)
-    elif split == "train":
-        used = _whole(experiment, "train").followed_by(_whole(experiment, "validation"))
-    else:
-        used = _whole(experiment, "test")
-    return used.first(getattr(experiment.dataset.limit, split))
+    return _whole(experiment, split).first(getattr(experiment.dataset.limit, split))
+
+
+def load_rest(experiment: Experiment) -> Dataset:
+    """Loads the training images that an experiment leaves out: those behind the first `dataset.limit.train` ones.
+
+    Args:
+        experiment: the parsed experiment file with all defaults filled in, as `config.load` returns it. Its file
+            results/EXPERIMENT/data.json, which the step prepare-data writes, must exist.
+
+    Returns:
+        The images on the CPU, as those of `load_split`; none if `dataset.limit.train` is not set.
+
+    Raises:
+        UserError: if the images changed since prepare-data wrote data.json, or if a file of the dataset is missing or
+            broken.
+        FileNotFoundError: if data.json is missing.
+    """
+    whole = _whole(experiment, "train")
+    return whole.after(len(whole.first(experiment.dataset.limit.train)))
 
 
 def _whole(experiment: Experiment, split: str) -> Dataset:
-    """Loads a whole split of an experiment's dataset."""
-    return load_checked(experiment.dataset.name, experiment.data_options, split, experiment.layout.data)
+    """Loads a whole split as an experiment divides its dataset: see `load_split`."""
+
+    def files(name: str) -> Dataset:
+        return load_checked(experiment.dataset.name, experiment.data_options, name, experiment.layout.data)
+
+    if not experiment.selects_on_test:
+        return files(split)
+    return files("train").followed_by(files("validation")) if split == "train" else files("test")
 
 
 def views_of(experiment: Experiment, views: ViewSet) -> Views:

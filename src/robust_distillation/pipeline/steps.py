@@ -119,6 +119,10 @@ class PrepareExtra(Step):
         if experiment.extra:
             yield cls(experiment)
 
+    def reads(self) -> Iterable[Path]:
+        """Yields the path of the description of the dataset, if the extra images are of its training split."""
+        return (self.layout.data,) if self.experiment.extra.rest else ()
+
     def makes(self) -> Iterable[Path]:
         """Yields the path of the description of the extra images."""
         return (self.layout.extra_data,)

@@ -17,7 +17,7 @@ from robust_distillation.data import extra
 from robust_distillation.data.dataset import Dataset
 from robust_distillation.errors import UserError
 from robust_distillation.files import CorruptFileError, read_json
-from robust_distillation.pipeline.experiment_data import load_split
+from robust_distillation.pipeline.experiment_data import load_rest, load_split
 
 
 def describe_extra(experiment: Experiment) -> dict[str, Any]:
@@ -33,9 +33,16 @@ def describe_extra(experiment: Experiment) -> dict[str, Any]:
     Raises:
         UserError: if the images are missing, are broken or do not fit the dataset.
     """
+    data, source = _read_extra(experiment), experiment.extra_source.path or "the rest of the training split"
+    return {"source": source, "images": len(data), "sha256": data.digest(), "by_class": _by_class(data)}
+
+
+def _read_extra(experiment: Experiment) -> Dataset:
+    """Loads the extra images from their source."""
     source = experiment.extra_source
-    data = extra.load(source, experiment.info)
-    return {"source": source.path, "images": len(data), "sha256": data.digest(), "by_class": _by_class(data)}
+    if source.path is None:
+        return extra.chosen(source, load_rest(experiment))
+    return extra.load(source, experiment.info)
 
 
 def _by_class(data: Dataset) -> list[int] | None:
@@ -59,7 +66,7 @@ def load_extra(experiment: Experiment) -> Dataset:
         UserError: if the images changed since prepare-extra described them, or are missing or broken.
         FileNotFoundError: if the description is missing.
     """
-    data, written = extra.load(experiment.extra_source, experiment.info), experiment.layout.extra_data
+    data, written = _read_extra(experiment), experiment.layout.extra_data
     try:
         expected = read_json(written)["sha256"]
     except (LookupError, TypeError):

@@ -219,10 +219,8 @@ def _networks(
 
 def _calls(experiment: Experiment, recipe: Recipe, architecture: dict[str, Any]) -> Counter[tuple[str, str, str]]:
     """Counts the calls per batch, summed over all epochs, by running one step of each of the method's phases."""
-    threat = experiment.threat_model.model_dump()
-    key = canonical(
-        [recipe.method.resolved(), recipe.training.model_dump(), threat, experiment.info.shape, architecture]
-    )
+    threat, own = experiment.threat_model.model_dump(), [*recipe.method.settings.networks(architecture)]
+    key = canonical([recipe.method.resolved(), recipe.training.model_dump(), threat, experiment.info.shape, own])
     if key not in _counted_calls:
         _counted_calls[key] = _count_calls(experiment, recipe, architecture)
     return _counted_calls[key]

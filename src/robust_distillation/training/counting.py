@@ -76,8 +76,13 @@ def calls_in_step(
         TypeError: the method calls a teacher in a way that it does not declare, or returns loss terms of a wrong form.
         UserError: a loss term is not finite.
     """
-    trainer, step = tiny_step(method, training, threat, info, student, epoch)
-    trainer.run(step)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # these tensors are so small that a second thread costs more than it computes
+    try:
+        trainer, step = tiny_step(method, training, threat, info, student, epoch)
+        trainer.run(step)
+    finally:
+        torch.set_num_threads(threads)
     return step.calls
 
 
