@@ -120,9 +120,9 @@ def images_with(changes: dict, data):  # noqa: F811
 def states_of(
     name: str,
     changes: dict,
-    data,
+    data,  # noqa: F811
     start: bytes | None = None,
-    most: float = math.inf,  # noqa: F811
+    most: float = math.inf,
 ) -> list[bytes]:
     memory, images, settings = Memory(start, most), images_with(changes, data), training_with(changes)
     views = augmentations.from_settings(settings.augmentation).views(data.info, 1, 0, settings.epochs)
