@@ -63,7 +63,7 @@ TOTALS = {
     "dgad_cifar100": (12, 34),
     "fashion_mnist": (18, 85),
     "few_labels_cifar10": (6, 24),
-    "gacd_cifar10": (99, 512),
+    "gacd_cifar10": (102, 527),
     "gacd_cifar100": (90, 467),
     "gacd_stl10": (51, 272),
     "heterogeneous_teachers_cifar10": (15, 46),
