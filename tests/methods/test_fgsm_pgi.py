@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import json
 import signal
+import subprocess
+import sys
 
 import killed_training
 import numpy as np
@@ -354,25 +356,15 @@ STEP = "robust_distillation.training.trainer:Trainer.step"
 @pytest.mark.slow
 def test_a_training_that_is_killed_again_and_again_ends_in_the_same_bytes(tmp_path):
     """kill -9 within an epoch, while rows or a state are written or renamed, and while old rows are removed."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(killed_training.PRELOAD)
-    (tmp_path / "found").mkdir()
-
-    def trained(name: str, *kill) -> int:
-        arguments = ("fgsm_pgi", tmp_path / name, tmp_path / "found" / name, *kill)
-        process = context.Process(target=killed_training.run, args=arguments)
-        process.start()
-        process.join()
-        return process.exitcode
-
-    assert trained("alone") == 0
     kills = [
         (STEP, 3), ("os:replace", 1), ("os:replace", 6), ("os:fsync", 3), ("os:fsync", 4), (STEP, 4),
         ("robust_distillation.training.tables:TableFiles.remove_old", 3), ("pathlib:Path.unlink", 9),
         ("robust_distillation.resume:ResumableJob.save", 5),
     ]  # fmt: skip
-    for kill in kills:
-        assert trained("killed", *kill) == -signal.SIGKILL, kill
-    assert trained("killed") == 0
-    alone, killed = ((tmp_path / "found" / name).read_text() for name in ("alone", "killed"))
+    codes = {}
+    for name, runs in (("alone", [()]), ("killed", [*kills, ()])):
+        command = [sys.executable, killed_training.__file__, "fgsm_pgi", str(tmp_path / name), json.dumps(runs)]
+        codes[name] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert codes == {"alone": [0], "killed": [-signal.SIGKILL] * len(kills) + [0]}
+    alone, killed = ((tmp_path / f"{name}.json").read_text() for name in ("alone", "killed"))
     assert killed == alone

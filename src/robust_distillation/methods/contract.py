@@ -107,8 +107,8 @@ class Sizes:
         labels: labels of the training split, int64 [samples]; -1 for an image without a label.
         shape: (channels, height, width) of an image.
         student_features: width of the student's penultimate features.
-        teacher_features: width of the cached features of each teacher, by role (the name under which the method calls
-            one of its teachers, such as `robust`); 0 if the method reads no features of this teacher from the cache.
+        teacher_features: width of the features of each teacher, by role (the name under which the method calls one of
+            its teachers, such as `robust`); 0 if the method reads only cached logits of this teacher.
     """
 
     samples: int

@@ -24,7 +24,7 @@ class TeacherSource:
 
     Attributes:
         teachers: `teachers.by_role` maps a role (name under which the method calls a teacher, such as `robust`) to the
-            teacher's network and cached outputs, `teachers.features` to the width of the cached features,
+            teacher's network and cached outputs, `teachers.features` to the width of the features,
             `teachers.copies` to the network that is trained further.
         served_from: kind of output to its source (`cache`, `live teacher` or `checkpoint`), for the record of the
             training (the JSON file beside the outputs), for example `{"logits on clean views": "cache", "logits on
@@ -102,7 +102,9 @@ def open_teachers(
         if calls.trained:
             copies[role] = load_model(weights)
             served[f"{prefix}weights to train along"] = "checkpoint"
-        if "features" in calls.cached:
-            features[role] = network.classifier.in_features if live else values["features"].width
+        if network is not None:
+            features[role] = network.classifier.in_features
+        elif "features" in values:
+            features[role] = values["features"].width
         by_role[role] = Teacher(network, **values)
     return TeacherSource(Teachers(by_role, features, copies), served)

@@ -72,8 +72,8 @@ class Teachers:
 
     Attributes:
         by_role: role, such as `teacher` or `robust`, to the `Teacher`: network and cached outputs.
-        features: role to the width D of the teacher's cached features. A teacher whose features are not cached has no
-            entry.
+        features: role to the width D of the teacher's features. A teacher of which the training has neither a network
+            nor cached features has no entry.
         copies: role to a second network with the teacher's weights, for each teacher that the method trains further.
             Only this second network is trained.
     """

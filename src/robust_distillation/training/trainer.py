@@ -349,8 +349,8 @@ def build_own(
         seed: seed of the training; initial weights follow from it.
         architecture: the student's architecture, `{"name": NAME, **arguments}`. None: `{}`, which suffices for methods
             without networks of their own.
-        teacher_features: width D of the cached features of each teacher, by role (the name under which the method calls
-            a teacher). None: no features are cached.
+        teacher_features: width D of the features of each teacher whose network is loaded or whose features are cached,
+            by role (the name under which the method calls a teacher). None: there is no such teacher.
         copies: networks with the weights of the teachers that are trained further, by role. None: no teacher is trained
             further.
 
