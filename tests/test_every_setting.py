@@ -168,7 +168,7 @@ def covering(settings: list[list[str]]) -> list[str]:
         row = dict(min(missing, key=sorted))
         for i, values in enumerate(factors):
             if i not in row:
-                row[i] = max(values, key=lambda v: sum(frozenset([(i, v), held]) in missing for held in row.items()))
+                row[i] = max(values, key=lambda v: sum(frozenset([(i, v), taken]) in missing for taken in row.items()))
         missing -= {frozenset(pair) for pair in combinations(row.items(), 2)}
         rows.append("+".join(row[i] for i in range(len(factors)) if row[i]))
     return [row for row in rows if row]
@@ -181,9 +181,9 @@ def each_once(settings: list[list[str]]) -> list[str]:
 
 def test_combinations_hold_every_pair():
     rows = [row.split("+") for row in covering(list(map(list, VALUES.values())))]
-    held = {frozenset(pair) for row in rows for pair in combinations(row, 2)}
+    taken = {frozenset(pair) for row in rows for pair in combinations(row, 2)}
     for one, two in combinations(VALUES.values(), 2):
-        assert {frozenset([first, second]) for first in one for second in two} <= held
+        assert {frozenset([first, second]) for first in one for second in two} <= taken
     assert {value for row in each_once(list(map(list, VALUES.values()))) for value in row.split("+")} == set(SINGLE)
 
 
