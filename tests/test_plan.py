@@ -340,6 +340,9 @@ def test_default_experiment_costs_what_is_counted_by_hand():
 # The text
 
 
+PAGE = (REPOSITORY / "docs/paper-experiments.md").read_text()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_plan_prints_hours_and_disk_without_data(path, tmp_path, monkeypatch):
@@ -352,12 +355,35 @@ def test_plan_prints_hours_and_disk_without_data(path, tmp_path, monkeypatch):
     hours = {step: float(number) for step, number in rows}
     expected = {step: flops / 20e12 / 3600 for step, flops in flops_of(load(path)).items()}
     assert hours == pytest.approx(expected | {"in all": sum(expected.values())}, rel=1e-3)
-    disk = text.split("Disk\n")[1].splitlines()
+    lines = text.split("Disk\n")[1].splitlines()
     sizes = [float(size) * {"MB": 1e6, "GB": 1e9}[unit] for size, unit in re.findall(r"([0-9.]+) (MB|GB)$", text, re.M)]
-    kept = [line for line in disk if re.match("  (cache of|checkpoints:|in all:) ", line)]  # the others: what if
+    if f"[`{path.stem}`]" in PAGE:
+        found = 2 * sum(expected.values())  # the page's are at 10 TFLOP/s
+        row = (
+            f"| {len(load(path).runs)} | {float(f'{found:.4g}'):,.0f} | {sum(written_by(jobs).values()) / 1e9:.2f} GB |"
+        )
+        assert row in next(line for line in PAGE.splitlines() if f"[`{path.stem}`]" in line)
+    kept = [line for line in lines if re.match("  (cache of|checkpoints:|in all:) ", line)]  # the others: what if
     assert len(sizes) == len(kept) == len(load(path).caches) + 2
     assert (
         sizes[-1] == pytest.approx(sum(sizes[:-1]), rel=0.03) == pytest.approx(sum(written_by(jobs).values()), rel=0.02)
+    )
+
+
+def test_every_experiment_stands_on_the_page_but_those_that_need_no_gpu():
+    rows = re.findall(r"^\| \[`(\w+)`\]", PAGE, re.MULTILINE)
+    assert len(rows) == len(set(rows))
+    assert {path.stem for path in EXPERIMENTS} - set(rows) == {"params", "fashion_mnist", "cifar10_jpeg"}
+
+
+@pytest.mark.slow
+def test_the_part_that_the_page_shows_costs_what_it_says(tmp_path):
+    (tmp_path / "part.yaml").write_text(PAGE.split("```yaml\n")[1].split("```")[0])
+    part = load(REPOSITORY / "experiments/rslad_cifar10.yaml", tmp_path / "part.yaml")
+    hours = sum(flops_of(part).values()) / 1e13 / 3600
+    assert (
+        f"{len(part.runs)} students, {hours:.0f} GPU-hours, {sum(written_by(jobs_of(part)).values()) / 1e9:.2f} GB"
+        in PAGE
     )
 
 
