@@ -12,6 +12,10 @@ effect of the seed and one of seed and class, and mu differs between the classes
 Phi(latent + shift), where latent is the left side without e: it is calibrated for a shift of 0. The true value is that
 on infinitely many images, averaged over infinitely many seeds.
 
+A third table is about families: all pairs of several methods at one time, with what they share of the variance over
+seeds. Methods have effects of seeds that vary alike or not, and true accuracies of a half, from 5 to 95 %, or near 0 or
+100 %. A row fails if the 99 % interval of its coverage lies below 94 %.
+
 Example: python benchmarks/coverage.py
 """
 
@@ -19,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -29,6 +34,7 @@ from robust_distillation.metrics.contract import Predictions
 from robust_distillation.statistics.intervals import ALPHA, MeanSquares, half_width, mean_squares
 from robust_distillation.statistics.measuring import RESAMPLES as SETS
 from robust_distillation.statistics.measuring import Measured
+from robust_distillation.statistics.sharing import FEWEST, shared_variances
 
 DIFFICULTY, METHOD_DIFFICULTY = 1.5, 0.7  # standard deviations of d and b
 REGIMES = {"images": 0.02, "between": 0.15, "seeds": 0.5}  # dominant source of variance: standard deviation of u
@@ -48,6 +54,23 @@ CASES = {  # row of the second table: metric, standard deviation of mu over the 
 }
 RESAMPLED = ("percentile", "basic", "BCa", "normal", "components", "components and bias")
 FOLDS = 20  # of the jackknife for BCa
+FAMILIES = (2, 3, 4, 8, 16, 30)  # numbers of methods of the third table
+SPREADS = {  # standard deviations of u, repeated for all methods
+    "equal, images dominate": (0.02,),
+    "equal": (0.1,),
+    "equal, seeds dominate": (0.5,),
+    "unequal": (0.02, 0.05, 0.1, 0.2),
+    "one method apart": (0.5, *[0.02] * 29),
+    "two kinds": (0.02, 0.5),
+}
+RATES = {  # true accuracies, from the first method to the last
+    "half": (0.5, 0.5),
+    "5 to 95 %": (0.05, 0.95),
+    "near 0": (0.03, 0.03),
+    "near 100 %": (0.97, 0.97),
+}
+LEAST_COVERAGE = 0.94
+MISSED = 0.2  # of the differences that a power of 80 % is about
 
 
 def draw_outcomes(
@@ -286,17 +309,151 @@ def resampled_rows(replications: int) -> Iterator[list[str]]:
                     yield [case, of, regime, str(seeds), *(f"{100 * shares[name]:.1f}" for name in RESAMPLED)]
 
 
+class Family(NamedTuple):
+    """What was found about the intervals of all pairs of a family of methods.
+
+    Attributes:
+        coverage: share of the replications in which all intervals hold their true difference.
+        upper: upper end of the 99 % interval of `coverage`.
+        width: median half width of an interval, a fraction of the images.
+        power: median of the smallest difference that is told from 0 with a probability of 80 %.
+        own_coverage: as `coverage`, if each pair had the variance over seeds of its own differences alone.
+        own_width: as `width`, of these intervals.
+    """
+
+    coverage: float
+    upper: float
+    width: float
+    power: float
+    own_coverage: float
+    own_width: float
+
+
+def draw_family(
+    random: np.random.Generator, count: int, seeds: int, seed_sds: np.ndarray, rates: np.ndarray, images: int
+) -> np.ndarray:
+    """Draws outcomes of several methods from the probit model, bool [count, methods, seeds, images].
+
+    Args:
+        random: the random number generator.
+        count: number of replications.
+        seeds: number of seeds.
+        seed_sds: standard deviation of the effect of a seed for each method.
+        rates: true accuracy of each method.
+        images: number of images.
+    """
+    difficulty = DIFFICULTY * random.standard_normal((count, 1, images), dtype=np.float32)
+    mu = stats.norm.ppf(rates) * np.sqrt(1 + DIFFICULTY**2 + METHOD_DIFFICULTY**2 + seed_sds**2)
+    found = np.empty((count, len(rates), seeds, images), dtype=bool)
+    for method, (mean, seed_sd) in enumerate(zip(mu.astype(np.float32), seed_sds.astype(np.float32), strict=True)):
+        latent = random.standard_normal((count, seeds, images), dtype=np.float32)
+        latent += difficulty + METHOD_DIFFICULTY * random.standard_normal((count, 1, images), dtype=np.float32)
+        latent += mean + seed_sd * random.standard_normal((count, seeds, 1), dtype=np.float32)
+        found[:, method] = latent > 0
+    return found
+
+
+def squares_of_pairs(outcomes: np.ndarray, first: np.ndarray, second: np.ndarray) -> MeanSquares:
+    """Computes the mean squares of the differences of pairs of methods, [count, pairs], as `mean_squares` does.
+
+    Args:
+        outcomes: [count, methods, seeds, images].
+        first: positions of the first methods of the pairs.
+        second: positions of the second methods.
+    """
+    count, methods, seeds, images = outcomes.shape
+    x = outcomes.astype(np.float32)
+    by_seed, by_image = x.mean(3, dtype=float), x.mean(2, dtype=float)
+
+    def squared(values: np.ndarray) -> np.ndarray:
+        """Sums of squares of the differences of rows, for all pairs."""
+        products = values @ values.swapaxes(1, 2)
+        own = np.diagonal(products, axis1=1, axis2=2)
+        return own[:, first] + own[:, second] - 2 * products[:, first, second]
+
+    whole = squared(x.reshape(count, methods, -1)).astype(float)
+    mean = by_seed.mean(2)[:, first] - by_seed.mean(2)[:, second]
+    of_seeds = images * np.maximum(squared(by_seed - by_seed.mean(2, keepdims=True)), 0)
+    of_images = seeds * np.maximum(squared(by_image - by_image.mean(2, keepdims=True)), 0)
+    rest = np.maximum(whole - seeds * images * mean**2 - of_seeds - of_images, 0)
+    free = (seeds - 1) * (images - 1)
+    return MeanSquares(seeds, images, mean, of_seeds / (seeds - 1), of_images / (images - 1), rest / free)
+
+
+def family(
+    spread: tuple[float, ...], rates: str, seeds: int, methods: int, replications: int, images: int = IMAGES
+) -> Family:
+    """Simulates the intervals of all pairs of a family of methods.
+
+    Args:
+        spread: standard deviations of the effect of a seed, repeated for all methods.
+        rates: key of RATES.
+        seeds: number of seeds.
+        methods: number of methods.
+        replications: number of replications.
+        images: number of images.
+    """
+    random = np.random.default_rng(0)
+    seed_sds, true = np.resize(spread, methods), np.linspace(*RATES[rates], methods)
+    first, second = np.triu_indices(methods, 1)
+    alpha, truth = ALPHA / len(first), true[first] - true[second]
+    batch = max(1, min(BATCH, 12_000_000 // (methods * seeds * images)))
+    hits, own_hits, widths, own_widths, powers = [], [], [], [], []
+    for start in range(0, replications, batch):
+        outcomes = draw_family(random, min(batch, replications - start), seeds, seed_sds, true, images)
+        squares = squares_of_pairs(outcomes, first, second)
+        variances, degrees = shared_variances(outcomes.mean(3).var(2, ddof=1), seeds - 1)
+        least = np.maximum(np.minimum(*(_varying(variances, degrees)[:, pair] for pair in (first, second))), seeds - 1)
+        of_seeds = images * (variances[:, first] + variances[:, second])
+        shared = squares._replace(of_seeds=of_seeds, degrees=np.where(np.isinf(least), seeds - 1, least))
+        own, half = half_width(squares, alpha), half_width(shared, alpha)
+        half = half if methods >= FEWEST else np.maximum(half, own)
+        error = half_width(shared, 2 * MISSED)
+        hits.append((np.abs(squares.mean - truth) <= half).all(1))
+        own_hits.append((np.abs(squares.mean - truth) <= own).all(1))
+        widths.append(np.median(half, 1))
+        own_widths.append(np.median(own, 1))
+        powers.append(np.median(half + error, 1))
+    share = float(np.concatenate(hits).mean())
+    upper = float(stats.binomtest(round(share * replications), replications).proportion_ci(0.99, "wilson").high)
+    medians = (float(np.median(np.concatenate(values))) for values in (widths, powers, own_widths))
+    width, power, own_width = medians
+    return Family(share, upper, width, power, float(np.concatenate(own_hits).mean()), own_width)
+
+
+def _varying(variances: np.ndarray, degrees: np.ndarray) -> np.ndarray:
+    """The degrees of freedom of methods whose seeds differ; infinite for the others, which do not count."""
+    return np.where(variances > 0, degrees, np.inf)
+
+
+def family_rows(replications: int) -> Iterator[list[str]]:
+    """Yields the rows of the third table: one per spread, accuracies, number of methods and number of seeds."""
+    for name, spread in SPREADS.items():
+        for rates in RATES:
+            for methods in FAMILIES:
+                for seeds in SEEDS:
+                    found = family(spread, rates, seeds, methods, replications)
+                    points = [f"{100 * value:.1f}" for value in (found.coverage, found.width, found.power)]
+                    own = [f"{100 * value:.1f}" for value in (found.own_coverage, min(found.own_width, 1))]
+                    fails = "fails" if found.upper < LEAST_COVERAGE else ""
+                    yield [name, rates, str(methods), str(seeds), *points, *own, fails]
+
+
 def main(show: Callable[[str], None] = print) -> None:
     """Simulates and prints the tables of coverage, by `show`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--replications", type=int, default=4000, help="of components and t")
     parser.add_argument("--resampled", type=int, default=500, help="of the bootstraps, with 500 resamples each")
     parser.add_argument("--measured", type=int, default=300, help="replications of the second table")
+    parser.add_argument("--families", type=int, default=4000, help="replications of each row of the third table")
     options = parser.parse_args()
     head = ["level", "of", "dominated by", "seeds", *METHODS]
     show(tabulate(rows(options.replications, options.resampled), head, "pipe", disable_numparse=True))
     head = ["metric", "of", "dominated by", "seeds", *RESAMPLED]
     show("\n" + tabulate(resampled_rows(options.measured), head, "pipe", disable_numparse=True))
+    head = ["seeds vary", "accuracies", "methods", "seeds", "all hold", "half width", "decided with 80 %",
+            "own: all hold", "own: half width", ""]  # fmt: skip
+    show("\n" + tabulate(family_rows(options.families), head, "pipe", disable_numparse=True))
 
 
 if __name__ == "__main__":

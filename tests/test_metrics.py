@@ -33,6 +33,7 @@ from robust_distillation.reporting.table_spec import TableSpec, heading, metric_
 from robust_distillation.statistics import verdicts
 from robust_distillation.statistics.accuracies import accuracies, matrices, summary
 from robust_distillation.statistics.comparing import Outcomes, comparisons, paired
+from robust_distillation.statistics.estimates import Estimate
 from robust_distillation.statistics.intervals import half_width, mean_squares
 from robust_distillation.statistics.measuring import Measured, resampled_images
 from robust_distillation.tracking.mlflow_run import mlflow_runs
@@ -526,7 +527,7 @@ def test_images_needed_are_counted_in_test_images():
     """A third of the test images are of the worst class: three times as many of them are needed as of its own."""
     squares = mean_squares(np.repeat([[1] * 22 + [-1] * 18 + [0] * 60], 3, axis=0))
     alone, share = (
-        verdicts.seeds_needed(verdicts.estimate_from_squares(squares, 0.05, images), 0) for images in (None, 300)
+        verdicts.seeds_needed(Estimate(float(squares.mean), 3, images, [squares]), 0, 0.05) for images in (100, 300)
     )
     needed = [int(text.split()[-4]) for text in (alone, share)]
     assert needed[1] == pytest.approx(3 * needed[0], abs=3)

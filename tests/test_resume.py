@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -53,10 +54,19 @@ def dying(folder: Path, configuration: dict, every: float = 1) -> Iterator[Resum
         raise Killed
 
 
+KILLED_AFTER = (1, 7, 10, 13)  # of 15 steps: the first, within an epoch, its last, after it
+
+
+# In memory, test_every_setting kills every method after each of its steps.
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*methods.names(), *TOYS])
-@pytest.mark.parametrize("step", [1, 7, 10, 13])  # of 15: the first, within an epoch, its last, after it
-def test_every_method_goes_on_from_any_step_as_if_nothing_had_happened(name, step, data, tmp_path, monkeypatch):  # noqa: F811
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [
+        *zip([*methods.names(), *TOYS], cycle(KILLED_AFTER), strict=False),
+        *((name, step) for name in ("trades", "gacd", "mtard") for step in KILLED_AFTER),
+    ],
+)
+def test_every_method_goes_on_from_a_saved_file_as_if_nothing_had_happened(name, step, data, tmp_path, monkeypatch):  # noqa: F811
     def trainer() -> Trainer:
         return trainer_of(name, data)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,8 +27,8 @@ from robust_distillation.reporting import comparisons, formats
 from robust_distillation.reporting.table_spec import TableSpec
 from robust_distillation.statistics import verdicts
 from robust_distillation.statistics.comparing import Outcomes, paired
-from robust_distillation.statistics.intervals import ALPHA
-from robust_distillation.statistics.measuring import Measured
+from robust_distillation.statistics.estimates import Estimate, SeedEstimate
+from robust_distillation.statistics.intervals import ALPHA, holm
 
 COLUMNS = [
     "claim", "text", TEACHER, STUDENT, "verdict", "difference", "ci_low", "ci_high", "level", "n_seeds", "n_images",
@@ -37,6 +37,7 @@ COLUMNS = [
 HEAD = ["claim", TEACHER, STUDENT, "verdict", "difference", "simultaneous interval", "published", "seeds needed"]
 STRUCTURE = "structure"
 NONE = "The experiment makes no claims."
+NO_SEED = "no seed that both have"
 
 
 class Evidence:
@@ -98,8 +99,8 @@ class Evidence:
         outcomes = {name: Outcomes.of(read_outcomes(group)) for name, group in files.items() if name != STRUCTURE}
         return cls(outcomes, distances)
 
-    def differences(self, claim: Claim, comparison: Comparison) -> Measured | np.ndarray | str:
-        """Computes the differences between the two methods of a claim in the metric of the claim, seed by seed.
+    def estimate(self, claim: Claim, comparison: Comparison, methods: Sequence[str]) -> Estimate | SeedEstimate | str:
+        """Estimates the difference between the two methods of a claim in the metric of the claim.
 
         For each of the two methods, the students that it distilled from the teacher `comparison.teacher` are used. If
         it has none, the students that it trained without a teacher are used.
@@ -110,32 +111,33 @@ class Evidence:
                 the two methods), `analysis`, `metric` and `checkpoint`.
             comparison: pair of the names of a teacher and a student network, such as `Comparison(teacher="wide",
                 student="small")`.
+            methods: names of the methods that share what is known of the variance over seeds.
 
         Returns:
-            Value of the first method minus value of the second, for the S seeds that both methods have. For a distance
-            of the structure analysis: float [S]. Else a `statistics.measuring.Measured` with `values` [S], with the
-            values per image or on resampled images from which intervals are computed, and with the number of `images`;
-            percentages are fractions in it. If there is nothing to compare, a text with the reason, such as `no run of
-            rslad` or `no seed that both have`.
+            Value of the first method less value of the second, on the seeds that both methods have: for a distance of
+            the structure analysis a `SeedEstimate`, else an `Estimate`, in which percentages are fractions. If there is
+            nothing to compare, a text with the reason, such as `no run of rslad` or `no seed that both have`.
 
         Raises:
             UserError: if the outcomes lack a column that the metric needs.
         """
         about = claim.statement
-        methods = (about.method, about.other)
+        pair = (about.method, about.other)
         if about.analysis == STRUCTURE:
-            first, second = (self._distances(claim, comparison, method) for method in methods)
+            first, second = (self._distances(claim, comparison, method) for method in pair)
             both = first.index.intersection(second.index)
-            values = (first[both] - second[both]).to_numpy() if len(both) else None
-        else:
-            outcomes = self.outcomes[about.analysis]
-            models = {method: outcomes.find(comparison, method, about.checkpoint) for method in methods}
-            if missing := [method for method, model in models.items() if model is None]:
-                return f"no run of {' and '.join(missing)}"
-            if undefined := [method for method, model in models.items() if model.measured(about.metric) is None]:
-                return f"{about.metric} is not defined for {' and '.join(undefined)}"
-            values = paired(*models.values(), about.metric)
-        return "no seed that both have" if values is None else values
+            return SeedEstimate((first[both] - second[both]).to_numpy()) if len(both) else NO_SEED
+        outcomes = self.outcomes[about.analysis]
+        models = {method: outcomes.find(comparison, method, about.checkpoint) for method in pair}
+        if missing := [method for method, model in models.items() if model is None]:
+            return f"no run of {' and '.join(missing)}"
+        if undefined := [method for method, model in models.items() if model.measured(about.metric) is None]:
+            return f"{about.metric} is not defined for {' and '.join(undefined)}"
+        found = paired(*models.values(), about.metric)
+        if found is None:
+            return NO_SEED
+        shared = outcomes.shared_seeds(comparison, dict.fromkeys([*methods, *pair]), about.checkpoint, about.metric)
+        return Estimate.of(found, shared, *pair)
 
     def _distances(self, claim: Claim, comparison: Comparison, method: str) -> pd.Series:
         """Returns the distances of a method by seed."""
@@ -146,13 +148,13 @@ class Evidence:
         rows = self.distances
         return rows[(rows[list(values)] == list(values.values())).all(axis=1)].set_index(SEED)["value"]
 
-    def images(self, values: Measured | np.ndarray) -> int:
-        """Returns the number of test images from which the differences of a claim were measured.
+    def images(self, estimate: Estimate | SeedEstimate) -> int:
+        """Returns the number of test images from which a difference was measured.
 
         Args:
-            values: the differences for the claim as `differences` returns them. A text is not allowed.
+            estimate: the difference as `estimate` returns it. A text is not allowed.
         """
-        return values.images if isinstance(values, Measured) else int(self.distances["n_images"].iloc[0])
+        return estimate.images if isinstance(estimate, Estimate) else int(self.distances["n_images"].iloc[0])
 
 
 def write(experiment: Experiment, files: Mapping[str, list[Path]], folder: Path) -> None:
@@ -187,13 +189,15 @@ def judged(claims: list[Claim], evidence: Evidence, spec: TableSpec, scale: dict
     A claim is a sentence of the experiment file such as `rslad > ard on autoattack by 1`. It states that one
     distillation method is above or below another in a metric, by more than a margin (0 if it names none). A difference
     of accuracies is paired by seed and image. The half length of its interval is the longest of three
-    (`statistics.intervals.half_width`): Student's t over the means of the S seeds (S - 1 degrees of freedom), Student's
-    t with the variance components of seeds and images (Satterthwaite's degrees of freedom), and an exact binomial bound
-    (no error in N images). So the interval covers training with other seeds and testing on other images. The interval
-    of a difference of distances is Student's t over the S seeds (S - 1 degrees of freedom). Each has the confidence
-    level 1 - 0.05 / (number of rows), so that all intervals together cover with at least 95 % (Bonferroni). The verdict
-    is `supported` if every difference in the interval fulfils the claim, `refuted` if none does, else `inconclusive`.
-    With fewer than two seeds it is always `inconclusive`.
+    (`statistics.intervals.half_width`): Student's t over the means of the seeds, Student's t with the variance
+    components of seeds and images (Satterthwaite's degrees of freedom), and an exact binomial bound (no error in N
+    images). The variance over seeds is shared by all methods of the same teacher and student (`statistics.sharing`). So
+    the interval covers training with other seeds and testing on other images. The interval of a difference of distances
+    is Student's t over the S seeds (S - 1 degrees of freedom). Each has the confidence level 1 - 0.05 / (number of
+    rows), so that all intervals together cover with at least 95 % (Bonferroni). The p values are adjusted for the
+    number of rows by Holm's method. A claim with an adjusted p value below 0.05 is `supported` if the difference lies
+    on the claimed side of the margin, else `refuted`. All others are `inconclusive`, as are claims with fewer than two
+    seeds.
 
     Args:
         claims: the parsed claims in the order of the rows, as `config.claims_of(experiment)` returns them. Each has
@@ -217,51 +221,60 @@ def judged(claims: list[Claim], evidence: Evidence, spec: TableSpec, scale: dict
           percentage points or in the unit of a distance. NaN if not measured; with one seed only the interval is NaN.
         - `level`: confidence level of the interval, in (0, 1).
         - `n_seeds`, `n_images`: number of seeds that both methods have, and of test images.
-        - `seeds_needed`: for an inconclusive claim the number of seeds that would decide it, or a text with the reason
-          why there is no number; else "".
+        - `seeds_needed`: for an inconclusive claim the number of seeds that would decide it with a probability of 80 %
+          if the difference is as estimated, or a text with the reason why there is no number; else "".
         - `published`, `mark`, `source`: the same difference between two numbers of one paper, in points; its
           reliability (`P`, `C`, `S` or `R`, the keys of `reference.published.MARKS`); and where the numbers were found.
           NaN if no paper has both numbers.
         - `paper`: what the paper claims in words, from the experiment file; "" if nothing.
         - `scale`: dataset, test images, student, protocol and seeds, as text.
     """
-    family = sum(len(claim.comparisons) for claim in claims)
+    pairs = [(claim, comparison) for claim in claims for comparison in claim.comparisons]
+    found = [evidence.estimate(*pair, spec.methods) for pair in pairs]
+    adjusted = holm([_p_value(claim, estimate) for (claim, _), estimate in zip(pairs, found, strict=True)])
     rows = [
-        _judged(claim, comparison, evidence, ALPHA / family) | _published(claim, comparison, evidence, spec)
-        for claim in claims
-        for comparison in claim.comparisons
+        _judged(*pair, estimate, p, ALPHA / len(pairs), evidence) | _published(*pair, evidence, spec)
+        for pair, estimate, p in zip(pairs, found, adjusted, strict=True)
     ]
     table = pd.DataFrame(rows, columns=[*COLUMNS[:-1], "analysis"])
     table["scale"] = [_scale(row, scale) for row in table.itertuples()]
     return table[COLUMNS]
 
 
-def _judged(claim: Claim, comparison: Comparison, evidence: Evidence, alpha: float) -> dict[str, Any]:
-    about, values = claim.statement, evidence.differences(claim, comparison)
+def _unit(claim: Claim) -> tuple[float, float]:
+    """Returns by how much an estimate is multiplied for the table, and the largest difference that it can have."""
+    if claim.statement.analysis == STRUCTURE:
+        return 1, math.inf
+    metric = metrics.get(claim.statement.metric)
+    return metric.scale, 1 if metric.unit == "percent" else math.inf
+
+
+def _p_value(claim: Claim, estimate: Estimate | SeedEstimate | str) -> float:
+    """Returns the p value of a difference as large as the claim's margin; NaN where there is none."""
+    if isinstance(estimate, str) or estimate.seeds < 2:
+        return math.nan
+    return estimate.p_value(claim.statement.threshold / _unit(claim)[0])
+
+
+def _judged(
+    claim: Claim, comparison: Comparison, found: Estimate | SeedEstimate | str, p: float, alpha: float,
+    evidence: Evidence,
+) -> dict[str, Any]:  # fmt: skip
+    about = claim.statement
     row = {
         "claim": claim.name, "text": claim.text, **comparison._asdict(), "paper": claim.paper,
         "analysis": about.analysis, "verdict": verdicts.INCONCLUSIVE, "level": round(1 - alpha, 6),
     }  # fmt: skip
-    if isinstance(values, str):
-        return row | {"n_seeds": 0, "seeds_needed": values}
-    unit, bound = 1, math.inf
-    if isinstance(values, Measured):
-        metric, squares = metrics.get(about.metric), values.squares()
-        found = verdicts.estimate_from_squares(squares, alpha, values.images)
-        unit, bound = metric.scale, 1 if metric.unit == "percent" else math.inf
-    else:
-        found = verdicts.estimate_from_values(values, alpha)
+    if isinstance(found, str):
+        return row | {"n_seeds": 0, "seeds_needed": found}
+    unit, bound = _unit(claim)
     threshold = about.threshold / unit
-    row |= {
-        "difference": _rounded(unit * found.mean),
-        "n_seeds": found.seeds,
-        "n_images": evidence.images(values),
-    }
+    row |= {"difference": _rounded(unit * found.mean), "n_seeds": found.seeds, "n_images": evidence.images(found)}
     if found.seeds < 2:
         return row | {"seeds_needed": "at least 2: one seed says nothing of others"}
-    low, high = np.clip((found.mean - found.half_width, found.mean + found.half_width), -bound, bound)
-    reached = verdicts.verdict(found, about.sign, threshold)
-    needed = verdicts.seeds_needed(found, threshold) if reached == verdicts.INCONCLUSIVE else ""
+    low, high = np.clip(found.interval(alpha, p, threshold), -bound, bound)
+    reached = verdicts.verdict(found, about.sign, threshold, p)
+    needed = verdicts.seeds_needed(found, threshold, alpha) if reached == verdicts.INCONCLUSIVE else ""
     interval = {"ci_low": _rounded(unit * low), "ci_high": _rounded(unit * high)}
     return row | interval | {"verdict": reached, "seeds_needed": needed}
 
@@ -329,7 +342,7 @@ def _caption(table: pd.DataFrame, spec: TableSpec) -> str:
     return (
         f"{spec.experiment}: claims, {spec.attacked}. {found}. Differences are the first method less the second, "
         f"in points or in the metric's own unit; all intervals hold at once with {1 - ALPHA:.0%} "
-        f"(Bonferroni over {len(table)}), for other seeds and other test images, at this scale: "
+        f"(Bonferroni over {len(table)}; verdicts by Holm's p), for other seeds and other test images, at this scale: "
         f"{'; '.join(dict.fromkeys(table['scale']))}."
     )
 

@@ -25,12 +25,10 @@ def tidy(outcomes: Outcomes, spec: TableSpec) -> pd.DataFrame:
     """Compares every two distillation methods on the same seeds and test images, for each teacher and student,
     checkpoint and metric.
 
-    The outcomes of two methods are paired by seed and image. The half length of an interval is the longest of three
-    (`statistics.intervals.half_width`): Student's t over the means of the S seeds (S - 1 degrees of freedom), Student's
-    t with the variance components of seeds and images (Satterthwaite's degrees of freedom), and an exact binomial bound
-    (no error in N images). So the interval covers training with other seeds and testing on other images, and with one
-    seed other images only. Among m pairs of methods with the same teacher, student, checkpoint and metric its level is
-    1 - 0.05 / m (Bonferroni).
+    The outcomes of two methods are paired by seed and image. `statistics.comparing.comparisons` says how intervals and
+    p values are computed. The interval covers training with other seeds and testing on other images, and with one seed
+    other images only. Among m pairs of methods with the same teacher, student, checkpoint and metric its level is 1 -
+    0.05 / m (Bonferroni), and the p values are adjusted by Holm's method.
 
     Args:
         outcomes: outcomes of all networks, as `Outcomes.of(read_outcomes(files))` returns them. Its field `models` maps
@@ -45,7 +43,7 @@ def tidy(outcomes: Outcomes, spec: TableSpec) -> pd.DataFrame:
         seed in common. Columns: `teacher`, `student`, `checkpoint`, `metric`, `method` (of the pair the later in
         `spec.methods`), `other` (the earlier), `n_seeds` (that both have), `n_images`, `difference` (`method` minus
         `other`), `ci_low` and `ci_high` (all three in points or the metric's unit, 4 decimals), `p` (two-sided p value
-        of no difference), `p_adjusted` (m times p, at most 1; both with 4 significant digits) and `comparisons` (m, the
+        of no difference), `p_adjusted` (by Holm's method; both with 4 significant digits) and `comparisons` (m, the
         number of pairs of methods with the same teacher, student, checkpoint and metric).
     """
     table = comparisons(outcomes, spec.comparisons, spec.methods, spec.checkpoints, spec.columns)
@@ -69,7 +67,7 @@ def caption(spec: TableSpec) -> str:
         f"{spec.experiment}: accuracy of a method less that of another in points under "
         f"{metric_title(spec.strongest)}, at the checkpoint {spec.first}, on the same images and seeds; "
         f"{spec.attacked}, {spec.protocol} protocol. The intervals of a student hold at once with {1 - ALPHA:.0%} "
-        f"(Bonferroni), and a * marks those that leave zero out: there the adjusted p is below {ALPHA}."
+        f"(Bonferroni), and a * marks those that zero does not lie in: there Holm's adjusted p is below {ALPHA}."
     )
 
 

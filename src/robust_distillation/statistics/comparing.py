@@ -1,8 +1,8 @@
 """Compares methods on the same images and seeds, corrected for the number of comparisons.
 
-The correction is Bonferroni's: among m comparisons of one family, an interval has the level 1 - 0.05 / m, and a p value
-is multiplied by m. So an interval does not contain zero if and only if the adjusted p value is below 0.05, and all m
-intervals of a family cover together with a probability of at least 95 %.
+The methods share what is known of the variance over seeds (`statistics.sharing`). Among m comparisons of one family an
+interval has the level 1 - 0.05 / m (Bonferroni), so that all intervals cover together with a probability of at least
+95 %. p values are adjusted by Holm's method, see `statistics.estimates`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from robust_distillation.columns import CHECKPOINT, METHOD, METRIC, STUDENT, TEA
 from robust_distillation.comparison import Comparison
 from robust_distillation.metrics.contract import Metric
 from robust_distillation.statistics.accuracies import ModelOutcomes, matrices
-from robust_distillation.statistics.intervals import ALPHA, half_width, p_value
+from robust_distillation.statistics.estimates import Estimate
+from robust_distillation.statistics.intervals import ALPHA, holm
 from robust_distillation.statistics.measuring import Measured
+from robust_distillation.statistics.sharing import SharedSeeds
 
 COLUMNS = [
     TEACHER, STUDENT, CHECKPOINT, METRIC, METHOD, "other",
@@ -74,6 +76,20 @@ class Outcomes(NamedTuple):
         keys = ((teacher, comparison.student, method, checkpoint) for teacher in comparison.teachers)
         return next((self.models[key] for key in keys if key in self.models), None)
 
+    def shared_seeds(self, comparison: Comparison, methods: Iterable[str], checkpoint: str, metric: str) -> SharedSeeds:
+        """Shares the variances over seeds of the methods of one pair of teacher and student architecture.
+
+        Args:
+            comparison: one pair of a teacher and a student architecture, for example `Comparison("wide", "small")`.
+            methods: names of the methods, such as ["sat", "rslad"]. One without outcomes, or for which the metric is
+                not defined, takes no part.
+            checkpoint: `best` or `last`.
+            metric: `clean`, the name of an attack, or METRIC.ATTACK, such as `worst_class.autoattack`.
+        """
+        models = {method: self.find(comparison, method, checkpoint) for method in methods}
+        measured = {method: model.measured(metric) for method, model in models.items() if model is not None}
+        return SharedSeeds.of({method: found.values for method, found in measured.items() if found is not None})
+
 
 def paired(first: ModelOutcomes, second: ModelOutcomes, metric: str) -> Measured | None:
     """Computes the differences of two distillation methods in a metric, on the same seeds and images.
@@ -103,11 +119,12 @@ def comparisons(
 
     The difference of two methods is taken on the same seeds and images. Its interval is the longest of the intervals by
     Student's t over the seeds, by Student's t with the variance components of seeds and images (Satterthwaite's degrees
-    of freedom), and by the exact binomial bound; the p value is the level at which this interval would end at 0.
-    Interval and p value account for training again with other seeds and for testing on other images. All pairs of
-    methods with the same student, teacher, checkpoint and metric form a family. Intervals and p values are corrected
-    for the number of pairs in the family (Bonferroni). Methods without outcomes, pairs that share no seed, and pairs in
-    which the metric is not defined are left out and do not count.
+    of freedom), and by the exact binomial bound; the p value is the level at which this interval would end at 0. The
+    variance over seeds is that of `statistics.sharing`, shared by all methods of the same student, teacher, checkpoint
+    and metric. Interval and p value account for training again with other seeds and for testing on other images. All
+    pairs of these methods form a family. Intervals are corrected for the number of pairs in the family by Bonferroni's
+    method, p values by Holm's. Methods without outcomes, pairs that share no seed, and pairs in which the metric is not
+    defined are left out and do not count.
 
     Args:
         outcomes: the outcomes of all models, as `Outcomes.of(table)` returns them.
@@ -123,8 +140,7 @@ def comparisons(
         One row per pair of methods, with the columns `teacher`, `student`, `checkpoint`, `metric`, `method` (the later
         one), `other` (the earlier one), `n_seeds` (seeds that both have), `n_images`, `difference` (mean of `method`
         minus `other`, in percentage points or in the unit of the metric), `ci_low`, `ci_high` (its simultaneous 95 %
-        interval, in the same unit), `p`, `p_adjusted` (p times the size of the family, at most 1) and `comparisons`
-        (the size of the family).
+        interval, in the same unit), `p`, `p_adjusted` (by Holm's method) and `comparisons` (the size of the family).
     """
     rows = []
     for comparison in compared:
@@ -137,46 +153,31 @@ def comparisons(
                     for other, method in combinations(present, 2)
                     if (found := paired(models[method], models[other], metric)) is not None
                 }
+                shared = outcomes.shared_seeds(comparison, present, checkpoint, metric)
+                estimates = [Estimate.of(found, shared, *pair) for pair, found in differences.items()]
+                adjusted = holm([estimate.p_value() for estimate in estimates])
                 named = {**comparison._asdict(), CHECKPOINT: checkpoint, METRIC: metric}
                 rows += [
                     {
                         **named, METHOD: method, "other": other,
-                        **difference(found, registered.get(metric), len(differences)),
+                        **_difference(estimate, registered.get(metric), p_adjusted, len(differences)),
                     }
-                    for (method, other), found in differences.items()
+                    for (method, other), estimate, p_adjusted in zip(differences, estimates, adjusted, strict=True)
                 ]  # fmt: skip
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def difference(found: Measured, metric: Metric, family: int) -> dict[str, float]:
-    """Computes the mean difference of two distillation methods, with the confidence interval and the p values.
-
-    The interval is mean +- `statistics.intervals.half_width` at the level 1 - 0.05 / family: the longest of the
-    intervals by Student's t over the seeds, by Student's t with the variance components of seeds and images
-    (Satterthwaite's degrees of freedom), and by the exact binomial bound. p is the two-sided p value of a difference of
-    0 (`statistics.intervals.p_value`).
-
-    Args:
-        found: the differences between the two methods, a `Measured` as `statistics.comparing.paired` returns it.
-        metric: the metric in which the methods differ, as `metrics.get("autoattack")` returns it. Its name and unit are
-            used.
-        family: number of comparisons that are corrected together (Bonferroni).
-
-    Returns:
-        A dict with `n_seeds`, `n_images`, `difference` (the mean), `ci_low`, `ci_high` (all three in percentage points,
-        and the interval cut at -100 and 100, or in the unit of a metric that is no percentage), `p`, `p_adjusted`
-        (family x p, at most 1) and `comparisons` (equal to `family`).
-    """
-    squares = found.squares()
-    half, p = half_width(squares, ALPHA / family), float(p_value(squares))
+def _difference(estimate: Estimate, metric: Metric, p_adjusted: float, family: int) -> dict[str, float]:
+    """Returns the columns of a row of `comparisons` about the difference, in points or in the unit of the metric."""
     largest = 1 if metric.unit == "percent" else math.inf
+    low, high = estimate.interval(ALPHA / family, p_adjusted)
     return {
-        "n_seeds": squares.seeds,
-        "n_images": found.images,
-        "difference": metric.scale * squares.mean,
-        "ci_low": metric.scale * max(squares.mean - half, -largest),
-        "ci_high": metric.scale * min(squares.mean + half, largest),
-        "p": p,
-        "p_adjusted": min(1.0, family * p),
+        "n_seeds": estimate.seeds,
+        "n_images": estimate.images,
+        "difference": metric.scale * estimate.mean,
+        "ci_low": metric.scale * max(low, -largest),
+        "ci_high": metric.scale * min(high, largest),
+        "p": estimate.p_value(),
+        "p_adjusted": float(p_adjusted),
         "comparisons": family,
     }

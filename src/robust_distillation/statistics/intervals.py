@@ -38,6 +38,8 @@ class MeanSquares(NamedTuple):
         of_images: mean square of the images, with N - 1 degrees of freedom: S times the sample variance of the images'
             means.
         rest: mean square of the interaction of seeds and images, with (S - 1)(N - 1) degrees of freedom.
+        degrees: degrees of freedom of `of_seeds`. None: S - 1. They are more if methods share what is known of the
+            variance over seeds, see `statistics.sharing`.
     """
 
     seeds: ArrayLike
@@ -46,6 +48,7 @@ class MeanSquares(NamedTuple):
     of_seeds: ArrayLike
     of_images: ArrayLike
     rest: ArrayLike
+    degrees: ArrayLike | None = None
 
 
 def mean_squares(outcomes: ArrayLike) -> MeanSquares:
@@ -82,7 +85,8 @@ def half_width(squares: MeanSquares, alpha: ArrayLike = ALPHA) -> np.ndarray:
     The interval covers the mean that is to be expected with other seeds and other images; with one seed, with other
     images only. The half length is the largest of these three:
 
-    - Student's t over the means of the S seeds, with S - 1 degrees of freedom. It is left out for one seed.
+    - Student's t over the means of the S seeds, with S - 1 degrees of freedom, or `squares.degrees`. It is left out for
+      one seed.
     - Student's t with the variance components of seeds and images, and Satterthwaite's degrees of freedom. With one
       seed this is Student's t over the images.
     - 1 - (alpha / 2)^(1 / N), the exact binomial bound of the probability of an event that occurred in none of N
@@ -125,6 +129,26 @@ def p_value(squares: MeanSquares, value: ArrayLike = 0.0) -> np.ndarray:
     return np.minimum(reduce(np.fmax, [*parts, 2 * (1 - distance) ** np.asarray(squares.images)]), 1)
 
 
+def holm(p_values: ArrayLike) -> np.ndarray:
+    """Adjusts the p values of a family of hypotheses for their number, by Holm's method.
+
+    The smallest of m p values is multiplied by m, the next by m - 1, and so on; none is smaller than the one before.
+    The method is from Scandinavian Journal of Statistics 6 (1979).
+
+    Args:
+        p_values: p values in [0, 1], or NaN for a hypothesis that counts but was not tested, [m].
+
+    Returns:
+        The adjusted p values in [0, 1], [m]; NaN where `p_values` are. Among the hypotheses whose adjusted p value is
+        below 0.05 any is true with a probability of at most 5 %.
+    """
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p)  # NaN last
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1)
+    return adjusted
+
+
 def _errors(squares: MeanSquares) -> list[tuple[np.ndarray, np.ndarray]]:
     """Computes two standard errors of the mean, each with its degrees of freedom: by seeds alone, and by components.
 
@@ -133,9 +157,10 @@ def _errors(squares: MeanSquares) -> list[tuple[np.ndarray, np.ndarray]]:
     chance would give an interval that is too short.
     """
     seeds, images = np.asarray(squares.seeds), np.asarray(squares.images)
-    of_seeds, of_images, rest = (np.asarray(part, dtype=float) for part in squares[3:])
-    least, most = np.maximum(np.minimum(seeds, images) - 1, 1), np.maximum(np.maximum(seeds, images) - 1, 1)
-    df_seeds, df_images = np.maximum(seeds - 1, 1), np.maximum(images - 1, 1)
+    of_seeds, of_images, rest = (np.asarray(part, dtype=float) for part in squares[3:6])
+    df_seeds = np.maximum(seeds - 1 if squares.degrees is None else np.asarray(squares.degrees, dtype=float), 1)
+    df_images = np.maximum(images - 1, 1)
+    least, most = np.minimum(df_seeds, df_images), np.maximum(df_seeds, df_images)
     together = np.maximum(of_seeds + of_images - rest, np.maximum(of_seeds, of_images))
     spread = of_seeds**2 / df_seeds + of_images**2 / df_images + rest**2 / (df_seeds * df_images)
     df = np.where(spread > 0, together**2 / np.where(spread > 0, spread, 1), least)
@@ -159,13 +184,16 @@ def expected_mean_squares(squares: MeanSquares, seeds: ArrayLike, images: ArrayL
     Returns:
         The expected mean squares: `seeds` and `images` are the arguments, `mean` and `rest` are those of `squares`.
         `of_seeds` is rest + images * (variance of the seeds' effect), and `of_images` is rest + seeds * (variance of
-        the images' effect), with the variances of `components`.
+        the images' effect), with the variances of `components`. `degrees` grow as the number of seeds less 1.
     """
     images = squares.images if images is None else images
     varying_seeds, varying_images = components(squares)
+    degrees = squares.degrees
+    if degrees is not None:
+        degrees = np.asarray(degrees) * (np.asarray(seeds) - 1) / np.maximum(np.asarray(squares.seeds) - 1, 1)
     return MeanSquares(
         seeds, images, squares.mean,
-        squares.rest + images * varying_seeds, squares.rest + seeds * varying_images, squares.rest,
+        squares.rest + images * varying_seeds, squares.rest + seeds * varying_images, squares.rest, degrees,
     )  # fmt: skip
 
 

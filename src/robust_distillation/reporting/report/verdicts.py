@@ -15,6 +15,7 @@ from robust_distillation.reporting.report.elements import Cell, Group, Head, Sec
 from robust_distillation.reporting.report.report_data import ReportData
 from robust_distillation.reporting.table_spec import metric_title
 from robust_distillation.statistics.intervals import ALPHA
+from robust_distillation.statistics.verdicts import POWER
 
 TONES = {"supported": "good", "refuted": "bad", "inconclusive": "unsure"}
 
@@ -87,11 +88,11 @@ def claims(report: ReportData) -> Section | None:
     text = ", ".join(f"{counts[name]} {name}" for name in TONES if name in counts)
     lead = (
         f"{len(table)} claim{'s' * (len(table) != 1)}: {text}. Supported or refuted where the whole interval of the "
-        "difference lies on one side of the claim's margin (zero unless it names one); inconclusive where the interval "
-        "contains the margin."
+        "difference lies on one side of the claim's margin (zero unless it names one); inconclusive where the margin "
+        "lies in the interval."
     )
-    verdicts = [_verdict(row) for row in table.itertuples()]
-    return Section("claims", "Verdicts", lead, [Group("", [Verdicts(verdicts)])])
+    judged = [_verdict(row) for row in table.itertuples()]
+    return Section("claims", "Verdicts", lead, [Group("", [Verdicts(judged)])])
 
 
 def _verdict(row: Any) -> Verdict:
@@ -102,7 +103,7 @@ def evidence(row: Any) -> str:
     """Describes the measured difference behind a verdict in one or two sentences.
 
     An example: `Student small, teacher wide: +1.20 points, 98.75 % interval -0.50 to +2.90 (digits, 300 test images,
-    student small (convnet, width 8), controlled protocol, 3 seeds). 12 seeds would decide it.`
+    student small (convnet, width 8), controlled protocol, 3 seeds). 12 seeds would decide it with a chance of 80%.`
 
     - Differences of accuracies have the unit points (percentage points) and two decimals. Differences of distances,
       which are claims on a metric such as `structure.feature_distance`, have three decimals and no unit.
@@ -128,7 +129,11 @@ def evidence(row: Any) -> str:
     text += f" ({row.scale})."
     if not pd.isna(row.seeds_needed):
         needed = str(row.seeds_needed)
-        text += f" {needed} seeds would decide it." if needed.isdecimal() else f" Seeds that would decide it: {needed}."
+        text += (
+            f" {needed} seeds would decide it with a chance of {POWER:.0%}."
+            if needed.isdecimal()
+            else f" Seeds that would decide it: {needed}."
+        )
     return text
 
 
