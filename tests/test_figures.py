@@ -15,6 +15,7 @@ from PIL import Image
 from robust_distillation.columns import TEACHER_ROW
 from robust_distillation.comparison import Comparison
 from robust_distillation.layout import DRAWN
+from robust_distillation.reporting.comparisons import tidy
 from robust_distillation.reporting.curves import robustness_curves
 from robust_distillation.reporting.figures import main, structure, transfer
 from robust_distillation.reporting.figures.attacks import attacks
@@ -30,7 +31,7 @@ from robust_distillation.reporting.structure import distances
 from robust_distillation.reporting.table_spec import TableSpec
 from robust_distillation.settings import ThreatModel
 from robust_distillation.statistics.accuracies import accuracies, summary
-from robust_distillation.statistics.comparing import Outcomes, comparisons
+from robust_distillation.statistics.comparing import Outcomes
 
 LONG = "rslad-without-the-clean-term-and-with-a-long-name"
 SHORT = ["natural", "sat", "trades", "mart", "ard", "iad", "rslad", "gacd"]
@@ -109,7 +110,8 @@ def values(figure: Figure, panel: int = 0) -> pd.DataFrame:
 
 
 def compared(found: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
-    return comparisons(Outcomes.of(found), spec.comparisons, spec.methods, [spec.first], [spec.strongest])
+    table = tidy(Outcomes.of(found), spec)
+    return spec.at_headline(table[table["metric"].eq(spec.strongest)])
 
 
 def figures(spec: TableSpec) -> dict[str, Figure]:
@@ -211,13 +213,22 @@ def test_differences_have_the_better_method_first_and_are_hollow_around_zero():
     found = compared(outcomes(["sat", "rslad"]), SPEC)
     [row] = values(differences(found, SPEC, PAIR)).dropna(subset="row").to_dict("records")
     assert row["row"] == "rslad − sat"
-    assert row["value"] == pytest.approx(100 / 12)
+    assert row["value"] == pytest.approx(100 / 12, abs=1e-4)
     assert not row["apart"]
     swapped = found.assign(method="sat", other="rslad", difference=-found["difference"], ci_low=-found["ci_high"],
                            ci_high=-found["ci_low"])  # fmt: skip
     [again] = values(differences(swapped, SPEC, PAIR)).dropna(subset="row").to_dict("records")
     assert again == row
-    assert "differ" in differences(found.iloc[:0], SPEC, PAIR).panels[0].alt
+    assert "no two methods are told apart" in differences(found.iloc[:0], SPEC, PAIR).panels[0].alt
+
+
+def test_differences_to_a_reference_keep_their_sign():
+    found = pd.concat([compared(outcomes(["sat", "rslad"]), SPEC)] * 2)
+    rows = found.assign(method=["ard", "rslad"], difference=[-3.0, 2.0], ci_low=-4.0, ci_high=3.0)
+    figure = differences(rows, SPEC, PAIR)
+    rows_of_chart = values(figure).dropna(subset="row").drop_duplicates("row")
+    assert rows_of_chart[["row", "value"]].to_numpy().tolist() == [["rslad", 2.0], ["ard", -3.0]]
+    assert "to sat" in figure.caption
 
 
 def test_robustness_marks_the_threat_models_eps():
@@ -281,7 +292,10 @@ def test_files_have_the_same_bytes_again(tmp_path):
 
 @pytest.mark.slow
 def test_files_are_what_their_names_say(tmp_path):
-    main.draw_all(outcomes(["sat"]), curves(["sat"]), eps_curves(["sat"]), SPEC, CLASSES, THREAT, tmp_path)
+    found = outcomes(["sat"])
+    main.draw_all(
+        found, curves(["sat"]), eps_curves(["sat"]), compared(found, SPEC), SPEC, CLASSES, THREAT, tmp_path
+    )  # fmt: skip
     structure.draw_all(structures(["sat"]), SPEC, CLASSES, tmp_path)
     transfer.draw_all(outcomes(["sat"]), SPEC, "stl10", tmp_path)
     names = [

@@ -14,6 +14,7 @@ from conftest import REPOSITORY
 from scipy import optimize, special, stats
 
 from robust_distillation.comparison import Comparison
+from robust_distillation.files import read_json_lines
 from robust_distillation.statistics import verdicts
 from robust_distillation.statistics.comparing import Outcomes, comparisons
 from robust_distillation.statistics.estimates import Estimate, SeedEstimate
@@ -155,6 +156,26 @@ def test_comparisons_are_paired_by_seed_and_image_and_corrected():
     for _, family in table.groupby("metric"):
         assert family["p_adjusted"].tolist() == pytest.approx(holm(family["p"]).tolist())
     assert ((table["p_adjusted"] < 0.05) == ((table["ci_low"] >= 0) | (table["ci_high"] <= 0))).all()
+
+
+def test_every_method_is_compared_to_the_reference():
+    runs = {
+        ("big", "small", method, seed, "best"): example(k + 2)[seed]
+        for k, method in enumerate("abcd")
+        for seed in (0, 1)
+    }
+    outcomes, to = Outcomes.of(outcomes_of(runs)), [Comparison("big", "small")]
+    pairs = comparisons(outcomes, to, list("abcd"), ["best"], METRICS)
+    found = comparisons(outcomes, to, list("abcd"), ["best"], METRICS, {to[0]: "b"})
+    assert found[["method", "other"]].drop_duplicates().to_numpy().tolist() == [["a", "b"], ["c", "b"], ["d", "b"]]
+    assert set(found["comparisons"]) == {3}
+    assert set(pairs["comparisons"]) == {6}
+    one, other = (table.set_index(["metric", "method", "other"]).loc["pgd20", "c", "b"] for table in (found, pairs))
+    assert one["difference"] == other["difference"]
+    assert one["p"] == other["p"]  # all methods share the variance over seeds, also those that are not compared
+    assert one["ci_high"] - one["ci_low"] < other["ci_high"] - other["ci_low"]
+    missing = comparisons(outcomes, to, list("abcd"), ["best"], METRICS, {to[0]: "e"})
+    assert missing.equals(pairs)
 
 
 def test_methods_without_a_common_seed_are_not_compared():
@@ -357,8 +378,12 @@ def test_no_torch_is_imported():
 def test_tables_of_the_tiny_experiment(finished):
     folder = finished / "results/tiny/tables"
     comparing = pd.read_csv(folder / "comparisons.csv")
-    assert len(comparing) == 3 * 2 * 3  # pairs of methods, checkpoints, metrics
-    assert set(comparing["comparisons"]) == {3}
+    assert len(comparing) == 2 * 2 * 3  # methods but the reference, checkpoints, metrics
+    assert set(comparing["comparisons"]) == {2}
+    assert set(comparing["other"]) == {"natural"}  # the one without a teacher
+    curve = read_json_lines(finished / "results/tiny/students/none/small/natural/seed-0/metrics.jsonl")
+    best = 100 * max(line["selection_robust"] for line in curve)
+    assert comparing["reference_score"].tolist() == pytest.approx([best] * 12, abs=1e-3)
     claims = pd.read_csv(folder / "claims.csv").set_index("claim")
     assert set(claims["verdict"]) == {"inconclusive"}
     assert set(claims["seeds_needed"]) == {"at least 2: one seed says nothing of others"}

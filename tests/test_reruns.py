@@ -14,7 +14,7 @@ from test_docs import blocks
 SOURCE = "src/robust_distillation"
 TABLES = {"tabulate", "draw_figures", "compare", "track", "report_html", "index"}  # what follows from any new outcome
 ENDS = TABLES | {"report_structure", "report_transfer parity"}  # and from any new student
-JUDGED = {"compare", "track", "report_html", "index"}
+JUDGED = {"compare", "draw_figures", "track", "report_html", "index"}  # the figures show the comparisons
 CACHES = {"fill_cache wide/logits", "fill_cache wide/features"}
 DATA = {"prepare_data", "prepare_target parity"}
 NATURAL, RSLAD, GACD = TRAINED = (("none", "natural"), ("wide", "rslad"), ("wide", "gacd"))
@@ -87,6 +87,7 @@ EDITS = {
         {"draw_figures", "report_html", "track", "index"},
     ),
     "claim": ([tiny("rslad > natural on pgd20", "rslad > natural on pgd20 by 2")], JUDGED),
+    "reference": ([tiny("\nname: tiny", "\ncompare_to: natural\nname: tiny")], JUDGED),
     "name-of-a-claim": ([tiny("rslad-natural: ", "again: ")], JUDGED),
     "verdicts": ([source("statistics/verdicts.py", "MOST_SEEDS = 1000", "MOST_SEEDS = 100")], JUDGED),
     "interval": ([source("statistics/intervals.py", "ALPHA = 0.05", "ALPHA = 0.1")], ENDS),

@@ -337,7 +337,7 @@ def _check_distances(distances: list[float], norm: str, problems: list[str]) -> 
 def check_names(
     file: ExperimentFile, recipes: dict, teacher_groups: dict[str, dict[str, str]] | None, problems: list[str]
 ) -> None:
-    """Checks the names in `seeds`, `teachers`, `exclude`, `tables`, `published` and `published_as`.
+    """Checks the names in `seeds`, `teachers`, `exclude`, `tables`, `compare_to`, `published` and `published_as`.
 
     Every name must exist in the experiment file or, for `published`, among the stored references. No seed may be named
     twice. The teachers must have every role that a method needs.
@@ -380,6 +380,8 @@ def check_names(
         for key in ("teacher", "student", "method", "checkpoint", "metric"):
             if (values := getattr(table, f"{key}s")) is not None:
                 _check_members(key, values, groups[key], f"tables.{name}.{key}s", problems)
+    if file.compare_to is not None and file.compare_to not in (*file.methods, "pairs"):
+        problems.append(f"compare_to: {unknown('method', file.compare_to, [*file.methods, 'pairs'])}")
     _check_published(file, problems)
 
 

@@ -213,17 +213,18 @@ def comparison_settings(experiment: Experiment) -> dict[str, Any]:
         experiment: the parsed experiment file with all defaults filled in, as `config.load("params.yaml")` returns it.
 
     Returns:
-        A dict of JSON values with three keys. `matrix` has names and order of teachers, students, methods, checkpoints
-        and metrics, as `Experiment.matrix` returns them. `claims` is a list with one dict per claim (a sentence of the
-        experiment file such as `rslad > ard on autoattack`), as `Claim.resolved` returns it. `scale` has what the table
-        of claims prints: `datasets`, such as `{"": "cifar10", "structure": "cifar10", "transfer-parity":
-        "digits_parity"}`, the dataset of each analysis, with "" for the experiment's own test images; `students`, such
-        as `{"small": "small (convnet, width 8)"}`; and `protocol`.
+        A dict of JSON values with four keys. `compare_to` is that of the experiment file. `matrix` has names and order
+        of teachers, students, methods, checkpoints and metrics, as `Experiment.matrix` returns them. `claims` is a list
+        with one dict per claim (a sentence of the experiment file such as `rslad > ard on autoattack`), as
+        `Claim.resolved` returns it. `scale` has what the table of claims prints: `datasets`, such as `{"": "cifar10",
+        "structure": "cifar10", "transfer-parity": "digits_parity"}`, the dataset of each analysis, with "" for the
+        experiment's own test images; `students`, such as `{"small": "small (convnet, width 8)"}`; and `protocol`.
     """
     claims = claims_of(experiment)
     targets = {name: transfer.dataset.name for name, transfer in experiment.file.transfer.items()}
     datasets = {"": experiment.dataset.name, STRUCTURE: experiment.dataset.name}
     return {
+        "compare_to": experiment.file.compare_to,
         "matrix": experiment.matrix(),
         "claims": [claim.resolved() for claim in claims],
         "scale": {

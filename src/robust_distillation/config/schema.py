@@ -410,6 +410,8 @@ class ExperimentFile(Settings):
         tables: name of an additional table (tables/NAME.csv) to the part of the main table that it shows.
         claims: name of a claim to the claim, a sentence such as "rslad > ard on autoattack" that is tested on the
             results. In the file a text stands for {"claim": text}.
+        compare_to: name of the method that all others are compared to, or "pairs" to compare every two; None: the
+            method without a teacher that is best on the validation split.
     """
 
     name: Name
@@ -432,3 +434,4 @@ class ExperimentFile(Settings):
     published_as: dict[str, str] = Field({}, description="the names of ours that are called otherwise there")
     tables: dict[Name, Table] = Field({})
     claims: dict[Name, Annotated[ClaimEntry, BeforeValidator(_claimed)]] = Field({})
+    compare_to: str | None = Field(None, description="the method that all others are compared to, or `pairs`")

@@ -11,7 +11,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from robust_distillation.columns import attack_of
+from robust_distillation.columns import NO_TEACHER, attack_of
 from robust_distillation.errors import UserError
 from robust_distillation.pipeline.models import Model, model_in, student_folder
 from robust_distillation.pipeline.models import models as models_of
@@ -1041,50 +1041,24 @@ class Tabulate(_Table):
         yield from sorted({layout.headline(run.teacher, run.student, run.method) for run in experiment.runs})
 
 
-class DrawFigures(_Table):
-    """Draw the figures of accuracies, attacks, differences between methods, training curves and trade-off.
-
-    There are also accuracies by class and, if the experiment measures them, against eps. Each pair of student and
-    teacher has its own figures.
-
-    Reads outcomes, training curves and accuracies against eps. Writes
-    results/EXPERIMENT/figures/TEACHER/STUDENT/overview.svg, overview.png and overview.pdf, and so on.
-    """
-
-    name = "draw-figures"
-    run = "robust_distillation.reporting.stages.draw_figures:run"
-
-    def reads(self) -> Iterable[Path]:
-        """Yields the paths of the outcomes and eps curves of all models, and of the training curves of all students."""
-        yield from outcomes(self.experiment)
-        yield from (self.layout.curves(student_folder(self.experiment, run)) for run in self.experiment.runs)
-        yield from (step.outputs[0] for step in Robustness.jobs(self.experiment))
-
-    def makes(self) -> Iterable[Path]:
-        """Yields the paths of the figures of each student and teacher, FIGURE.svg, .png and .pdf."""
-        names = ["overview", "attacks", "differences", "training", "trade-off", "per-class"]
-        names += ["robustness"] if self.experiment.file.robustness else []
-        return self.layout.pictures(self.experiment.comparisons, *names)
-
-    @property
-    def record(self) -> Path:
-        """Path of the job's record, in the folder of all figures."""
-        return self.layout.record(self.layout.figures / "figures.png")
-
-
 class Compare(_Table):
-    """Compare every two methods on the same images and seeds, and test the claims of the experiment file.
+    """Compare methods on the same images and seeds, and test the claims of the experiment file.
 
-    A claim is a statement such as "rslad > sat" under "claims" in the experiment file. Reads the outcomes of all
-    models. Writes results/EXPERIMENT/tables/comparisons.csv and claims.csv, with the same tables as .md and .tex.
+    Each method is compared to the one that the experiment file names under "compare_to", or to the method without a
+    teacher that is best on the validation split. A claim is a statement such as "rslad > sat" under "claims" in the
+    experiment file. Reads the outcomes of all models, and the training curves of students without a teacher. Writes
+    results/EXPERIMENT/tables/comparisons.csv and claims.csv, with the same tables as .md and .tex.
     """
 
     name = "compare"
     run = remake = "robust_distillation.reporting.stages.compare:run"
 
     def reads(self) -> Iterable[Path]:
-        """Yields the paths of the files of `evidence`."""
-        return (file for files in self.evidence.values() for file in files)
+        """Yields the paths of the files of `evidence`, and of the training curves by which the reference is chosen."""
+        yield from (file for files in self.evidence.values() for file in files)
+        if self.experiment.file.compare_to is None:
+            alone = (run for run in self.experiment.runs if run.teacher == NO_TEACHER)
+            yield from (self.layout.curves(student_folder(self.experiment, run)) for run in alone)
 
     @cached_property
     def evidence(self) -> dict[str, list[Path]]:
@@ -1125,6 +1099,40 @@ class Compare(_Table):
         claimed = (claim.statement for claim in claims_of(self.experiment))
         claimed = (statement.metric for statement in claimed if not statement.analysis)
         return _metrics([*self.experiment.evaluation.metrics, *claimed])
+
+
+class DrawFigures(_Table):
+    """Draw the figures of accuracies, attacks, differences between methods, training curves and trade-off.
+
+    There are also accuracies by class and, if the experiment measures them, against eps. Each pair of student and
+    teacher has its own figures.
+
+    Reads outcomes, training curves, accuracies against eps and the table of comparisons. Writes
+    results/EXPERIMENT/figures/TEACHER/STUDENT/overview.svg, overview.png and overview.pdf, and so on.
+    """
+
+    name = "draw-figures"
+    run = "robust_distillation.reporting.stages.draw_figures:run"
+
+    def reads(self) -> Iterable[Path]:
+        """Yields the paths of the outcomes and eps curves of all models, of the training curves of all students, and of
+        the table of comparisons.
+        """
+        yield self.layout.table("comparisons")[0]
+        yield from outcomes(self.experiment)
+        yield from (self.layout.curves(student_folder(self.experiment, run)) for run in self.experiment.runs)
+        yield from (step.outputs[0] for step in Robustness.jobs(self.experiment))
+
+    def makes(self) -> Iterable[Path]:
+        """Yields the paths of the figures of each student and teacher, FIGURE.svg, .png and .pdf."""
+        names = ["overview", "attacks", "differences", "training", "trade-off", "per-class"]
+        names += ["robustness"] if self.experiment.file.robustness else []
+        return self.layout.pictures(self.experiment.comparisons, *names)
+
+    @property
+    def record(self) -> Path:
+        """Path of the job's record, in the folder of all figures."""
+        return self.layout.record(self.layout.figures / "figures.png")
 
 
 class ReportStructure(_Table):
@@ -1320,7 +1328,7 @@ COMPUTED: tuple[type[Step], ...] = (
     PrepareData, PrepareTarget, PrepareExtra, ImportTeacher, TrainTeacher, LabelExtra, FillCache,
     FillRecords, Tune, Choose, TrainStudent, Attack, MergeOutcomes, Structure, Robustness, Transfer,
 )  # fmt: skip
-TABULATED: tuple[type[Step], ...] = (Tabulate, DrawFigures, Compare, ReportStructure, ReportTransfer, ReportTuning)
+TABULATED: tuple[type[Step], ...] = (Tabulate, Compare, DrawFigures, ReportStructure, ReportTransfer, ReportTuning)
 STEPS = (*COMPUTED, *TABULATED, Track, Report, Index)
 
 

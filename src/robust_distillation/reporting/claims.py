@@ -24,6 +24,7 @@ from robust_distillation.config import Claim, Experiment, claims_of, comparison_
 from robust_distillation.evaluation.outcomes import read_outcomes
 from robust_distillation.reference import published
 from robust_distillation.reporting import comparisons, formats
+from robust_distillation.reporting.references import references
 from robust_distillation.reporting.table_spec import TableSpec
 from robust_distillation.statistics import verdicts
 from robust_distillation.statistics.comparing import Outcomes, paired
@@ -158,9 +159,9 @@ class Evidence:
 
 
 def write(experiment: Experiment, files: Mapping[str, list[Path]], folder: Path) -> None:
-    """Compares every two methods, tests the claims of the experiment file, and writes two tables of the results.
+    """Compares methods, tests the claims of the experiment file, and writes two tables of the results.
 
-    The files are FOLDER/comparisons.{csv,md,tex}, the differences between every two methods, and
+    The files are FOLDER/comparisons.{csv,md,tex}, the differences between methods, and
     FOLDER/claims.{csv,md,tex}, one verdict (supported, refuted or inconclusive) per claim, teacher and student. A claim
     is a sentence such as `rslad > ard on autoattack`.
 
@@ -178,7 +179,7 @@ def write(experiment: Experiment, files: Mapping[str, list[Path]], folder: Path)
     """
     spec = TableSpec(**experiment.matrix())
     evidence = Evidence.of(files, spec)
-    comparisons.write_tables(comparisons.tidy(evidence.outcomes[""], spec), spec, folder)
+    comparisons.write_tables(comparisons.tidy(evidence.outcomes[""], spec, references(experiment)), spec, folder)
     scale = comparison_settings(experiment)["scale"]
     write_tables(judged(claims_of(experiment), evidence, spec, scale), spec, folder)
 

@@ -1,10 +1,11 @@
-"""Makes the table of differences between every two methods.
+"""Makes the table of differences between methods.
 
 The CSV file has all checkpoints and metrics. Markdown and LaTeX have the first checkpoint under the strongest attack.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -13,17 +14,19 @@ from tabulate import tabulate
 from robust_distillation.columns import CHECKPOINT, METHOD, METRIC
 from robust_distillation.comparison import Comparison
 from robust_distillation.reporting import formats
+from robust_distillation.reporting.references import Reference
 from robust_distillation.reporting.table_spec import TableSpec, metric_title
 from robust_distillation.statistics.comparing import Outcomes, comparisons
 from robust_distillation.statistics.intervals import ALPHA
 
-HEAD = [METHOD, "other", "difference", "simultaneous interval", "adjusted p"]
+HEAD = [METHOD, "less", "difference", "simultaneous interval", "adjusted p"]
+SCORE = "reference_score"
 NONE = "No two methods share a seed."
 
 
-def tidy(outcomes: Outcomes, spec: TableSpec) -> pd.DataFrame:
-    """Compares every two distillation methods on the same seeds and test images, for each teacher and student,
-    checkpoint and metric.
+def tidy(outcomes: Outcomes, spec: TableSpec, references: Mapping[Comparison, Reference] = {}) -> pd.DataFrame:
+    """Compares distillation methods on the same seeds and test images, for each teacher and student, checkpoint and
+    metric: each method with the reference, or every two.
 
     The outcomes of two methods are paired by seed and image. `statistics.comparing.comparisons` says how intervals and
     p values are computed. The interval covers training with other seeds and testing on other images, and with one seed
@@ -37,16 +40,24 @@ def tidy(outcomes: Outcomes, spec: TableSpec) -> pd.DataFrame:
         spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
             config.load("params.yaml")`. Used are `comparisons` (pairs of teacher and student), `methods`, `checkpoints`
             and `columns` (all metrics).
+        references: pair of teacher and student to the method that the others are compared to, as
+            `reporting.references.references` returns them.
 
     Returns:
         The content of comparisons.csv: one row per teacher, student, checkpoint, metric and pair of methods that have a
-        seed in common. Columns: `teacher`, `student`, `checkpoint`, `metric`, `method` (of the pair the later in
-        `spec.methods`), `other` (the earlier), `n_seeds` (that both have), `n_images`, `difference` (`method` minus
-        `other`), `ci_low` and `ci_high` (all three in points or the metric's unit, 4 decimals), `p` (two-sided p value
-        of no difference), `p_adjusted` (by Holm's method; both with 4 significant digits) and `comparisons` (m, the
-        number of pairs of methods with the same teacher, student, checkpoint and metric).
+        seed in common. Columns: `teacher`, `student`, `checkpoint`, `metric`, `method` (without a reference, of the
+        pair the later in `spec.methods`), `other` (the reference, or the earlier), `n_seeds` (that both have),
+        `n_images`, `difference` (`method` minus `other`), `ci_low` and `ci_high` (all three in points or the metric's
+        unit, 4 decimals), `p` (two-sided p value of no difference), `p_adjusted` (by Holm's method; both with 4
+        significant digits) and `comparisons` (m, the number of pairs of methods with the same teacher, student,
+        checkpoint and metric), and `reference_score` (accuracy in percent on the validation split by which the
+        reference was chosen; NaN if it was named, or if there is none).
     """
-    table = comparisons(outcomes, spec.comparisons, spec.methods, spec.checkpoints, spec.columns)
+    named = {comparison: reference.method for comparison, reference in references.items()}
+    table = comparisons(outcomes, spec.comparisons, spec.methods, spec.checkpoints, spec.columns, named)
+    scores = {comparison: reference.score for comparison, reference in references.items()}
+    table[SCORE] = [scores.get(Comparison(row.teacher, row.student)) for row in table.itertuples()]
+    table[SCORE] = table[SCORE].astype(float).round(4)
     points, chances = ["difference", "ci_low", "ci_high"], ["p", "p_adjusted"]
     table[points] = table[points].astype(float).round(4) + 0.0  # + 0.0: never -0.0
     table[chances] = table[chances].map(lambda p: float(f"{p:.4g}"))
@@ -64,7 +75,7 @@ def caption(spec: TableSpec) -> str:
             first of `checkpoints` and the last of `metrics`, which the two files show.
     """
     return (
-        f"{spec.experiment}: accuracy of a method less that of another in points under "
+        f"{spec.experiment}: accuracy of a method less that of the other in points under "
         f"{metric_title(spec.strongest)}, at the checkpoint {spec.first}, on the same images and seeds; "
         f"{spec.attacked}, {spec.protocol} protocol. The intervals of a student hold at once with {1 - ALPHA:.0%} "
         f"(Bonferroni), and a * marks those that zero does not lie in: there Holm's adjusted p is below {ALPHA}."
@@ -75,7 +86,7 @@ def at_headline(table: pd.DataFrame, spec: TableSpec) -> list[tuple[Comparison, 
     """Selects the rows for the figures, the report, Markdown and LaTeX: the first checkpoint and the strongest attack.
 
     Args:
-        table: differences between every two methods, as `reporting.comparisons.tidy` returns them. Used columns:
+        table: differences between methods, as `reporting.comparisons.tidy` returns them. Used columns:
             `teacher`, `student`, `checkpoint` and `metric`.
         spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
             config.load("params.yaml")`. Used are `comparisons` (pairs of teacher and student), the first of
@@ -93,16 +104,32 @@ def at_headline(table: pd.DataFrame, spec: TableSpec) -> list[tuple[Comparison, 
 def title(comparison: Comparison, rows: pd.DataFrame) -> str:
     """Returns the heading above the differences of one teacher and student.
 
-    An example is `Student small, teacher wide: 28 comparisons, 3 seeds, 300 images`.
+    An example is `Student small, teacher wide: 7 comparisons to trades (of the methods without a teacher the best by
+    validation: 41.20 %), 3 seeds, 300 images`.
 
     Args:
         comparison: pair of the names of a teacher and a student network, such as `Comparison(teacher="wide",
             student="small")`.
-        rows: rows of `reporting.comparisons.tidy` with this teacher and student, at least one. Used columns: `n_seeds`
-            and `n_images`.
+        rows: rows of `reporting.comparisons.tidy` with this teacher and student, at least one. Used columns: `other`,
+            `reference_score`, `n_seeds` and `n_images`.
     """
     seeds, images = formats.seeds_label(rows["n_seeds"]), rows["n_images"].iloc[0]
-    return f"{comparison.label}: {len(rows)} comparisons, {seeds}, {images} images"
+    reference, score = reference_of(rows), rows[SCORE].iloc[0]
+    to = f" to {reference}" if reference else ""
+    if not pd.isna(score):
+        to += f" (of the methods without a teacher the best by validation: {score:.2f} %)"
+    return f"{comparison.label}: {len(rows)} comparison{'s' * (len(rows) != 1)}{to}, {seeds}, {images} images"
+
+
+def reference_of(rows: pd.DataFrame) -> str | None:
+    """Returns the name of the method that all rows of one teacher and student compare to; None if there is none.
+
+    Args:
+        rows: rows of `reporting.comparisons.tidy` with one teacher and student, checkpoint and metric. The columns
+            `method` and `other` are used.
+    """
+    others = rows["other"].unique()
+    return others[0] if len(others) == 1 and len(rows) > 1 else None
 
 
 def _cells(row: tuple) -> list[str]:
@@ -118,7 +145,7 @@ def markdown(table: pd.DataFrame, spec: TableSpec) -> str:
     zero. Names are written as they are, without escaping.
 
     Args:
-        table: differences between every two methods, as `reporting.comparisons.tidy` returns them. Used columns:
+        table: differences between methods, as `reporting.comparisons.tidy` returns them. Used columns:
             `teacher`, `student`, `checkpoint`, `metric`, `method`, `other`, `n_seeds`, `n_images`, `difference`,
             `ci_low`, `ci_high` and `p_adjusted`. If it has no rows to show, the sentence `No two methods share a seed.`
             stands in place of the tables.
@@ -143,7 +170,7 @@ def latex(table: pd.DataFrame, spec: TableSpec) -> str:
     zero. The tables may run over pages (packages longtable and booktabs). Special characters are escaped here.
 
     Args:
-        table: differences between every two methods, as `reporting.comparisons.tidy` returns them. Used columns:
+        table: differences between methods, as `reporting.comparisons.tidy` returns them. Used columns:
             `teacher`, `student`, `checkpoint`, `metric`, `method`, `other`, `n_seeds`, `n_images`, `difference`,
             `ci_low`, `ci_high` and `p_adjusted`. If it has no rows to show, the result is the sentence `No two methods
             share a seed.`
@@ -166,7 +193,7 @@ def write_tables(table: pd.DataFrame, spec: TableSpec, folder: Path) -> list[Pat
     attack only.
 
     Args:
-        table: differences between every two methods, as `reporting.comparisons.tidy` returns them.
+        table: differences between methods, as `reporting.comparisons.tidy` returns them.
         spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
             config.load("params.yaml")`. Used are `comparisons` (pairs of teacher and student), the first of
             `checkpoints`, the last of `metrics`, and the texts of the caption.

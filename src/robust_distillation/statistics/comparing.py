@@ -112,10 +112,11 @@ def paired(first: ModelOutcomes, second: ModelOutcomes, metric: str) -> Measured
 
 
 def comparisons(
-    outcomes: Outcomes, compared: Iterable[Comparison], methods: list[str], checkpoints: list[str], metrics: list[str]
-) -> pd.DataFrame:
-    """Compares every two distillation methods, for each pair of teacher and student architecture, checkpoint and
-    metric.
+    outcomes: Outcomes, compared: Iterable[Comparison], methods: list[str], checkpoints: list[str], metrics: list[str],
+    references: Mapping[Comparison, str] = {},
+) -> pd.DataFrame:  # fmt: skip
+    """Compares distillation methods, for each pair of teacher and student architecture, checkpoint and metric: each
+    with a reference, or every two.
 
     The difference of two methods is taken on the same seeds and images. Its interval is the longest of the intervals by
     Student's t over the seeds, by Student's t with the variance components of seeds and images (Satterthwaite's degrees
@@ -135,22 +136,28 @@ def comparisons(
             list minus the earlier.
         checkpoints: any of `best` and `last`.
         metrics: any of `clean`, the names of attacks, and METRIC.ATTACK for other metrics.
+        references: pair of teacher and student architecture to the name of the method that the others are compared to.
+            Without an entry every two methods are compared.
 
     Returns:
         One row per pair of methods, with the columns `teacher`, `student`, `checkpoint`, `metric`, `method` (the later
-        one), `other` (the earlier one), `n_seeds` (seeds that both have), `n_images`, `difference` (mean of `method`
-        minus `other`, in percentage points or in the unit of the metric), `ci_low`, `ci_high` (its simultaneous 95 %
-        interval, in the same unit), `p`, `p_adjusted` (by Holm's method) and `comparisons` (the size of the family).
+        one of a pair), `other` (the reference, or the earlier one), `n_seeds` (seeds that both have), `n_images`,
+        `difference` (mean of `method` minus `other`, in percentage points or in the unit of the metric), `ci_low`,
+        `ci_high` (its simultaneous 95 % interval, in the same unit), `p`, `p_adjusted` (by Holm's method) and
+        `comparisons` (the size of the family).
     """
     rows = []
     for comparison in compared:
         for checkpoint in checkpoints:
             models = {method: outcomes.find(comparison, method, checkpoint) for method in methods}
             present = [method for method in methods if models[method]]
+            pairs = list(combinations(present, 2))
+            if (reference := references.get(comparison)) in present:
+                pairs = [(reference, method) for method in present if method != reference]
             for metric in metrics:
                 differences = {
                     (method, other): found
-                    for other, method in combinations(present, 2)
+                    for other, method in pairs
                     if (found := paired(models[method], models[other], metric)) is not None
                 }
                 shared = outcomes.shared_seeds(comparison, present, checkpoint, metric)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from robust_distillation.columns import METRIC
 from robust_distillation.reporting.figures.attacks import attacks
 from robust_distillation.reporting.figures.differences import differences
 from robust_distillation.reporting.figures.figure import save
@@ -17,12 +18,11 @@ from robust_distillation.reporting.figures.training import training
 from robust_distillation.reporting.table_spec import TableSpec
 from robust_distillation.settings import ThreatModel
 from robust_distillation.statistics.accuracies import accuracies, summary
-from robust_distillation.statistics.comparing import Outcomes, comparisons
 
 
 def draw_all(
-    outcomes: pd.DataFrame, curves: pd.DataFrame, eps_curves: pd.DataFrame, spec: TableSpec, classes: tuple[str, ...],
-    threat: ThreatModel, folder: Path,
+    outcomes: pd.DataFrame, curves: pd.DataFrame, eps_curves: pd.DataFrame, compared: pd.DataFrame, spec: TableSpec,
+    classes: tuple[str, ...], threat: ThreatModel, folder: Path,
 ) -> None:  # fmt: skip
     """Draws the figures of every teacher and student as FOLDER/TEACHER/STUDENT/NAME.{svg,png,pdf}.
 
@@ -40,6 +40,7 @@ def draw_all(
             them.
         eps_curves: accuracy against eps, one row for each network and eps, as `reporting.curves.robustness_curves`
             returns it. It has no rows if the experiment file has no entry `robustness`.
+        compared: the content of tables/comparisons.csv, as `reporting.comparisons.tidy` returns it.
         spec: contents and order of the tables, `TableSpec(**experiment.matrix())` with `experiment =
             config.load("params.yaml")`. Used are `comparisons` (pairs of teacher and student, one folder for each), and
             the order of methods, checkpoints and metrics.
@@ -52,13 +53,13 @@ def draw_all(
         UserError: if the seeds of a method, or a student and its teacher, were not attacked on the same images.
     """
     values, table = accuracies(outcomes), summary(outcomes)
-    apart = comparisons(Outcomes.of(outcomes), spec.comparisons, spec.methods, [spec.first], [spec.strongest])
+    compared = spec.at_headline(compared[compared[METRIC].eq(spec.strongest)])
     for comparison in spec.comparisons:
         means = by_class(outcomes, spec, classes, comparison)
         by_name = {
             "overview": overview(table, values, spec, comparison),
             "attacks": attacks(table, spec, comparison),
-            "differences": differences(comparison.own(apart), spec, comparison),
+            "differences": differences(comparison.own(compared), spec, comparison),
             "training": training(curves, spec, comparison),
             "trade-off": trade_off(values, spec, comparison),
             "per-class": per_class(means, spec, classes, comparison),

@@ -145,12 +145,11 @@ def _published(row: Any) -> str:
 
 
 def comparisons(report: ReportData) -> Section | None:
-    """Makes the report's section that compares every two distillation methods with each other.
+    """Makes the report's section that compares distillation methods with each other.
 
     For each teacher and student it contains a figure and a table of the differences in accuracy, with simultaneous 95 %
-    confidence intervals and p values, adjusted for the number of pairs of methods (Bonferroni). Figure and table are
-    about the strongest attack (the last of `evaluation.attacks` in the experiment file) and the first of
-    `evaluation.checkpoints`.
+    confidence intervals (Bonferroni) and adjusted p values (Holm). Figure and table are about the strongest attack (the
+    last of `evaluation.attacks` in the experiment file) and the first of `evaluation.checkpoints`.
 
     Args:
         report: data of the experiment, as `reporting.report.report_data.load_report_data(experiment)` returns them.

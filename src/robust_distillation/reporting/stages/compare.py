@@ -1,4 +1,4 @@
-"""Compares every two methods on the same images and seeds, and judges the experiment's claims."""
+"""Compares methods on the same images and seeds, and judges the experiment's claims."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def run(step: Compare) -> None:
-    """Writes the tables `comparisons` (differences between every two methods) and `claims` (verdicts on claims).
+    """Writes the tables `comparisons` (differences between methods) and `claims` (verdicts on claims).
 
     A claim is a sentence of the experiment file, such as `rslad > ard on autoattack`. A verdict is `supported`,
     `refuted` or `inconclusive`. Reads the outcomes of all trained networks (one row per test image: correct or not,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from robust_distillation.evaluation.outcomes import read_outcomes
 from robust_distillation.files import read_json
 from robust_distillation.reporting.curves import read_curves, robustness_curves
@@ -18,8 +20,9 @@ def run(step: DrawFigures) -> None:
     """Draws the figures of each teacher and student from outcomes, training curves and accuracies against eps.
 
     Reads the outcomes of all trained networks (results/EXPERIMENT/outcomes, Parquet: one row per test image, correct or
-    not), the training curves of all students (metrics.jsonl in their folders) and, if the experiment file has the entry
-    `robustness`, accuracies against eps (results/EXPERIMENT/robustness, JSON). Writes
+    not), the training curves of all students (metrics.jsonl in their folders), the differences between methods
+    (tables/comparisons.csv) and, if the experiment file has the entry `robustness`, accuracies against eps
+    (results/EXPERIMENT/robustness, JSON). Writes
     results/EXPERIMENT/figures/TEACHER/STUDENT/NAME.{svg,png,pdf}, where NAME is overview, attacks, differences,
     training, trade-off, per-class or robustness.
 
@@ -36,7 +39,8 @@ def run(step: DrawFigures) -> None:
     outcomes = read_outcomes(file for file in step.inputs if file.suffix == ".parquet")
     curves = read_curves(experiment.runs, experiment.layout)
     eps_curves = robustness_curves(read_json(file) for file in step.inputs if file.suffix == ".json")
+    compared = pd.read_csv(step.inputs[0])
     draw_all(
-        outcomes, curves, eps_curves, TableSpec(**step.settings), experiment.info.classes, experiment.threat_model,
-        step.layout.figures,
+        outcomes, curves, eps_curves, compared, TableSpec(**step.settings), experiment.info.classes,
+        experiment.threat_model, step.layout.figures,
     )  # fmt: skip
