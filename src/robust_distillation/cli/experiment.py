@@ -111,6 +111,64 @@ def cluster(folder: Path, path: str, overlay: str | None, **options: Any) -> Non
     click.echo(f"{file}\nsnakemake --profile {shlex.quote(str(folder))} --workflow-profile none --config {chosen}")
 
 
+class Counts(click.ParamType):
+    """Whole numbers that are separated by commas, such as `3,5,10`."""
+
+    name = "numbers"
+
+    def __init__(self, least: int):
+        """Creates the type of an option.
+
+        Args:
+            least: the smallest number that is allowed.
+        """
+        self.least = least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
+        """Returns the numbers of a text; click calls it.
+
+        Args:
+            value: the text, or the numbers.
+            param: the option, for the message.
+            ctx: the context, for the message.
+
+        Raises:
+            click.BadParameter: if a part is no whole number, or is too small.
+        """
+        try:
+            found = value if isinstance(value, list) else [int(part) for part in value.split(",")]
+        except ValueError:
+            self.fail(f"{value!r} is not whole numbers separated by commas, such as 3,5,10", param, ctx)
+        if min(found) < self.least:
+            self.fail(f"{min(found)} is less than {self.least}", param, ctx)
+        return found
+
+
+@click.command()
+@click.option("--seeds", type=Counts(2), default="3,5,10,20", show_default=True, help="Numbers of seeds.")
+@click.option("--images", type=Counts(1), help="Numbers of test images; if left out, that of the experiment.")
+@click.option("--measured", type=click.Path(exists=True, dir_okay=False),
+              help="Another experiment, whose results give the spread.")  # fmt: skip
+@experiment_options
+@example("power --seeds 3,5,10 --images 300,1000")
+def power(seeds: list[int], images: list[int] | None, measured: str | None, path: str, overlay: str | None) -> None:
+    """Print the smallest difference that each claim decides with a probability of 80 %, for numbers of seeds and
+    images.
+
+    The spread over seeds and images is taken from the results of the experiment. Before it was run, --measured names
+    another one, whose methods' median spread is taken.
+
+    --experiment names the YAML file of the experiment (params.yaml by default), and --overlay a YAML file whose values
+    replace those in it.
+    """
+    from robust_distillation.config import load
+    from robust_distillation.reporting.power import describe
+
+    experiment = load(path, overlay)
+    other = load(measured) if measured else None
+    click.echo(describe(experiment, other, seeds, images or [experiment.test_images]))
+
+
 @click.command()
 @example("methods > docs/methods.md")
 def methods() -> None:
@@ -123,4 +181,4 @@ def methods() -> None:
     click.echo(page(), nl=False)
 
 
-COMMANDS = (plan, reproduce, check, cluster, methods)
+COMMANDS = (plan, reproduce, check, cluster, power, methods)

@@ -25,6 +25,8 @@ from robust_distillation.statistics.intervals import (
 from robust_distillation.statistics.measuring import Measured
 from robust_distillation.statistics.sharing import SharedSeeds
 
+POWER = 0.8  # probability with which a recommended number of seeds decides
+
 
 class _Estimate:
     """What both kinds of estimates have, from their `mean`, `half_width` and `p_value`."""
@@ -46,6 +48,23 @@ class _Estimate:
         if p_adjusted < ALPHA and low <= threshold <= high:
             return (threshold, high) if self.mean > threshold else (low, threshold)
         return low, high
+
+    def smallest_difference(self, seeds: np.ndarray, images: int | None, alpha: float) -> np.ndarray:
+        """Computes the smallest true difference from a threshold that is decided with a probability of 80 %.
+
+        The estimate lies nearer to the threshold than the true difference by more than the 80 % quantile of its error
+        with a probability of 20 %. So the difference is half the length of the interval plus this quantile.
+
+        Args:
+            seeds: numbers of seeds, each at least 2, or one.
+            images: number of test images. None: as many as were measured.
+            alpha: 1 - confidence level of the interval, in (0, 1).
+
+        Returns:
+            The differences in the unit of `mean`, of the shape of `seeds`.
+        """
+        missed = 2 * (1 - POWER)  # the level of a two-sided interval whose half length is the 80 % quantile
+        return self.expected_half_width(seeds, alpha, images) + self.expected_half_width(seeds, missed, images)
 
 
 @dataclass(frozen=True)
@@ -88,10 +107,20 @@ class Estimate(_Estimate):
         """Returns the two-sided p value of a true difference of `threshold`."""
         return max(float(p_value(squares, threshold)) for squares in self.squares)
 
-    def expected_half_width(self, seeds: np.ndarray, alpha: float) -> np.ndarray:
-        """Predicts half the length of the interval at the level 1 - `alpha` with each number of seeds in `seeds`."""
-        seeds = np.asarray(seeds)
-        return np.max([half_width(expected_mean_squares(squares, seeds), alpha) for squares in self.squares], axis=0)
+    def expected_half_width(self, seeds: np.ndarray, alpha: float, images: int | None = None) -> np.ndarray:
+        """Predicts half the length of the interval of the mean with other numbers of seeds and images.
+
+        Args:
+            seeds: numbers of seeds, or one.
+            alpha: 1 - confidence level of the interval, in (0, 1).
+            images: number of test images. None: as many as were measured.
+
+        Returns:
+            The half lengths, of the shape of `seeds`.
+        """
+        seeds, share = np.asarray(seeds), (images or self.images) / self.images
+        expected = [expected_mean_squares(squares, seeds, squares.images * share) for squares in self.squares]
+        return np.max([half_width(squares, alpha) for squares in expected], axis=0)
 
     def limit_half_width(self, images: int | None, alpha: float) -> float:
         """Predicts half the length of the interval with infinitely many seeds.
@@ -143,8 +172,17 @@ class SeedEstimate(_Estimate):
         distance, error = abs(self.mean - threshold), self._sd / math.sqrt(self.seeds)
         return float(2 * stats.t.sf(distance / error, self.seeds - 1)) if error else float(distance == 0)
 
-    def expected_half_width(self, seeds: np.ndarray, alpha: float) -> np.ndarray:
-        """Predicts half the length of the interval at the level 1 - `alpha` with each number of seeds in `seeds`."""
+    def expected_half_width(self, seeds: np.ndarray, alpha: float, images: int | None = None) -> np.ndarray:
+        """Predicts half the length of the interval of the mean with other numbers of seeds.
+
+        Args:
+            seeds: numbers of seeds, or one.
+            alpha: 1 - confidence level of the interval, in (0, 1).
+            images: number of test images, which changes nothing.
+
+        Returns:
+            The half lengths, of the shape of `seeds`.
+        """
         seeds = np.asarray(seeds)
         return stats.t.ppf(1 - alpha / 2, seeds - 1) * self._sd / np.sqrt(seeds)
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from robust_distillation.statistics.estimates import Estimate, SeedEstimate
+from robust_distillation.statistics.estimates import POWER, Estimate, SeedEstimate
 from robust_distillation.statistics.intervals import ALPHA
 
 SUPPORTED, REFUTED, INCONCLUSIVE = "supported", "refuted", "inconclusive"
 MOST_SEEDS = 1000  # the largest number of seeds that is ever recommended
-POWER = 0.8  # probability with which the recommended number of seeds decides
 
 
 def verdict(estimate: Estimate | SeedEstimate, sign: str, threshold: float, p_adjusted: float) -> str:
@@ -36,9 +35,8 @@ def seeds_needed(estimate: Estimate | SeedEstimate, threshold: float, alpha: flo
     """Computes how many seeds would decide an inconclusive claim with a probability of 80 %.
 
     A claim is a sentence of the experiment file such as `rslad > ard on autoattack`. The true difference is taken to be
-    the estimated one, and the variance components of seeds and images to stay as they are. The estimate lies nearer to
-    the threshold than the true difference by more than the 80 % quantile of its error with a probability of 20 %, so
-    the half length of the interval and this quantile together must be less than the distance.
+    the estimated one, and the variance components of seeds and images to stay as they are: see
+    `Estimate.smallest_difference`.
 
     Args:
         estimate: the mean difference, from at least two seeds.
@@ -50,16 +48,16 @@ def seeds_needed(estimate: Estimate | SeedEstimate, threshold: float, alpha: flo
         number: the estimate lies on the threshold", "more than 1000", or "no number with these images; at least N
         images are needed".
     """
-    distance, missed = abs(estimate.mean - threshold), 2 * (1 - POWER)  # a two-sided level
+    distance = abs(estimate.mean - threshold)
 
     def limit(images: int | None) -> float:
+        missed = 2 * (1 - POWER)
         return estimate.limit_half_width(images, alpha) + estimate.limit_half_width(images, missed)
 
     if distance == 0:
         return "no number: the estimate lies on the threshold"
     counts = np.arange(max(2, estimate.seeds + 1), MOST_SEEDS + 1)
-    reach = estimate.expected_half_width(counts, alpha) + estimate.expected_half_width(counts, missed)
-    enough = counts[reach < distance]
+    enough = counts[estimate.smallest_difference(counts, None, alpha) < distance]
     if len(enough):
         return int(enough[0])
     if limit(None) < distance:

@@ -14,8 +14,8 @@ from robust_distillation.reporting.figures.differences import differences
 from robust_distillation.reporting.report.elements import Cell, Group, Head, Section, Table, Text
 from robust_distillation.reporting.report.report_data import ReportData
 from robust_distillation.reporting.table_spec import metric_title
+from robust_distillation.statistics.estimates import POWER
 from robust_distillation.statistics.intervals import ALPHA
-from robust_distillation.statistics.verdicts import POWER
 
 TONES = {"supported": "good", "refuted": "bad", "inconclusive": "unsure"}
 
