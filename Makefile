@@ -60,7 +60,7 @@ test-fast: setup
 	@python -m pytest -n 2 --dist worksteal -m "not slow and not tiny and not services and not tamper"
 
 test-services: $(SERVICES)
-	@python -m pytest -m services $(TESTS)
+	@python -m pytest -n 2 --dist loadfile -m services $(TESTS)
 
 tamper: setup
 	@python -m pytest -s -m tamper tests/test_audit.py

@@ -15,6 +15,7 @@ from pyautoattack import AutoAttack
 from scipy import stats
 
 from robust_distillation import attacks, load_dataset, load_model
+from robust_distillation.attacks import apgd_ce_t
 from robust_distillation.cli import main
 from robust_distillation.columns import TEACHER_ROW
 from robust_distillation.comparison import Comparison
@@ -89,6 +90,34 @@ def test_third_party_finds_the_stored_outcomes(checkpoint, tmp_path):
                 differing += int((robust_correct != block["autoattack"]).sum())
     assert 0.1 < stored["autoattack"].mean() < 0.9
     assert differing <= 0.02 * len(stored)
+
+
+@pytest.mark.slow
+def test_autoattack_goes_on_from_its_first_two_stages(checkpoint, monkeypatch):
+    """x' is bit by bit that of pyautoattack, nothing is attacked twice, and after a kill between the two it is the same."""
+    threat, data, [block] = ThreatModel(eps=0.1), load("digits", "test"), blocks(16, 16, 7)
+    model, (x, labels) = load_model(checkpoint), (part[:16] for part in load_dataset("digits", "test"))
+    reference = AutoAttack(model, norm="Linf", eps=0.1, seed=block.seed)
+    whole, _ = reference.run_standard_evaluation(x, labels, batch_size=16)
+    reference.attacks_to_run = ["apgd-ce", "apgd-t"]
+    two, _ = reference.run_standard_evaluation(x, labels, batch_size=16)
+    tier, standard = (attacks.registry.module(name).attack for name in ("apgd_ce_t", "autoattack"))
+    assert torch.equal(tier(model, x, labels, threat, block.seed), two)
+    assert torch.equal(standard(model, x, labels, threat, block.seed), whole)
+    assert 0 < int((two == x).flatten(1).all(1).sum()) < 16
+
+    stages, run = [], apgd_ce_t.run
+    monkeypatch.setattr(apgd_ce_t, "run", lambda names, *arguments: stages.append(names) or run(names, *arguments))
+    results: dict = {}
+    names = ["apgd_ce_t", "autoattack"]
+    found = attack_block(model, data, block, names, threat, torch.device("cpu"), results=results)
+    assert stages == [("apgd-ce", "apgd-t"), ("fab-t", "square")]
+    killed = {"apgd_ce_t": results["apgd_ce_t"]}
+    again = attack_block(model, data, block, names, threat, torch.device("cpu"), results=killed)
+    with torch.no_grad():
+        left = (model(x).argmax(1) == labels) & (model(whole).argmax(1) == labels)
+    assert found["autoattack"].tolist() == left.tolist() == again["autoattack"].tolist()
+    assert (found["apgd_ce_t"] | ~found["autoattack"]).all()  # what AutoAttack leaves, its first stages leave
 
 
 def test_predictions_and_confidences_are_those_of_the_attacked_images(checkpoint):

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from robust_distillation import methods
+from robust_distillation import attacks, methods
 from robust_distillation.cli import main
 from robust_distillation.config import Experiment, load
 from robust_distillation.data.dataset import Dataset
@@ -335,6 +335,18 @@ def test_default_experiment_costs_what_is_counted_by_hand():
         "transfer": transfer * (24 * s + t),
     }
     assert flops_of(experiment) == pytest.approx(expected)
+
+
+def test_what_autoattack_goes_on_from_is_planned_once(tmp_path):
+    assert attacks.continued_by("transfer_autoattack") == "transfer_apgd_ce_t"
+    assert attacks.continued_by("pgd20") is None
+    costs = {}
+    for names in ("autoattack", "apgd_ce_t", "apgd_ce_t, autoattack", "fgsm, autoattack", "fgsm"):
+        (tmp_path / "overlay.yaml").write_text(f"evaluation: {{attacks: [{names}]}}\nclaims: ~\n")
+        costs[names] = flops_of(load(REPOSITORY / "params.yaml", tmp_path / "overlay.yaml"))["attack"]
+    assert costs["apgd_ce_t, autoattack"] == pytest.approx(costs["autoattack"])
+    assert costs["fgsm, autoattack"] == pytest.approx(costs["autoattack"] + costs["fgsm"])
+    assert 0.1 < costs["apgd_ce_t"] / costs["autoattack"] < 0.25
 
 
 # The text

@@ -170,13 +170,17 @@ def attack_block(
         "block": block.number,
         "attack_seed": block.seed,
     }
+    crafted: dict[str, Tensor] = {}  # x' of attacks that another one may go on from
     for name in names:
         if name not in results:
             attacked_model = surrogate if name.startswith(ON_SURROGATE) else search_model or model
             attack = attacks.registry.module(attack_of(name)).attack
             if name.startswith(AUGMENTED):
                 attack = partial(attack_augmented, attack, augmentation=augmentation)
+            elif (continued := attacks.continued_by(name)) in crafted:
+                attack = partial(attack, start=crafted[continued])
             adversarial = attack(attacked_model, x, labels, threat, block.seed)
+            crafted[name] = adversarial
             attacked = predict(model, adversarial)
             results[name] = {
                 "robust_correct": ((clean.classes == labels) & (attacked.classes == labels)).tolist(),

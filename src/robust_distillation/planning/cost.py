@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from robust_distillation import attacks
 from robust_distillation.columns import AUGMENTED, ON_SURROGATE, attack_of
 from robust_distillation.config import Cache, Experiment, ViewSet
 from robust_distillation.digests import canonical
@@ -22,10 +23,11 @@ ATTACKS = {
     **dict.fromkeys(("pgd20", "pgd_sat", "pgd_trades", "cw"), PGD),
     "mifgsm": {"attack": 10, "ask": 1},
     "square": {"query": 5000},
+    "apgd_ce_t": {"apgd": 1000},
     "autoattack": {"apgd": 1000, "fab": 900, "query": 5000},
 }
 OTHER_ATTACK = {"attack": 50}  # assumed for an attack of another package
-QUERIED = ("square", "autoattack")  # an image is left out once it is misclassified
+QUERIED = ("square", "apgd_ce_t", "autoattack")  # an image is left out once it is misclassified
 SURVIVORS = 0.5  # assumed share of the images that QUERIED attacks do not fool
 ROBUSTNESS = {"apgd": 50, "ask": 2}  # for each eps of the curve, as if no image was fooled at a smaller eps
 FILLED_AT_ONCE = 512  # images of one call when a cache is filled
@@ -83,18 +85,22 @@ def attacking(experiment: Experiment, architecture: dict[str, Any], checkpoints:
     images = experiment.test_images
     block = min(images, experiment.evaluation.block_size)
     work: list[Calls] = []
-    for name in experiment.evaluation.attacks:
+    names = experiment.evaluation.attacks
+    for i, name in enumerate(names):
         on_surrogate = name.startswith(ON_SURROGATE)
         copies = len(experiment.model_augmentation.all_copies) if name.startswith(AUGMENTED) else 1
         at = experiment.teachers[experiment.surrogate].architecture if on_surrogate else architecture
         use = "search" if experiment.evaluation.search == "bf16" and not on_surrogate else "answer"
-        work += attack(experiment, at, attack_of(name), checkpoints * images / block, block, use, copies)
+        times = checkpoints * images / block
+        before = attacks.continued_by(name)
+        saved = attack_of(before) if before in names[:i] else None
+        work += attack(experiment, at, attack_of(name), times, block, use, copies, saved)
     return work
 
 
 def attack(
     experiment: Experiment, architecture: dict[str, Any], name: str, times: float, images: float, use: str = "answer",
-    copies: int = 1,
+    copies: int = 1, saved: str | None = None,
 ) -> list[Calls]:  # fmt: skip
     """Returns the calls of one attack.
 
@@ -111,6 +117,7 @@ def attack(
         use: `answer`: predictions that count, in float32. `search`: the bfloat16 copy that only proposes adversarial
             images.
         copies: number of transformed copies of each image that the attack asks the network about in each step.
+        saved: name of an attack that the images have been through and that this one goes on from; None: there is none.
 
     Returns:
         One `Calls` for each network and kind of call, with the fields `network` (architecture as JSON text), `kind`
@@ -120,6 +127,7 @@ def attack(
     network = Network(experiment, architecture, use)
     share = SURVIVORS if name in QUERIED else 1
     for kind, count in ATTACKS.get(name, OTHER_ATTACK).items():
+        count -= ATTACKS[saved].get(kind, 0) if saved else 0
         network.add_calls(kind, count * times, images * share * (1 if kind == "ask" else copies))
     return network.work
 

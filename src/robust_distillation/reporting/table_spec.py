@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 METRIC_TITLES = {
     "clean": "Clean", "fgsm": "FGSM", "pgd10": "PGD-10", "pgd20": "PGD-20", "pgd_sat": "PGD_SAT",
-    "pgd_trades": "PGD_TRADES", "cw": "CW", "mifgsm": "MI-FGSM", "apgd": "APGD-CE", "autoattack": "AutoAttack",
+    "pgd_trades": "PGD_TRADES", "cw": "CW", "mifgsm": "MI-FGSM", "apgd": "APGD-CE",
+    "apgd_ce_t": "APGD-CE+T", "autoattack": "AutoAttack",
     "square": "Square",
 }  # fmt: skip
 
