@@ -94,7 +94,7 @@ def test_third_party_finds_the_stored_outcomes(checkpoint, tmp_path):
 
 @pytest.mark.slow
 def test_autoattack_goes_on_from_its_first_two_stages(checkpoint, monkeypatch):
-    """x' is bit by bit that of pyautoattack, nothing is attacked twice, and after a kill between the two it is the same."""
+    """x' is bit by bit pyautoattack's, nothing is attacked twice, and after a kill between the two it is the same."""
     threat, data, [block] = ThreatModel(eps=0.1), load("digits", "test"), blocks(16, 16, 7)
     model, (x, labels) = load_model(checkpoint), (part[:16] for part in load_dataset("digits", "test"))
     reference = AutoAttack(model, norm="Linf", eps=0.1, seed=block.seed)
