@@ -316,7 +316,9 @@ def test_a_student_without_a_teacher_has_all_figures(tmp_path):
     alone = replace(SPEC, comparisons=[Comparison("none", "small")])
     found = outcomes(["sat"])
     found = found[found["student"] != TEACHER_ROW]
-    main.draw_all(found, curves(["sat"]), eps_curves([]), alone, CLASSES, THREAT, tmp_path)
+    main.draw_all(
+        found, curves(["sat"]), eps_curves([]), compared(found, alone), alone, CLASSES, THREAT, tmp_path
+    )  # fmt: skip
     measured = structures(["sat"])
     structure.draw_all(measured[measured["student"] != TEACHER_ROW], alone, CLASSES, tmp_path)
     assert len(list((tmp_path / "none/small").iterdir())) == 8 * len(DRAWN)

@@ -50,6 +50,7 @@ STOPS = {
     "planning.method_list": "prints the methods",
     "planning.plan": "prints what an experiment will cost",
     "planning.speed": "measures this machine",
+    "reporting.power": "prints which differences an experiment can decide",
     "audit": "verifies what is there; writes nothing",
     "export": "hands finished results on",
     "cli": "parses arguments and calls one function of a step",
