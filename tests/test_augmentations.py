@@ -81,6 +81,7 @@ def test_the_hash_is_that_of_splitmix64():
 
 
 @pytest.mark.parametrize("along", ["ids", "epochs", "calls", "seeds"])
+@pytest.mark.slow
 def test_numbers_are_uniform_and_neighbours_are_independent(along):
     count = 40_000
     zeros, steps = np.zeros(count, np.int64), np.arange(count)
@@ -447,6 +448,7 @@ def test_probabilities_of_idbh_sum_to_1():
     assert all(sum(policy.probabilities) == pytest.approx(1) for policy in POLICIES.values())
 
 
+@pytest.mark.slow
 def test_torchvision_is_imported_for_colours_alone():
     code = (
         "import sys, torch\nfrom robust_distillation import augmentations\n"

@@ -81,6 +81,7 @@ class FirstCall:
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
 @pytest.mark.parametrize("name", ADVERSARIAL)
+@pytest.mark.slow
 def test_every_method_trains_the_same_where_the_first_call_is_replayed(name, mode, data):  # noqa: F811
     """An objective that held a tensor of its first batch would train on by it."""
     inner = SETTINGS.inner_attack.model_copy(update={"mode": mode})

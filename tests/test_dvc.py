@@ -247,6 +247,7 @@ def test_a_run_that_fails_keeps_what_was_done(tree):
 # The stage in dvc.yaml.
 
 
+@pytest.mark.slow
 def test_the_committed_stage_is_what_the_command_writes(tmp_path):
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(REPOSITORY / name, tmp_path / name)
@@ -288,6 +289,7 @@ def test_a_stage_joins_the_others_and_is_refused_where_it_would_replace_one(tmp_
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "experiments").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.slow
 def test_every_experiment_has_a_stage(path, monkeypatch):
     monkeypatch.chdir(REPOSITORY)
     file = str(path.relative_to(REPOSITORY))

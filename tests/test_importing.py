@@ -194,6 +194,7 @@ def test_a_state_dict_is_found_in_what_scripts_save(form, tmp_path):
     assert not any(value.requires_grad for value in state.values())
 
 
+@pytest.mark.slow
 def test_trades_unused_stage_is_left_out(tmp_path):
     state = weights(NARROW["wide_resnet"])
     twin = {f"sub_{key}": value for key, value in state.items() if key.startswith("block1.")}

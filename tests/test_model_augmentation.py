@@ -246,6 +246,7 @@ SLOW = ("pgd20-l2", "pgd_sat-linf", "pgd_trades-linf")
 
 
 @pytest.mark.parametrize("run", [pytest.param(run, marks=pytest.mark.slow) if run in SLOW else run for run in RUNS])
+@pytest.mark.slow
 def test_attack_against_matrices(run):
     name, (threat, steps, size, objective) = run.split("-")[0], RUNS[run]
     model, labels, count = Tiny().eval(), [0, 3], 2
@@ -343,6 +344,7 @@ def networks(tmp_path_factory):
     return path, found[1]
 
 
+@pytest.mark.slow
 def test_outcomes_do_not_depend_on_the_jobs_and_go_on_after_a_stop(networks):
     """One job, three jobs, and one attack that was saved before: the same table; the plain attack is untouched."""
     path, surrogate = networks

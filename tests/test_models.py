@@ -514,6 +514,7 @@ def test_flops_are_the_known_ones(architecture, classes, gigaflops):
 
 
 @pytest.mark.parametrize("name", OWN)
+@pytest.mark.slow
 def test_flops_are_those_that_torch_counts(name):
     for shape in ((3, 16, 16), (1, 28, 28)):
         architecture = smallest(name)

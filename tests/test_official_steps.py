@@ -153,6 +153,7 @@ DOUBLE = [
 
 
 @pytest.mark.parametrize(("case", "architecture"), BOTH)
+@pytest.mark.slow
 def test_first_step_in_single_precision(case, architecture, monkeypatch):
     check_first_step(CASES[case], architecture, monkeypatch)
 

@@ -154,6 +154,7 @@ class Counter(TorchDispatchMode):
 
 @pytest.mark.parametrize("perturbed", [None, "wu2020", "adr"])
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.slow
 def test_a_real_step_costs_what_is_planned(method, perturbed, tmp_path):
     """Torch's counter over a step of the training loop. It counts a little less: where the weights' gradient is taken,
     the image's is not."""
@@ -189,6 +190,7 @@ OTHER_IMAGES = ("tald",)
 
 
 @pytest.mark.parametrize("name", [name for name in methods.names() if name not in OTHER_IMAGES])
+@pytest.mark.slow
 def test_a_step_of_every_method_costs_what_is_planned(name, tmp_path):
     """Checks each phase of a method, with all that it trains or asks besides the student."""
     options = OPTIONS.get(name, {})

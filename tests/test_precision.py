@@ -93,6 +93,7 @@ def used(model):
 @pytest.mark.parametrize("name", OWN)
 @pytest.mark.parametrize("use", [TRAIN, INFERENCE, SEARCH])
 @pytest.mark.parametrize("precision", FAST)
+@pytest.mark.slow
 def test_every_network_answers_nearly_the_same(precision, use, name, x):
     """So do its gradients in the image, in which nothing of it is left asking for one."""
     known, weights = used(built(name)), built(name).state_dict()
@@ -332,6 +333,7 @@ def test_what_waits_for_a_device_is_seen(waits):
 
 
 @pytest.mark.parametrize("name", methods.names())
+@pytest.mark.slow
 def test_no_step_waits_for_the_device(name, data):  # noqa: F811
     trainer = trainer_of(name, data)
     batch = next(batches(data, SCHEME, SETTINGS, 0, 1, CPU))
@@ -357,6 +359,7 @@ def test_a_compiled_training_repeats_itself_and_goes_as_the_eager_one(data):  # 
         assert ours["loss"] == pytest.approx(known["loss"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_looks_for_best_take_no_graphs(data, traced):  # noqa: F811
     """Images that fall drop out of them, at every validation others."""
     model = configure_precision(network(4, 1), "fp32", TRAIN, compiled=True)

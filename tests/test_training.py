@@ -102,6 +102,7 @@ def trainer_of(
 
 
 @pytest.mark.parametrize("name", ADVERSARIAL)
+@pytest.mark.slow
 def test_inner_maximisation_raises_its_objective_in_the_ball(name, data):
     """On a half-trained student, so that the loss surface is that of training."""
     trainer = trainer_of(name, data)
@@ -132,6 +133,7 @@ def test_inner_maximisation_raises_its_objective_in_the_ball(name, data):
 
 
 @pytest.mark.parametrize("name", methods.names())
+@pytest.mark.slow
 def test_training_lowers_the_loss(name, data):
     trainer = trainer_of(name, data)
     fixed = next(iter(batches(data, SCHEME, SETTINGS, 0, 1, CPU)))
@@ -153,6 +155,7 @@ def caches(data, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", DISTILLED)
+@pytest.mark.slow
 def test_five_steps_from_the_cache_equal_five_with_the_live_teacher(name, data, caches):
     model, values = caches
     roles, ends = method_named(name).teachers(), []

@@ -394,6 +394,7 @@ UNTOUCHED = ("rslad", "absld", "adaad", "crdnd", "adaiad", "dgad", "saad", "teac
 
 
 @pytest.mark.parametrize("name", methods.names())
+@pytest.mark.slow
 def test_smoothing_changes_every_method_that_uses_a_hard_label_and_no_other(name, data):  # noqa: F811
     results = []
     for smoothing in (0.0, 0.2):

@@ -181,6 +181,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_first_step_of_the_released_code(case, monkeypatch):
     """x' bit by bit. t^2 = 900 multiplies the rounding of AdaIAD's loss: the logarithms of a sum of K terms."""
     if "adaad" in case:

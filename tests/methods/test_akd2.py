@@ -96,6 +96,7 @@ def step_of_akd2(code: Code, x, y, epoch: int, step: int):
 
 
 @pytest.mark.parametrize("architecture", NARROW)  # batch norm is in train mode in the attack
+@pytest.mark.slow
 def test_first_step_in_single_precision(architecture, monkeypatch):
     check_first_step(Case("akd2", step_of_akd2), architecture, monkeypatch)
 

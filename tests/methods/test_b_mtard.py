@@ -243,6 +243,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_first_step_in_single_precision(case, monkeypatch):
     check_first_step(CASES[case], "resnet", monkeypatch)
 

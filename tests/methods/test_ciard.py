@@ -148,6 +148,7 @@ def entropy(logits, constant=0.0):
 
 
 @pytest.mark.parametrize("log_constant", [0.0, 1e-5])
+@pytest.mark.slow
 def test_temperatures_over_four_steps(log_constant):
     """The losses have those from before the step. The teacher with the higher entropy gets the lower temperature."""
     settings = {"log_constant": log_constant, "temperature_rate": 0.5}
@@ -356,6 +357,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", ["before the teacher's training", "the rates are zero"])
 @pytest.mark.parametrize("architecture", ["resnet", "mobilenet_v2"])
+@pytest.mark.slow
 def test_first_step_in_single_precision(case, architecture, monkeypatch):
     check_first_step(CASES[case], architecture, monkeypatch)
 

@@ -240,6 +240,7 @@ CASES = [("resnet", "cifar10"), ("resnet", "cifar100"), ("mobilenet_v2", "cifar1
 
 
 @pytest.mark.parametrize(("architecture", "dataset"), CASES)
+@pytest.mark.slow
 def test_first_step_of_the_released_code(architecture, dataset, monkeypatch):
     known = case(dataset, architecture == "mobilenet_v2")
     check_first_step(known, architecture, monkeypatch)

@@ -246,6 +246,7 @@ def sizes_after(method: str, data, folder, epochs: int) -> list[tuple[int, list[
     return found
 
 
+@pytest.mark.slow
 def test_a_state_stays_small_and_a_save_writes_changed_rows_only(data, tmp_path):  # noqa: F811
     """160 images in five steps an epoch: a file of 32 rows at each, no row more than three times on the disk."""
     plain, ours = (sizes_after(name, data, tmp_path / name, 4) for name in ("fgsm_rs", "fgsm_pgi"))
@@ -295,6 +296,7 @@ def same(found, expected) -> bool:
 
 
 @pytest.mark.parametrize("damage", ["state", "nothing"])
+@pytest.mark.slow
 def test_the_state_before_has_its_rows_too(damage, data, tmp_path, monkeypatch):  # noqa: F811
     killed_after(8, data, tmp_path, monkeypatch)
     if damage == "state":

@@ -145,6 +145,7 @@ CASES = {
 @pytest.mark.parametrize(
     ("case", "architecture"), [("lbgat6", "resnet"), ("lbgat6", "mobilenet_v2"), ("lbgat0", "resnet")]
 )
+@pytest.mark.slow
 def test_first_step_in_single_precision(case, architecture, monkeypatch):
     check_first_step(CASES[case], architecture, monkeypatch)
 

@@ -169,6 +169,7 @@ CASES = {
 @pytest.mark.parametrize(
     ("case", "architecture"), [("cifar10", "resnet"), ("cifar10", "mobilenet_v2"), ("cifar100", "resnet")]
 )
+@pytest.mark.slow
 def test_first_step_in_single_precision(case, architecture, monkeypatch):
     check_first_step(CASES[case], architecture, monkeypatch)
 
