@@ -34,10 +34,11 @@ from tabulate import tabulate
 
 from robust_distillation import metrics
 from robust_distillation.metrics.contract import Predictions
+from robust_distillation.statistics.estimates import POWER
 from robust_distillation.statistics.intervals import ALPHA, MeanSquares, half_width, mean_squares
 from robust_distillation.statistics.measuring import RESAMPLES as SETS
 from robust_distillation.statistics.measuring import Measured
-from robust_distillation.statistics.sharing import FEWEST, shared_variances
+from robust_distillation.statistics.sharing import FEWEST, shared_variances, variance_of_difference
 
 DIFFICULTY, METHOD_DIFFICULTY = 1.5, 0.7  # standard deviations of d and b
 REGIMES = {"images": 0.02, "between": 0.15, "seeds": 0.5}  # dominant source of variance: standard deviation of u
@@ -73,7 +74,6 @@ RATES = {  # true accuracies, from the first method to the last
     "near 100 %": (0.97, 0.97),
 }
 LEAST_COVERAGE = 0.94
-MISSED = 0.2  # of the differences that a power of 80 % is about
 
 
 def draw_outcomes(
@@ -313,7 +313,7 @@ def resampled_rows(replications: int) -> Iterator[list[str]]:
 
 
 class Family(NamedTuple):
-    """What was found about the intervals of all pairs of a family of methods.
+    """Coverage and width of the intervals of all pairs of a family of methods, by simulation.
 
     Attributes:
         coverage: share of the replications in which all intervals hold their true difference.
@@ -406,12 +406,12 @@ def family(
         outcomes = draw_family(random, min(batch, replications - start), seeds, seed_sds, true, images)
         squares = squares_of_pairs(outcomes, first, second)
         variances, degrees = shared_variances(outcomes.mean(3).var(2, ddof=1), seeds - 1)
-        least = np.maximum(np.minimum(*(_varying(variances, degrees)[:, pair] for pair in (first, second))), seeds - 1)
-        of_seeds = images * (variances[:, first] + variances[:, second])
-        shared = squares._replace(of_seeds=of_seeds, degrees=np.where(np.isinf(least), seeds - 1, least))
+        pairs = (np.stack([values[:, first], values[:, second]], -1) for values in (variances, degrees))
+        of_seeds, least = variance_of_difference(*pairs, seeds)
+        shared = squares._replace(of_seeds=images * of_seeds, degrees=least)
         own, half = half_width(squares, alpha), half_width(shared, alpha)
         half = half if methods >= FEWEST else np.maximum(half, own)
-        error = half_width(shared, 2 * MISSED)
+        error = half_width(shared, 2 * (1 - POWER))
         hits.append((np.abs(squares.mean - truth) <= half).all(1))
         own_hits.append((np.abs(squares.mean - truth) <= own).all(1))
         widths.append(np.median(half, 1))
@@ -422,11 +422,6 @@ def family(
     medians = (float(np.median(np.concatenate(values))) for values in (widths, powers, own_widths))
     width, power, own_width = medians
     return Family(share, upper, width, power, float(np.concatenate(own_hits).mean()), own_width)
-
-
-def _varying(variances: np.ndarray, degrees: np.ndarray) -> np.ndarray:
-    """The degrees of freedom of methods whose seeds differ; infinite for the others, which do not count."""
-    return np.where(variances > 0, degrees, np.inf)
 
 
 def family_rows(replications: int) -> Iterator[list[str]]:

@@ -29,7 +29,7 @@ POWER = 0.8  # probability with which a recommended number of seeds decides
 
 
 class _Estimate:
-    """What both kinds of estimates have, from their `mean`, `half_width` and `p_value`."""
+    """Base class of the estimates: computes intervals and smallest differences from `mean` and half widths."""
 
     def interval(self, alpha: float, p_adjusted: float, threshold: float = 0.0) -> tuple[float, float]:
         """Computes the confidence interval of the mean difference.

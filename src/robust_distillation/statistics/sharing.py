@@ -72,6 +72,25 @@ def _inverse_trigamma(values: np.ndarray) -> np.ndarray:
     return x
 
 
+def variance_of_difference(variances: ArrayLike, degrees: ArrayLike, seeds: int) -> tuple[np.ndarray, np.ndarray]:
+    """Computes the variance over seeds of the difference of two methods.
+
+    The seeds of two methods are taken as independent: the variance is the sum of both. Its degrees of freedom are the
+    smaller ones of the methods whose seeds differ, but at least S - 1.
+
+    Args:
+        variances: variances over the seeds of the two methods, [..., 2], as `shared_variances` returns them.
+        degrees: their degrees of freedom, [..., 2].
+        seeds: number S of seeds of the difference.
+
+    Returns:
+        The variance of the difference and its degrees of freedom, [...].
+    """
+    variances = np.asarray(variances, dtype=float)
+    least = np.where(variances > LEAST, degrees, np.inf).min(-1)
+    return variances.sum(-1), np.maximum(np.where(np.isinf(least), 0, least), seeds - 1)
+
+
 class SharedSeeds(NamedTuple):
     """Variances over seeds that the methods of one comparison share, in one metric at one checkpoint.
 
@@ -106,9 +125,6 @@ class SharedSeeds(NamedTuple):
     def of_difference(self, squares: MeanSquares, method: str, other: str) -> list[MeanSquares]:
         """Returns the mean squares for the interval of the difference of two methods; the longest interval counts.
 
-        The seeds of two methods are taken as independent: the variance of the difference is the sum of both. Its
-        degrees of freedom are the smaller ones of the methods whose seeds differ.
-
         Args:
             squares: mean squares of the difference over seeds, images and their interaction.
             method: name of the one method.
@@ -116,12 +132,12 @@ class SharedSeeds(NamedTuple):
 
         Returns:
             `squares` with the shared variance over seeds. With fewer than four methods (FEWEST) also `squares` as they
-            are, and these alone with one seed or if no method's seeds differ.
+            are, and these alone with one seed or if neither method's seeds differ.
         """
-        varying = [name for name in (method, other) if self.variances.get(name, 0) > LEAST and self.degrees[name] > 0]
-        if squares.seeds < 2 or not varying:
+        both = [self.variances[name] for name in (method, other)]
+        if squares.seeds < 2 or max(both) <= LEAST:
             return [squares]
-        variance = sum(self.variances[name] for name in varying)
-        degrees = max(min(self.degrees[name] for name in varying), squares.seeds - 1)
+        own = [self.degrees[name] for name in (method, other)]
+        variance, degrees = variance_of_difference(both, own, squares.seeds)
         shared = squares._replace(of_seeds=squares.images * variance, degrees=degrees)
         return [shared] if self.methods >= FEWEST else [squares, shared]
