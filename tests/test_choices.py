@@ -67,10 +67,10 @@ claims: ~
 
 
 @cache
-def written() -> str:
-    overlay = YAML(typ="safe").load(SETTINGS)
+def overlay() -> dict:
+    settings = YAML(typ="safe").load(SETTINGS)
     own = YAML(typ="safe").load(REPOSITORY / "params.yaml")["methods"]
-    return overlay | {"methods": dict.fromkeys(own) | entries()}
+    return settings | {"methods": dict.fromkeys(own) | entries()}
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def tree(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("choices")
     (folder / "params.yaml").write_text((REPOSITORY / "params.yaml").read_text())
     with (folder / "choices.yaml").open("w") as stream:
-        YAML(typ="safe").dump(written(), stream)
+        YAML(typ="safe").dump(overlay(), stream)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for name in jobs_of(load("params.yaml", "choices.yaml")):

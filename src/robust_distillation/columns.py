@@ -23,6 +23,7 @@ image, and its probability). The other tables hold accuracies, other metrics and
 """
 
 NO_TEACHER = "none"  # `teacher` of methods that need none; also in paths
+PAIRS = "pairs"  # value of `compare_to` in an experiment file: every two methods are compared
 TEACHER_ROW = "-"  # `student` in the rows of a teacher; its `method` is what trained it
 ON_SURROGATE = "transfer_"  # before an attack's name: it is crafted on the surrogate
 AUGMENTED = f"{ON_SURROGATE}augmented_"  # instead of it: with gradients averaged over transformed copies of the images

@@ -6,7 +6,7 @@ Each function adds one message per mistake to the list `problems`: path of the f
 from __future__ import annotations
 
 from robust_distillation import attacks, data, metrics
-from robust_distillation.columns import AUGMENTED, NO_TEACHER, ON_SURROGATE, attack_of
+from robust_distillation.columns import AUGMENTED, NO_TEACHER, ON_SURROGATE, PAIRS, attack_of
 from robust_distillation.config.experiment import Experiment
 from robust_distillation.config.parsing import path_text
 from robust_distillation.config.schema import DataFiles, ExperimentFile
@@ -380,8 +380,8 @@ def check_names(
         for key in ("teacher", "student", "method", "checkpoint", "metric"):
             if (values := getattr(table, f"{key}s")) is not None:
                 _check_members(key, values, groups[key], f"tables.{name}.{key}s", problems)
-    if file.compare_to is not None and file.compare_to not in (*file.methods, "pairs"):
-        problems.append(f"compare_to: {unknown('method', file.compare_to, [*file.methods, 'pairs'])}")
+    if file.compare_to is not None and file.compare_to not in (*file.methods, PAIRS):
+        problems.append(f"compare_to: {unknown('method', file.compare_to, [*file.methods, PAIRS])}")
     _check_published(file, problems)
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from robust_distillation.columns import NO_TEACHER
+from robust_distillation.columns import NO_TEACHER, PAIRS
 from robust_distillation.comparison import Comparison
 from robust_distillation.config import Experiment
 from robust_distillation.files import read_json_lines
-
-PAIRS = "pairs"  # value of `compare_to`: every two methods
 
 
 class Reference(NamedTuple):
